@@ -1,0 +1,74 @@
+"""Client of SIE, the inference engine for reranking.
+
+from sie_sdk import SIEClient
+from sie_sdk.types import Item
+
+with SIEClient("http://localhost:8080") as client:
+    result = client.score("BAAI/bge-reranker-v2-m3", Item(text="What is Python?"), [Item(text="A language.")])
+"""
+
+from sie_sdk._version import __version__
+from sie_sdk.async_client import SIEAsyncClient
+from sie_sdk.client import SIEClient
+from sie_sdk.encoding import (
+    SparseVector,
+    dense_embedding,
+    multivector_embedding,
+    normalize_sparse_vector,
+    sparse_embedding,
+    sparse_embedding_dict,
+)
+from sie_sdk.errors import (
+    AccountInactiveError,
+    AccountStateUnavailableError,
+    EstimateUnroutableError,
+    IncompleteBatchError,
+    InputTooLongError,
+    InsufficientCreditsError,
+    JobFailedError,
+    LoraLoadingError,
+    ModelLoadFailedError,
+    ModelLoadingError,
+    PoolError,
+    ProvisioningError,
+    RateLimitError,
+    RelayUnavailableError,
+    RequestError,
+    ResourceExhaustedError,
+    ServerError,
+    SIEConnectionError,
+    SIEError,
+    SpendLimitError,
+)
+
+__all__ = [
+    "AccountInactiveError",
+    "AccountStateUnavailableError",
+    "EstimateUnroutableError",
+    "IncompleteBatchError",
+    "InputTooLongError",
+    "InsufficientCreditsError",
+    "JobFailedError",
+    "LoraLoadingError",
+    "ModelLoadFailedError",
+    "ModelLoadingError",
+    "PoolError",
+    "ProvisioningError",
+    "RateLimitError",
+    "RelayUnavailableError",
+    "RequestError",
+    "ResourceExhaustedError",
+    "SIEAsyncClient",
+    "SIEClient",
+    "SIEConnectionError",
+    "SIEError",
+    "ServerError",
+    "SparseVector",
+    "SpendLimitError",
+    "__version__",
+    "dense_embedding",
+    "multivector_embedding",
+    "normalize_sparse_vector",
+    "sparse_embedding",
+    "sparse_embedding_dict",
+]

@@ -1,0 +1,65 @@
+"""All that the SDK knows of its HTTP library.
+
+The clients import this module when they are made, not when the package is: httpx2 costs more than the rest together.
+"""
+
+import ssl
+from typing import Any
+
+import httpx2
+
+from sie_sdk._exchange import Attempt, Failure
+from sie_sdk._reply import Reply
+
+# Longer than a pause between two requests of a search application, shorter than the server's 120 s.
+KEEPALIVE_S = 60.0
+
+TransportError = httpx2.RequestError
+
+
+def limits(max_connections: int) -> httpx2.Limits:
+    return httpx2.Limits(
+        max_connections=max_connections, max_keepalive_connections=max_connections, keepalive_expiry=KEEPALIVE_S
+    )
+
+
+def arguments(attempt: Attempt) -> dict[str, Any]:
+    """The arguments of `httpx2.Client.request`, or `AsyncClient.request`, for one attempt."""
+    return {
+        "method": attempt.method,
+        "url": attempt.url,
+        "headers": dict(attempt.headers),
+        "content": attempt.body,
+        "timeout": httpx2.Timeout(
+            connect=attempt.connect_timeout_s,
+            read=attempt.read_timeout_s,
+            write=attempt.read_timeout_s,
+            pool=attempt.pool_timeout_s,
+        ),
+        "follow_redirects": False,
+    }
+
+
+def reply(response: httpx2.Response) -> Reply:
+    return Reply(response.status_code, response.headers, response.content)
+
+
+def failure(error: httpx2.RequestError) -> Failure:
+    """Which kind of failure a transport error is: only those that another attempt may cure are `connect`."""
+    match error:
+        case httpx2.ConnectTimeout():
+            return Failure("connect", error)
+        case httpx2.TimeoutException():
+            return Failure("timeout", error)
+        case httpx2.NetworkError() | httpx2.RemoteProtocolError() | httpx2.ProxyError():
+            return Failure("other" if _untrusted(error) else "connect", error)
+    return Failure("other", error)
+
+
+def _untrusted(error: BaseException | None) -> bool:
+    """Whether a certificate was refused: it will be refused again."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

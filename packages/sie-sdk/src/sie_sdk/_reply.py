@@ -1,0 +1,113 @@
+"""An HTTP response as the SDK sees it: bytes, headers, and the server's error in either."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from sie_sdk.errors import SIEError, error_class
+from sie_sdk.types import RequestInfo
+
+_UNITS = "x-sie-units-"
+_EXTRACT_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a request was about, for the errors that name it."""
+
+    model: str | None = None
+    gpu: str | None = None
+    lora: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerMessage:
+    """The `code`, `message` and further fields of an error body; `code` is None where there was none."""
+
+    code: str | None
+    message: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A complete response. `headers` has lower-case names, or ignores case; `content` is decompressed."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    @property
+    def succeeded(self) -> bool:
+        return 200 <= self.status < 300
+
+    def request_info(self) -> RequestInfo:
+        """What the headers say about the request; empty where they say nothing."""
+        info = RequestInfo()
+        if request_id := self.headers.get("x-sie-request-id"):
+            info["id"] = request_id
+        if revision := self.headers.get("x-sie-model-revision"):
+            info["model_revision"] = revision
+        if (credits_debited := _number(self.headers.get("x-sie-credits-debited"))) is not None:
+            info["credits_debited"] = credits_debited
+        units = {name[len(_UNITS) :]: _number(self.headers[name]) for name in self.headers if name.startswith(_UNITS)}
+        if counted := {name: count for name, count in units.items() if count is not None}:
+            info["units"] = counted
+        return info
+
+    def server_message(self) -> ServerMessage:
+        """Reads `{"detail": {...}}`, `{"error": {...}}`, both as plain strings too, and pages of proxies."""
+        try:
+            body = msgspec.json.decode(self.content)
+        except (ValueError, RecursionError):
+            body = None
+        body = body if isinstance(body, dict) else {}
+        # A server that is shutting down sends a text under both; an object says more than a text.
+        faults = [body[name] for name in ("detail", "error") if name in body]
+        fault = next((fault for fault in faults if isinstance(fault, dict)), faults[0] if faults else None)
+        if isinstance(fault, dict) and isinstance(fault.get("error"), dict):
+            fault = fault["error"]
+        fields = fault if isinstance(fault, dict) else {}
+        message = fault if isinstance(fault, str) else fields.get("message")
+        return ServerMessage(
+            code=self.headers.get("x-sie-error-code") or _text(fields.get("code")),
+            message=_text(message) or self._fallback_message(),
+            fields=fields,
+        )
+
+    def error(self, subject: Subject, *, retries: int, retry_after_s: float | None) -> SIEError:
+        """The exception for this response. `retries` is how often memory was found exhausted before."""
+        said = self.server_message()
+        raised = error_class(self.status, said.code)
+        known = {
+            **{name: said.fields.get(name) for name in ("param", "error_class", "permanent", "attempts")},
+            "code": said.code,
+            "status_code": self.status,
+            "request": self.request_info() or None,
+            "retry_after": retry_after_s,
+            "retries": retries,
+            "model": subject.model,
+            "gpu": subject.gpu,
+            "lora": subject.lora,
+        }
+        return raised(said.message, **{name: value for name, value in known.items() if hasattr(raised, name)})
+
+    def _fallback_message(self) -> str:
+        if 300 <= self.status < 400:
+            target = self.headers.get("location", "nowhere")
+            return f"HTTP {self.status}: redirected to {target}; redirects are not followed, so check the base URL"
+        text = " ".join(self.content[: 4 * _EXTRACT_CHARS].decode("utf-8", "replace").split())
+        return f"HTTP {self.status}: {text[:_EXTRACT_CHARS]}" if text else f"HTTP {self.status} with an empty body"
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _number(value: str | None) -> float | None:
+    try:
+        return None if value is None else float(value)
+    except ValueError:
+        return None

@@ -1,0 +1,121 @@
+"""From a reply's bytes to the results of `sie_sdk.types`. Anything that is not what was asked for is a RequestError."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+
+from sie_sdk import _wire
+from sie_sdk._reply import Reply
+from sie_sdk.errors import IncompleteBatchError, RequestError
+from sie_sdk.types import EncodeResult, ExtractResult, Item, ModelInfo, ScoreResult
+
+_DIMENSIONS = {"dense": 1, "multivector": 2}
+
+
+def score_result(reply: Reply) -> ScoreResult:
+    """The ranking as the server sent it: neither sorted nor counted again."""
+    body = _wire.decode(reply.content, "score")
+    entries = body.get("scores")
+    if not isinstance(body.get("model"), str) or not isinstance(entries, list):
+        raise _wire.malformed("score", "expected the fields 'model' and 'scores'")
+    for i, entry in enumerate(entries):
+        if not isinstance(entry, dict) or not (
+            isinstance(entry.get("item_id"), str)
+            and isinstance(entry.get("score"), float | int)
+            and isinstance(entry.get("rank"), int)
+        ):
+            raise _wire.malformed("score", f"scores[{i}] is not an item_id, a score and a rank")
+    if body.get("query_id", ...) is None:
+        del body["query_id"]
+    if info := reply.request_info():
+        body["request"] = info
+    return cast(ScoreResult, body)
+
+
+def encode_results(reply: Reply, items: Sequence[Item]) -> list[EncodeResult]:
+    """One result per item, in the order of the items."""
+    body = _wire.decode(reply.content, "encode")
+    results = [_encode_result(entry, body, reply) for entry in _entries(body, "encode")]
+    _check_complete(results, items, reply)
+    return results
+
+
+def extract_results(reply: Reply, items: Sequence[Item]) -> list[ExtractResult]:
+    """One result per item, in the order of the items."""
+    results = cast(list[ExtractResult], _entries(_wire.decode(reply.content, "extract"), "extract"))
+    _check_complete(results, items, reply)
+    return results
+
+
+def model_infos(reply: Reply) -> list[ModelInfo]:
+    models = _json_map(reply).get("models")
+    if not isinstance(models, list) or not all(isinstance(model, dict) for model in models):
+        raise RequestError("Malformed models JSON response (expected a list under 'models')")
+    return cast(list[ModelInfo], models)
+
+
+def model_info(reply: Reply) -> ModelInfo:
+    return cast(ModelInfo, _json_map(reply))
+
+
+def _entries(body: dict[str, Any], what: str) -> list[dict[str, Any]]:
+    entries = body.get("items")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise _wire.malformed(what, "expected a list of maps under 'items'")
+    return entries
+
+
+def _encode_result(entry: dict[str, Any], body: dict[str, Any], reply: Reply) -> EncodeResult:
+    result: dict[str, Any] = {}
+    if entry.get("id") is not None:
+        result["id"] = entry["id"]
+    for kind, dimensions in _DIMENSIONS.items():
+        if entry.get(kind) is not None:
+            result[kind] = _array(entry[kind], "values", dimensions, kind)
+    if entry.get("sparse") is not None:
+        indices, values = (_array(entry["sparse"], field, 1, "sparse") for field in ("indices", "values"))
+        if len(indices) != len(values):
+            raise _wire.malformed("encode", f"sparse has {len(indices)} indices for {len(values)} values")
+        result["sparse"] = {"indices": indices, "values": values}
+    result |= {field: body[field] for field in ("model", "timing") if body.get(field) is not None}
+    if info := reply.request_info():
+        result["request"] = info
+    return cast(EncodeResult, result)
+
+
+def _array(embedding: Any, field: str, dimensions: int, kind: str) -> Any:
+    array = embedding.get(field) if isinstance(embedding, dict) else None
+    if not isinstance(array, np.ndarray):
+        got = type(array).__name__
+        raise _wire.malformed("encode", f"Expected numpy array from msgpack-numpy for {kind}.{field}, got {got}")
+    if array.ndim != dimensions:
+        raise _wire.malformed("encode", f"{kind}.{field} has {array.ndim} dimensions, not {dimensions}")
+    return array
+
+
+def _check_complete(results: Sequence[Any], items: Sequence[Item], reply: Reply) -> None:
+    if len(results) == len(items):
+        return
+    answered = {result.get("id") for result in results}
+    asked = [item.get("id") for item in items]
+    raise IncompleteBatchError(
+        f"the answer has {len(results)} results for {len(items)} items",
+        expected=len(items),
+        received=len(results),
+        missing_ids=[name for name in asked if name is not None and name not in answered],
+        results=results,
+        status_code=reply.status,
+        request=reply.request_info() or None,
+    )
+
+
+def _json_map(reply: Reply) -> dict[str, Any]:
+    try:
+        body = msgspec.json.decode(reply.content)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"Malformed models JSON response ({error})") from error
+    if not isinstance(body, dict):
+        raise RequestError("Malformed models JSON response (expected an object)")
+    return body

@@ -1,0 +1,44 @@
+"""What both clients are, apart from their I/O."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from sie_sdk._endpoint import Endpoint
+from sie_sdk._exchange import Call, Clock, Steps, Trace, VersionSkew, exchange
+
+T = TypeVar("T")
+
+
+class Session:
+    """An endpoint, and what the calls to it leave behind."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._clock = Clock()
+        self._skew = VersionSkew()
+        self._trace = Trace()
+
+    @property
+    def base_url(self) -> str:
+        """The server's address, without a trailing slash."""
+        return self._endpoint.base_url
+
+    @property
+    def last_retry_count(self) -> int:
+        """How often the call that ended last was sent again."""
+        return self._trace.retries.total()
+
+    @property
+    def last_model_revision(self) -> str | None:
+        """The model revision that the server named in the call that ended last, if it named one."""
+        return self._trace.model_revision
+
+    @contextmanager
+    def _exchange(self, call: Call[T]) -> Iterator[Steps[T]]:
+        trace = Trace()
+        try:
+            yield exchange(call, trace, self._skew, self._clock)
+        finally:
+            # Only now: calls that run side by side must not mix their counts.
+            self._trace = trace

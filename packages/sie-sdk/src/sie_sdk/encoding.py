@@ -1,0 +1,57 @@
+"""Embeddings out of an encode result, in the shape that vector databases take them."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sie_sdk.types import EncodeResult, SparseEmbedding
+
+
+class SparseVector(NamedTuple):
+    """Vocabulary ids (int32) and their weights (float32), two 1-D arrays of the same length."""
+
+    indices: NDArray[np.int32]
+    values: NDArray[np.float32]
+
+
+def dense_embedding(result: EncodeResult) -> NDArray[Any]:
+    """The dense embedding, `[dim]`, in the dtype it came in. Raises ValueError if the result has none."""
+    return cast(NDArray[Any], _embedding(result, "dense"))
+
+
+def multivector_embedding(result: EncodeResult) -> NDArray[Any]:
+    """One vector per token, `[tokens, dim]`, in the dtype they came in. Raises ValueError if the result has none."""
+    return cast(NDArray[Any], _embedding(result, "multivector"))
+
+
+def sparse_embedding(result: EncodeResult) -> SparseVector:
+    """The sparse embedding. Raises ValueError if the result has none."""
+    return _sparse_vector(_embedding(result, "sparse"))
+
+
+def sparse_embedding_dict(result: EncodeResult) -> dict[int, float]:
+    """The sparse embedding as weight by vocabulary id. Raises ValueError if the result has none."""
+    vector = sparse_embedding(result)
+    return dict(zip(vector.indices.tolist(), vector.values.tolist(), strict=True))
+
+
+def normalize_sparse_vector(vector: SparseVector | SparseEmbedding) -> SparseVector:
+    """The vector at unit L2 length, so that dot products are cosines. A vector of zeros stays as it is."""
+    indices, values = _sparse_vector(vector)
+    length = np.linalg.norm(values)
+    return SparseVector(indices, values / length if length > 0 else values)
+
+
+def _embedding(result: Mapping[str, Any], kind: str) -> Any:
+    if kind not in result:
+        others = ", ".join(name for name in ("dense", "sparse", "multivector") if name in result)
+        only = f", only {others}" if others else ""
+        raise ValueError(f"the result has no {kind} embedding{only}; ask for it with output_types=[{kind!r}]")
+    return result[kind]
+
+
+def _sparse_vector(vector: SparseVector | SparseEmbedding) -> SparseVector:
+    indices, values = vector if isinstance(vector, SparseVector) else (vector["indices"], vector["values"])
+    return SparseVector(np.asarray(indices, np.int32), np.asarray(values, np.float32))

@@ -1,0 +1,132 @@
+"""When to ask again, and after how long: pure functions, no clock and no I/O.
+
+| Answer | Asked again | Delay, seconds |
+|---|---|---|
+| 503 PROVISIONING | if waiting for capacity | Retry-After or 5 |
+| 503 MODEL_LOADING | always | Retry-After or 5 |
+| 503 LORA_LOADING | 10 times | Retry-After or 1 |
+| 503 RESOURCE_EXHAUSTED | `max_oom_retries` times | Retry-After or 5, then 10, 20, 30, 30, ... |
+| 429; 503 QUEUE_FULL, BILLING_CAPACITY_UNAVAILABLE | always | Retry-After or 1 |
+| 503 QUEUE_UNAVAILABLE, transport_failure | if it has a Retry-After | Retry-After |
+| 504 | if waiting for capacity, inference only | Retry-After or 5 |
+| refused, unknown host, cut off before the answer was complete | if waiting for capacity | 0.5, 1, 2, 4, 8, 8, ... |
+| read timeout, anything else | never | |
+
+"Always" ends with the call's time budget, which the caller keeps. A delay the server did not choose is shortened by up
+to 25 %, at random, so that clients which failed together do not come back together.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Literal
+
+Reason = Literal["capacity", "loading", "lora", "memory", "busy", "gateway", "connection"]
+FailureKind = Literal["connect", "timeout", "other"]
+
+MAX_LORA_RETRIES = 10
+JITTER = 0.25
+# A server that says "Retry-After: 0" for as long as it is busy must not be asked in a loop without a breath.
+SHORTEST_DELAY_S = 0.1
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryOptions:
+    """What the caller allows.
+
+    `inference` is true for requests that compute something (score, encode, extract), false for look-ups.
+    """
+
+    wait_for_capacity: bool = True
+    max_oom_retries: int = 3
+    inference: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Ask again after `delay_s` seconds."""
+
+    reason: Reason
+    delay_s: float
+
+
+def after_response(
+    status: int,
+    code: str | None,
+    headers: Mapping[str, str],
+    retries: Counter[Reason],
+    options: RetryOptions,
+    *,
+    draw: float,
+    now_s: float,
+) -> Retry | None:
+    """The retry that an error response asks for; None where its error is to be raised.
+
+    `headers` has lower-case names (or ignores case), `retries` counts the retries of this call so far by reason, `draw`
+    is a random number in [0, 1) and `now_s` the time of day in Unix seconds.
+    """
+    asked = parse_retry_after(headers.get("retry-after"), now_s)
+
+    def retry(reason: Reason, default_s: float) -> Retry:
+        delay_s = _jittered(default_s, draw) if asked is None else asked
+        return Retry(reason, max(delay_s, SHORTEST_DELAY_S))
+
+    match status, code:
+        case 429, _:
+            return retry("busy", 1.0)
+        case 503, "QUEUE_FULL" | "BILLING_CAPACITY_UNAVAILABLE":
+            return retry("busy", 1.0)
+        case 503, "QUEUE_UNAVAILABLE" | "transport_failure" if asked is not None:
+            return retry("busy", asked)
+        case 503, "PROVISIONING" if options.wait_for_capacity:
+            return retry("capacity", 5.0)
+        case 503, "MODEL_LOADING":
+            return retry("loading", 5.0)
+        case 503, "LORA_LOADING" if retries["lora"] < MAX_LORA_RETRIES:
+            return retry("lora", 1.0)
+        case 503, "RESOURCE_EXHAUSTED" if retries["memory"] < options.max_oom_retries:
+            if retries["memory"] == 0:
+                return retry("memory", 5.0)
+            return Retry("memory", _jittered(_doubled(5.0, retries["memory"], cap_s=30.0), draw))
+        case 504, _ if options.wait_for_capacity and options.inference:
+            return retry("gateway", 5.0)
+    return None
+
+
+def after_failure(kind: FailureKind, retries: Counter[Reason], options: RetryOptions, *, draw: float) -> Retry | None:
+    """The retry after a request that got no complete answer; None where `SIEConnectionError` is to be raised."""
+    if kind != "connect" or not options.wait_for_capacity:
+        return None
+    return Retry("connection", _jittered(_doubled(0.5, retries["connection"], cap_s=8.0), draw))
+
+
+def parse_retry_after(value: str | None, now_s: float) -> float | None:
+    """Seconds to wait, from a Retry-After header: a number of seconds or an HTTP date (RFC 9110, 10.2.3).
+
+    A date that has passed is 0. None for anything that is neither: negative, infinite, "12abc", "soon", "".
+    """
+    value = (value or "").strip()
+    if _SECONDS.fullmatch(value):
+        seconds = float(value)
+        return seconds if math.isfinite(seconds) else None
+    # Imported here because it costs more than the rest of this module, and dates are rare.
+    from email.utils import parsedate_to_datetime
+
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now_s)
+
+
+def _doubled(first_s: float, times: int, *, cap_s: float) -> float:
+    # The exponent is bounded because a call may retry thousands of times, and floats end at 2**1024.
+    return min(cap_s, first_s * 2.0 ** min(times, 16))
+
+
+def _jittered(delay_s: float, draw: float) -> float:
+    return delay_s * (1.0 - JITTER * draw)

@@ -1,0 +1,112 @@
+"""Late-interaction scores from token vectors, computed here instead of on the server.
+
+MaxSim (Khattab and Zaharia, "ColBERT", 2020): for every query token the best match among the document's tokens, summed
+over the query,
+
+    score(q, d) = sum over i of max over j of  q[i] . d[j]
+
+with neither a normalisation nor a mean. Vectors are used as they are and cast to float32 first.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# One matrix of similarities holds at most this many float32 (4 MiB), unless a single pair needs more.
+_CHUNK_ELEMENTS = 1024 * 1024
+_CHUNK_QUERY_TOKENS = 1024
+
+
+def maxsim(query: Array, documents: Array | Sequence[Array]) -> list[float]:
+    """MaxSim of one query and each of some documents.
+
+    Args:
+        query: `[query_tokens, dim]`, of any real dtype.
+        documents: A list of arrays `[document_tokens, dim]`, whose lengths may differ; a 3-D array is a list of
+            documents of one length, a 2-D array a single document.
+
+    Returns:
+        One score per document, in their order; higher is better. An empty list for no documents.
+
+    Raises:
+        ValueError: An array is not 2-D, has no tokens, or is not as wide as the query. The message names it,
+            `documents[3]` for instance.
+    """
+    query = np.asarray(query)
+    scores: list[float] = _maxsim([query], _matrices("documents", documents), names=["query"])[0].tolist()
+    return scores
+
+
+def maxsim_batch(queries: Array | Sequence[Array], documents: Array | Sequence[Array]) -> NDArray[np.float32]:
+    """MaxSim of every query and every document.
+
+    Args:
+        queries: As the documents of `maxsim`: a list of `[query_tokens, dim]`, a 3-D array, or a 2-D one.
+        documents: Likewise.
+
+    Returns:
+        float32 `[queries, documents]`.
+
+    Raises:
+        ValueError: As `maxsim`; the message names `queries[i]` or `documents[i]`.
+    """
+    arrays = _matrices("queries", queries)
+    return _maxsim(arrays, _matrices("documents", documents), names=[f"queries[{i}]" for i in range(len(arrays))])
+
+
+def _matrices(name: str, arrays: Array | Sequence[Array]) -> list[Array]:
+    if isinstance(arrays, np.ndarray):
+        if arrays.ndim not in (2, 3):
+            raise ValueError(f"{name} must be a list of 2-D arrays, one 2-D or one 3-D array, got shape {arrays.shape}")
+        return [arrays] if arrays.ndim == 2 else list(arrays)
+    return [np.asarray(array) for array in arrays]
+
+
+def _maxsim(queries: list[Array], documents: list[Array], *, names: list[str]) -> NDArray[np.float32]:
+    width = _check(queries, names, None)
+    _check(documents, [f"documents[{i}]" for i in range(len(documents))], width)
+    scores = np.empty((len(queries), len(documents)), np.float32)
+    for some_queries in _chunks(queries, _CHUNK_QUERY_TOKENS):
+        query_rows, query_starts = _packed(queries[some_queries])
+        for some_documents in _chunks(documents, _CHUNK_ELEMENTS // len(query_rows)):
+            document_rows, document_starts = _packed(documents[some_documents])
+            similarities = query_rows @ document_rows.T  # [query tokens, document tokens]
+            best = np.maximum.reduceat(similarities, document_starts, axis=1)  # [query tokens, documents]
+            scores[some_queries, some_documents] = np.add.reduceat(best, query_starts, axis=0)
+    return scores
+
+
+def _check(arrays: list[Array], names: list[str], width: int | None) -> int | None:
+    """Raises ValueError unless every array is `[tokens >= 1, width]`; returns the width, None for no arrays."""
+    for array, name in zip(arrays, names, strict=True):
+        if array.ndim != 2:
+            raise ValueError(f"{name} must be a 2-D array [tokens, dim], got shape {array.shape}")
+        if array.shape[0] == 0:
+            raise ValueError(f"{name} has no tokens")
+        width = array.shape[1] if width is None else width
+        if array.shape[1] != width:
+            raise ValueError(f"{name} has vectors of {array.shape[1]} dimensions, the query's have {width}")
+    return width
+
+
+def _chunks(arrays: list[Array], tokens: int) -> Iterator[slice]:
+    """Runs of arrays of at most `tokens` tokens together; an array longer than that is a run of its own."""
+    start, held = 0, 0
+    for i, array in enumerate(arrays):
+        if i > start and held + len(array) > tokens:
+            yield slice(start, i)
+            start, held = i, 0
+        held += len(array)
+    if arrays:
+        yield slice(start, len(arrays))
+
+
+def _packed(arrays: list[Array]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """All tokens in one float32 array, and the row where each array begins."""
+    lengths = [len(array) for array in arrays]
+    rows = np.concatenate(arrays, dtype=np.float32, casting="unsafe")
+    return rows, np.cumsum([0, *lengths[:-1]])

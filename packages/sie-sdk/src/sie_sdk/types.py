@@ -1,0 +1,149 @@
+"""What goes into a request and comes out of a result.
+
+Everything here is a `TypedDict`, a plain dict at run time: `Item(text="x") == {"text": "x"}`, and a result is read
+with `result["scores"]`. Keys that a newer server adds are passed through.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any, Literal, NotRequired, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+OutputType = Literal["dense", "sparse", "multivector"]
+OutputDType = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
+
+
+class MediaInput(TypedDict, total=False):
+    """The bytes of an image, a document, a sound or a film, and the format they are in, e.g. `"jpeg"` or `"pdf"`."""
+
+    data: bytes
+    format: str | None
+    sample_rate: int
+
+
+class Item(TypedDict, total=False):
+    """A query or a document. Every key is optional; text models need `text`.
+
+    An image is `bytes`, the path of a file, or `{"data": bytes, "format": "jpeg"}`.
+    """
+
+    id: str | None
+    text: str | None
+    images: list[MediaInput | bytes | str | os.PathLike[str]]
+    audio: MediaInput
+    video: MediaInput
+    document: MediaInput
+    metadata: Mapping[str, Any]
+    multivector: NDArray[np.generic]
+
+
+class RequestInfo(TypedDict, total=False):
+    """What the response headers said about a request. A key is there when its header was."""
+
+    id: str
+    model_revision: str
+    units: dict[str, float]
+    credits_debited: float
+
+
+class Usage(TypedDict, total=False):
+    """What a request cost: `input_tokens` counts tokens, not characters."""
+
+    input_tokens: int
+    images: int
+    input_tokens_details: dict[str, int]
+
+
+class ScoreEntry(TypedDict):
+    """One document's place in the ranking.
+
+    `item_id` is the id of the document, or `item-N` for the N-th (from 0) if it had none. `rank` 0 is the best.
+    Higher scores are better; whether a score is a probability or a raw logit depends on the model.
+    """
+
+    item_id: str
+    score: float
+    rank: int
+    truncated: NotRequired[bool]
+    tokens: NotRequired[int]
+
+
+class ScoreResult(TypedDict):
+    """A ranking: `scores` in descending order. `query_id` is there only if the query had an id."""
+
+    model: str
+    scores: list[ScoreEntry]
+    query_id: NotRequired[str]
+    usage: NotRequired[Usage]
+    request: NotRequired[RequestInfo]
+
+
+class SparseEmbedding(TypedDict):
+    """Vocabulary ids (int32) and their weights (float), two 1-D arrays of the same length."""
+
+    indices: NDArray[np.integer[Any]]
+    values: NDArray[np.floating[Any]]
+
+
+class TimingInfo(TypedDict, total=False):
+    """Where the server spent its time, in milliseconds."""
+
+    total_ms: float
+    queue_ms: float
+    tokenization_ms: float
+    inference_ms: float
+    postprocessing_ms: float | None
+
+
+class EncodeResult(TypedDict, total=False):
+    """The embeddings of one item. Arrays are read-only.
+
+    `dense` is 1-D `[dim]`, `multivector` is 2-D `[tokens, dim]`; both are float32 unless another `output_dtype` was
+    asked for (`binary` and `ubinary` pack eight dimensions into a byte). `timing` is that of the whole request.
+    """
+
+    id: str
+    dense: NDArray[np.generic]
+    sparse: SparseEmbedding
+    multivector: NDArray[np.generic]
+    model: str
+    timing: TimingInfo
+    request: RequestInfo
+
+
+class ExtractResult(TypedDict, total=False):
+    """What was found in one item; offsets are in characters."""
+
+    id: str
+    entities: list[dict[str, Any]]
+    relations: list[dict[str, Any]]
+    classifications: list[dict[str, Any]]
+    objects: list[dict[str, Any]]
+    data: dict[str, Any]
+    error: dict[str, Any]
+
+
+class ModelError(TypedDict, total=False):
+    """Why a model could not be loaded. A `permanent` failure is not tried again by itself."""
+
+    code: str
+    message: str
+    attempts: int
+    permanent: bool
+
+
+class ModelInfo(TypedDict, total=False):
+    """A model the server knows. `max_sequence_length` counts tokens; `dims` maps an output to its width."""
+
+    name: str
+    inputs: list[str]
+    outputs: list[str]
+    dims: dict[str, int]
+    loaded: bool
+    state: Literal["available", "loading", "loaded", "unloading", "failed"]
+    last_error: ModelError | None
+    max_sequence_length: int | None
+    profiles: dict[str, dict[str, Any]]
+    revision: str | None

@@ -1,0 +1,43 @@
+"""Clients of a server that is not there, in a time that only they move."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from sie_sdk import SIEAsyncClient, SIEClient
+
+# Tests are imported by file, not from a package, so that what they share has to be put where they find it.
+sys.path.insert(0, str(Path(__file__).parent))
+from sdk_stand_ins import BASE_URL, Driven, FakeTime
+
+
+@pytest.fixture
+def fake_time(monkeypatch):
+    fake = FakeTime()
+    monkeypatch.setattr(time, "sleep", fake.sleep)
+    monkeypatch.setattr(asyncio, "sleep", fake.sleep_async)
+    return fake
+
+
+@pytest.fixture(params=["sync", "async"])
+def connect(request, fake_time, monkeypatch) -> Callable[..., Driven]:
+    """Makes a client, of either kind, of a stand-in server; it lives in fake time."""
+    monkeypatch.delenv("SIE_BASE_URL", raising=False)
+    monkeypatch.delenv("SIE_API_KEY", raising=False)
+    client_class, http_class = {
+        "sync": (SIEClient, httpx2.Client),
+        "async": (SIEAsyncClient, httpx2.AsyncClient),
+    }[request.param]
+
+    def make(server, base_url=BASE_URL, **arguments):
+        http_client = http_class(transport=httpx2.MockTransport(server))
+        client = client_class(base_url, http_client=http_client, **arguments)
+        client._clock = fake_time.clock()
+        return Driven(client)
+
+    return make

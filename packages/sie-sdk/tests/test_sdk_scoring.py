@@ -1,0 +1,108 @@
+"""MaxSim against the formula, written as a loop."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sie_sdk import scoring
+from sie_sdk.scoring import maxsim, maxsim_batch
+
+lengths = st.lists(st.integers(1, 9), min_size=1, max_size=6)
+
+
+def loop(query, document):
+    return sum(max(float(np.dot(q, d)) for d in document) for q in query)
+
+
+def vectors(seed, lengths, width, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=(length, width)).astype(dtype) for length in lengths]
+
+
+@given(st.integers(0, 2**32), lengths, lengths, st.integers(1, 5), st.integers(1, 40), st.integers(1, 12))
+def test_batch_is_the_formula_in_chunks_of_any_size(seed, query_lengths, lengths, width, elements, tokens):
+    queries, documents = vectors(seed, query_lengths, width), vectors(seed + 1, lengths, width)
+    expected = [[loop(query, document) for document in documents] for query in queries]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "_CHUNK_ELEMENTS", elements)
+        patch.setattr(scoring, "_CHUNK_QUERY_TOKENS", tokens)
+        scores = maxsim_batch(queries, documents)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
+
+
+@given(st.integers(0, 2**32), lengths)
+def test_maxsim_is_the_formula(seed, lengths):
+    query, *documents = vectors(seed, [4, *lengths], 8)
+    scores = maxsim(query, documents)
+    assert all(type(score) is float for score in scores)
+    np.testing.assert_allclose(scores, [loop(query, document) for document in documents], rtol=1e-5, atol=1e-5)
+
+
+def test_memory_is_bounded():
+    query, documents = np.ones((64, 4), np.float32), [np.ones((50, 4), np.float32)] * 4000
+    tracemalloc.start()
+    try:
+        maxsim(query, documents)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # All similarities at once would be 51 MB.
+    assert peak < 12e6
+
+
+def test_reference_values():
+    assert maxsim(np.eye(2), [np.array([[1, 0], [0.5, 0.5]]), np.array([[0, 1]])]) == [1.5, 1.0]
+
+
+def test_negative_similarities_are_kept():
+    assert maxsim(np.array([[1.0]]), [np.array([[-3.0], [-2.0]])]) == [-2.0]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int8, np.uint8])
+def test_products_are_float32(dtype):
+    query, document = np.full((1, 4), 120, dtype), np.full((2, 4), 120, dtype)
+    assert maxsim(query, [document]) == [57600.0]
+
+
+def test_two_dimensions_are_one_document():
+    assert maxsim(np.eye(2), np.array([[1, 0], [0.5, 0.5]])) == [1.5]
+
+
+def test_three_dimensions_are_a_list():
+    documents = np.array([[[1, 0], [0, 1]], [[1, 0], [0, 0]]])
+    assert maxsim(np.eye(2), documents) == [2.0, 1.0]
+    np.testing.assert_array_equal(maxsim_batch(documents, documents), [[2.0, 1.0], [1.0, 1.0]])
+
+
+def test_nothing_to_score():
+    assert maxsim(np.eye(2), []) == []
+    assert maxsim_batch([np.eye(2)], []).shape == (1, 0)
+    assert maxsim_batch([], [np.eye(2)]).shape == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("query", "documents", "message"),
+    [
+        (np.ones(2), [np.eye(2)], r"query must be a 2-D array \[tokens, dim\], got shape \(2,\)"),
+        (np.ones((0, 2)), [np.eye(2)], "query has no tokens"),
+        (np.ones((0, 2)), [], "query has no tokens"),
+        (np.eye(2), [np.eye(2), np.ones(2)], r"documents\[1\] must be a 2-D array"),
+        (np.eye(2), [np.eye(2), np.eye(2), np.ones((0, 2))], r"documents\[2\] has no tokens"),
+        (np.eye(2), [np.eye(3)], r"documents\[0\] has vectors of 3 dimensions, the query's have 2"),
+        (np.eye(2), np.ones(2), r"documents must be a list of 2-D arrays"),
+        (np.eye(2), np.ones((1, 1, 1, 2)), r"documents must be a list of 2-D arrays"),
+        (np.eye(2), np.ones((3, 0, 2)), r"documents\[0\] has no tokens"),
+    ],
+)
+def test_arrays_that_can_not_be_scored(query, documents, message):
+    with pytest.raises(ValueError, match=message):
+        maxsim(query, documents)
+
+
+def test_batch_names_the_query():
+    with pytest.raises(ValueError, match=r"queries\[1\] has vectors of 3 dimensions"):
+        maxsim_batch([np.eye(2), np.eye(3)], [np.eye(2)])

@@ -1,0 +1,169 @@
+"""Settings, headers, waiting and errors of transport: what surrounds a request. Every test runs with both clients."""
+
+import inspect
+import ssl
+
+import httpx2
+import pytest
+from sdk_stand_ins import SCORED, Server, packed, refused
+
+import sie_sdk
+from sie_sdk import SIEAsyncClient, SIEClient, errors
+from sie_sdk.client import SIEClient as ClientOfModule
+from sie_sdk.types import Item
+
+QUERY, ITEMS = Item(text="q"), [Item(text="d")]
+
+
+def test_look_ups_do_not_wait_for_a_server(connect, fake_time):
+    with pytest.raises(errors.SIEConnectionError):
+        connect(Server(httpx2.ConnectError("refused"))).list_models()
+    assert fake_time.pauses == []
+
+
+def test_gpu_and_pool_headers(connect):
+    server = Server(packed(SCORED))
+    client = connect(server, gpu="l4", pool="day")
+    client.score("m", QUERY, ITEMS)
+    client.score("m", QUERY, ITEMS, gpu="night/a100-80gb")
+    sent = [(r.headers.get("x-sie-machine-profile"), r.headers.get("x-sie-pool")) for r in server.requests]
+    assert sent == [("l4", "day"), ("a100-80gb", "night")]
+
+
+def test_further_headers(connect):
+    server = Server(packed(SCORED))
+    connect(server, base_url_headers={"X-Tenant": "t"}, remote="forbid").score("m", QUERY, ITEMS)
+    assert server.requests[0].headers["x-tenant"] == "t"
+    assert server.requests[0].headers["x-sie-remote"] == "forbid"
+
+
+def test_environment(connect, monkeypatch):
+    monkeypatch.setenv("SIE_BASE_URL", "http://env.test/prefix/")
+    monkeypatch.setenv("SIE_API_KEY", "from-env\n")
+    server = Server(packed(SCORED))
+    client = connect(server, base_url=None)
+    client.score("m", QUERY, ITEMS)
+    connect(server, api_key="").score("m", QUERY, ITEMS)
+    assert client.base_url == "http://env.test/prefix"
+    assert str(server.requests[0].url) == "http://env.test/prefix/v1/score/m"
+    assert server.requests[0].headers["authorization"] == "Bearer from-env"
+    assert "authorization" not in server.requests[1].headers
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"base_url": None},
+        {"base_url": ""},
+        {"base_url": "localhost:8080"},
+        {"base_url": "ftp://host"},
+        {"base_url": "/relative"},
+        {"base_url": "http://host?x=1"},
+        {"base_url": "http://host:99999"},
+        {"timeout_s": 0},
+        {"connect_timeout_s": -1.0},
+        {"read_timeout_s": float("nan")},
+        {"api_key": "a\nb"},
+        {"api_key": "schlüssel"},
+        {"remote": "allow"},
+    ],
+)
+def test_constructor_refuses(connect, arguments):
+    with pytest.raises(ValueError, match=r"base_url|timeout_s|authorization|remote"):
+        connect(Server(), **arguments)
+
+
+def test_refused_key_is_not_shown(connect):
+    with pytest.raises(ValueError, match="authorization") as caught:
+        connect(Server(), api_key="sécret")
+    assert "cret" not in str(caught.value)
+
+
+def test_password_in_the_url_is_not_shown(connect, caplog):
+    client = connect(Server(httpx2.ConnectError("refused")), base_url="http://user:secret@sie.test")
+    with pytest.raises(errors.SIEConnectionError, match=r"POST http://sie\.test/v1/score/m: refused") as caught:
+        client.score("m", QUERY, ITEMS, provision_timeout_s=1.0)
+    assert "secret" not in str(caught.value) + caplog.text
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+def test_budget_that_is_none(connect, seconds):
+    with pytest.raises(ValueError, match="provision_timeout_s"):
+        connect(Server()).score("m", QUERY, ITEMS, provision_timeout_s=seconds)
+
+
+def test_timeouts_reach_the_transport(connect):
+    server = Server(packed(SCORED))
+    connect(server).score("m", QUERY, ITEMS)
+    connect(server, timeout_s=7.0).score("m", QUERY, ITEMS)
+    connect(server, timeout_s=7.0, connect_timeout_s=2.0, read_timeout_s=3.0).score("m", QUERY, ITEMS)
+    timeouts = [request.extensions["timeout"] for request in server.requests]
+    assert [(t["connect"], t["read"]) for t in timeouts] == [(10.0, 150.0), (7.0, 7.0), (2.0, 3.0)]
+
+
+def test_retries(connect, fake_time):
+    loading = refused(503, "MODEL_LOADING", headers={"retry-after": "5"})
+    server = Server(loading, httpx2.ConnectError("restarting"), packed(SCORED))
+    client = connect(server)
+    assert client.score("m", QUERY, ITEMS)["model"] == "m"
+    assert fake_time.pauses == [5.0, 0.5]
+    assert client.last_retry_count == 2
+    assert len({request.content for request in server.requests}) == 1
+    client.score("m", QUERY, ITEMS)
+    assert client.last_retry_count == 0
+
+
+def test_slow_connect_is_tried_again(connect, fake_time):
+    server = Server(httpx2.ConnectTimeout("slow"), packed(SCORED))
+    assert connect(server).score("m", QUERY, ITEMS)["model"] == "m"
+    assert fake_time.pauses == [0.5]
+
+
+def test_refused_certificate_is_not_tried_again(connect, fake_time):
+    error = httpx2.ConnectError("certificate verify failed")
+    error.__cause__ = ssl.SSLCertVerificationError("self-signed certificate")
+    with pytest.raises(errors.SIEConnectionError, match="certificate verify failed") as caught:
+        connect(Server(error)).score("m", QUERY, ITEMS)
+    assert caught.value.kind == "other"
+    assert fake_time.pauses == []
+
+
+def test_not_waiting_for_capacity(connect, fake_time):
+    client = connect(Server(refused(503, "PROVISIONING", headers={"retry-after": "1"})))
+    with pytest.raises(errors.ProvisioningError):
+        client.score("m", QUERY, ITEMS, wait_for_capacity=False)
+    assert fake_time.pauses == []
+
+
+def test_max_oom_retries(connect, fake_time):
+    client = connect(Server(refused(503, "RESOURCE_EXHAUSTED")))
+    with pytest.raises(errors.ResourceExhaustedError) as caught:
+        client.encode("m", QUERY, max_oom_retries=1)
+    assert caught.value.retries == client.last_retry_count == 1
+    assert fake_time.pauses == [5.0]
+
+
+def test_version_skew_is_reported_once_per_client(connect, caplog):
+    client = connect(Server(packed(SCORED, **{"x-sie-server-version": "9.0.0"})))
+    for _ in range(3):
+        client.score("m", QUERY, ITEMS)
+    assert [record.getMessage() for record in caplog.records if "9.0.0" in record.getMessage()] == [
+        f"the server is version 9.0.0 and this SDK {sie_sdk.__version__}: update the older one"
+    ]
+
+
+def test_injected_http_client_stays_open(connect):
+    client = connect(Server(packed(SCORED)))
+    client.close()
+    assert client.score("m", QUERY, ITEMS)["model"] == "m"
+
+
+def test_clients_are_the_same_but_for_await():
+    assert ClientOfModule is SIEClient
+    for name in ("score", "encode", "extract", "list_models", "get_model"):
+        blocking, awaited = getattr(SIEClient, name), getattr(SIEAsyncClient, name)
+        assert inspect.signature(blocking) == inspect.signature(awaited)
+        assert inspect.iscoroutinefunction(awaited)
+    arguments, async_arguments = (inspect.signature(c).parameters.keys() for c in (SIEClient, SIEAsyncClient))
+    assert async_arguments - arguments == {"max_concurrency"}
+    assert arguments - async_arguments == set()

@@ -1,0 +1,155 @@
+"""Over real sockets: how each way of failing ends for the caller."""
+
+import asyncio
+import gzip
+import socket
+import threading
+import time
+from contextlib import contextmanager
+
+import msgpack
+import pytest
+from sdk_stand_ins import SCORED
+
+from sie_sdk import SIEAsyncClient, SIEClient, SIEConnectionError
+from sie_sdk.types import Item
+
+BODY = msgpack.packb(SCORED)
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/msgpack\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+
+
+@contextmanager
+def listening(*handlers):
+    """A server whose n-th connection is handled by `handlers[n]`, the last one from then on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(5)
+        accepted = []
+
+        def serve():
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(65536)
+                    handlers[min(len(accepted), len(handlers) - 1)](connection)
+                    accepted.append(1)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", accepted
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def answer(connection):
+    connection.sendall(OK + BODY)
+
+
+def cut_off(connection):
+    connection.sendall(OK + BODY[:5])
+
+
+def hang_up(_):
+    pass
+
+
+def stall(_):
+    time.sleep(0.4)
+
+
+def zip_(connection):
+    zipped = gzip.compress(BODY)
+    connection.sendall(
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(zipped) + zipped
+    )
+
+
+def garble(connection):
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\n12345")
+
+
+@pytest.fixture(params=["sync", "async"])
+def score(request):
+    def blocking(url, client_arguments, **arguments):
+        with SIEClient(url, **client_arguments) as client:
+            return client.score("m", Item(text="q"), [Item(text="d")], **arguments)
+
+    async def awaited(url, client_arguments, **arguments):
+        async with SIEAsyncClient(url, **client_arguments) as client:
+            return await client.score("m", Item(text="q"), [Item(text="d")], **arguments)
+
+    def call(url, client_arguments=None, **arguments):
+        if request.param == "sync":
+            return blocking(url, client_arguments or {}, **arguments)
+        return asyncio.run(awaited(url, client_arguments or {}, **arguments))
+
+    return call
+
+
+@pytest.mark.parametrize("handler", [answer, zip_])
+def test_answer(score, handler):
+    with listening(handler) as (url, _):
+        assert score(url)["scores"] == SCORED["scores"]
+
+
+@pytest.mark.parametrize("handler", [cut_off, hang_up])
+def test_cut_off_answers_are_asked_for_again(score, handler):
+    with listening(handler, answer) as (url, accepted):
+        assert score(url)["scores"] == SCORED["scores"]
+    assert len(accepted) == 2
+
+
+@pytest.mark.parametrize(
+    ("handler", "kind"), [(cut_off, "connect"), (hang_up, "connect"), (stall, "timeout"), (garble, "other")]
+)
+def test_failures(score, handler, kind):
+    with listening(handler) as (url, accepted), pytest.raises(SIEConnectionError) as caught:
+        score(url, {"read_timeout_s": 0.2}, wait_for_capacity=False)
+    assert caught.value.kind == kind
+    assert caught.value.status_code is None
+    assert len(accepted) == 1
+
+
+def test_slow_answer_is_not_asked_for_again(score):
+    with listening(stall, answer) as (url, accepted), pytest.raises(SIEConnectionError, match="ReadTimeout"):
+        score(url, {"read_timeout_s": 0.2})
+    assert len(accepted) == 1
+
+
+def test_budget_cuts_a_slow_answer_short(score):
+    with listening(stall) as (url, _), pytest.raises(SIEConnectionError, match=r"no answer within 0\.2 s"):
+        score(url, provision_timeout_s=0.2)
+
+
+def test_nobody_listens(score):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(SIEConnectionError, match=f"http://127.0.0.1:{port}/v1/score/m") as caught:
+        score(f"http://127.0.0.1:{port}", wait_for_capacity=False)
+    assert caught.value.kind == "connect"
+
+
+def test_max_concurrency():
+    class Load:
+        now = most = 0
+
+    async def main():
+        import httpx2
+
+        async def handler(_):
+            Load.now += 1
+            Load.most = max(Load.most, Load.now)
+            await asyncio.sleep(0)
+            Load.now -= 1
+            return httpx2.Response(200, content=BODY)
+
+        http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(handler))
+        async with http_client, SIEAsyncClient("http://x", max_concurrency=3, http_client=http_client) as client:
+            await asyncio.gather(*(client.score("m", Item(text="q"), [Item(text="d")]) for _ in range(20)))
+
+    asyncio.run(main())
+    assert Load.most == 3
