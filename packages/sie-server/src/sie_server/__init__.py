@@ -1,0 +1,3 @@
+"""SIE: an inference engine for reranking."""
+
+__version__ = "0.1.0"

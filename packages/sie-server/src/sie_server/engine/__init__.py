@@ -1,0 +1,1 @@
+"""Everything that happens to a request between the wire and the device."""

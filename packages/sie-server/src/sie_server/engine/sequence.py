@@ -1,0 +1,28 @@
+"""The unit of work: one tokenized input."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from sie_server.engine.request import Request
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """Token ids of one (query, document) pair or one text, special tokens included.
+
+    ids, type_ids: int32 `[length]`. `truncated` says that text was cut to fit. A scheduled sequence belongs to
+    `request`, whose result number `index` it produces.
+    """
+
+    ids: NDArray[np.int32]
+    type_ids: NDArray[np.int32]
+    truncated: bool = False
+    index: int = 0
+    request: "Request | None" = None
+
+    def __len__(self) -> int:
+        return len(self.ids)

@@ -1,0 +1,98 @@
+"""Everything that can go wrong, and what a client is told. The only table from error code to HTTP status.
+
+SIEError                 an answer to a client: code, message, extras
+LoadError                a model that could not be loaded: class, message
+└── UnsupportedModelError     … and never will be: wrong architecture, pickled weights, broken config
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Code(StrEnum):
+    INVALID_INPUT = "INVALID_INPUT"
+    MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
+    INPUT_TOO_LONG = "INPUT_TOO_LONG"
+    BODY_TOO_LARGE = "BODY_TOO_LARGE"
+    MODEL_LOAD_FAILED = "MODEL_LOAD_FAILED"
+    MODEL_LOADING = "MODEL_LOADING"
+    QUEUE_FULL = "QUEUE_FULL"
+    INFERENCE_ERROR = "INFERENCE_ERROR"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """HTTP side of a code. `wire` is the code a client sees; `retry_after` seconds go out as a header."""
+
+    status: int
+    wire: str
+    retry_after: int | None = None
+
+
+ANSWERS: dict[Code, Answer] = {
+    Code.INVALID_INPUT: Answer(400, "INVALID_INPUT"),
+    Code.MODEL_NOT_FOUND: Answer(404, "MODEL_NOT_FOUND"),
+    Code.INPUT_TOO_LONG: Answer(400, "INPUT_TOO_LONG"),
+    Code.BODY_TOO_LARGE: Answer(413, "INPUT_TOO_LONG"),
+    Code.MODEL_LOAD_FAILED: Answer(502, "MODEL_LOAD_FAILED"),
+    Code.MODEL_LOADING: Answer(503, "MODEL_LOADING", retry_after=5),
+    Code.QUEUE_FULL: Answer(503, "QUEUE_FULL", retry_after=1),
+    Code.INFERENCE_ERROR: Answer(500, "INFERENCE_ERROR"),
+    Code.INTERNAL_ERROR: Answer(500, "INTERNAL_ERROR"),
+}
+
+
+class SIEError(Exception):
+    """A request that gets an error for an answer.
+
+    `extras` stand beside code and message on the wire; `retry_after` (seconds) overrides the table's.
+    """
+
+    def __init__(self, code: Code, message: str, *, retry_after: int | None = None, **extras: Any) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.extras = extras
+        self.answer = ANSWERS[code]
+        self.retry_after = self.answer.retry_after if retry_after is None else retry_after
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """JSON body: `{"detail": {"code", "message", …extras}}`."""
+        return {"detail": {"code": self.answer.wire, "message": self.message, **self.extras}}
+
+
+class LoadClass(StrEnum):
+    """Why a model did not load."""
+
+    GATED = "GATED"
+    NOT_FOUND = "NOT_FOUND"
+    CONFIG = "CONFIG"
+    NETWORK = "NETWORK"
+    OOM = "OOM"
+    UNKNOWN = "UNKNOWN"
+
+
+# Seconds until a failed load is tried again; a class that is not here stays failed until the server restarts.
+COOLDOWN_S: dict[LoadClass, float] = {LoadClass.NETWORK: 30.0, LoadClass.OOM: 60.0, LoadClass.UNKNOWN: 600.0}
+
+
+class LoadError(Exception):
+    """A model could not be loaded; `kind` decides whether and when it is tried again."""
+
+    def __init__(self, kind: LoadClass, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+    @property
+    def permanent(self) -> bool:
+        return self.kind not in COOLDOWN_S
+
+
+class UnsupportedModelError(LoadError):
+    """The checkpoint is not one this server computes. The message says what is supported, or what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(LoadClass.CONFIG, message)

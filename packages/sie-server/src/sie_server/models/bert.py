@@ -1,0 +1,72 @@
+"""BERT (Devlin et al. 2019) and its cross-encoders."""
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from sie_server.engine.packed import Packed
+from sie_server.models.config import ModelConfig
+from sie_server.nn.attention import attention
+from sie_server.nn.embed import BertEmbeddings
+from sie_server.nn.heads import ClassificationHead
+from sie_server.nn.linear import Linear
+from sie_server.nn.norm import LayerNorm
+
+
+class BertLayer(nn.Module):
+    """Post-norm transformer layer. The residual stream stays float32; products run in the weights' precision."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        hidden = config.hidden_size
+        self.heads, self.head_dim = config.heads, config.head_dim
+        self.qkv = Linear(hidden, 3 * hidden)
+        self.attention_out = Linear(hidden, hidden)
+        self.attention_norm = LayerNorm(hidden, config.norm_eps)
+        self.up = Linear(hidden, config.intermediate_size, activation="gelu")
+        self.down = Linear(config.intermediate_size, hidden)
+        self.mlp_norm = LayerNorm(hidden, config.norm_eps)
+
+    def forward(self, x: Tensor, packed: Packed) -> Tensor:
+        q, k, v = self.qkv(x).view(-1, 3, self.heads, self.head_dim).unbind(1)
+        attended = attention(q, k, v, packed).flatten(1)
+        x = self.attention_norm(x + self.attention_out(attended))
+        y: Tensor = self.mlp_norm(x + self.down(self.up(x)))
+        return y
+
+
+class Bert(nn.Module):
+    """The encoder. Shapes: packed tokens → float32 `[tokens, hidden]`."""
+
+    # Hub name → ours, applied in order as plain text replacements. `name[i]` is the i-th block of rows of `name`.
+    renames: ClassVar[dict[str, str]] = {
+        "bert.": "",
+        "embeddings.word_embeddings.": "embeddings.word.",
+        "embeddings.position_embeddings.": "embeddings.position.",
+        "embeddings.token_type_embeddings.": "embeddings.token_type.",
+        "embeddings.LayerNorm.": "embeddings.norm.",
+        "encoder.layer.": "layers.",
+        "attention.self.query.": "qkv[0].",
+        "attention.self.key.": "qkv[1].",
+        "attention.self.value.": "qkv[2].",
+        "attention.output.dense.": "attention_out.",
+        "attention.output.LayerNorm.": "attention_norm.",
+        "intermediate.dense.": "up.",
+        ".output.dense.": ".down.",
+        ".output.LayerNorm.": ".mlp_norm.",
+    }
+    # Heads of pre-training and buffers that old releases saved; nothing a reranker reads.
+    ignored: ClassVar[tuple[str, ...]] = ("pooler.", "cls.", "lm_head.", "embeddings.position_ids")
+    head_renames: ClassVar[dict[str, str]] = {"pooler.dense.": "head.dense.", "classifier.": "head.out."}
+
+    def __init__(self, config: ModelConfig, head: ClassificationHead | None = None) -> None:
+        super().__init__()
+        self.head = head
+        self.embeddings = BertEmbeddings(config)
+        self.layers = nn.ModuleList(BertLayer(config) for _ in range(config.layers))
+
+    def forward(self, packed: Packed) -> Tensor:
+        x: Tensor = self.embeddings(packed)
+        for layer in self.layers:
+            x = layer(x, packed)
+        return x

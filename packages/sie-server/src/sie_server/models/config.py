@@ -1,0 +1,143 @@
+"""What a checkpoint's config files say, in our words: the only place that knows the hub's key names and quirks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sie_server.errors import UnsupportedModelError
+from sie_server.nn.heads import Pooling
+
+# transformers' "gelu" is the exact erf form. The tanh approximations are other functions and would change scores.
+_ACTIVATIONS = {"gelu"}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Shape and numerics of an encoder, plus what its config says about its scores."""
+
+    architecture: str
+    vocab_size: int
+    hidden_size: int
+    layers: int
+    heads: int
+    intermediate_size: int
+    norm_eps: float
+    token_types: int
+    position_rows: int
+    position_offset: int
+    labels: int
+    sigmoid: bool
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.heads
+
+    @property
+    def max_positions(self) -> int:
+        """Longest sequence the position table allows, in tokens."""
+        return self.position_rows - self.position_offset
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> "ModelConfig":
+        """Read `config.json`.
+
+        Raises:
+            UnsupportedModelError: the file is missing, is no JSON object, or asks for something we do not compute.
+        """
+        return cls.from_hf(read_json(folder / "config.json"))
+
+    @classmethod
+    def from_hf(cls, hf: Mapping[str, Any]) -> "ModelConfig":
+        """Translate a transformers `config.json`."""
+        architectures = hf.get("architectures") or []
+        if len(architectures) != 1:
+            raise UnsupportedModelError(f"config.json names {len(architectures)} architectures; exactly one is needed")
+        if (activation := hf.get("hidden_act", "gelu")) not in _ACTIVATIONS:
+            raise UnsupportedModelError(
+                f"hidden_act {activation!r} is not supported; supported: {sorted(_ACTIVATIONS)}"
+            )
+        # transformers 5 no longer writes the key for BERT; where it stands, only this value is plain attention.
+        if (kind := hf.get("position_embedding_type", "absolute")) != "absolute":
+            raise UnsupportedModelError(f"position_embedding_type {kind!r} is not supported; supported: 'absolute'")
+        roberta = hf.get("model_type") in ("roberta", "xlm-roberta")
+        try:
+            return cls(
+                architecture=architectures[0],
+                vocab_size=hf["vocab_size"],
+                hidden_size=hf["hidden_size"],
+                layers=hf["num_hidden_layers"],
+                heads=hf["num_attention_heads"],
+                intermediate_size=hf["intermediate_size"],
+                norm_eps=hf.get("layer_norm_eps", 1e-12),
+                token_types=hf.get("type_vocab_size", 2),
+                position_rows=hf["max_position_embeddings"],
+                position_offset=hf.get("pad_token_id", 1) + 1 if roberta else 0,
+                labels=_labels(hf),
+                sigmoid=_sigmoid(hf),
+            )
+        except KeyError as error:
+            raise UnsupportedModelError(f"config.json lacks {error.args[0]!r}") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        UnsupportedModelError: the file is missing or holds something else.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except FileNotFoundError:
+        raise UnsupportedModelError(f"{path.name} is missing from {path.parent}") from None
+    except msgspec.DecodeError as error:
+        raise UnsupportedModelError(f"{path.name} is not a JSON object: {error}") from None
+
+
+def pooling_hint(folder: Path) -> Pooling | None:
+    """How sentence-transformers pools this checkpoint (`1_Pooling/config.json`), if it says.
+
+    Raises:
+        UnsupportedModelError: it pools in another way than by mean or first token.
+    """
+    path = folder / "1_Pooling" / "config.json"
+    if not path.is_file():
+        return None
+    pooling = read_json(path)
+    # Releases before 6 wrote one boolean per mode, later ones the mode's name.
+    modes = [key.removeprefix("pooling_mode_") for key, on in pooling.items() if key.startswith("pooling_mode_") and on]
+    modes = [pooling["pooling_mode"]] if "pooling_mode" in pooling else modes
+    match modes:
+        case ["mean_tokens" | "mean"]:
+            return "mean"
+        case ["cls_token" | "cls"]:
+            return "cls"
+    raise UnsupportedModelError(f"pooling {modes} is not supported; supported: mean, cls")
+
+
+def max_length_hint(folder: Path) -> int | None:
+    """The limit in tokens that sentence-transformers or the tokenizer sets, if either does."""
+    for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
+        if (folder / name).is_file() and isinstance(limit := read_json(folder / name).get(key), int | float):
+            # transformers writes 1e30 for "no limit".
+            return int(limit) if limit < 1e9 else None
+    return None
+
+
+def _labels(hf: Mapping[str, Any]) -> int:
+    # transformers writes num_labels only through id2label; without either its default is two.
+    if "id2label" in hf:
+        return len(hf["id2label"])
+    labels: int = hf.get("num_labels", 2)
+    return labels
+
+
+def _sigmoid(hf: Mapping[str, Any]) -> bool:
+    """Whether a cross-encoder's score is a probability: sentence-transformers' rule for its default activation."""
+    named = (hf.get("sentence_transformers") or {}).get("activation_fn")
+    named = named or hf.get("sbert_ce_default_activation_function")
+    if named is not None:
+        return "Sigmoid" in named
+    return _labels(hf) == 1

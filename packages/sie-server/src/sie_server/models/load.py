@@ -1,0 +1,194 @@
+"""A checkpoint's files → a model on its device."""
+
+import logging
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from sie_server.engine.packed import Packed
+from sie_server.engine.tokenize import TextTokenizer
+from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
+from sie_server.models.bert import Bert
+from sie_server.models.catalog import Entry, Score
+from sie_server.models.config import ModelConfig, max_length_hint, pooling_hint
+from sie_server.models.registry import resolve
+from sie_server.models.source import locate, weight_files
+from sie_server.nn.heads import ClassificationHead, Pooling
+from sie_server.nn.linear import Linear, pack_linears
+from sie_server.settings import Precision
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that answers: weights on `device`, tokenizer, and what its config and catalogue entry say of it."""
+
+    id: str
+    entry: Entry
+    config: ModelConfig
+    tokenizer: TextTokenizer
+    encoder: Bert
+    device: torch.device
+    dtype: torch.dtype
+    max_length: int
+    pooling: Pooling
+    score: Score | None
+    parameters: int
+    bytes: int
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return self.entry.outputs or ()
+
+
+def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> Model:
+    """Find, read, check and place a model's weights.
+
+    Raises:
+        LoadError: the files can't be had, don't fit the device, or are not what this server computes.
+    """
+    started = time.perf_counter()
+    folder = locate(entry)
+    config = ModelConfig.from_folder(folder)
+    entry = complete(entry, folder, config)
+    dtype = resolve_precision(precision, device)
+    encoder_class, classifies = resolve(config.architecture)
+    with torch.device("meta"):
+        encoder = encoder_class(config, ClassificationHead(config.hidden_size) if classifies else None)
+    try:
+        _fill(encoder, weight_files(folder), device, dtype)
+    except torch.OutOfMemoryError as error:
+        raise LoadError(LoadClass.OOM, f"{entry.id} does not fit into the memory of {device}") from error
+    size = [(p.numel(), p.numel() * p.element_size()) for p in encoder.parameters()]
+    pack_linears(encoder)
+    assert entry.max_length is not None
+    model = Model(
+        id=entry.id,
+        entry=entry,
+        config=config,
+        tokenizer=TextTokenizer.from_folder(folder, entry.max_length, token_types=config.token_types > 1),
+        encoder=encoder.eval().requires_grad_(False),
+        device=device,
+        dtype=dtype,
+        max_length=entry.max_length,
+        pooling=entry.pooling or "mean",
+        score=entry.score,
+        parameters=sum(count for count, _ in size),
+        bytes=sum(bytes_ for _, bytes_ in size),
+    )
+    _warm_up(model)
+    _LOG.info(
+        "%s: loaded from %s in %.2f s: %s, %.1fM parameters, %s on %s",
+        entry.id,
+        folder,
+        time.perf_counter() - started,
+        config.architecture,
+        model.parameters / 1e6,
+        str(dtype).removeprefix("torch."),
+        device,
+    )
+    return model
+
+
+def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
+    """Fill what an entry leaves open from the checkpoint's own files.
+
+    Raises:
+        UnsupportedModelError: what the entry asks for is not what the checkpoint can do.
+    """
+    _, classifies = resolve(config.architecture)
+    if classifies and config.labels != 1:
+        raise UnsupportedModelError(f"{entry.source} has {config.labels} labels; a reranker has one")
+    own: Score = "probability" if config.sigmoid else "logit"
+    return replace(
+        entry,
+        outputs=entry.outputs or (("score",) if classifies else ("dense",)),
+        score=entry.score or (own if classifies else None),
+        dims=entry.dims or (None if classifies else config.hidden_size),
+        pooling=entry.pooling or pooling_hint(folder),
+        max_length=min(entry.max_length or max_length_hint(folder) or config.max_positions, config.max_positions),
+    )
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """Dtype of the products. `auto`: bfloat16 where the hardware multiplies it natively, float32 elsewhere."""
+    if precision != "auto":
+        dtype: torch.dtype = getattr(torch, precision)
+        return dtype
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if native else torch.float32
+
+
+@torch.inference_mode()
+def _warm_up(model: Model) -> None:
+    """One forward: the first request does not pay for kernel set-up, and a model that can't compute is not loaded."""
+    hidden = model.encoder(Packed.of(model.tokenizer.singles(["warm up"]), model.device))
+    if not torch.isfinite(hidden).all():
+        raise UnsupportedModelError(f"{model.entry.source} computes values that are not finite in {model.dtype}")
+
+
+def _fill(encoder: Bert, files: list[Path], device: torch.device, dtype: torch.dtype) -> None:
+    """Give every parameter of a meta-device module its values; strict in both directions."""
+    parameters = {
+        name: torch.empty(meta.shape, dtype=_dtype(encoder, name, dtype), device=device)
+        for name, meta in encoder.named_parameters()
+    }
+    filled = dict.fromkeys(parameters, 0)
+    unknown = []
+    for hub_name, value in _tensors(files):
+        name, block = _rename(encoder, hub_name)
+        if name not in parameters:
+            if not name.startswith(encoder.ignored):
+                unknown.append(hub_name)
+            continue
+        target = parameters[name]
+        if block is not None:
+            rows = value.shape[0]
+            target = target[block * rows : (block + 1) * rows]
+        if target.shape != value.shape:
+            raise UnsupportedModelError(f"{hub_name} has shape {tuple(value.shape)}, config.json implies another")
+        target.copy_(value)
+        filled[name] += value.numel()
+    missing = [name for name, count in filled.items() if count != parameters[name].numel()]
+    if missing or unknown:
+        raise UnsupportedModelError(
+            f"the checkpoint does not fit its config: {len(missing)} weights missing {missing[:3]}, "
+            f"{len(unknown)} not known {unknown[:3]}"
+        )
+    encoder.load_state_dict(parameters, assign=True, strict=True)
+
+
+def _dtype(encoder: nn.Module, parameter: str, dtype: torch.dtype) -> torch.dtype:
+    # Products run in the chosen precision; embeddings, norms and heads stay float32, where it costs nothing.
+    owner = encoder.get_submodule(parameter.rpartition(".")[0])
+    return dtype if isinstance(owner, Linear) and not parameter.startswith("head.") else torch.float32
+
+
+def _tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
+    for path in files:
+        try:
+            with safe_open(path, framework="pt") as checkpoint:
+                for name in checkpoint.keys():  # noqa: SIM118 (not a dict)
+                    yield name, checkpoint.get_tensor(name)
+        except (OSError, ValueError) as error:
+            raise UnsupportedModelError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def _rename(encoder: Bert, name: str) -> tuple[str, int | None]:
+    """Our name for a hub tensor, and which block of rows of a fused weight it is."""
+    table = encoder.renames if encoder.head is None else {**encoder.renames, **encoder.head_renames}
+    for theirs, ours in table.items():
+        name = name.replace(theirs, ours)
+    if match := re.search(r"\[(\d)\]", name):
+        return name.replace(match[0], ""), int(match[1])
+    return name, None

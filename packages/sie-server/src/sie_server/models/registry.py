@@ -1,0 +1,23 @@
+"""Which class computes which architecture, by the name in `config.json`."""
+
+from sie_server.errors import UnsupportedModelError
+from sie_server.models.bert import Bert
+from sie_server.models.roberta import Roberta
+
+_ENCODERS: dict[str, type[Bert]] = {"Bert": Bert, "Roberta": Roberta, "XLMRoberta": Roberta}
+_SUFFIXES = {"ForSequenceClassification": True, "Model": False}
+
+SUPPORTED = tuple(encoder + suffix for encoder in _ENCODERS for suffix in _SUFFIXES)
+
+
+def resolve(architecture: str) -> tuple[type[Bert], bool]:
+    """Encoder class for an architecture name, and whether it carries a classification head.
+
+    Raises:
+        UnsupportedModelError: the name is not one of `SUPPORTED`, which the message lists.
+    """
+    for suffix, classifies in _SUFFIXES.items():
+        encoder = _ENCODERS.get(architecture.removesuffix(suffix))
+        if encoder is not None and architecture.endswith(suffix):
+            return encoder, classifies
+    raise UnsupportedModelError(f"architecture {architecture!r} is not supported; supported: {', '.join(SUPPORTED)}")

@@ -1,0 +1,13 @@
+"""RoBERTa (Liu et al. 2019) and XLM-R (Conneau et al. 2020): BERT's layers under other names.
+
+Their positions start behind the padding row, which `ModelConfig.position_offset` says.
+"""
+
+from typing import ClassVar
+
+from sie_server.models.bert import Bert
+
+
+class Roberta(Bert):
+    renames: ClassVar[dict[str, str]] = {"roberta.": "", **Bert.renames}
+    head_renames: ClassVar[dict[str, str]] = {"classifier.dense.": "head.dense.", "classifier.out_proj.": "head.out."}

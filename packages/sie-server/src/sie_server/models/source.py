@@ -1,0 +1,133 @@
+"""Where a checkpoint's files are: a local folder, the hub cache, the hub, or a Python package that carries them."""
+
+import hashlib
+import logging
+from importlib.util import find_spec
+from pathlib import Path
+
+from huggingface_hub import constants, get_session, is_offline_mode, snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
+from sie_server.models.catalog import Entry
+
+_LOG = logging.getLogger(__name__)
+_PATTERNS = ["*.json", "*.safetensors"]
+# The hub client retries a dead connection for half a minute; one short question first keeps the way to the
+# packaged weights, or to a clear error, short.
+_PROBE_TIMEOUT_S = 3.0
+
+
+def locate(entry: Entry) -> Path:
+    """Folder with the checkpoint's files, downloading them (with a progress bar) where that is needed.
+
+    With `HF_HUB_OFFLINE` set no socket is opened.
+
+    Raises:
+        LoadError: NOT_FOUND, GATED or NETWORK, with what to do about it.
+        UnsupportedModelError: the files are there, but no safetensors weights among them, or with the wrong checksum.
+    """
+    if entry.folder is not None:
+        _require_safetensors(entry.folder)
+        return entry.folder
+    if (folder := _cached(entry)) is not None:
+        return folder
+    try:
+        folder = _download(entry)
+    except LoadError as error:
+        if error.kind is not LoadClass.NETWORK or (packaged := _packaged(entry)) is None:
+            raise
+        _LOG.info("%s: hub not reachable, using the weights installed with %s", entry.id, entry.package)
+        return packaged
+    _require_safetensors(folder)
+    return folder
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint: one, or those a `model.safetensors.index.json` stands for."""
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    if (folder / "model.safetensors.index.json").is_file():
+        return sorted(folder.glob("model-*.safetensors"))
+    return []
+
+
+def _require_safetensors(folder: Path) -> None:
+    if weight_files(folder):
+        return
+    if pickles := sorted(path.name for path in folder.glob("*.bin")):
+        raise UnsupportedModelError(
+            f"{folder} has only pickled weights ({pickles[0]}), which can run code when loaded and are refused. "
+            "Convert them once, on a machine where you trust the file: "
+            "`AutoModelForSequenceClassification.from_pretrained(path).save_pretrained(new_path)` writes safetensors."
+        )
+    raise UnsupportedModelError(
+        f"{folder} has no model.safetensors. If the repository offers only pickled weights (pytorch_model.bin), "
+        "convert them once with transformers' `save_pretrained` and serve the new folder."
+    )
+
+
+def _cached(entry: Entry) -> Path | None:
+    try:
+        path = snapshot_download(
+            entry.repository, revision=entry.revision, allow_patterns=_PATTERNS, local_files_only=True
+        )
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+    folder = Path(path)
+    # Another program may have fetched part of the repository only.
+    complete = weight_files(folder) and all((folder / name).is_file() for name in ("config.json", "tokenizer.json"))
+    return folder if complete else None
+
+
+def _download(entry: Entry) -> Path:
+    if is_offline_mode():
+        raise LoadError(
+            LoadClass.NETWORK,
+            f"{entry.repository} is not in the local cache and HF_HUB_OFFLINE is set; "
+            "unset it, fill the cache, or serve a local folder with --model NAME=PATH",
+        )
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_PROBE_TIMEOUT_S)
+    except Exception as error:  # whatever the client's transport raises, the hub is out of reach
+        raise LoadError(
+            LoadClass.NETWORK, f"{entry.repository} is not in the local cache and the hub is not reachable: {error}"
+        ) from error
+    try:
+        return Path(snapshot_download(entry.repository, revision=entry.revision, allow_patterns=_PATTERNS))
+    except GatedRepoError as error:
+        raise LoadError(
+            LoadClass.GATED, f"{entry.repository} is gated: accept its terms on the hub and set HF_TOKEN"
+        ) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        at = f" at revision {entry.revision}" if entry.revision else ""
+        raise LoadError(LoadClass.NOT_FOUND, f"the hub has no {entry.repository}{at}, or it is private") from error
+    except (LocalEntryNotFoundError, EntryNotFoundError, HfHubHTTPError) as error:
+        raise LoadError(LoadClass.NETWORK, f"{entry.repository} could not be downloaded: {error}") from error
+
+
+def _packaged(entry: Entry) -> Path | None:
+    """The package's folder, found without importing it, its weights checked against the pinned sha256."""
+    if entry.package is None:
+        return None
+    name, _, inside = entry.package.partition("/")
+    spec = find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(spec.submodule_search_locations[0], inside)
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        return None
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != entry.sha256:
+        raise UnsupportedModelError(f"{weights} has sha256 {digest}, expected {entry.sha256}; reinstall the package")
+    return folder

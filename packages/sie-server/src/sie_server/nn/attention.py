@@ -1,0 +1,40 @@
+"""Self-attention over packed sequences, one interface for every device."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sie_server.engine.packed import Packed
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, packed: Packed) -> Tensor:
+    """Bidirectional softmax attention inside each packed sequence, scaled by 1/√head_dim (Vaswani et al. 2017, eq. 1).
+
+    Shapes: q, k, v `[tokens, heads, head_dim]` (any stride over the first two) → `[tokens, heads, head_dim]`.
+    CUDA half precision takes the variable-length flash kernel; everything else `scaled_dot_product_attention` once
+    per run of equally long sequences, whose result for a sequence is bit-identical to that sequence alone.
+    """
+    if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16):
+        return _flash_varlen(q, k, v, packed)
+    return _sdpa_per_run(q, k, v, packed)
+
+
+def _flash_varlen(q: Tensor, k: Tensor, v: Tensor, packed: Packed) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
+    longest = packed.max_length
+    out = varlen_attn(q, k, v, packed.cu_seqlens, packed.cu_seqlens, longest, longest)
+    assert isinstance(out, Tensor)
+    return out
+
+
+def _sdpa_per_run(q: Tensor, k: Tensor, v: Tensor, packed: Packed) -> Tensor:
+    _, heads, head_dim = q.shape
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    for start, count, length in packed.runs:
+        rows = slice(start, start + count * length)
+        shape = (count, length, heads, head_dim)
+        # [count, heads, length, head_dim], all views
+        one, two, three = (x[rows].view(shape).transpose(1, 2) for x in (q, k, v))
+        out[rows].view(shape).copy_(F.scaled_dot_product_attention(one, two, three).transpose(1, 2))
+    return out

@@ -1,0 +1,44 @@
+"""Input embeddings."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sie_server.engine.packed import Packed
+from sie_server.models.config import ModelConfig
+from sie_server.nn.norm import LayerNorm
+
+
+class Embedding(nn.Module):
+    """A lookup table. Shapes: ids int32 `[tokens]` → float32 `[tokens, hidden]`."""
+
+    def __init__(self, rows: int, hidden: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(rows, hidden))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self.weight)
+
+
+class BertEmbeddings(nn.Module):
+    """Word + position + token type, then LayerNorm (Devlin et al. 2019, figure 2).
+
+    Positions start at `config.position_offset`: RoBERTa's table keeps its first rows for padding.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.word = Embedding(config.vocab_size, config.hidden_size)
+        self.position = Embedding(config.position_rows, config.hidden_size)
+        self.token_type = Embedding(config.token_types, config.hidden_size)
+        self.norm = LayerNorm(config.hidden_size, config.norm_eps)
+        self.position_offset = config.position_offset
+        self.single_type = config.token_types == 1
+
+    def forward(self, packed: Packed) -> Tensor:
+        # A model with one token type has a row for it all the same, and the reference adds it to every token.
+        types = torch.zeros_like(packed.type_ids) if self.single_type else packed.type_ids
+        # In the reference's order of addition, so that float32 sums agree to the last bit.
+        x = self.word(packed.ids) + self.token_type(types) + self.position(packed.positions + self.position_offset)
+        y: Tensor = self.norm(x)
+        return y

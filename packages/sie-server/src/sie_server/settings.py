@@ -1,0 +1,79 @@
+"""One dataclass is the command line, the environment and the TOML file."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+_POSITIVE = Number(gte=1)
+
+
+def _split(_: Any, value: str) -> list[str]:
+    """Environment variables hold lists as `a,b`."""
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+@Parameter(name="*", negative=())
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a server runs.
+
+    Parameters
+    ----------
+    host
+        Address to listen on.
+    port
+        Port to listen on; 0 picks a free one.
+    model
+        Model to serve beside the catalogue: a hub id, a folder, or NAME=FOLDER. Repeatable.
+    preload
+        Model to load before the server says it is ready. Repeatable; others load on first use.
+    device
+        cpu, cuda, cuda:N, or auto: CUDA where there is one.
+    precision
+        Precision of the matrix products; auto: bfloat16 where the hardware multiplies it natively.
+    workers
+        Device threads; 0: one per core on CPU, one per GPU.
+    batch_tokens
+        Most tokens in a batch; 0: 1024 on CPU, 16384 on GPU.
+    queue_tokens
+        Tokens that may wait; a request that comes on top gets QUEUE_FULL, but an idle server takes one of any size.
+    tokenizer_threads
+        Threads that tokenize.
+    load_wait
+        Seconds to hold a request for a model that is loading before answering MODEL_LOADING.
+    max_items
+        Most items in a request.
+    max_request_body_bytes
+        Most bytes in a request body.
+    max_item_text_bytes
+        Most bytes of UTF-8 in one item's text and metadata.
+    machine_profile
+        Name this machine answers to in X-SIE-MACHINE-PROFILE; default: the GPU's name.
+    log_level
+        debug, info, warning or error.
+    """
+
+    host: Annotated[str, Parameter(env_var="SIE_HOST")] = "0.0.0.0"
+    port: Annotated[int, Parameter(env_var="SIE_PORT", alias="-p", validator=Number(gte=0, lte=65535))] = 8080
+    model: Annotated[tuple[str, ...], Parameter(env_var="SIE_EXTRA_MODELS", env_var_split=_split)] = ()
+    preload: Annotated[tuple[str, ...], Parameter(env_var="SIE_PRELOAD_MODELS", env_var_split=_split)] = ()
+    device: Annotated[str, Parameter(env_var="SIE_DEVICE", alias="-d")] = "auto"
+    precision: Annotated[Precision, Parameter(env_var="SIE_PRECISION")] = "auto"
+    workers: Annotated[int, Parameter(env_var="SIE_WORKERS", validator=Number(gte=0))] = 0
+    batch_tokens: Annotated[int, Parameter(env_var="SIE_BATCH_TOKENS", validator=Number(gte=0))] = 0
+    queue_tokens: Annotated[int, Parameter(env_var="SIE_QUEUE_TOKENS", validator=_POSITIVE)] = 1_000_000
+    tokenizer_threads: Annotated[int, Parameter(env_var="SIE_TOKENIZER_THREADS", validator=_POSITIVE)] = 4
+    load_wait: Annotated[float, Parameter(env_var="SIE_LOAD_WAIT", validator=Number(gte=0))] = 10.0
+    max_items: Annotated[int, Parameter(env_var="SIE_MAX_ITEMS", validator=_POSITIVE)] = 10_000
+    max_request_body_bytes: Annotated[int, Parameter(env_var="SIE_MAX_REQUEST_BODY_BYTES", validator=_POSITIVE)] = (
+        34 * 2**20
+    )
+    max_item_text_bytes: Annotated[int, Parameter(env_var="SIE_MAX_ITEM_TEXT_BYTES", validator=_POSITIVE)] = 2 * 2**20
+    machine_profile: Annotated[str, Parameter(env_var="SIE_MACHINE_PROFILE")] = ""
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Parameter(env_var="SIE_LOG_LEVEL", alias="-l")
+    ] = "info"
