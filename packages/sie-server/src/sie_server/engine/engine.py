@@ -1,0 +1,281 @@
+"""The whole life of a request between the wire and the device."""
+
+import asyncio
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Items
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from sie_server.engine.request import Request
+from sie_server.engine.residency import Residency
+from sie_server.engine.runner import Runner
+from sie_server.engine.scheduler import Scheduler
+from sie_server.engine.sequence import Sequence
+from sie_server.errors import Code, SIEError
+from sie_server.metrics import Metrics
+from sie_server.models.catalog import Entry
+from sie_server.models.load import Model, load
+from sie_server.nn.heads import Head, MaxSim, Multivector, Together, Vectors
+from sie_server.settings import Precision, Settings
+
+_CPU_BATCH_TOKENS = 1024
+_GPU_BATCH_TOKENS = 16384
+_JOIN_S = 10.0
+_MAX_RETRY_AFTER_S = 60
+# Weight of the newest batch in the running estimate of tokens per second.
+_SMOOTHING = 0.1
+
+Loader = Callable[[Entry, torch.device, Precision], Model]
+
+
+@dataclass(slots=True)
+class Timing:
+    """Seconds a request spent per stage. Stages of its parts add up."""
+
+    tokenization: float = 0.0
+    queue: float = 0.0
+    inference: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One score per document, in input order, activation applied; how long each sequence was and whether it was cut."""
+
+    scores: list[float]
+    lengths: list[int]
+    truncated: list[bool]
+    tokens: int
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One dict of vectors per text, by output type."""
+
+    vectors: list[dict[str, Vectors]]
+    tokens: int
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Per-request limits in tokens; `None` is the model's own. `strict`: an input that would be cut is an error."""
+
+    sequence: int | None = None
+    query: int | None = None
+    strict: bool = False
+
+
+class Engine:
+    """Scores and embeds text with the models of one device. One per process; lives on the event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        entries: Mapping[str, Entry],
+        metrics: Metrics,
+        loader: Loader = load,
+    ) -> None:
+        self.device = resolve_device(settings.device)
+        self._settings = settings
+        self._metrics = metrics
+        self.residency = Residency(
+            entries.values(), lambda entry: self._load(loader, entry), load_wait_s=settings.load_wait
+        )
+        on_cpu = self.device.type == "cpu"
+        self._on_cpu = on_cpu
+        self._workers = settings.workers or (len(os.sched_getaffinity(0)) if on_cpu else 1)
+        self.scheduler = Scheduler(settings.batch_tokens or (_CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS))
+        self._tokenizers = ThreadPoolExecutor(settings.tokenizer_threads, thread_name_prefix="tokenize")
+        self._runner: Runner | None = None
+        self._tokens_per_second = 0.0
+
+    def start(self) -> None:
+        """Start the device threads, on the running event loop."""
+        loop = asyncio.get_running_loop()
+        self._runner = Runner(self.scheduler, loop, self._workers, self._on_cpu, self._observe)
+        self._runner.start()
+
+    async def close(self) -> None:
+        """Finish what is queued, then stop every thread."""
+        self.scheduler.close()
+        if self._runner is not None:
+            await asyncio.to_thread(self._runner.join, _JOIN_S)
+        self._tokenizers.shutdown(wait=False, cancel_futures=True)
+        await self.residency.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the device threads run."""
+        return self._runner is not None and self._runner.alive
+
+    async def model(self, model_id: str, outputs: Items[str], profile: str | None = None) -> Model:
+        """The loaded model that gives these outputs ("score", "dense", "multivector").
+
+        Raises:
+            SIEError: MODEL_NOT_FOUND; INVALID_INPUT for a task, output or profile it does not have; MODEL_LOADING;
+                MODEL_LOAD_FAILED.
+        """
+        entry = self.residency.slot(model_id).entry
+        if entry.outputs is not None:
+            _require(entry, outputs)
+        if profile not in (None, "default"):
+            raise SIEError(Code.INVALID_INPUT, f"Profile '{profile}' not found. Available: ['default']")
+        model = await self.residency.model(model_id)
+        _require(model.entry, outputs)
+        return model
+
+    async def score(self, model: Model, query: str, documents: Items[str], limits: Limits) -> Scored:
+        """Relevance of each document to the query; what the number means is `model.score`.
+
+        Raises:
+            SIEError: INPUT_TOO_LONG, QUEUE_FULL or INFERENCE_ERROR.
+        """
+        timing = Timing()
+        read = model.tokenizer
+        if model.encoder.head is not None:
+            pairs = partial(read.pairs, query, documents, limits.sequence, limits.query)
+            sequences = await self._tokenize(pairs, timing, limits)
+            scores = await self._run(model, model.encoder.head, sequences, timing)
+            read_tokens = _tokens(sequences)
+        else:
+            # Late interaction: the query's vectors first, then every document meets them on the device.
+            alone = partial(
+                read.singles, [query], min(limits.query or model.max_length, limits.sequence or model.max_length)
+            )
+            query_sequences = await self._tokenize(alone, timing, limits)
+            [vectors] = await self._run(model, Multivector(), query_sequences, timing)
+            sequences = await self._tokenize(partial(read.singles, documents, limits.sequence), timing, limits)
+            scores = await self._run(model, MaxSim(vectors), sequences, timing)
+            read_tokens = _tokens(query_sequences) + _tokens(sequences)
+        if not all(map(math.isfinite, scores)):
+            raise SIEError(Code.INFERENCE_ERROR, f"Model '{model.id}' produced non-finite scores")
+        return Scored(
+            scores=[_sigmoid(logit) for logit in scores] if model.score == "probability" else scores,
+            lengths=[len(sequence) for sequence in sequences],
+            truncated=[sequence.truncated for sequence in sequences],
+            tokens=read_tokens,
+            timing=timing,
+        )
+
+    async def encode(self, model: Model, texts: Items[str], heads: Mapping[str, Head], limits: Limits) -> Encoded:
+        """What each head reads off each text.
+
+        Raises:
+            SIEError: INPUT_TOO_LONG, QUEUE_FULL or INFERENCE_ERROR.
+        """
+        timing = Timing()
+        sequences = await self._tokenize(partial(model.tokenizer.singles, texts, limits.sequence), timing, limits)
+        vectors = await self._run(model, Together(heads), sequences, timing)
+        return Encoded(vectors, _tokens(sequences), timing)
+
+    async def _tokenize(self, tokenize: Callable[[], list[Sequence]], timing: Timing, limits: Limits) -> list[Sequence]:
+        started = time.perf_counter()
+        sequences = await asyncio.get_running_loop().run_in_executor(self._tokenizers, tokenize)
+        timing.tokenization += time.perf_counter() - started
+        if limits.strict and any(sequence.truncated for sequence in sequences):
+            cut = next(i for i, sequence in enumerate(sequences) if sequence.truncated)
+            raise SIEError(
+                Code.INPUT_TOO_LONG,
+                f"Field 'items[{cut}].text' is over the model's limit and overflow_policy is 'error'",
+            )
+        return sequences
+
+    async def _run(self, model: Model, head: Head, sequences: list[Sequence], timing: Timing) -> list[Any]:
+        request = Request(model, head, sequences, asyncio.get_running_loop().create_future())
+        self._admit(request.tokens)
+        self.scheduler.add(request)
+        try:
+            results = await request.future
+        finally:
+            # A caller that has gone, or an error in one batch: what still waits must not reach the device.
+            self.scheduler.discard(request)
+        done = time.perf_counter()
+        started = request.started or done
+        timing.queue += started - request.added
+        timing.inference += done - started
+        return results
+
+    def _admit(self, tokens: int) -> None:
+        waiting = self.scheduler.tokens
+        if waiting and waiting + tokens > self._settings.queue_tokens:
+            seconds = waiting / self._tokens_per_second if self._tokens_per_second else 1.0
+            raise SIEError(
+                Code.QUEUE_FULL,
+                f"{waiting} tokens are waiting and this request has {tokens}; "
+                f"the queue holds {self._settings.queue_tokens}",
+                retry_after=min(max(math.ceil(seconds), 1), _MAX_RETRY_AFTER_S),
+            )
+
+    def _observe(self, batch: list[Sequence], seconds: float) -> None:
+        assert batch[0].request is not None
+        model_id = batch[0].request.model.id
+        tokens = _tokens(batch)
+        rate = tokens / max(seconds, 1e-9) * self._workers
+        self._tokens_per_second += _SMOOTHING * (rate - self._tokens_per_second)
+        self._metrics.tokens.labels(model_id).inc(tokens)
+        self._metrics.batch_size.labels(model_id).observe(len(batch))
+        self._metrics.batch_tokens.labels(model_id).observe(tokens)
+        self._metrics.batch_seconds.labels(model_id).observe(seconds)
+        self._metrics.queue_depth.set(self.scheduler.tokens)
+
+    def _load(self, loader: Loader, entry: Entry) -> Model:
+        model = loader(entry, self.device, self._settings.precision)
+        self._metrics.loaded.labels(model.id, str(self.device)).set(1)
+        self._metrics.memory.labels(model.id, str(self.device)).set(model.bytes)
+        return model
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is a GPU.
+
+    Raises:
+        ValueError: the device does not exist here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device {name!r}: {error}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device {name!r} is not supported; supported: auto, cpu, cuda, cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {name!r} is not there: {torch.cuda.device_count()} CUDA devices found")
+    return device
+
+
+def _require(entry: Entry, outputs: Items[str]) -> None:
+    has = set(entry.outputs or ())
+    if "score" in outputs and "score" not in has:
+        raise SIEError(
+            Code.INVALID_INPUT,
+            f"Model '{entry.id}' does not support scoring. Use an encoder model with /v1/encode instead, "
+            "or use a reranker model.",
+        )
+    if missing := sorted(set(outputs) - has):
+        supported = sorted(has - {"score"})
+        raise SIEError(
+            Code.INVALID_INPUT,
+            f"Model '{entry.id}' does not support output types: {_braces(missing)}. Supported: {_braces(supported)}",
+        )
+
+
+def _braces(names: Items[str]) -> str:
+    return "{" + ", ".join(map(repr, names)) + "}"
+
+
+def _tokens(sequences: Items[Sequence]) -> int:
+    return sum(map(len, sequences))
+
+
+def _sigmoid(x: float) -> float:
+    # The branch keeps exp() from overflowing.
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

@@ -1,0 +1,52 @@
+"""One call's share of the queue: its sequences, its head, and the future its results go to."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from sie_server.engine.sequence import Sequence
+from sie_server.nn.heads import Head
+
+if TYPE_CHECKING:
+    from sie_server.models.load import Model
+
+
+class Request:
+    """Sequences of one call that wait for the device, longest first.
+
+    `pending` and `deficit` belong to the scheduler and change under its lock; results are delivered on the event loop.
+    """
+
+    __slots__ = ("_missing", "_results", "added", "deficit", "future", "head", "model", "pending", "started", "tokens")
+
+    def __init__(
+        self, model: "Model", head: Head, sequences: Iterable[Sequence], future: "asyncio.Future[list[Any]]"
+    ) -> None:
+        self.model = model
+        self.head = head
+        self.future = future
+        # Neighbours of equal length share one attention call, and the short rest fills the last batches evenly.
+        self.pending = deque(sorted(sequences, key=len, reverse=True))
+        for index, sequence in enumerate(sequences):
+            sequence.index = index
+            sequence.request = self
+        self.tokens = sum(map(len, self.pending))
+        self.deficit = 0
+        self.added = time.perf_counter()
+        self.started: float | None = None
+        self._results: list[Any] = [None] * len(self.pending)
+        self._missing = len(self.pending)
+
+    def deliver(self, index: int, result: Any) -> None:
+        """Take the result of sequence `index`; the last one completes the future."""
+        self._results[index] = result
+        self._missing -= 1
+        if not self._missing and not self.future.done():
+            self.future.set_result(self._results)
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error, unless there is an answer already."""
+        if not self.future.done():
+            self.future.set_exception(error)

@@ -1,0 +1,112 @@
+"""The device threads: take a batch, pack it, run it, hand the results back."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from itertools import groupby
+from typing import Any
+
+import torch
+
+from sie_server.engine.packed import Packed
+from sie_server.engine.request import Request
+from sie_server.engine.scheduler import Scheduler
+from sie_server.engine.sequence import Sequence
+from sie_server.errors import Code, SIEError
+
+_LOG = logging.getLogger(__name__)
+
+Observe = Callable[[list[Sequence], float], None]
+
+
+class Runner:
+    """Threads that share one device and one set of weights.
+
+    On a CPU every thread runs its own batch on one core: that beats one batch spread over all cores, because nothing
+    waits for the slowest core between two layers. `observe(batch, seconds)` is called on the event loop per batch.
+    """
+
+    def __init__(
+        self, scheduler: Scheduler, loop: asyncio.AbstractEventLoop, threads: int, on_cpu: bool, observe: Observe
+    ) -> None:
+        self._scheduler = scheduler
+        self._loop = loop
+        self._on_cpu = on_cpu
+        self._observe = observe
+        self._threads = [threading.Thread(target=self._run, name=f"device-{i}", daemon=True) for i in range(threads)]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the threads to finish after the scheduler was closed."""
+        for thread in self._threads:
+            thread.join(timeout)
+
+    @property
+    def alive(self) -> bool:
+        """Whether every device thread runs."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def _run(self) -> None:
+        if self._on_cpu:
+            torch.set_num_threads(1)
+        with torch.inference_mode():
+            while batch := self._scheduler.next_batch():
+                self._step(batch)
+
+    def _step(self, batch: list[Sequence]) -> None:
+        started = time.perf_counter()
+        answers = self._answer(batch)
+        seconds = time.perf_counter() - started
+        self._post(lambda: self._deliver(batch, answers, seconds))
+
+    def _answer(self, batch: list[Sequence]) -> list[Any]:
+        """A result or an exception per sequence. A batch that fails is run again request by request."""
+        try:
+            return forward(batch)
+        except Exception as error:  # a request must not take the thread, or its neighbours, with it
+            parts = [list(part) for _, part in groupby(batch, key=_request)]
+            if len(parts) > 1:
+                return [answer for part in parts for answer in self._answer(part)]
+            _LOG.exception("%s: inference failed for %d sequences", _request(batch[0]).model.id, len(batch))
+            return [error] * len(batch)
+
+    def _deliver(self, batch: list[Sequence], answers: list[Any], seconds: float) -> None:
+        for sequence, answer in zip(batch, answers, strict=True):
+            request = _request(sequence)
+            if isinstance(answer, Exception):
+                self._scheduler.discard(request)
+                request.fail(SIEError(Code.INFERENCE_ERROR, "internal error during inference"))
+            else:
+                request.deliver(sequence.index, answer)
+        self._observe(batch, seconds)
+
+    def _post(self, call: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call)
+        except RuntimeError:
+            _LOG.debug("the event loop is gone; results dropped")
+
+
+def forward(batch: list[Sequence]) -> list[Any]:
+    """One result per sequence. All sequences are for one model; each request's head reads its own rows."""
+    model = _request(batch[0]).model
+    packed = Packed.of(batch, model.device)
+    hidden = model.encoder(packed)
+    results: list[Any] = []
+    row = first = 0
+    for head, group in groupby(batch, key=lambda sequence: _request(sequence).head):
+        lengths = packed.lengths[first : first + sum(1 for _ in group)]
+        rows = sum(lengths)
+        results += head(hidden[row : row + rows], lengths)
+        row, first = row + rows, first + len(lengths)
+    return results
+
+
+def _request(sequence: Sequence) -> Request:
+    assert sequence.request is not None
+    return sequence.request
