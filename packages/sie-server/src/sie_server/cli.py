@@ -1,0 +1,74 @@
+"""The `sie-server` command."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import cyclopts
+from cyclopts import Parameter
+from cyclopts.config import Toml
+
+from sie_server import __version__
+from sie_server.settings import Settings
+
+app = cyclopts.App(
+    name="sie-server", help="SIE: an inference engine for reranking.", version=__version__, version_flags=["--version"]
+)
+
+
+@app.meta.default
+def launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    config: Annotated[Path | None, Parameter(env_var="SIE_CONFIG")] = None,
+) -> int | None:
+    """SIE: an inference engine for reranking.
+
+    Parameters
+    ----------
+    config
+        TOML file with settings; their names are those of the flags of `serve`, with underscores.
+    """
+    if config is not None:
+        app.config = (Toml(config, use_commands_as_keys=False, must_exist=True),)
+    result: int | None = app(tokens)
+    return result
+
+
+@app.command
+def serve(settings: Settings = Settings()) -> int:
+    """Serve models over HTTP.
+
+    Every flag can also be set in the environment (shown behind it) or in a TOML file given by `--config FILE`.
+    Flags win over the environment, the environment over the file.
+    """
+    # torch takes seconds to import, and `--help` should not wait for it.
+    from sie_server.server import run
+
+    return run(settings)
+
+
+@app.command
+def openapi(output: Annotated[Path | None, Parameter(alias="-o")] = None, indent: int = 2) -> None:
+    """Print the OpenAPI document.
+
+    Parameters
+    ----------
+    output
+        Write to this file instead.
+    indent
+        Spaces per level.
+    """
+    import msgspec
+
+    from sie_server.http.openapi import openapi as document
+
+    text = msgspec.json.format(msgspec.json.encode(document()), indent=indent).decode()
+    if output is None:
+        print(text)
+    else:
+        output.write_text(text + "\n")
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    sys.exit(app.meta())

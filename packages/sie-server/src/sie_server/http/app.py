@@ -1,0 +1,99 @@
+"""The ASGI application: routes, errors, the headers every answer carries, start and stop."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sie_server import __version__
+from sie_server.engine.engine import Engine
+from sie_server.errors import Code, SIEError
+from sie_server.http.negotiation import json
+from sie_server.http.routes import Routes
+from sie_server.metrics import Metrics
+from sie_server.settings import Settings
+
+
+def create_app(
+    settings: Settings,
+    engine: Engine,
+    metrics: Metrics,
+    *,
+    on_ready: Callable[[], None],
+    on_failed: Callable[[SIEError], None],
+) -> Starlette:
+    """The server as an ASGI application; it starts and stops the engine with its lifespan.
+
+    It answers while it preloads; `/readyz` turns 200 and `on_ready` is called when every preload is in memory,
+    `on_failed` when one can't be had.
+    """
+    routes = Routes(engine, settings, metrics)
+
+    async def preload() -> None:
+        try:
+            for model_id in settings.preload:
+                await engine.residency.preload(model_id)
+        except SIEError as error:
+            on_failed(error)
+        else:
+            routes.ready = True
+            on_ready()
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        engine.start()
+        preloading = asyncio.create_task(preload())
+        try:
+            yield
+        finally:
+            routes.ready = False
+            preloading.cancel()
+            await engine.close()
+
+    handlers = {SIEError: _sie_error, HTTPException: _http_error, Exception: _internal_error}
+    return Starlette(
+        routes=routes.table(),
+        lifespan=lifespan,
+        middleware=[Middleware(ServerHeaders)],
+        exception_handlers=handlers,  # type: ignore[arg-type] # each handler takes the type it is keyed by
+    )
+
+
+class ServerHeaders:
+    """Adds the headers every answer carries."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._instance = secrets.token_hex(32)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-SIE-Server-Version"] = __version__
+                headers["X-SIE-Served-By"] = "local"
+                headers["X-SIE-Runtime-Instance"] = self._instance
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+async def _sie_error(_: Request, error: SIEError) -> Response:
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    return json(error.body, error.answer.status, headers)
+
+
+async def _http_error(_: Request, error: HTTPException) -> Response:
+    return json({"detail": error.detail}, error.status_code, dict(error.headers or {}))
+
+
+async def _internal_error(request: Request, _: Exception) -> Response:
+    return await _sie_error(request, SIEError(Code.INTERNAL_ERROR, "internal error"))

@@ -1,0 +1,177 @@
+"""The OpenAPI document, from the same types that decode requests."""
+
+from typing import Any
+
+import msgspec
+
+from sie_server import __version__, wire
+from sie_server.errors import ANSWERS
+
+_ENCODINGS = ("application/json", "application/msgpack")
+
+
+def openapi() -> dict[str, Any]:
+    """OpenAPI 3.1 description of the HTTP interface."""
+    bodies = (wire.ScoreRequest, wire.EncodeRequest, wire.ScoreResponse)
+    _, schemas = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
+    schemas |= _WRITTEN_BY_HAND
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "SIE",
+            "version": __version__,
+            "description": "Reranking and embeddings. Bodies are JSON or MessagePack, each way on its own.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": {
+            "/v1/score/{model}": {"post": _operation("score", "Rank items by relevance to a query", "Score")},
+            "/v1/encode/{model}": {"post": _operation("encode", "Embed items", "Encode")},
+            "/v1/models": {"get": _get("listModels", "All models", "ModelList")},
+            "/v1/models/{model}": {"get": _get("getModel", "One model", "Model", parameters=[_MODEL], errors=(404,))},
+            "/healthz": {"get": _plain("healthz", "The process answers")},
+            "/readyz": {"get": _plain("readyz", "Start-up and preloads are done", 503)},
+            "/livez": {"get": _plain("livez", "The device threads run", 503)},
+            "/metrics": {"get": _plain("metrics", "Prometheus metrics")},
+        },
+        "components": {"schemas": schemas},
+    }
+
+
+_MODEL = {
+    "name": "model",
+    "in": "path",
+    "required": True,
+    "description": "Model id; its slash may be sent as it is or as %2F.",
+    "schema": {"type": "string", "minLength": 1},
+    "example": "sentence-transformers/all-MiniLM-L6-v2",
+}
+
+_NUMBERS = {"type": "array", "items": {"type": "number"}}
+
+_WRITTEN_BY_HAND: dict[str, Any] = {
+    "EncodeResponse": {
+        "type": "object",
+        "required": ["model", "items", "timing", "usage"],
+        "properties": {
+            "model": {"type": "string"},
+            "items": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "id": {"type": "string"},
+                        "dense": {
+                            "type": "object",
+                            "required": ["dims", "dtype", "values"],
+                            "properties": {
+                                "dims": {"type": "integer"},
+                                "dtype": {"type": "string"},
+                                "values": _NUMBERS,
+                            },
+                        },
+                        "multivector": {
+                            "type": "object",
+                            "required": ["token_dims", "num_tokens", "dtype", "values"],
+                            "properties": {
+                                "token_dims": {"type": "integer"},
+                                "num_tokens": {"type": "integer"},
+                                "dtype": {"type": "string"},
+                                "values": {"type": "array", "items": _NUMBERS},
+                            },
+                        },
+                    },
+                },
+            },
+            "timing": {"type": "object", "additionalProperties": {"type": ["number", "null"]}},
+            "usage": {"$ref": "#/components/schemas/Usage"},
+        },
+    },
+    "Model": {
+        "type": "object",
+        "required": ["name", "inputs", "outputs", "dims", "loaded", "state", "max_sequence_length", "profiles"],
+        "properties": {
+            "name": {"type": "string"},
+            "inputs": {"type": "array", "items": {"type": "string"}},
+            "outputs": {"type": "array", "items": {"type": "string"}},
+            "dims": {"type": "object", "additionalProperties": {"type": "integer"}},
+            "loaded": {"type": "boolean"},
+            "state": {"enum": ["available", "loading", "loaded", "failed"]},
+            "last_error": {"type": ["object", "null"]},
+            "max_sequence_length": {"type": ["integer", "null"]},
+            "profiles": {"type": "object"},
+            "revision": {"type": ["string", "null"]},
+            "score": {
+                "enum": ["probability", "logit", "maxsim", None],
+                "description": "What a score of this model is.",
+            },
+            "license": {"type": ["string", "null"]},
+        },
+    },
+    "ModelList": {
+        "type": "object",
+        "required": ["models"],
+        "properties": {"models": {"type": "array", "items": {"$ref": "#/components/schemas/Model"}}},
+    },
+    "Error": {
+        "type": "object",
+        "required": ["detail"],
+        "properties": {
+            "detail": {
+                "type": "object",
+                "required": ["code", "message"],
+                "properties": {
+                    "code": {"enum": sorted({answer.wire for answer in ANSWERS.values()})},
+                    "message": {"type": "string"},
+                },
+            }
+        },
+    },
+}
+
+
+def _operation(name: str, summary: str, types: str) -> dict[str, Any]:
+    def content(schema: str) -> dict[str, Any]:
+        return {encoding: {"schema": {"$ref": f"#/components/schemas/{schema}"}} for encoding in _ENCODINGS}
+
+    return {
+        "operationId": name,
+        "summary": summary,
+        "parameters": [_MODEL],
+        "requestBody": {"required": True, "content": content(f"{types}Request")},
+        "responses": {
+            "200": {"description": summary, "content": content(f"{types}Response")},
+            **_errors(*sorted({answer.status for answer in ANSWERS.values()})),
+        },
+    }
+
+
+def _get(
+    name: str, summary: str, schema: str, parameters: list[Any] | None = None, errors: tuple[int, ...] = ()
+) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {
+        "operationId": name,
+        "summary": summary,
+        "parameters": parameters or [],
+        "responses": {"200": {"description": summary, "content": content}, **_errors(*errors)},
+    }
+
+
+def _plain(name: str, summary: str, *others: int) -> dict[str, Any]:
+    content = {"text/plain": {"schema": {"type": "string"}}}
+    return {
+        "operationId": name,
+        "summary": summary,
+        "responses": {str(status): {"description": summary, "content": content} for status in (200, *others)},
+    }
+
+
+def _errors(*statuses: int) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    return {
+        str(status): {
+            "description": ", ".join(sorted({a.wire for a in ANSWERS.values() if a.status == status})),
+            "content": content,
+        }
+        for status in statuses
+    }

@@ -1,0 +1,295 @@
+"""The native routes: score, encode, models, health, metrics."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from msgspec import UNSET
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from sie_server import wire
+from sie_server.engine.engine import Engine, Limits, Scored, Timing
+from sie_server.engine.quantize import Dtype, quantize
+from sie_server.engine.residency import Slot
+from sie_server.errors import Code, SIEError
+from sie_server.http.machine_profile import check_machine_profile
+from sie_server.http.negotiation import json, read_body, respond, sends_msgpack
+from sie_server.http.openapi import openapi
+from sie_server.metrics import CONTENT_TYPE, Metrics
+from sie_server.nn.heads import Dense, Head, Multivector
+from sie_server.settings import Settings
+
+T = TypeVar("T")
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class Routes:
+    """Request handlers over one engine."""
+
+    def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._metrics = metrics
+        self.ready = False
+
+    def table(self) -> list[Route]:
+        """Path → handler."""
+        return [
+            Route("/", self.root),
+            Route("/healthz", self.healthz),
+            Route("/readyz", self.readyz),
+            Route("/livez", self.livez),
+            Route("/metrics", self.metrics),
+            Route("/openapi.json", self.openapi),
+            Route("/v1/models", self.models),
+            Route("/v1/models/{model:path}", self.model),
+            Route("/v1/score/{model:path}", self._measured("score", self.score), methods=["POST"]),
+            Route("/v1/encode/{model:path}", self._measured("encode", self.encode), methods=["POST"]),
+        ]
+
+    async def score(self, request: Request) -> Response:
+        started = time.perf_counter()
+        body = await self._body(request, wire.ScoreRequest)
+        options = body.options or wire.ScoreOptions()
+        query, documents = self._texts(body)
+        model = await self._engine.model(request.path_params["model"], ["score"], options.profile)
+        if instruction := body.instruction or options.instruction:
+            query = f"{instruction} {query}"
+        limits = Limits(options.max_seq_length, options.query_max_length, options.overflow_policy == "error")
+        scored = await until_disconnect(request, self._engine.score(model, query, documents, limits))
+        done = time.perf_counter()
+        response = wire.ScoreResponse(
+            model=model.id,
+            query_id=body.query.id,
+            scores=_ranking(body.items, scored, options),
+            usage=wire.Usage(scored.tokens),
+        )
+        return self._respond(request, response, model.id, "score", started, done, scored.timing)
+
+    async def encode(self, request: Request) -> Response:
+        started = time.perf_counter()
+        body = await self._body(request, wire.EncodeRequest)
+        params = body.params or wire.EncodeParams()
+        options = params.options or wire.EncodeOptions()
+        outputs = options.output_types or params.output_types or ["dense"]
+        texts = [_text(item, f"items[{i}]", "Encoder") for i, item in enumerate(body.items)]
+        model = await self._engine.model(request.path_params["model"], outputs, options.profile)
+        normalize = options.normalize is not False
+        heads: dict[str, Head] = {
+            "dense": Dense(options.pooling or model.pooling, normalize),
+            "multivector": Multivector(normalize),
+        }
+        if instruction := params.instruction or options.instruction:
+            texts = [f"{instruction} {text}" for text in texts]
+        limits = Limits(options.max_seq_length, strict=options.overflow_policy == "error")
+        chosen = {name: heads[name] for name in heads if name in outputs}
+        encoded = await until_disconnect(request, self._engine.encode(model, texts, chosen, limits))
+        done = time.perf_counter()
+        dtype = params.output_dtype or options.output_dtype or "float32"
+        items = [_embedding(item, vectors, dtype) for item, vectors in zip(body.items, encoded.vectors, strict=True)]
+        response = wire.EncodeResponse(
+            model=model.id,
+            items=items,
+            timing=_timing(started, done, encoded.timing),
+            usage=wire.Usage(encoded.tokens),
+        )
+        return self._respond(request, response, model.id, "encode", started, done, encoded.timing)
+
+    async def models(self, request: Request) -> Response:
+        slots = self._engine.residency.slots.values()
+        return json({"models": [_describe(slot) for slot in slots]})
+
+    async def model(self, request: Request) -> Response:
+        return json(_describe(self._engine.residency.slot(request.path_params["model"])))
+
+    async def root(self, request: Request) -> Response:
+        return RedirectResponse("/openapi.json", status_code=307)
+
+    async def openapi(self, request: Request) -> Response:
+        return json(openapi())
+
+    async def metrics(self, request: Request) -> Response:
+        return Response(self._metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def healthz(self, request: Request) -> Response:
+        return PlainTextResponse("ok")
+
+    async def readyz(self, request: Request) -> Response:
+        return PlainTextResponse("ok") if self.ready else PlainTextResponse("not ready", 503)
+
+    async def livez(self, request: Request) -> Response:
+        return PlainTextResponse("ok") if self._engine.alive else PlainTextResponse("device thread died", 503)
+
+    async def _body(self, request: Request, kind: type[T]) -> T:
+        check_machine_profile(request.headers, self._settings.machine_profile, self._engine.device)
+        raw = await read_body(request, self._settings.max_request_body_bytes)
+        body = wire.decode(raw, kind, msgpack=sends_msgpack(request))
+        self._check_items(body)
+        return body
+
+    def _check_items(self, body: Any) -> None:
+        if not body.items:
+            raise SIEError(Code.INVALID_INPUT, "Field 'items' must not be empty")
+        if len(body.items) > self._settings.max_items:
+            raise SIEError(
+                Code.INVALID_INPUT, f"Field 'items' must contain at most {self._settings.max_items} candidates"
+            )
+        for index, item in enumerate(body.items):
+            self._check_size(item, f"items[{index}]")
+
+    def _check_size(self, item: wire.Item, field: str) -> None:
+        limit = self._settings.max_item_text_bytes
+        text = item.text or ""
+        # A character has at most four bytes, so that most texts need no counting.
+        if item.metadata is None and len(text) * 4 <= limit:
+            return
+        size = len(text.encode()) + sum(len(key.encode()) + len(raw) for key, raw in (item.metadata or {}).items())
+        if size > limit:
+            raise SIEError(Code.INVALID_INPUT, f"Field '{field}' must hold at most {limit} bytes of UTF-8 text")
+
+    def _texts(self, body: wire.ScoreRequest) -> tuple[str, list[str]]:
+        self._check_size(body.query, "query")
+        documents = [_text(item, f"items[{i}]", "CrossEncoder") for i, item in enumerate(body.items)]
+        return _text(body.query, "query", "CrossEncoder"), documents
+
+    def _measured(self, endpoint: str, handler: Handler) -> Handler:
+        """Count answers by status, errors included."""
+
+        async def measured(request: Request) -> Response:
+            status = 500
+            try:
+                response = await handler(request)
+                status = response.status_code
+                return response
+            except SIEError as error:
+                status = error.answer.status
+                raise
+            except ClientDisconnect:
+                # nginx's number for a client that closed the connection; nobody is left to read an answer.
+                status = 499
+                return Response(status_code=status)
+            finally:
+                model_id = request.path_params["model"]
+                known = model_id if model_id in self._engine.residency.slots else "unknown"
+                self._metrics.requests.labels(known, endpoint, str(status)).inc()
+
+        return measured
+
+    def _respond(
+        self, request: Request, body: Any, model_id: str, endpoint: str, started: float, done: float, timing: Timing
+    ) -> Response:
+        now = time.perf_counter()
+        phases = {
+            "total": now - started,
+            "queue": timing.queue,
+            "tokenize": timing.tokenization,
+            "inference": timing.inference,
+        }
+        for phase, seconds in phases.items():
+            self._metrics.duration.labels(model_id, endpoint, phase).observe(seconds)
+        headers = {
+            "X-Total-Time": _ms(now - started),
+            "X-Queue-Time": _ms(timing.queue),
+            "X-Tokenization-Time": _ms(timing.tokenization),
+            "X-Inference-Time": _ms(timing.inference),
+            "X-Postprocessing-Time": _ms(now - done),
+        }
+        return respond(request, body, headers)
+
+
+async def until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Run `work`, and cancel it when the client goes away.
+
+    Raises:
+        ClientDisconnect: it did.
+    """
+    task = asyncio.ensure_future(work)
+    # After the body the next message can only be the disconnect.
+    gone = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientDisconnect
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+def _text(item: wire.Item, field: str, adapter: str) -> str:
+    if item.text is None:
+        raise SIEError(Code.INVALID_INPUT, f"{adapter} adapter requires text input", param=f"{field}.text")
+    return item.text
+
+
+def _ranking(items: Sequence[wire.Item], scored: Scored, options: wire.ScoreOptions) -> list[wire.ScoreEntry]:
+    # sorted() is stable: equal scores keep the order of the request.
+    order = sorted(range(len(items)), key=lambda i: -scored.scores[i])[: options.top_k]
+    return [
+        wire.ScoreEntry(
+            item_id=_item_id(items[i], i),
+            score=scored.scores[i],
+            rank=rank,
+            tokens=scored.lengths[i] if options.return_tokens else UNSET,
+            truncated=scored.truncated[i] if options.return_tokens else UNSET,
+        )
+        for rank, i in enumerate(order)
+    ]
+
+
+def _item_id(item: wire.Item, index: int) -> str:
+    return f"item-{index}" if item.id is None else item.id
+
+
+def _embedding(item: wire.Item, vectors: dict[str, Any], dtype: Dtype) -> wire.EncodedItem:
+    encoded = wire.EncodedItem(id=UNSET if item.id is None else item.id)
+    name = "binary" if dtype == "ubinary" else dtype
+    if (dense := vectors.get("dense")) is not None:
+        encoded.dense = wire.DenseVector(len(dense), name, quantize(dense, dtype))
+    if (rows := vectors.get("multivector")) is not None:
+        encoded.multivector = wire.MultiVector(rows.shape[1], rows.shape[0], name, quantize(rows, dtype))
+    return encoded
+
+
+def _describe(slot: Slot) -> dict[str, Any]:
+    entry, error = slot.entry, slot.error
+    embeddings = [output for output in entry.outputs or () if output != "score"]
+    return {
+        "name": entry.id,
+        "inputs": ["text"],
+        "outputs": list(entry.outputs or ()),
+        "dims": {output: entry.dims for output in embeddings if entry.dims is not None},
+        "loaded": slot.model is not None,
+        "state": slot.state,
+        "last_error": None
+        if error is None
+        else {
+            "code": str(error.kind),
+            "message": str(error),
+            "attempts": slot.attempts,
+            "permanent": slot.permanent,
+        },
+        "max_sequence_length": entry.max_length,
+        "profiles": {"default": {"is_default": True}},
+        "revision": entry.revision,
+        "score": entry.score,
+        "license": entry.license,
+    }
+
+
+def _timing(started: float, done: float, timing: Timing) -> wire.Timing:
+    now = time.perf_counter()
+    return wire.Timing(
+        total_ms=(now - started) * 1e3,
+        queue_ms=timing.queue * 1e3,
+        tokenization_ms=timing.tokenization * 1e3,
+        inference_ms=timing.inference * 1e3,
+        postprocessing_ms=(now - done) * 1e3,
+    )
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.2f}"

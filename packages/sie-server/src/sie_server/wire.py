@@ -1,0 +1,170 @@
+"""What goes over the wire: request bodies, their JSON and msgpack codecs, and NumPy arrays in both."""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from numpy.typing import NDArray
+
+from sie_server.engine.quantize import Dtype
+from sie_server.errors import Code, SIEError
+from sie_server.nn.heads import Pooling
+
+T = TypeVar("T")
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class Item(Struct):
+    """A query, a document, or a text to embed."""
+
+    id: str | None = None
+    text: str | None = None
+    # Nothing reads the values: kept as the bytes they came in, whatever these hold.
+    metadata: dict[str, Raw] | None = None
+
+
+class Options(Struct):
+    """Options that score and encode share; unknown ones are ignored."""
+
+    profile: str | None = None
+    instruction: str | None = None
+    max_seq_length: Positive | None = None
+    overflow_policy: Literal["default", "truncate_text", "error"] | None = None
+
+
+class ScoreOptions(Options):
+    query_max_length: Positive | None = None
+    top_k: Positive | None = None
+    return_tokens: bool = False
+
+
+class ScoreRequest(Struct):
+    """Body of `POST /v1/score/{model}`."""
+
+    query: Item
+    items: list[Item]
+    instruction: str | None = None
+    options: ScoreOptions | None = None
+
+
+class EncodeOptions(Options):
+    output_types: list[str] | None = None
+    output_dtype: Dtype | None = None
+    pooling: Pooling | None = None
+    normalize: bool | None = None
+
+
+class EncodeParams(Struct):
+    output_types: list[str] | None = None
+    output_dtype: Dtype | None = None
+    instruction: str | None = None
+    options: EncodeOptions | None = None
+
+
+class EncodeRequest(Struct):
+    """Body of `POST /v1/encode/{model}`."""
+
+    items: list[Item]
+    params: EncodeParams | None = None
+
+
+class Usage(Struct):
+    input_tokens: int
+
+
+class ScoreEntry(Struct):
+    item_id: str
+    score: float
+    rank: int
+    tokens: int | UnsetType = UNSET
+    truncated: bool | UnsetType = UNSET
+
+
+class ScoreResponse(Struct):
+    """`scores` by descending score; equal scores keep the order of the request."""
+
+    model: str
+    query_id: str | None
+    scores: list[ScoreEntry]
+    usage: Usage
+
+
+class DenseVector(Struct):
+    dims: int
+    dtype: str
+    values: NDArray[Any]
+
+
+class MultiVector(Struct):
+    token_dims: int
+    num_tokens: int
+    dtype: str
+    values: NDArray[Any]
+
+
+class EncodedItem(Struct):
+    id: str | UnsetType = UNSET
+    dense: DenseVector | UnsetType = UNSET
+    multivector: MultiVector | UnsetType = UNSET
+
+
+class Timing(Struct):
+    """Milliseconds."""
+
+    total_ms: float
+    queue_ms: float
+    tokenization_ms: float
+    inference_ms: float
+    postprocessing_ms: float | None
+
+
+class EncodeResponse(Struct):
+    model: str
+    items: list[EncodedItem]
+    timing: Timing
+    usage: Usage
+
+
+def decode(body: bytes, kind: type[T], *, msgpack: bool) -> T:
+    """Decode and validate a request body in one pass.
+
+    Raises:
+        SIEError: INVALID_INPUT with the JSON path of the fault.
+    """
+    try:
+        return msgspec.msgpack.decode(body, type=kind) if msgpack else msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError as error:
+        raise SIEError(Code.INVALID_INPUT, str(error)) from None
+    except UnicodeDecodeError as error:
+        name = "MessagePack data" if msgpack else "JSON"
+        raise SIEError(Code.INVALID_INPUT, f"{name} is malformed: text is not valid UTF-8 ({error.reason})") from None
+    except RecursionError:
+        raise SIEError(Code.INVALID_INPUT, "the body is nested too deeply") from None
+
+
+def encode(response: Any, *, msgpack: bool) -> bytes:
+    """Encode a response; arrays become msgpack-numpy maps, or nested lists in JSON."""
+    if msgpack:
+        return msgspec.msgpack.encode(response, enc_hook=_array_to_map)
+    return msgspec.json.encode(response, enc_hook=_array_to_list)
+
+
+def _array_to_map(value: Any) -> dict[bytes, Any]:
+    """msgpack-numpy's map of an ndarray: five entries with bin keys, in this order."""
+    if not isinstance(value, np.ndarray):
+        raise NotImplementedError(f"{type(value)} does not go over the wire")
+    return {
+        b"nd": True,
+        b"type": value.dtype.str,
+        b"kind": b"",
+        b"shape": value.shape,
+        b"data": value.tobytes(),
+    }
+
+
+def _array_to_list(value: Any) -> list[Any]:
+    if not isinstance(value, np.ndarray):
+        raise NotImplementedError(f"{type(value)} does not go over the wire")
+    items: list[Any] = value.tolist()
+    return items
