@@ -1,0 +1,110 @@
+"""Small checkpoints with random weights, built and saved by transformers: the reference and our input in one."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+    XLMRobertaModel,
+)
+
+WORDS = ["python", "is", "a", "programming", "language", "snakes", "are", "reptiles", "what", "who", "made", "it"]
+SPECIAL = {"bert": ["[PAD]", "[UNK]", "[CLS]", "[SEP]"], "roberta": ["<s>", "<pad>", "</s>", "<unk>"]}
+VOCABULARY = 600
+
+SMALL: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "num_labels": 1,
+    # Wider than usual, so that scores differ enough between documents to compare them.
+    "initializer_range": 0.1,
+}
+# The real configuration of cross-encoder/ms-marco-MiniLM-L-12-v2.
+MINILM_L12: dict[str, Any] = {
+    "vocab_size": 30522,
+    "hidden_size": 384,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 1536,
+    "max_position_embeddings": 512,
+    "num_labels": 1,
+}
+_ROBERTA: dict[str, Any] = {**SMALL, "max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 1}
+
+ARCHITECTURES: dict[str, tuple[type[PreTrainedModel], type[Any], dict[str, Any]]] = {
+    "bert": (BertForSequenceClassification, BertConfig, {**SMALL, "max_position_embeddings": 512}),
+    "bert-one-type": (
+        BertForSequenceClassification,
+        BertConfig,
+        {**SMALL, "max_position_embeddings": 512, "type_vocab_size": 1},
+    ),
+    "roberta": (RobertaForSequenceClassification, RobertaConfig, _ROBERTA),
+    "xlm-roberta": (XLMRobertaForSequenceClassification, XLMRobertaConfig, _ROBERTA),
+    "minilm-l12": (BertForSequenceClassification, BertConfig, MINILM_L12),
+    "bert-encoder": (BertModel, BertConfig, {**SMALL, "max_position_embeddings": 512}),
+    "xlm-roberta-encoder": (XLMRobertaModel, XLMRobertaConfig, _ROBERTA),
+}
+
+
+def build(folder: Path, name: str, *, seed: int = 0, **overrides: Any) -> PreTrainedModel:
+    """Save a checkpoint with tokenizer under `folder` and return transformers' model of it, ready to compare with."""
+    model_class, config_class, config = ARCHITECTURES[name]
+    torch.manual_seed(seed)
+    model = model_class(config_class(**{**config, **overrides})).eval()
+    # Fresh biases and norms are all zeros and ones, and would hide a mix-up of one with another.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.02)
+    model.save_pretrained(folder)
+    family = "roberta" if "roberta" in name else "bert"
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer(family),
+        model_max_length=512,
+        pad_token="<pad>" if family == "roberta" else "[PAD]",
+        model_input_names=["input_ids", "attention_mask"] + ["token_type_ids"] * (model.config.type_vocab_size > 1),
+    ).save_pretrained(folder)
+    return model
+
+
+def tokenizer(family: str) -> Tokenizer:
+    """A word tokenizer with the special tokens and the pair template of its family."""
+    special = SPECIAL[family]
+    unknown = special[1] if family == "bert" else special[3]
+    words = special + WORDS + [f"w{i}" for i in range(VOCABULARY - len(special) - len(WORDS))]
+    result = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token=unknown))
+    result.pre_tokenizer = Whitespace()
+    if family == "bert":
+        result.post_processor = TemplateProcessing(
+            single="[CLS] $A [SEP]",
+            pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+            special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+        )
+    else:
+        result.post_processor = TemplateProcessing(
+            single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+        )
+    return result
+
+
+def text(length: int, seed: int) -> str:
+    """`length` words of the vocabulary, one token each."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(len(WORDS), VOCABULARY - 4 - len(WORDS), (length,), generator=generator)
+    return " ".join(f"w{i}" for i in ids.tolist())

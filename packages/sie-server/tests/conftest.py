@@ -1,0 +1,66 @@
+"""Fixtures shared by the server's tests."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from checkpoints import build
+from live import Server, connect, in_process, serving
+
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` run where there is one."""
+    if torch.cuda.is_available():
+        return
+    skip = pytest.mark.skip(reason="needs a CUDA device")
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small checkpoints: `bert`, `xlm-roberta`, `bert-encoder`."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("bert", "xlm-roberta", "bert-encoder"):
+        build(folder / name, name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(models: Path) -> Iterator[Server]:
+    """A running server with the embedded default and the small checkpoints."""
+    flags = [f"--model={path}" for path in sorted(models.iterdir())]
+    with serving(*flags) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Real tokenizers and judged collections, where they are at hand."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no test data at {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def api(server: Server) -> Iterator[httpx2.Client]:
+    """A client of the running server."""
+    with connect(server.url) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def exact(models: Path) -> Iterator[httpx2.Client]:
+    """A client of a server that computes in float32, to compare numbers with transformers'."""
+    paths = tuple(map(str, sorted(models.iterdir())))
+    with in_process(model=paths, precision="float32") as running, connect(running.url) as client:
+        yield client

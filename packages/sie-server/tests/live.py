@@ -1,0 +1,165 @@
+"""A really running `sie-server`, on a free port of the loopback interface, as a subprocess."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import httpx2
+import uvicorn
+
+from sie_server.engine.engine import Engine, Loader
+from sie_server.http.app import create_app
+from sie_server.metrics import Metrics
+from sie_server.models.catalog import shipped, with_models
+from sie_server.models.load import load
+from sie_server.settings import Settings
+
+EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
+_START_S = 60.0
+
+
+class Server:
+    """Base URL and process of a running server; `log` grows while it runs."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+        self.log = ""
+        self.url = ""
+        self._ready = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log += line
+            if match := re.search(r"SIE is ready at (\S+)", line):
+                self.url = match[1]
+                self._ready.set()
+        self._ready.set()
+
+    def wait_ready(self) -> None:
+        """Block until the server says it is ready."""
+        if not self._ready.wait(_START_S) or not self.url:
+            self.stop()
+            raise RuntimeError(f"the server did not start:\n{self.log}")
+
+    def stop(self) -> int:
+        """Stop the server and return its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        finally:
+            self._reader.join(5)
+            if self.process.stderr is not None:
+                self.process.stderr.close()
+
+
+@contextmanager
+def serving(*flags: str, preload: bool = True, **environment: str) -> Iterator[Server]:
+    """`sie-server serve` with these flags; offline, and stopped at the end whatever happens."""
+    command = [sys.executable, "-m", "sie_server", "serve", "--host", "127.0.0.1", "--port", "0", *flags]
+    if preload:
+        command += ["--preload", EMBEDDED]
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
+    )
+    server = Server(process)
+    try:
+        server.wait_ready()
+        yield server
+    finally:
+        server.stop()
+
+
+def wait_for(url: str, status: int, seconds: float = 20.0) -> None:
+    """Poll until `url` answers with `status`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if httpx2.get(url).status_code == status:
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"{url} did not answer {status} in {seconds} s")
+
+
+class InProcess(NamedTuple):
+    """The application behind a real socket, with its engine at hand."""
+
+    url: str
+    engine: Engine
+
+
+@contextmanager
+def in_process(loader: Loader = load, **settings: Any) -> Iterator[InProcess]:
+    """The application served by a thread of this process, where a test can stand in for its parts."""
+    config = Settings(**settings)
+    metrics = Metrics()
+    engine = Engine(config, with_models(shipped(), config.model), metrics, loader)
+    app = create_app(config, engine, metrics, on_ready=lambda: None, on_failed=lambda _: None)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, log_level="critical", timeout_graceful_shutdown=5))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    try:
+        wait_for(f"{url}/readyz", 200)
+        yield InProcess(url, engine)
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def connect(url: str) -> httpx2.Client:
+    """A client that asks for JSON and waits as long as two slow cores may need."""
+    return httpx2.Client(base_url=url, timeout=60, headers={"Accept": "application/json"}, trust_env=False)
+
+
+def scores(api: httpx2.Client, model: str, query: str, documents: Sequence[str], **fields: Any) -> list[float]:
+    """Score of each document, in the order of `documents`."""
+    body = {"query": {"text": query}, "items": [{"text": text} for text in documents], **fields}
+    answer = api.post(f"/v1/score/{model}", json=body)
+    assert answer.status_code == 200, answer.text
+    found = {entry["item_id"]: entry["score"] for entry in answer.json()["scores"]}
+    return [found[f"item-{i}"] for i in range(len(documents))]
+
+
+def error(answer: httpx2.Response) -> tuple[int, str, str]:
+    """Status, code and message of an error, which is JSON whatever was asked for."""
+    assert answer.headers["content-type"] == "application/json", answer.text
+    detail = answer.json()["detail"]
+    return answer.status_code, detail["code"], detail["message"]
+
+
+def metric(api: httpx2.Client, name: str, **labels: str) -> float:
+    """Current value of a metric; 0 before it was first counted."""
+    inside = ",".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
+    for line in api.get("/metrics").text.splitlines():
+        if line.startswith(f"{name}{{{inside}}} "):
+            return float(line.split()[-1])
+    return 0.0
+
+
+def poll(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait until `condition` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"did not come true in {seconds} s"
+        time.sleep(0.01)

@@ -1,0 +1,110 @@
+"""The same pair has the same score, bit for bit, whatever else is in the batch, in any order, at any load."""
+
+import asyncio
+import random
+from collections.abc import Iterator
+
+import httpx2
+import numpy as np
+import pytest
+from checkpoints import build, text
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from live import EMBEDDED, Server
+from running import Running, running
+
+from sie_server.engine.engine import Limits
+from sie_server.models.catalog import Entry, shipped
+from sie_server.nn.heads import Dense, Multivector
+
+QUERIES = ["what", "who made python", "is it a programming language " * 8]
+# Tokens per document. Around every size where a kernel might change its mind, and past the 512 a model can take.
+LENGTHS = [*range(20), 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 191, 192, 193, 255, 256, 300, 400, 511, 600]
+
+documents = st.tuples(st.sampled_from(LENGTHS), st.integers(0, 3))
+requests = st.lists(
+    st.tuples(st.sampled_from(QUERIES), st.lists(documents, min_size=1, max_size=12)), min_size=1, max_size=6
+)
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("models")
+    entries = {EMBEDDED: shipped()[EMBEDDED]}
+    for name in ("bert", "xlm-roberta"):
+        build(folder / name, name)
+        entries[name] = Entry(name, folder=folder / name)
+    # Four layers at the real width: the kernels of MiniLM, in a third of the time.
+    build(folder / "minilm", "minilm-l12", num_hidden_layers=4)
+    entries["minilm"] = Entry("minilm", folder=folder / "minilm")
+    with running(entries, precision=request.param, workers=2, batch_tokens=512, preload=()) as engine:
+        yield engine
+
+
+async def _score(handle: Running, model_id: str, query: str, texts: list[str]) -> list[float]:
+    model = await handle.engine.model(model_id, ["score"])
+    return (await handle.engine.score(model, query, texts, Limits())).scores
+
+
+@pytest.mark.parametrize("model_id", ["bert", "xlm-roberta", "minilm", EMBEDDED])
+def test_score_does_not_depend_on_the_batch(engine: Running, model_id: str) -> None:
+    alone: dict[tuple[str, str], float] = {}
+
+    async def together(batches: list[tuple[str, list[str]]]) -> list[list[float]]:
+        return await asyncio.gather(*(_score(engine, model_id, query, texts) for query, texts in batches))
+
+    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(requests, st.randoms(use_true_random=False))
+    def check(drawn: list[tuple[str, list[tuple[int, int]]]], rng: random.Random) -> None:
+        batches = [(query, [text(*document) for document in docs]) for query, docs in drawn]
+        for query, texts in batches:
+            rng.shuffle(texts)
+            for one in texts:
+                if (query, one) not in alone:
+                    alone[query, one] = engine.run(_score(engine, model_id, query, [one]))[0]
+        for (query, texts), scores in zip(batches, engine.run(together(batches)), strict=True):
+            assert scores == [alone[query, one] for one in texts]
+
+    check()
+
+
+def test_vectors_do_not_depend_on_the_batch(engine: Running) -> None:
+    texts = [text(length, 1) for length in LENGTHS]
+    heads = {"dense": Dense("mean"), "multivector": Multivector()}
+
+    async def encode(some: list[str]) -> list[dict[str, np.ndarray]]:
+        model = await engine.engine.model(EMBEDDED, ["dense", "multivector"])
+        return (await engine.engine.encode(model, some, heads, Limits())).vectors
+
+    for one, vectors in zip(texts, engine.run(encode(texts)), strict=True):
+        [alone] = engine.run(encode([one]))
+        for name in heads:
+            assert np.array_equal(vectors[name], alone[name]), (name, len(one.split()))
+
+
+def test_scores_are_bit_identical_under_concurrent_load(server: Server) -> None:
+    """Over HTTP, through the running server, while other clients ask other things."""
+    texts = [text(length, 2) for length in LENGTHS]
+    url = f"{server.url}/v1/score/{EMBEDDED}"
+
+    def body(query: str, some: list[str]) -> dict[str, object]:
+        return {"query": {"text": query}, "items": [{"id": one, "text": one} for one in some]}
+
+    async def ask(client: httpx2.AsyncClient, query: str, some: list[str]) -> dict[str, float]:
+        response = await client.post(url, json=body(query, some), headers={"Accept": "application/json"})
+        assert response.status_code == 200, response.text
+        return {entry["item_id"]: entry["score"] for entry in response.json()["scores"]}
+
+    async def main() -> None:
+        async with httpx2.AsyncClient(timeout=60) as client:
+            expected = {}
+            for one in texts:
+                expected |= await ask(client, "what is python", [one])
+            rng = random.Random(0)
+            samples = [rng.sample(texts, rng.randint(1, len(texts))) for _ in range(12)]
+            load = [ask(client, "something else", rng.sample(texts, 9)) for _ in range(6)]
+            answers = await asyncio.gather(*(ask(client, "what is python", some) for some in samples), *load)
+            for some, scores in zip(samples, answers, strict=False):
+                assert scores == {one: expected[one] for one in some}
+
+    asyncio.run(main())

@@ -1,0 +1,123 @@
+"""Layers: two implementations of one thing are equal, and no result depends on its neighbours."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sie_server.engine.packed import Packed
+from sie_server.engine.sequence import Sequence
+from sie_server.nn.attention import attention
+from sie_server.nn.heads import ClassificationHead, Dense, MaxSim, Multivector, Together
+from sie_server.nn.linear import Activation, Linear
+
+CPU = torch.device("cpu")
+
+
+def packed(lengths: list[int], device: torch.device = CPU) -> Packed:
+    ids = [torch.zeros(length, dtype=torch.int32).numpy() for length in lengths]
+    return Packed.of([Sequence(one, one) for one in ids], device)
+
+
+def linear(inputs: int, outputs: int, activation: Activation, dtype: torch.dtype) -> Linear:
+    layer = Linear(inputs, outputs, activation).requires_grad_(False)
+    torch.manual_seed(0)
+    for parameter in layer.parameters():
+        parameter.normal_(std=0.05)
+    return layer.to(dtype)
+
+
+@pytest.mark.parametrize("activation", ["none", "gelu"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize("rows", [1, 3, 4, 57])
+def test_prepacked_linear_equals_the_plain_one(
+    activation: Activation, dtype: torch.dtype, tolerance: float, rows: int
+) -> None:
+    layer = linear(384, 1536, activation, dtype)
+    x = torch.randn(rows, 384)
+    plain = layer(x)
+    layer.pack()
+    assert layer.weight is None
+    assert torch.allclose(layer(x).float(), plain.float(), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(384, 1152), (1536, 384), (384, 1), (1024, 4096), (4096, 1024)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_of_a_prepacked_linear_have_the_same_bits_in_any_company(
+    inputs: int, outputs: int, dtype: torch.dtype
+) -> None:
+    layer = linear(inputs, outputs, "none", dtype)
+    layer.pack()
+    x = torch.randn(600, inputs)
+    everything = layer(x)
+    for start, count in [(0, 1), (1, 1), (3, 2), (5, 3), (2, 4), (7, 31), (64, 64), (1, 257), (0, 599)]:
+        assert torch.equal(layer(x[start : start + count]), everything[start : start + count]), (start, count)
+
+
+@pytest.mark.parametrize("head_dim", [16, 32, 64, 128])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_packed_attention_equals_the_formula_and_each_sequence_alone(head_dim: int, dtype: torch.dtype) -> None:
+    lengths = [1, 1, 2, 7, 7, 7, 33, 64, 200, 513]
+    torch.manual_seed(0)
+    qkv = torch.randn(sum(lengths), 3, 4, head_dim, dtype=dtype)
+    q, k, v = qkv.unbind(1)
+    out = attention(q, k, v, packed(lengths))
+    row = 0
+    for length in lengths:
+        one = [x[row : row + length] for x in (q, k, v)]
+        assert torch.equal(attention(*one, packed([length])), out[row : row + length])
+        a, b, c = (x.float().transpose(0, 1) for x in one)  # [heads, length, head_dim]
+        exact = torch.softmax(a @ b.transpose(1, 2) / math.sqrt(head_dim), dim=-1) @ c
+        tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+        assert torch.allclose(out[row : row + length].float(), exact.transpose(0, 1), rtol=0, atol=tolerance)
+        row += length
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("head_dim", [32, 64, 128])
+def test_flash_attention_on_a_gpu_equals_sdpa_on_the_cpu(head_dim: int) -> None:
+    lengths = [1, 2, 7, 7, 33, 200, 513]
+    q, k, v = torch.randn(sum(lengths), 3, 4, head_dim).unbind(1)
+    exact = attention(q, k, v, packed(lengths))
+    device = torch.device("cuda")
+    half = [x.to(device, torch.bfloat16) for x in (q, k, v)]
+    out = attention(half[0], half[1], half[2], packed(lengths, device))
+    assert torch.allclose(out.float().cpu(), exact, rtol=0, atol=3e-2)
+
+
+def test_dense_is_the_mean_or_the_first_token() -> None:
+    hidden = torch.randn(7, 16)
+    mean = Dense("mean", normalize=False)(hidden, [3, 4])
+    assert torch.allclose(torch.from_numpy(mean[1]), hidden[3:].mean(0), atol=1e-6)
+    first = Dense("cls")(hidden, [3, 4])
+    assert torch.allclose(torch.from_numpy(first[1]), F.normalize(hidden[3], dim=-1), atol=1e-6)
+
+
+def test_maxsim_is_the_sum_of_maxima() -> None:
+    query, hidden = torch.randn(5, 16), torch.randn(9, 16)
+    [alone] = Multivector()(query, [5])
+    scores = MaxSim(alone)(hidden, [1, 8])
+    document = F.normalize(hidden[1:], dim=-1)
+    expected = (torch.from_numpy(alone) @ document.T).max(dim=1).values.sum()
+    assert scores[1] == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_together_gives_every_head_per_sequence() -> None:
+    hidden = torch.randn(6, 16)
+    [first, second] = Together({"dense": Dense(), "multivector": Multivector()})(hidden, [2, 4])
+    assert first["dense"].shape == second["dense"].shape == (16,)
+    assert first["multivector"].shape == (2, 16)
+    assert second["multivector"].shape == (4, 16)
+
+
+def test_classification_head_reads_first_tokens_only() -> None:
+    head = ClassificationHead(16).requires_grad_(False)
+    for parameter in head.parameters():
+        parameter.normal_()
+    hidden = torch.randn(7, 16)
+    other = hidden.clone()
+    other[[1, 2, 4, 5, 6]] += 1
+    with torch.inference_mode():
+        assert head(hidden, [3, 4]) == head(other, [3, 4])
+        assert head(hidden, [3, 4])[1] != head(hidden, [2, 5])[1]

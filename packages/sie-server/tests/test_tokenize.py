@@ -1,0 +1,95 @@
+"""Ids joined from parts are the ids of the pair, for every tokenizer family."""
+
+from pathlib import Path
+
+import pytest
+from checkpoints import tokenizer
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from sie_server.engine.tokenize import TextTokenizer
+from sie_server.errors import SIEError
+
+FAMILIES = {
+    "ms-marco-MiniLM-L-6-v2": "tokenizer.json",
+    "ModernBERT-large": "tokenizer.json",
+    "Qwen3-Reranker-0.6B": "tokenizer.json",
+    "bge-reranker-v2-m3": "tokenizer.RECONSTRUCTED.json",
+}
+TEXTS = [
+    "",
+    " ",
+    "What is Python?",
+    "  leading and trailing  ",
+    "naïve café — 日本語のテキスト 🐍👩‍👩‍👧",
+    "[SEP] </s> <|im_end|> special tokens in the text",
+    "tabs\tand\nnew lines\r\n",
+    "NUL \x00 and other \x07 controls",
+    "a" * 500,
+]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def real(request: pytest.FixtureRequest, data: Path) -> Path:
+    return data / "tokenizers" / request.param / FAMILIES[request.param]
+
+
+def test_pairs_equal_the_reference_encoding(real: Path) -> None:
+    reference = Tokenizer.from_file(str(real))
+    reference.no_truncation()
+    reference.no_padding()
+    ours = TextTokenizer(Tokenizer.from_file(str(real)), max_length=100_000, token_types=True)
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.text(max_size=60), st.lists(st.text(max_size=120), min_size=1, max_size=4))
+    @example("What is Python?", TEXTS)
+    @example("", TEXTS)
+    def check(query: str, documents: list[str]) -> None:
+        for document, sequence in zip(documents, ours.pairs(query, documents), strict=True):
+            expected = reference.encode(query, document)
+            assert sequence.ids.tolist() == expected.ids
+            assert sequence.type_ids.tolist() == expected.type_ids
+        for document, sequence in zip(documents, ours.singles(documents), strict=True):
+            assert sequence.ids.tolist() == reference.encode(document).ids
+
+    check()
+
+
+def test_a_document_is_cut_like_the_reference_cuts_it_and_says_so(real: Path) -> None:
+    reference = Tokenizer.from_file(str(real))
+    reference.no_padding()
+    reference.enable_truncation(32, strategy="only_second")
+    ours = TextTokenizer(Tokenizer.from_file(str(real)), max_length=32, token_types=True)
+    documents = ["word " * n for n in (1, 10, 20, 30, 300)]
+    sequences = ours.pairs("What is Python?", documents)
+    for document, sequence in zip(documents, sequences, strict=True):
+        assert sequence.ids.tolist() == reference.encode("What is Python?", document).ids
+    assert [sequence.truncated for sequence in sequences] == [False, False, False, True, True]
+
+
+def test_the_query_is_kept_whole_or_refused() -> None:
+    ours = TextTokenizer(tokenizer("bert"), max_length=10, token_types=True)
+    [cut] = ours.pairs("python " * 6, ["snakes " * 5])
+    assert len(cut) == 10
+    assert cut.truncated
+    with pytest.raises(SIEError, match=r"'query' has 7 tokens and leaves no room .* limit for a pair is 10 tokens"):
+        ours.pairs("python " * 7, ["snakes"])
+
+
+def test_limits_of_a_request_only_lower_the_models() -> None:
+    ours = TextTokenizer(tokenizer("bert"), max_length=20, token_types=True)
+    document = ["w1 " * 50]
+    assert len(ours.pairs("python", document, max_length=12)[0]) == 12
+    assert len(ours.pairs("python", document, max_length=1000)[0]) == 20
+    assert len(ours.singles(document, max_length=7)[0]) == 7
+    [pair] = ours.pairs("python is a language", ["w1"], query_max_length=2)
+    assert len(pair) == 3 + 2 + 1
+
+
+def test_padding_and_truncation_of_the_file_are_overridden() -> None:
+    carried = tokenizer("bert")
+    carried.enable_padding(length=64)
+    carried.enable_truncation(8)
+    ours = TextTokenizer(carried, max_length=50, token_types=True)
+    assert [len(sequence) for sequence in ours.singles(["w1", "w1 " * 30])] == [3, 32]
