@@ -31,6 +31,9 @@ def _flash_varlen(q: Tensor, k: Tensor, v: Tensor, packed: Packed) -> Tensor:
 def _sdpa_per_run(q: Tensor, k: Tensor, v: Tensor, packed: Packed) -> Tensor:
     _, heads, head_dim = q.shape
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    # Without AMX the CPU's bfloat16 attention is no faster than float32, only less exact.
+    exact = q.device.type == "cpu" and not torch.cpu._is_amx_tile_supported()
+    q, k, v = (x.float() if exact else x for x in (q, k, v))
     for start, count, length in packed.runs:
         rows = slice(start, start + count * length)
         shape = (count, length, heads, head_dim)
