@@ -7,6 +7,7 @@ from typing import Annotated
 import cyclopts
 from cyclopts import Parameter
 from cyclopts.config import Toml
+from cyclopts.types import ExistingFile
 
 from sie_server import __version__
 from sie_server.settings import Settings
@@ -19,7 +20,7 @@ app = cyclopts.App(
 @app.meta.default
 def launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-    config: Annotated[Path | None, Parameter(env_var="SIE_CONFIG")] = None,
+    config: Annotated[ExistingFile | None, Parameter(env_var="SIE_CONFIG")] = None,
 ) -> int | None:
     """SIE: an inference engine for reranking.
 
@@ -28,8 +29,7 @@ def launch(
     config
         TOML file with settings; their names are those of the flags of `serve`, with underscores.
     """
-    if config is not None:
-        app.config = (Toml(config, use_commands_as_keys=False, must_exist=True),)
+    app.config = () if config is None else (Toml(config, use_commands_as_keys=False),)
     result: int | None = app(tokens)
     return result
 

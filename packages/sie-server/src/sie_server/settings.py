@@ -11,9 +11,9 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 _POSITIVE = Number(gte=1)
 
 
-def _split(_: Any, value: str) -> list[str]:
+def _split(_: Any, value: str, delimiter: str | None = None) -> list[str]:
     """Environment variables hold lists as `a,b`."""
-    return [part.strip() for part in value.split(",") if part.strip()]
+    return [part.strip() for part in value.split(delimiter or ",") if part.strip()]
 
 
 @Parameter(name="*", negative=())

@@ -150,7 +150,7 @@ class Engine:
             alone = partial(
                 read.singles, [query], min(limits.query or model.max_length, limits.sequence or model.max_length)
             )
-            query_sequences = await self._tokenize(alone, timing, limits)
+            query_sequences = await self._tokenize(alone, timing, limits, "query.text")
             [vectors] = await self._run(model, Multivector(), query_sequences, timing)
             sequences = await self._tokenize(partial(read.singles, documents, limits.sequence), timing, limits)
             scores = await self._run(model, MaxSim(vectors), sequences, timing)
@@ -176,7 +176,9 @@ class Engine:
         vectors = await self._run(model, Together(heads), sequences, timing)
         return Encoded(vectors, _tokens(sequences), timing)
 
-    async def _tokenize(self, tokenize: Callable[[], list[Sequence]], timing: Timing, limits: Limits) -> list[Sequence]:
+    async def _tokenize(
+        self, tokenize: Callable[[], list[Sequence]], timing: Timing, limits: Limits, field: str = "items[{}].text"
+    ) -> list[Sequence]:
         started = time.perf_counter()
         sequences = await asyncio.get_running_loop().run_in_executor(self._tokenizers, tokenize)
         timing.tokenization += time.perf_counter() - started
@@ -184,7 +186,7 @@ class Engine:
             cut = next(i for i, sequence in enumerate(sequences) if sequence.truncated)
             raise SIEError(
                 Code.INPUT_TOO_LONG,
-                f"Field 'items[{cut}].text' is over the model's limit and overflow_policy is 'error'",
+                f"Field '{field.format(cut)}' is over the model's limit and overflow_policy is 'error'",
             )
         return sequences
 
@@ -261,11 +263,16 @@ def _require(entry: Entry, outputs: Items[str]) -> None:
             "or use a reranker model.",
         )
     if missing := sorted(set(outputs) - has):
-        supported = sorted(has - {"score"})
-        raise SIEError(
-            Code.INVALID_INPUT,
-            f"Model '{entry.id}' does not support output types: {_braces(missing)}. Supported: {_braces(supported)}",
-        )
+        raise unsupported(entry, missing)
+
+
+def unsupported(entry: Entry, outputs: Items[str]) -> SIEError:
+    """The answer to a request for embeddings that a model does not give."""
+    supported = sorted(set(entry.outputs or ()) - {"score"})
+    return SIEError(
+        Code.INVALID_INPUT,
+        f"Model '{entry.id}' does not support output types: {_braces(outputs)}. Supported: {_braces(supported)}",
+    )
 
 
 def _braces(names: Items[str]) -> str:

