@@ -107,8 +107,11 @@ class InProcess(NamedTuple):
 
 
 @contextmanager
-def in_process(loader: Loader = load, **settings: Any) -> Iterator[InProcess]:
-    """The application served by a thread of this process, where a test can stand in for its parts."""
+def in_process(loader: Loader = load, *, ready: bool = True, **settings: Any) -> Iterator[InProcess]:
+    """The application served by a thread of this process, where a test can stand in for its parts.
+
+    With `ready` false it is handed out before its preloads are done.
+    """
     config = Settings(**settings)
     metrics = Metrics()
     engine = Engine(config, with_models(shipped(), config.model), metrics, loader)
@@ -119,7 +122,7 @@ def in_process(loader: Loader = load, **settings: Any) -> Iterator[InProcess]:
     thread.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
-        wait_for(f"{url}/readyz", 200)
+        wait_for(f"{url}/readyz", 200 if ready else 503)
         yield InProcess(url, engine)
     finally:
         server.should_exit = True
@@ -144,6 +147,7 @@ def scores(api: httpx2.Client, model: str, query: str, documents: Sequence[str],
 def error(answer: httpx2.Response) -> tuple[int, str, str]:
     """Status, code and message of an error, which is JSON whatever was asked for."""
     assert answer.headers["content-type"] == "application/json", answer.text
+    assert "x-sie-server-version" in answer.headers
     detail = answer.json()["detail"]
     return answer.status_code, detail["code"], detail["message"]
 
@@ -151,8 +155,9 @@ def error(answer: httpx2.Response) -> tuple[int, str, str]:
 def metric(api: httpx2.Client, name: str, **labels: str) -> float:
     """Current value of a metric; 0 before it was first counted."""
     inside = ",".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
+    series = f"{name}{{{inside}}}" if labels else name
     for line in api.get("/metrics").text.splitlines():
-        if line.startswith(f"{name}{{{inside}}} "):
+        if line.startswith(f"{series} "):
             return float(line.split()[-1])
     return 0.0
 

@@ -9,10 +9,11 @@ import torch
 from checkpoints import build
 from safetensors.torch import load_file, save_file
 
+from sie_server.engine.device import resolve_precision
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.catalog import Entry, shipped, with_models
 from sie_server.models.config import ModelConfig
-from sie_server.models.load import load, resolve_precision
+from sie_server.models.load import load
 
 CPU = torch.device("cpu")
 

@@ -3,6 +3,7 @@
 import logging
 import socket
 import sys
+from contextlib import suppress
 
 import uvicorn
 
@@ -58,7 +59,9 @@ def run(settings: Settings) -> int:
             server_header=False,
         )
     )
-    server.run(sockets=[listener])
+    # uvicorn shuts down on a signal and then hands it on.
+    with suppress(KeyboardInterrupt):
+        server.run(sockets=[listener])
     return status
 
 
@@ -69,6 +72,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen()
     except OSError as error:
         listener.close()
         raise OSError(f"can't listen on {host}:{port}: {error.strerror}") from None

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from sie_server.engine.device import resolve_device
 from sie_server.engine.request import Request
 from sie_server.engine.residency import Residency
 from sie_server.engine.runner import Runner
@@ -21,7 +22,7 @@ from sie_server.engine.sequence import Sequence
 from sie_server.errors import Code, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry
-from sie_server.models.load import Model, load
+from sie_server.models.load import Model, inspect, load
 from sie_server.nn.heads import Head, MaxSim, Multivector, Together, Vectors
 from sie_server.settings import Precision, Settings
 
@@ -87,7 +88,7 @@ class Engine:
         self._settings = settings
         self._metrics = metrics
         self.residency = Residency(
-            entries.values(), lambda entry: self._load(loader, entry), load_wait_s=settings.load_wait
+            map(inspect, entries.values()), lambda entry: self._load(loader, entry), load_wait_s=settings.load_wait
         )
         on_cpu = self.device.type == "cpu"
         self._on_cpu = on_cpu
@@ -96,6 +97,7 @@ class Engine:
         self._tokenizers = ThreadPoolExecutor(settings.tokenizer_threads, thread_name_prefix="tokenize")
         self._runner: Runner | None = None
         self._tokens_per_second = 0.0
+        metrics.queue_depth.set_function(lambda: self.scheduler.tokens)
 
     def start(self) -> None:
         """Start the device threads, on the running event loop."""
@@ -143,17 +145,15 @@ class Engine:
         if model.encoder.head is not None:
             pairs = partial(read.pairs, query, documents, limits.sequence, limits.query)
             sequences = await self._tokenize(pairs, timing, limits)
-            scores = await self._run(model, model.encoder.head, sequences, timing)
+            scores = await self._run("scoring", model, model.encoder.head, sequences, timing)
             read_tokens = _tokens(sequences)
         else:
             # Late interaction: the query's vectors first, then every document meets them on the device.
-            alone = partial(
-                read.singles, [query], min(limits.query or model.max_length, limits.sequence or model.max_length)
-            )
-            query_sequences = await self._tokenize(alone, timing, limits, "query.text")
-            [vectors] = await self._run(model, Multivector(), query_sequences, timing)
+            alone = partial(read.query, query, limits.sequence, limits.query)
+            query_sequences = await self._tokenize(alone, timing, limits)
+            [vectors] = await self._run("scoring", model, Multivector(), query_sequences, timing)
             sequences = await self._tokenize(partial(read.singles, documents, limits.sequence), timing, limits)
-            scores = await self._run(model, MaxSim(vectors), sequences, timing)
+            scores = await self._run("scoring", model, MaxSim(vectors), sequences, timing)
             read_tokens = _tokens(query_sequences) + _tokens(sequences)
         if not all(map(math.isfinite, scores)):
             raise SIEError(Code.INFERENCE_ERROR, f"Model '{model.id}' produced non-finite scores")
@@ -173,12 +173,10 @@ class Engine:
         """
         timing = Timing()
         sequences = await self._tokenize(partial(model.tokenizer.singles, texts, limits.sequence), timing, limits)
-        vectors = await self._run(model, Together(heads), sequences, timing)
+        vectors = await self._run("encoding", model, Together(heads), sequences, timing)
         return Encoded(vectors, _tokens(sequences), timing)
 
-    async def _tokenize(
-        self, tokenize: Callable[[], list[Sequence]], timing: Timing, limits: Limits, field: str = "items[{}].text"
-    ) -> list[Sequence]:
+    async def _tokenize(self, tokenize: Callable[[], list[Sequence]], timing: Timing, limits: Limits) -> list[Sequence]:
         started = time.perf_counter()
         sequences = await asyncio.get_running_loop().run_in_executor(self._tokenizers, tokenize)
         timing.tokenization += time.perf_counter() - started
@@ -186,16 +184,18 @@ class Engine:
             cut = next(i for i, sequence in enumerate(sequences) if sequence.truncated)
             raise SIEError(
                 Code.INPUT_TOO_LONG,
-                f"Field '{field.format(cut)}' is over the model's limit and overflow_policy is 'error'",
+                f"Field 'items[{cut}].text' is over the model's limit and overflow_policy is 'error'",
             )
         return sequences
 
-    async def _run(self, model: Model, head: Head, sequences: list[Sequence], timing: Timing) -> list[Any]:
+    async def _run(self, task: str, model: Model, head: Head, sequences: list[Sequence], timing: Timing) -> list[Any]:
         request = Request(model, head, sequences, asyncio.get_running_loop().create_future())
         self._admit(request.tokens)
         self.scheduler.add(request)
         try:
             results = await request.future
+        except Exception as error:  # logged where it was raised; a client is told no more than that it happened
+            raise SIEError(Code.INFERENCE_ERROR, f"internal error during {task}") from error
         finally:
             # A caller that has gone, or an error in one batch: what still waits must not reach the device.
             self.scheduler.discard(request)
@@ -226,32 +226,12 @@ class Engine:
         self._metrics.batch_size.labels(model_id).observe(len(batch))
         self._metrics.batch_tokens.labels(model_id).observe(tokens)
         self._metrics.batch_seconds.labels(model_id).observe(seconds)
-        self._metrics.queue_depth.set(self.scheduler.tokens)
 
     def _load(self, loader: Loader, entry: Entry) -> Model:
         model = loader(entry, self.device, self._settings.precision)
         self._metrics.loaded.labels(model.id, str(self.device)).set(1)
         self._metrics.memory.labels(model.id, str(self.device)).set(model.bytes)
         return model
-
-
-def resolve_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is a GPU.
-
-    Raises:
-        ValueError: the device does not exist here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device {name!r}: {error}") from None
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device {name!r} is not supported; supported: auto, cpu, cuda, cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name!r} is not there: {torch.cuda.device_count()} CUDA devices found")
-    return device
 
 
 def _require(entry: Entry, outputs: Items[str]) -> None:

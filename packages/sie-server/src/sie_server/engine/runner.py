@@ -14,7 +14,6 @@ from sie_server.engine.packed import Packed
 from sie_server.engine.request import Request
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.sequence import Sequence
-from sie_server.errors import Code, SIEError
 
 _LOG = logging.getLogger(__name__)
 
@@ -80,7 +79,7 @@ class Runner:
             request = _request(sequence)
             if isinstance(answer, Exception):
                 self._scheduler.discard(request)
-                request.fail(SIEError(Code.INFERENCE_ERROR, "internal error during inference"))
+                request.fail(answer)
             else:
                 request.deliver(sequence.index, answer)
         self._observe(batch, seconds)
@@ -102,7 +101,9 @@ def forward(batch: list[Sequence]) -> list[Any]:
     for head, group in groupby(batch, key=lambda sequence: _request(sequence).head):
         lengths = packed.lengths[first : first + sum(1 for _ in group)]
         rows = sum(lengths)
-        results += head(hidden[row : row + rows], lengths)
+        answers = head(hidden[row : row + rows], lengths)
+        assert len(answers) == len(lengths), f"{head} gave {len(answers)} results for {len(lengths)} sequences"
+        results += answers
         row, first = row + rows, first + len(lengths)
     return results
 

@@ -112,6 +112,21 @@ class TextTokenizer:
             for ids in self._encode(documents)
         ]
 
+    def query(self, text: str, max_length: int | None = None, query_max_length: int | None = None) -> list[Sequence]:
+        """A query on its own, whole unless `query_max_length` asks for a cut: one sequence.
+
+        Raises:
+            SIEError: INPUT_TOO_LONG, it does not fit.
+        """
+        limit = min(max_length or self.max_length, self.max_length)
+        ids = self._encode([text])[0][:query_max_length]
+        if len(ids) + self._single.tokens > limit:
+            raise SIEError(
+                Code.INPUT_TOO_LONG,
+                f"Field 'query' has {len(ids)} tokens; the limit is {limit}, {self._single.tokens} of them special",
+            )
+        return [self._sequence(*self._single.join(ids), truncated=False)]
+
     def singles(self, texts: Items[str], max_length: int | None = None) -> list[Sequence]:
         """One sequence per text, cut to the limit."""
         limit = min(max_length or self.max_length, self.max_length)

@@ -1,12 +1,13 @@
 """The ASGI application: routes, errors, the headers every answer carries, start and stop."""
 
 import asyncio
+import re
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,6 +20,8 @@ from sie_server.http.negotiation import json
 from sie_server.http.routes import Routes
 from sie_server.metrics import Metrics
 from sie_server.settings import Settings
+
+_REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 
 def create_app(
@@ -63,24 +66,32 @@ def create_app(
         lifespan=lifespan,
         exception_handlers=handlers,  # type: ignore[arg-type] # each handler takes the type it is keyed by
     )
+    app.router.redirect_slashes = False
     # Around it all, not as its middleware: Starlette answers what nothing caught outside of those.
     return ServerHeaders(app)
 
 
 class ServerHeaders:
-    """Adds the headers every answer carries."""
+    """Adds the headers every answer carries. A client's own `X-Request-ID` comes back as `X-SIE-Request-ID`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._instance = secrets.token_hex(32)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["X-SIE-Server-Version"] = __version__
                 headers["X-SIE-Served-By"] = "local"
                 headers["X-SIE-Runtime-Instance"] = self._instance
+                headers["X-SIE-Request-ID"] = request_id
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
@@ -95,5 +106,7 @@ async def _http_error(_: Request, error: HTTPException) -> Response:
     return json({"detail": error.detail}, error.status_code, dict(error.headers or {}))
 
 
-async def _internal_error(request: Request, _: Exception) -> Response:
-    return await _sie_error(request, SIEError(Code.INTERNAL_ERROR, "internal error"))
+async def _internal_error(_: Request, __: Exception) -> Response:
+    error = SIEError(Code.INTERNAL_ERROR, "internal error")
+    # The exception goes on to uvicorn, which logs it and closes the connection: the client has to know.
+    return json(error.body, error.answer.status, {"Connection": "close"})

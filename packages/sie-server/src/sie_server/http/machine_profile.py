@@ -23,7 +23,8 @@ def check_machine_profile(headers: Mapping[str, str], configured: str, device: t
     if requested is None:
         return
     identity = configured or _gpu_type(device)
-    if requested.lower() != identity.lower():
+    # A CPU has no profile unless the operator gives it one.
+    if requested.lower() != identity.lower() or (not configured and device.type == "cpu"):
         raise SIEError(
             Code.INVALID_INPUT,
             f"{_HEADER} asks for '{requested}', this machine is '{identity}'",

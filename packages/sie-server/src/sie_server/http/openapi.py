@@ -46,6 +46,14 @@ _MODEL = {
     "example": "sentence-transformers/all-MiniLM-L6-v2",
 }
 
+_EXAMPLES: dict[str, Any] = {
+    "score": {
+        "query": {"text": "What is Python?"},
+        "items": [{"text": "Python is a programming language."}, {"text": "Snakes are reptiles."}],
+    },
+    "encode": {"items": [{"text": "What is Python?"}], "params": {"output_types": ["dense"]}},
+}
+
 _NUMBERS = {"type": "array", "items": {"type": "number"}}
 
 _WRITTEN_BY_HAND: dict[str, Any] = {
@@ -133,11 +141,13 @@ def _operation(name: str, summary: str, types: str) -> dict[str, Any]:
     def content(schema: str) -> dict[str, Any]:
         return {encoding: {"schema": {"$ref": f"#/components/schemas/{schema}"}} for encoding in _ENCODINGS}
 
+    body = content(f"{types}Request")
+    body["application/json"]["example"] = _EXAMPLES[name]
     return {
         "operationId": name,
         "summary": summary,
         "parameters": [_MODEL],
-        "requestBody": {"required": True, "content": content(f"{types}Request")},
+        "requestBody": {"required": True, "content": body},
         "responses": {
             "200": {"description": summary, "content": content(f"{types}Response")},
             **_errors(*sorted({answer.status for answer in ANSWERS.values()})),

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from msgspec import UNSET
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from sie_server import wire
@@ -15,6 +15,7 @@ from sie_server.engine.engine import Engine, Limits, Scored, Timing, unsupported
 from sie_server.engine.quantize import Dtype, quantize
 from sie_server.engine.residency import Slot
 from sie_server.errors import Code, SIEError
+from sie_server.http.docs import docs
 from sie_server.http.machine_profile import check_machine_profile
 from sie_server.http.negotiation import json, read_body, respond, sends_msgpack
 from sie_server.http.openapi import openapi
@@ -43,6 +44,7 @@ class Routes:
             Route("/readyz", self.readyz),
             Route("/livez", self.livez),
             Route("/metrics", self.metrics),
+            Route("/docs", self.docs),
             Route("/openapi.json", self.openapi),
             Route("/v1/models", self.models),
             Route("/v1/models/{model:path}", self.model),
@@ -54,8 +56,9 @@ class Routes:
         started = time.perf_counter()
         body = await self._body(request, wire.ScoreRequest)
         options = body.options or wire.ScoreOptions()
-        query, documents = self._texts(body)
+        self._check_size(body.query, "query")
         model = await self._engine.model(request.path_params["model"], ["score"], options.profile)
+        query, documents = _text(body.query, "query", "CrossEncoder"), _texts(body.items, "CrossEncoder")
         if instruction := body.instruction or options.instruction:
             query = f"{instruction} {query}"
         limits = Limits(options.max_seq_length, options.query_max_length, options.overflow_policy == "error")
@@ -75,10 +78,10 @@ class Routes:
         params = body.params or wire.EncodeParams()
         options = params.options or wire.EncodeOptions()
         outputs = options.output_types or params.output_types or ["dense"]
-        texts = [_text(item, f"items[{i}]", "Encoder") for i, item in enumerate(body.items)]
         model = await self._engine.model(request.path_params["model"], outputs, options.profile)
         if "score" in outputs:  # an output of the model, but not of this route
             raise unsupported(model.entry, ["score"])
+        texts = _texts(body.items, "Encoder")
         normalize = options.normalize is not False
         heads: dict[str, Head] = {
             "dense": Dense(options.pooling or model.pooling, normalize),
@@ -108,7 +111,10 @@ class Routes:
         return json(_describe(self._engine.residency.slot(request.path_params["model"])))
 
     async def root(self, request: Request) -> Response:
-        return RedirectResponse("/openapi.json", status_code=307)
+        return RedirectResponse("/docs", status_code=307)
+
+    async def docs(self, request: Request) -> Response:
+        return HTMLResponse(docs(openapi()))
 
     async def openapi(self, request: Request) -> Response:
         return json(openapi())
@@ -151,11 +157,6 @@ class Routes:
         size = len(text.encode()) + sum(len(key.encode()) + len(raw) for key, raw in (item.metadata or {}).items())
         if size > limit:
             raise SIEError(Code.INVALID_INPUT, f"Field '{field}' must hold at most {limit} bytes of UTF-8 text")
-
-    def _texts(self, body: wire.ScoreRequest) -> tuple[str, list[str]]:
-        self._check_size(body.query, "query")
-        documents = [_text(item, f"items[{i}]", "CrossEncoder") for i, item in enumerate(body.items)]
-        return _text(body.query, "query", "CrossEncoder"), documents
 
     def _measured(self, endpoint: str, handler: Handler) -> Handler:
         """Count answers by status, errors included."""
@@ -225,6 +226,10 @@ def _text(item: wire.Item, field: str, adapter: str) -> str:
     if item.text is None:
         raise SIEError(Code.INVALID_INPUT, f"{adapter} adapter requires text input", param=f"{field}.text")
     return item.text
+
+
+def _texts(items: Sequence[wire.Item], adapter: str) -> list[str]:
+    return [_text(item, f"items[{i}]", adapter) for i, item in enumerate(items)]
 
 
 def _ranking(items: Sequence[wire.Item], scored: Scored, options: wire.ScoreOptions) -> list[wire.ScoreEntry]:

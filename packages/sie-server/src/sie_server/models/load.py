@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from sie_server.engine.device import resolve_precision
 from sie_server.engine.packed import Packed
 from sie_server.engine.tokenize import TextTokenizer
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
@@ -97,6 +98,16 @@ def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> M
     return model
 
 
+def inspect(entry: Entry) -> Entry:
+    """What can be known of a model before it is loaded: a folder's config, if it can be read."""
+    if entry.folder is None:
+        return entry
+    try:
+        return complete(entry, entry.folder, ModelConfig.from_folder(entry.folder))
+    except LoadError:
+        return entry  # its load says what is wrong
+
+
 def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
     """Fill what an entry leaves open from the checkpoint's own files.
 
@@ -115,18 +126,6 @@ def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
         pooling=entry.pooling or pooling_hint(folder),
         max_length=min(entry.max_length or max_length_hint(folder) or config.max_positions, config.max_positions),
     )
-
-
-def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """Dtype of the products. `auto`: bfloat16 where the hardware multiplies it natively, float32 elsewhere."""
-    if precision != "auto":
-        dtype: torch.dtype = getattr(torch, precision)
-        return dtype
-    if device.type == "cuda":
-        native = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if native else torch.float32
 
 
 @torch.inference_mode()

@@ -1,0 +1,124 @@
+"""The Python SDK against a really running server, and every program the README shows."""
+
+import asyncio
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from live import EMBEDDED, Server
+
+from sie_sdk import RequestError, ServerError, SIEAsyncClient, SIEClient
+from sie_sdk.scoring import maxsim
+from sie_sdk.types import Item
+from sie_server.models.catalog import shipped
+
+ROOT = Path(__file__).resolve().parents[3]
+README = (ROOT / "README.md").read_text()
+QUERY = Item(id="q1", text="What is Python?")
+ITEMS = [
+    Item(id="doc-1", text="Python is a programming language."),
+    Item(id="doc-2", text="Snakes are reptiles."),
+    Item(text="Python was created by Guido van Rossum."),
+]
+
+
+def test_score_ranks_and_names_every_item(server: Server) -> None:
+    with SIEClient(server.url) as client:
+        result = client.score(EMBEDDED, QUERY, ITEMS)
+    assert result["model"] == EMBEDDED
+    assert result["query_id"] == "q1"
+    assert [entry["item_id"] for entry in result["scores"]] == ["doc-1", "item-2", "doc-2"]
+    assert [entry["rank"] for entry in result["scores"]] == [0, 1, 2]
+
+
+def test_both_clients_give_the_same_scores(server: Server) -> None:
+    async def ask() -> object:
+        async with SIEAsyncClient(server.url) as client:
+            return (await client.score("bert", QUERY, ITEMS))["scores"]
+
+    with SIEClient(server.url) as client:
+        assert client.score("bert", QUERY, ITEMS)["scores"] == asyncio.run(ask())
+
+
+def test_server_and_client_side_maxsim_agree(server: Server) -> None:
+    with SIEClient(server.url) as client:
+        ranked = client.score(EMBEDDED, QUERY, ITEMS)["scores"]
+        query = client.encode(EMBEDDED, QUERY, output_types=["multivector"], is_query=True)
+        documents = client.encode(EMBEDDED, ITEMS, output_types=["multivector"])
+    scores = maxsim(query["multivector"], [document["multivector"] for document in documents])
+    by_id = {entry["item_id"]: entry["score"] for entry in ranked}
+    assert scores == pytest.approx([by_id["doc-1"], by_id["doc-2"], by_id["item-2"]], abs=1e-4)
+
+
+def test_encode_gives_typed_arrays(server: Server) -> None:
+    with SIEClient(server.url) as client:
+        one = client.encode(EMBEDDED, QUERY)
+        many = client.encode(EMBEDDED, ITEMS, output_types=["dense", "multivector"], output_dtype="float16")
+    assert one["id"] == "q1"
+    assert one["dense"].shape == (384,)
+    assert one["dense"].dtype == np.float32
+    assert float(np.linalg.norm(one["dense"])) == pytest.approx(1, abs=1e-5)
+    assert [result.get("id") for result in many] == ["doc-1", "doc-2", None]
+    assert many[0]["dense"].dtype == np.float16
+    assert many[0]["multivector"].shape == (8, 384)
+
+
+def test_models_are_listed(server: Server) -> None:
+    with SIEClient(server.url) as client:
+        names = [model["name"] for model in client.list_models()]
+        assert {EMBEDDED, "bert", "xlm-roberta", "bert-encoder"} <= set(names)
+        model = client.get_model(EMBEDDED)
+    assert model["loaded"]
+    assert model["dims"] == {"dense": 384, "multivector": 384}
+
+
+def test_server_errors_arrive_as_exceptions(server: Server) -> None:
+    with SIEClient(server.url) as client:
+        with pytest.raises(RequestError, match="Did you mean") as unknown:
+            client.score(EMBEDDED + "x", QUERY, ITEMS)
+        assert (unknown.value.code, unknown.value.status_code) == ("MODEL_NOT_FOUND", 404)
+        with pytest.raises(RequestError, match="does not support scoring"):
+            client.score("bert-encoder", QUERY, ITEMS)
+        with pytest.raises(RequestError, match="must not be empty"):
+            client.score(EMBEDDED, QUERY, [])
+        with pytest.raises(ServerError, match="failed to load") as failed:
+            client.score("BAAI/bge-reranker-base", QUERY, ITEMS)
+        assert failed.value.code == "MODEL_LOAD_FAILED"
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("program", _blocks("python"))
+def test_readme_programs_run_as_they_stand(server: Server, program: str) -> None:
+    program = program.replace("http://localhost:8080", server.url)
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout
+
+
+def test_readme_curl_answers_as_the_program_does(server: Server) -> None:
+    [command] = [block for block in _blocks("sh") if block.startswith("curl")]
+    command = command.replace("http://localhost:8080", server.url)
+    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert '"item_id":"doc-1"' in run.stdout.split("},{")[0], run.stdout + run.stderr
+
+
+def test_the_curl_line_of_the_welcome_works(server: Server) -> None:
+    command = server.log[server.log.index("  curl ") :]
+    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert '"scores":[{"item_id":"item-0"' in run.stdout, run.stdout + run.stderr
+
+
+def test_readme_model_table_is_the_catalogue() -> None:
+    meaning = {"probability": "probability", "logit": "raw logit", "maxsim": "sum of maximal cosines"}
+    rows = README[README.index("<!-- models -->") : README.index("<!-- /models -->")].splitlines()[1:]
+    for row, (model_id, entry) in zip(rows, shipped().items(), strict=True):
+        _, name, _, limit, score, license_, _ = (cell.strip() for cell in row.split("|"))
+        assert (name, limit, license_) == (f"`{model_id}`", str(entry.max_length), entry.license)
+        assert entry.score is not None
+        assert score.startswith(meaning[entry.score])
