@@ -74,6 +74,17 @@ def test_packed_attention_equals_the_formula_and_each_sequence_alone(head_dim: i
         row += length
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_of_first_tokens_only_equals_theirs_in_full(dtype: torch.dtype) -> None:
+    lengths = [1, 5, 5, 40, 200]
+    torch.manual_seed(0)
+    q, k, v = torch.randn(sum(lengths), 3, 4, 32, dtype=dtype).unbind(1)
+    batch = packed(lengths)
+    first = attention(q[batch.starts], k, v, batch)
+    tolerance = 1e-6 if dtype == torch.float32 else 1e-2
+    assert torch.allclose(first, attention(q, k, v, batch)[batch.starts], rtol=0, atol=tolerance)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("head_dim", [32, 64, 128])
 def test_flash_attention_on_a_gpu_equals_sdpa_on_the_cpu(head_dim: int) -> None:

@@ -28,7 +28,7 @@ def ours(model: Model, sequences: Items[Sequence]) -> list[float]:
     packed = Packed.of(sequences, model.device)
     assert model.encoder.head is not None
     with torch.inference_mode():
-        return model.encoder.head(model.encoder(packed), packed.lengths)
+        return model.encoder.head(*model.encoder(packed))
 
 
 def theirs(reference: Any, sequences: Items[Sequence], *, pad: int) -> list[float]:
@@ -97,7 +97,7 @@ def test_encoder_states_equal_transformers(name: str, tmp_path: Path) -> None:
     sequences = model.tokenizer.singles([text(length, seed=i) for i, length in enumerate(LENGTHS)])
     packed = Packed.of(sequences, CPU)
     with torch.inference_mode():
-        vectors = Multivector(normalize=False)(model.encoder(packed), packed.lengths)
+        vectors = Multivector(normalize=False)(*model.encoder(packed))
         for sequence, states in zip(sequences, vectors, strict=True):
             expected = reference(input_ids=torch.from_numpy(sequence.ids)[None]).last_hidden_state[0]
             np.testing.assert_allclose(states, expected.numpy(), rtol=0, atol=1e-5)
@@ -115,8 +115,8 @@ def test_embedded_default_equals_sentence_transformers_on_real_weights() -> None
     packed = Packed.of(model.tokenizer.singles(texts), CPU)
     with torch.inference_mode():
         hidden = model.encoder(packed)
-        dense = Dense("mean")(hidden, packed.lengths)
-        tokens = Multivector()(hidden, packed.lengths)
+        dense = Dense("mean")(*hidden)
+        tokens = Multivector()(*hidden)
     np.testing.assert_allclose(dense, reference.encode(texts), rtol=0, atol=1e-6)
     expected = reference.encode(texts, output_value="token_embeddings")
     for ours_, theirs_ in zip(tokens, expected, strict=True):

@@ -27,6 +27,11 @@ class Packed:
     runs: tuple[tuple[int, int, int], ...]
 
     @property
+    def starts(self) -> Tensor:
+        """Row of each sequence's first token: int32 `[sequences]`."""
+        return self.cu_seqlens[:-1]
+
+    @property
     def max_length(self) -> int:
         return max(self.lengths)
 

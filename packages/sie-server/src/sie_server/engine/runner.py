@@ -95,11 +95,11 @@ def forward(batch: list[Sequence]) -> list[Any]:
     """One result per sequence. All sequences are for one model; each request's head reads its own rows."""
     model = _request(batch[0]).model
     packed = Packed.of(batch, model.device)
-    hidden = model.encoder(packed)
+    hidden, rows_each = model.encoder(packed)
     results: list[Any] = []
     row = first = 0
     for head, group in groupby(batch, key=lambda sequence: _request(sequence).head):
-        lengths = packed.lengths[first : first + sum(1 for _ in group)]
+        lengths = rows_each[first : first + sum(1 for _ in group)]
         rows = sum(lengths)
         answers = head(hidden[row : row + rows], lengths)
         assert len(answers) == len(lengths), f"{head} gave {len(answers)} results for {len(lengths)} sequences"

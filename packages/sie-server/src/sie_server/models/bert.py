@@ -27,8 +27,10 @@ class BertLayer(nn.Module):
         self.down = Linear(config.intermediate_size, hidden)
         self.mlp_norm = LayerNorm(hidden, config.norm_eps)
 
-    def forward(self, x: Tensor, packed: Packed) -> Tensor:
+    def forward(self, x: Tensor, packed: Packed, first_only: bool = False) -> Tensor:
         q, k, v = self.qkv(x).view(-1, 3, self.heads, self.head_dim).unbind(1)
+        if first_only:
+            q, x = q[packed.starts], x[packed.starts]
         attended = attention(q, k, v, packed).flatten(1)
         x = self.attention_norm(x + self.attention_out(attended))
         y: Tensor = self.mlp_norm(x + self.down(self.up(x)))
@@ -36,7 +38,11 @@ class BertLayer(nn.Module):
 
 
 class Bert(nn.Module):
-    """The encoder. Shapes: packed tokens → float32 `[tokens, hidden]`."""
+    """The encoder.
+
+    Shapes: packed tokens → float32 `[rows, hidden]` and how many rows belong to each sequence: all its tokens, or its
+    first alone in a cross-encoder, whose head reads no more and whose last layer computes no more.
+    """
 
     # Hub name → ours, applied in order as plain text replacements. `name[i]` is the i-th block of rows of `name`.
     renames: ClassVar[dict[str, str]] = {
@@ -65,8 +71,10 @@ class Bert(nn.Module):
         self.embeddings = BertEmbeddings(config)
         self.layers = nn.ModuleList(BertLayer(config) for _ in range(config.layers))
 
-    def forward(self, packed: Packed) -> Tensor:
+    def forward(self, packed: Packed) -> tuple[Tensor, tuple[int, ...]]:
         x: Tensor = self.embeddings(packed)
-        for layer in self.layers:
+        *layers, last = self.layers
+        for layer in layers:
             x = layer(x, packed)
-        return x
+        first_only = self.head is not None
+        return last(x, packed, first_only), (1,) * len(packed.lengths) if first_only else packed.lengths

@@ -131,7 +131,7 @@ def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
 @torch.inference_mode()
 def _warm_up(model: Model) -> None:
     """One forward: the first request does not pay for kernel set-up, and a model that can't compute is not loaded."""
-    hidden = model.encoder(Packed.of(model.tokenizer.singles(["warm up"]), model.device))
+    hidden, _ = model.encoder(Packed.of(model.tokenizer.singles(["warm up"]), model.device))
     if not torch.isfinite(hidden).all():
         raise UnsupportedModelError(f"{model.entry.source} computes values that are not finite in {model.dtype}")
 

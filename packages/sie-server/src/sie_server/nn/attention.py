@@ -10,7 +10,8 @@ from sie_server.engine.packed import Packed
 def attention(q: Tensor, k: Tensor, v: Tensor, packed: Packed) -> Tensor:
     """Bidirectional softmax attention inside each packed sequence, scaled by 1/√head_dim (Vaswani et al. 2017, eq. 1).
 
-    Shapes: q, k, v `[tokens, heads, head_dim]` (any stride over the first two) → `[tokens, heads, head_dim]`.
+    Shapes: k, v `[tokens, heads, head_dim]` (any stride over the first two); q the same, or one row per sequence
+    `[sequences, heads, head_dim]` where only first tokens are asked for → the shape of q.
     CUDA half precision takes the variable-length flash kernel; everything else `scaled_dot_product_attention` once
     per run of equally long sequences, whose result for a sequence is bit-identical to that sequence alone.
     """
@@ -23,7 +24,10 @@ def _flash_varlen(q: Tensor, k: Tensor, v: Tensor, packed: Packed) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
     longest = packed.max_length
-    out = varlen_attn(q, k, v, packed.cu_seqlens, packed.cu_seqlens, longest, longest)
+    starts, most = packed.cu_seqlens, longest
+    if len(q) != len(k):
+        starts, most = torch.arange(len(q) + 1, dtype=torch.int32, device=q.device), 1
+    out = varlen_attn(q, k, v, starts, packed.cu_seqlens, most, longest)
     assert isinstance(out, Tensor)
     return out
 
@@ -34,10 +38,14 @@ def _sdpa_per_run(q: Tensor, k: Tensor, v: Tensor, packed: Packed) -> Tensor:
     # Without AMX the CPU's bfloat16 attention is no faster than float32, only less exact.
     exact = q.device.type == "cpu" and not torch.cpu._is_amx_tile_supported()
     q, k, v = (x.float() if exact else x for x in (q, k, v))
+    asked = 0
     for start, count, length in packed.runs:
-        rows = slice(start, start + count * length)
-        shape = (count, length, heads, head_dim)
+        queries = length if len(q) == len(k) else 1
+        rows, keys = slice(asked, asked + count * queries), slice(start, start + count * length)
+        asked = rows.stop
         # [count, heads, length, head_dim], all views
-        one, two, three = (x[rows].view(shape).transpose(1, 2) for x in (q, k, v))
-        out[rows].view(shape).copy_(F.scaled_dot_product_attention(one, two, three).transpose(1, 2))
+        one = q[rows].view(count, queries, heads, head_dim).transpose(1, 2)
+        two, three = (x[keys].view(count, length, heads, head_dim).transpose(1, 2) for x in (k, v))
+        attended = F.scaled_dot_product_attention(one, two, three).transpose(1, 2)
+        out[rows].view(attended.shape).copy_(attended)
     return out
