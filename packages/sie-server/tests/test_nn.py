@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -107,10 +108,13 @@ def test_dense_is_the_mean_or_the_first_token() -> None:
 
 def test_maxsim_is_the_sum_of_maxima() -> None:
     query, hidden = torch.randn(5, 16), torch.randn(9, 16)
-    [alone] = Multivector()(query, [5])
-    scores = MaxSim(alone)(hidden, [1, 8])
-    document = F.normalize(hidden[1:], dim=-1)
-    expected = (torch.from_numpy(alone) @ document.T).max(dim=1).values.sum()
+    ids = np.zeros(5, np.int32)
+    head = MaxSim(Sequence(ids, ids))
+    assert head.lead is not None
+    head.read_lead(query)
+    assert head.lead is None
+    scores = head(hidden, [1, 8])
+    expected = (F.normalize(query, dim=-1) @ F.normalize(hidden[1:], dim=-1).T).max(dim=1).values.sum()
     assert scores[1] == pytest.approx(float(expected), abs=1e-5)
 
 

@@ -38,7 +38,7 @@ class Settings:
     workers
         Device threads; 0: one per core on CPU, one per GPU.
     batch_tokens
-        Most tokens in a batch; 0: 1024 on CPU, 16384 on GPU.
+        Most tokens in a batch; 0: 512 on CPU, 16384 on GPU.
     queue_tokens
         Tokens that may wait; a request that comes on top gets QUEUE_FULL, but an idle server takes one of any size.
     tokenizer_threads

@@ -23,10 +23,10 @@ from sie_server.errors import Code, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry
 from sie_server.models.load import Model, inspect, load
-from sie_server.nn.heads import Head, MaxSim, Multivector, Together, Vectors
+from sie_server.nn.heads import Head, MaxSim, Together, Vectors
 from sie_server.settings import Precision, Settings
 
-_CPU_BATCH_TOKENS = 1024
+_CPU_BATCH_TOKENS = 512
 _GPU_BATCH_TOKENS = 16384
 _JOIN_S = 10.0
 _MAX_RETRY_AFTER_S = 60
@@ -141,27 +141,26 @@ class Engine:
             SIEError: INPUT_TOO_LONG, QUEUE_FULL or INFERENCE_ERROR.
         """
         timing = Timing()
-        read = model.tokenizer
-        if model.encoder.head is not None:
-            pairs = partial(read.pairs, query, documents, limits.sequence, limits.query)
+        head: Head | None = model.encoder.head
+        lead_tokens = 0
+        if head is not None:
+            pairs = partial(model.tokenizer.pairs, query, documents, limits.sequence, limits.query)
             sequences = await self._tokenize(pairs, timing, limits)
-            scores = await self._run("scoring", model, model.encoder.head, sequences, timing)
-            read_tokens = _tokens(sequences)
         else:
-            # Late interaction: the query's vectors first, then every document meets them on the device.
-            alone = partial(read.query, query, limits.sequence, limits.query)
-            query_sequences = await self._tokenize(alone, timing, limits)
-            [vectors] = await self._run("scoring", model, Multivector(), query_sequences, timing)
-            sequences = await self._tokenize(partial(read.singles, documents, limits.sequence), timing, limits)
-            scores = await self._run("scoring", model, MaxSim(vectors), sequences, timing)
-            read_tokens = _tokens(query_sequences) + _tokens(sequences)
+            alone = partial(model.tokenizer.query, query, limits.sequence, limits.query)
+            [lead] = await self._tokenize(alone, timing, limits)
+            sequences = await self._tokenize(
+                partial(model.tokenizer.singles, documents, limits.sequence), timing, limits
+            )
+            head, lead_tokens = MaxSim(lead), len(lead)
+        scores = await self._run("scoring", model, head, sequences, timing)
         if not all(map(math.isfinite, scores)):
             raise SIEError(Code.INFERENCE_ERROR, f"Model '{model.id}' produced non-finite scores")
         return Scored(
             scores=[_sigmoid(logit) for logit in scores] if model.score == "probability" else scores,
             lengths=[len(sequence) for sequence in sequences],
             truncated=[sequence.truncated for sequence in sequences],
-            tokens=read_tokens,
+            tokens=_tokens(sequences) + lead_tokens,
             timing=timing,
         )
 

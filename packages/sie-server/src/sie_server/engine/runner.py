@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import torch
@@ -94,17 +94,22 @@ class Runner:
 def forward(batch: list[Sequence]) -> list[Any]:
     """One result per sequence. All sequences are for one model; each request's head reads its own rows."""
     model = _request(batch[0]).model
-    packed = Packed.of(batch, model.device)
+    groups = [(head, list(group)) for head, group in groupby(batch, key=lambda sequence: _request(sequence).head)]
+    leads = [head.lead for head, _ in groups]
+    led = [[*([] if lead is None else [lead]), *group] for lead, (_, group) in zip(leads, groups, strict=True)]
+    packed = Packed.of(chain.from_iterable(led), model.device)
     hidden, rows_each = model.encoder(packed)
     results: list[Any] = []
     row = first = 0
-    for head, group in groupby(batch, key=lambda sequence: _request(sequence).head):
-        lengths = rows_each[first : first + sum(1 for _ in group)]
-        rows = sum(lengths)
-        answers = head(hidden[row : row + rows], lengths)
-        assert len(answers) == len(lengths), f"{head} gave {len(answers)} results for {len(lengths)} sequences"
+    for lead, (head, group) in zip(leads, groups, strict=True):
+        if lead is not None:
+            head.read_lead(hidden[row : row + rows_each[first]])
+            row, first = row + rows_each[first], first + 1
+        lengths = rows_each[first : first + len(group)]
+        answers = head(hidden[row : row + sum(lengths)], lengths)
+        assert len(answers) == len(group), f"{head} gave {len(answers)} results for {len(group)} sequences"
         results += answers
-        row, first = row + rows, first + len(lengths)
+        row, first = row + sum(lengths), first + len(lengths)
     return results
 
 

@@ -4,8 +4,9 @@ Every head computes a sequence's result from that sequence's rows alone, with bi
 neighbours, and in float32.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Mapping
+from collections.abc import Sequence as Items
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sie_server.engine.sequence import Sequence
 from sie_server.nn.linear import Linear, at_least_min_rows
 
 Vectors = NDArray[np.float32]
@@ -20,12 +22,29 @@ Pooling = Literal["mean", "cls"]
 
 
 class Head(Protocol):
-    """Shapes: hidden float32 `[tokens, hidden]`, the sequences of `lengths` end to end → one result per sequence."""
+    """Shapes: hidden float32 `[tokens, hidden]`, the sequences of `lengths` end to end → one result per sequence.
 
-    def __call__(self, hidden: Tensor, lengths: Sequence[int]) -> list[Any]: ...
+    `lead`, where it is not None, has to go through the encoder in the same batch; its rows go to `read_lead` first.
+    """
+
+    @property
+    def lead(self) -> Sequence | None: ...
+
+    def read_lead(self, hidden: Tensor) -> None: ...
+
+    def __call__(self, hidden: Tensor, lengths: Items[int]) -> list[Any]: ...
 
 
-class ClassificationHead(nn.Module):
+class _Alone:
+    """A head that reads nothing but its sequences."""
+
+    lead: ClassVar[None] = None
+
+    def read_lead(self, hidden: Tensor) -> None:
+        raise AssertionError("this head has no lead")
+
+
+class ClassificationHead(_Alone, nn.Module):
     """dense → tanh → projection of the first token: BERT's pooler and classifier, RoBERTa's classification head.
 
     Returns one float per sequence: the raw logit.
@@ -36,32 +55,32 @@ class ClassificationHead(nn.Module):
         self.dense = Linear(hidden, hidden)
         self.out = Linear(hidden, 1)
 
-    def forward(self, hidden: Tensor, lengths: Sequence[int]) -> list[float]:
+    def forward(self, hidden: Tensor, lengths: Items[int]) -> list[float]:
         x = hidden[_starts(lengths, hidden.device)]  # [sequences, hidden]
         logits: list[float] = self.out(torch.tanh(self.dense(x)))[:, 0].tolist()
         return logits
 
 
-class Dense:
+class Dense(_Alone):
     """One vector per sequence: the mean over its tokens, or its first token; optionally scaled to length 1."""
 
     def __init__(self, pooling: Pooling = "mean", normalize: bool = True) -> None:
         self.pooling = pooling
         self.normalize = normalize
 
-    def __call__(self, hidden: Tensor, lengths: Sequence[int]) -> list[Vectors]:
+    def __call__(self, hidden: Tensor, lengths: Items[int]) -> list[Vectors]:
         x = hidden[_starts(lengths, hidden.device)] if self.pooling == "cls" else _segments(hidden, lengths, "mean")
         x = F.normalize(x, dim=-1) if self.normalize else x
         return list(x.cpu().numpy())
 
 
-class Multivector:
+class Multivector(_Alone):
     """One vector per token, special tokens included, optionally scaled to length 1: `[length, hidden]`."""
 
     def __init__(self, normalize: bool = True) -> None:
         self.normalize = normalize
 
-    def __call__(self, hidden: Tensor, lengths: Sequence[int]) -> list[Vectors]:
+    def __call__(self, hidden: Tensor, lengths: Items[int]) -> list[Vectors]:
         x = F.normalize(hidden, dim=-1) if self.normalize else hidden
         return [rows.numpy() for rows in torch.split(x.cpu(), list(lengths))]
 
@@ -70,37 +89,47 @@ class MaxSim:
     """Late interaction (Khattab and Zaharia 2020, eq. 3) of each sequence with one query.
 
     Σ over query tokens of the largest dot product with a document token, both normalised. Returns a float per sequence.
+    The query leads the first batch and its vectors are kept for the others. Two threads may both compute them: their
+    bits are the same.
     """
 
-    def __init__(self, query: Vectors) -> None:
-        self.tokens = len(query)
-        self.query = at_least_min_rows(torch.from_numpy(query))  # [query tokens, hidden]
+    def __init__(self, query: Sequence) -> None:
+        self._query = query
+        self._vectors: Tensor | None = None  # [query tokens, or a few rows of zeros more, hidden]
 
-    def __call__(self, hidden: Tensor, lengths: Sequence[int]) -> list[float]:
+    @property
+    def lead(self) -> Sequence | None:
+        return self._query if self._vectors is None else None
+
+    def read_lead(self, hidden: Tensor) -> None:
+        self._vectors = at_least_min_rows(F.normalize(hidden, dim=-1))
+
+    def __call__(self, hidden: Tensor, lengths: Items[int]) -> list[float]:
+        assert self._vectors is not None
         documents = F.normalize(hidden, dim=-1)
         # One product for all documents: [tokens, query tokens].
-        product = at_least_min_rows(documents) @ self.query.to(hidden.device).T
-        similarity = product[: len(documents), : self.tokens]
+        product = at_least_min_rows(documents) @ self._vectors.T
+        similarity = product[: len(documents), : len(self._query)]
         scores: list[float] = _segments(similarity, lengths, "max").sum(dim=1).tolist()
         return scores
 
 
-class Together:
+class Together(_Alone):
     """Several heads over the same hidden states. Returns a dict of their results per sequence."""
 
     def __init__(self, heads: Mapping[str, Head]) -> None:
         self.heads = heads
 
-    def __call__(self, hidden: Tensor, lengths: Sequence[int]) -> list[dict[str, Any]]:
+    def __call__(self, hidden: Tensor, lengths: Items[int]) -> list[dict[str, Any]]:
         columns = [head(hidden, lengths) for head in self.heads.values()]
         return [dict(zip(self.heads, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _starts(lengths: Sequence[int], device: torch.device) -> Tensor:
+def _starts(lengths: Items[int], device: torch.device) -> Tensor:
     """Row where each sequence starts: int64 `[sequences]`."""
     return torch.tensor([0, *lengths[:-1]], device=device).cumsum(0)
 
 
-def _segments(x: Tensor, lengths: Sequence[int], reduce: Literal["mean", "max"]) -> Tensor:
+def _segments(x: Tensor, lengths: Items[int], reduce: Literal["mean", "max"]) -> Tensor:
     """Reduce the rows of each sequence: `[tokens, n]` → `[sequences, n]`."""
     return torch.segment_reduce(x, reduce, lengths=torch.tensor(lengths, device=x.device))
