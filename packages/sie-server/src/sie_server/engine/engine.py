@@ -93,7 +93,8 @@ class Engine:
         on_cpu = self.device.type == "cpu"
         self._on_cpu = on_cpu
         self._workers = settings.workers or (len(os.sched_getaffinity(0)) if on_cpu else 1)
-        self.scheduler = Scheduler(settings.batch_tokens or (_CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS))
+        budget = settings.batch_tokens or (_CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS)
+        self.scheduler = Scheduler(budget, self._workers)
         self._tokenizers = ThreadPoolExecutor(settings.tokenizer_threads, thread_name_prefix="tokenize")
         self._runner: Runner | None = None
         self._tokens_per_second = 0.0

@@ -16,11 +16,12 @@ from sie_server.engine.sequence import Sequence
 class Scheduler:
     """The queue of one device, counted in tokens. Thread-safe.
 
-    `budget`: most tokens in a batch; a longer sequence makes a batch alone.
+    `budget`: most tokens in a batch; a longer sequence makes a batch alone. `workers`: how many threads take batches.
     """
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, budget: int, workers: int = 1) -> None:
         self.budget = budget
+        self.workers = workers
         self._turns: deque[Request] = deque()
         self._condition = threading.Condition()
         self._idle = 0
@@ -53,10 +54,12 @@ class Scheduler:
             self._idle += 1
             while not self._turns and not self._closed:
                 self._condition.wait()
-            # Workers that wait as well get an even share of what there is.
+            # Workers that wait as well get an even share of what there is; those that will be free soon find something
+            # left, so that all finish at about the same time. Below half a budget a batch would cost more than that.
             share = -(-self._tokens // self._idle)
+            rest = max(-(-self._tokens // self.workers), self.budget // 2)
             self._idle -= 1
-            return self._take(min(self.budget, share))
+            return self._take(min(self.budget, share, rest))
 
     def close(self) -> None:
         """Let waiting workers go once the queue is empty."""
