@@ -1,0 +1,159 @@
+"""Downloading from a hub: the real client against a small one on the loopback interface."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pytest
+from checkpoints import build
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+LOAD = """
+import sys, torch
+from sie_server.errors import LoadError
+from sie_server.models.catalog import Entry
+from sie_server.models.load import load
+try:
+    model = load(Entry("m", repository=sys.argv[1], revision=sys.argv[2] or None), torch.device("cpu"))
+    print(model.parameters)
+except LoadError as error:
+    print(error.kind, error)
+"""
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Serves the repositories under `root` the way a hub does: a tree, and files with their hashes."""
+
+    root: Path
+    requests: list[str]
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _answer(self, body: bool) -> None:
+        path = unquote(urlparse(self.path).path).strip("/")
+        self.requests.append(path)
+        parts = path.split("/")
+        if not path:
+            self._send(b"", body)
+        elif parts[:2] == ["api", "models"]:
+            repository = self.root / parts[2] / parts[3]
+            if parts[2] == "gated":
+                self._send(b"{}", body, 403, {"X-Error-Code": "GatedRepo"})
+            elif not repository.is_dir():
+                self._send(b"{}", body, 404, {"X-Error-Code": "RepoNotFound"})
+            elif parts[4] == "tree":
+                self._send(json.dumps([_entry(file, repository) for file in _files(repository)]).encode(), body)
+            else:
+                names = [{"rfilename": str(file.relative_to(repository))} for file in _files(repository)]
+                self._send(json.dumps({"id": "x", "sha": COMMIT, "siblings": names}).encode(), body)
+        else:
+            file = self.root.joinpath(*parts[:2], *parts[4:])
+            self._send(file.read_bytes(), body, headers={"ETag": f'"{_oid(file)}"', "X-Repo-Commit": COMMIT})
+
+    def _send(self, content: bytes, body: bool, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+
+def _files(repository: Path) -> list[Path]:
+    return sorted(path for path in repository.rglob("*") if path.is_file())
+
+
+def _oid(file: Path) -> str:
+    return hashlib.sha1(file.read_bytes()).hexdigest()
+
+
+def _entry(file: Path, repository: Path) -> dict[str, object]:
+    return {"type": "file", "path": str(file.relative_to(repository)), "size": file.stat().st_size, "oid": _oid(file)}
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[str]]]:
+    root = tmp_path_factory.mktemp("hub")
+    build(root / "owner" / "reranker", "bert")
+    (root / "owner" / "reranker" / "pytorch_model.bin").write_bytes(b"never asked for")
+    build(root / "owner" / "pickled", "bert")
+    (root / "owner" / "pickled" / "model.safetensors").rename(root / "owner" / "pickled" / "pytorch_model.bin")
+    requests: list[str] = []
+    handler = type("Handler", (Hub,), {"root": root, "requests": requests})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", requests
+    server.shutdown()
+    server.server_close()
+
+
+def load_from(endpoint: str, home: Path, repository: str, revision: str = "", **environment: str) -> tuple[str, str]:
+    """What a process with an empty cache prints when it loads a repository: its output and its error stream."""
+    answer = subprocess.run(
+        [sys.executable, "-c", LOAD, repository, revision],
+        env={
+            "PATH": os.environ["PATH"],
+            "HF_ENDPOINT": endpoint,
+            "HF_HOME": str(home),
+            "HF_HUB_DISABLE_XET": "1",
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout, answer.stderr
+
+
+def test_a_model_is_downloaded_once_and_then_needs_no_hub(hub: tuple[str, list[str]], tmp_path: Path) -> None:
+    endpoint, requests = hub
+    requests.clear()
+    output, progress = load_from(endpoint, tmp_path, "owner/reranker", COMMIT)
+    assert int(output) > 0
+    assert "%|" in progress, "a download shows a progress bar"
+    assert not any(request.endswith(".bin") for request in requests), "pickled weights are not even downloaded"
+
+    requests.clear()
+    assert load_from(endpoint, tmp_path, "owner/reranker", COMMIT)[0] == output
+    assert requests == []
+    assert load_from("http://127.0.0.1:1", tmp_path, "owner/reranker", COMMIT, HF_HUB_OFFLINE="1")[0] == output
+
+
+def test_without_a_revision_the_main_branch_is_taken(hub: tuple[str, list[str]], tmp_path: Path) -> None:
+    assert int(load_from(hub[0], tmp_path, "owner/reranker")[0]) > 0
+
+
+@pytest.mark.parametrize(
+    ("repository", "words"),
+    [
+        ("owner/nothing", "NOT_FOUND the hub has no owner/nothing"),
+        ("gated/model", "GATED gated/model is gated: accept its terms on the hub and set HF_TOKEN"),
+        ("owner/pickled", "CONFIG"),
+        ("not a repository", "NOT_FOUND"),
+    ],
+)
+def test_what_a_hub_refuses_is_said_clearly(
+    hub: tuple[str, list[str]], tmp_path: Path, repository: str, words: str
+) -> None:
+    assert load_from(hub[0], tmp_path, repository, COMMIT)[0].startswith(words)
+
+
+def test_an_unreachable_hub_is_a_network_error_at_once(tmp_path: Path) -> None:
+    assert load_from("http://127.0.0.1:1", tmp_path, "owner/reranker")[0].startswith("NETWORK owner/reranker is not in")
