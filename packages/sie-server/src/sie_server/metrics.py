@@ -31,7 +31,9 @@ class Metrics:
         self.batch_seconds = Histogram(
             "sie_batch_duration_seconds", "Device time per batch", ["model"], buckets=_SECONDS, registry=registry
         )
-        self.tokens = Counter("sie_tokens_processed", "Tokens through the device", ["model"], registry=registry)
+        self.tokens = Counter(
+            "sie_tokens_processed", "Tokens of answered sequences, as usage counts them", ["model"], registry=registry
+        )
         self.queue_depth = Gauge("sie_queue_depth", "Tokens waiting for the device", registry=registry)
         self.loaded = Gauge("sie_model_loaded", "1 while a model is in memory", ["model", "device"], registry=registry)
         self.memory = Gauge(

@@ -155,6 +155,7 @@ class Engine:
             )
             head, lead_tokens = MaxSim(lead), len(lead)
         scores = await self._run("scoring", model, head, sequences, timing)
+        self._metrics.tokens.labels(model.id).inc(lead_tokens)
         if not all(map(math.isfinite, scores)):
             raise SIEError(Code.INFERENCE_ERROR, f"Model '{model.id}' produced non-finite scores")
         return Scored(
