@@ -160,6 +160,19 @@ def test_auto_precision_follows_the_hardware() -> None:
     assert resolve_precision("auto", CPU) == (torch.bfloat16 if native else torch.float32)
 
 
+def test_a_precision_the_cpu_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.ops.mkldnn._is_mkldnn_bf16_supported", lambda: False, raising=False)
+    with pytest.raises(ValueError, match="precision 'bfloat16' is not supported by this CPU"):
+        resolve_precision("bfloat16", CPU)
+
+
+def test_an_entry_that_scores_needs_a_head(tmp_path: Path) -> None:
+    build(tmp_path, "bert-encoder")
+    entry = Entry("m", folder=tmp_path, outputs=("score",), score="logit")
+    with pytest.raises(UnsupportedModelError, match="has no classification head"):
+        load(entry, CPU)
+
+
 def test_models_are_named_by_id_folder_or_name(folder: Path) -> None:
     catalogue = shipped()
     entries = with_models(catalogue, ["someone/some-model", str(folder), f"mine={folder}", "BAAI/bge-reranker-base"])

@@ -25,9 +25,16 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """Dtype of the products. `auto`: bfloat16 where the hardware multiplies it natively, float32 elsewhere."""
+    """Dtype of the products. `auto`: bfloat16 where the hardware multiplies it natively, float32 elsewhere.
+
+    Raises:
+        ValueError: this CPU can't multiply it.
+    """
     if precision != "auto":
         dtype: torch.dtype = getattr(torch, precision)
+        supported = {"bfloat16": "_is_mkldnn_bf16_supported", "float16": "_is_mkldnn_fp16_supported"}
+        if device.type == "cpu" and precision in supported and not getattr(torch.ops.mkldnn, supported[precision])():
+            raise ValueError(f"precision {precision!r} is not supported by this CPU; use auto")
         return dtype
     if device.type == "cuda":
         native = torch.cuda.get_device_capability(device) >= (8, 0)

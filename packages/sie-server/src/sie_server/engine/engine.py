@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from sie_server.engine.device import resolve_device
+from sie_server.engine.device import resolve_device, resolve_precision
 from sie_server.engine.request import Request
 from sie_server.engine.residency import Residency
 from sie_server.engine.runner import Runner
@@ -84,7 +84,9 @@ class Engine:
         metrics: Metrics,
         loader: Loader = load,
     ) -> None:
+        """Raises ValueError for a device or precision that is not to be had here."""
         self.device = resolve_device(settings.device)
+        resolve_precision(settings.precision, self.device)  # refused now, not at the first load
         self._settings = settings
         self._metrics = metrics
         self.residency = Residency(

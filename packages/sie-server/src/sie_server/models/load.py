@@ -44,10 +44,6 @@ class Model:
     parameters: int
     bytes: int
 
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        return self.entry.outputs or ()
-
 
 def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> Model:
     """Find, read, check and place a model's weights.
@@ -117,6 +113,8 @@ def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
     _, classifies = resolve(config.architecture)
     if classifies and config.labels != 1:
         raise UnsupportedModelError(f"{entry.source} has {config.labels} labels; a reranker has one")
+    if not classifies and "score" in (entry.outputs or ()) and entry.score != "maxsim":
+        raise UnsupportedModelError(f"{entry.source} has no classification head, and its score is a {entry.score}")
     own: Score = "probability" if config.sigmoid else "logit"
     return replace(
         entry,
