@@ -1,6 +1,5 @@
 """The native routes: score, encode, models, health, metrics."""
 
-import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
@@ -15,10 +14,12 @@ from sie_server.engine.engine import Engine, Limits, Scored, Timing, unsupported
 from sie_server.engine.quantize import Dtype, quantize
 from sie_server.engine.residency import Slot
 from sie_server.errors import Code, SIEError
+from sie_server.http.disconnect import until_disconnect
 from sie_server.http.docs import docs
 from sie_server.http.machine_profile import check_machine_profile
 from sie_server.http.negotiation import json, read_body, respond, sends_msgpack
 from sie_server.http.openapi import openapi
+from sie_server.http.version_skew import VersionSkew
 from sie_server.metrics import CONTENT_TYPE, Metrics
 from sie_server.nn.heads import Dense, Head, Multivector
 from sie_server.settings import Settings
@@ -34,6 +35,7 @@ class Routes:
         self._engine = engine
         self._settings = settings
         self._metrics = metrics
+        self._skew = VersionSkew()
         self.ready = False
 
     def table(self) -> list[Route]:
@@ -132,6 +134,7 @@ class Routes:
         return PlainTextResponse("ok") if self._engine.alive else PlainTextResponse("device thread died", 503)
 
     async def _body(self, request: Request, kind: type[T]) -> T:
+        self._skew.check(request.headers.get("X-SIE-SDK-Version"))
         check_machine_profile(request.headers, self._settings.machine_profile, self._engine.device)
         raw = await read_body(request, self._settings.max_request_body_bytes)
         body = wire.decode(raw, kind, msgpack=sends_msgpack(request))
@@ -201,25 +204,6 @@ class Routes:
             "X-Postprocessing-Time": _ms(now - done),
         }
         return respond(request, body, headers)
-
-
-async def until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Run `work`, and cancel it when the client goes away.
-
-    Raises:
-        ClientDisconnect: it did.
-    """
-    task = asyncio.ensure_future(work)
-    # After the body the next message can only be the disconnect.
-    gone = asyncio.ensure_future(request.receive())
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientDisconnect
-    finally:
-        task.cancel()
-        gone.cancel()
 
 
 def _text(item: wire.Item, field: str, adapter: str) -> str:
