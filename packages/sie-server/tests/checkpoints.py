@@ -12,6 +12,12 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertModel,
+    CamembertConfig,
+    CamembertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     RobertaConfig,
@@ -45,6 +51,15 @@ MINILM_L12: dict[str, Any] = {
     "max_position_embeddings": 512,
     "num_labels": 1,
 }
+_DISTILBERT: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "dim": 64,
+    "n_layers": 3,
+    "n_heads": 4,
+    "hidden_dim": 128,
+    "num_labels": 1,
+    "initializer_range": 0.15,
+}
 _ROBERTA: dict[str, Any] = {**SMALL, "max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 1}
 
 ARCHITECTURES: dict[str, tuple[type[PreTrainedModel], type[Any], dict[str, Any]]] = {
@@ -56,6 +71,10 @@ ARCHITECTURES: dict[str, tuple[type[PreTrainedModel], type[Any], dict[str, Any]]
     ),
     "roberta": (RobertaForSequenceClassification, RobertaConfig, _ROBERTA),
     "xlm-roberta": (XLMRobertaForSequenceClassification, XLMRobertaConfig, _ROBERTA),
+    "camembert": (CamembertForSequenceClassification, CamembertConfig, _ROBERTA),
+    "electra": (ElectraForSequenceClassification, ElectraConfig, {**SMALL, "embedding_size": 64}),
+    "electra-narrow": (ElectraForSequenceClassification, ElectraConfig, {**SMALL, "embedding_size": 32}),
+    "distilbert": (DistilBertForSequenceClassification, DistilBertConfig, _DISTILBERT),
     "minilm-l12": (BertForSequenceClassification, BertConfig, MINILM_L12),
     "bert-encoder": (BertModel, BertConfig, {**SMALL, "max_position_embeddings": 512}),
     "xlm-roberta-encoder": (XLMRobertaModel, XLMRobertaConfig, _ROBERTA),
@@ -73,12 +92,13 @@ def build(folder: Path, name: str, *, seed: int = 0, **overrides: Any) -> PreTra
             if parameter.ndim == 1:
                 parameter.add_(torch.randn_like(parameter) * 0.02)
     model.save_pretrained(folder)
-    family = "roberta" if "roberta" in name else "bert"
+    family = "roberta" if model.config.pad_token_id == 1 else "bert"
+    types = getattr(model.config, "type_vocab_size", 0) > 1
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer(family),
         model_max_length=512,
         pad_token="<pad>" if family == "roberta" else "[PAD]",
-        model_input_names=["input_ids", "attention_mask"] + ["token_type_ids"] * (model.config.type_vocab_size > 1),
+        model_input_names=["input_ids", "attention_mask", *(["token_type_ids"] if types else [])],
     ).save_pretrained(folder)
     return model
 

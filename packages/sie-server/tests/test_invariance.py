@@ -31,7 +31,7 @@ requests = st.lists(
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("models")
     entries = {EMBEDDED: shipped()[EMBEDDED]}
-    for name in ("bert", "xlm-roberta"):
+    for name in ("bert", "xlm-roberta", "electra-narrow", "distilbert"):
         build(folder / name, name)
         entries[name] = Entry(name, folder=folder / name)
     # Four layers at the real width: the kernels of MiniLM, in a third of the time.
@@ -46,7 +46,7 @@ async def _score(handle: Running, model_id: str, query: str, texts: list[str]) -
     return (await handle.engine.score(model, query, texts, Limits())).scores
 
 
-@pytest.mark.parametrize("model_id", ["bert", "xlm-roberta", "minilm", EMBEDDED])
+@pytest.mark.parametrize("model_id", ["bert", "xlm-roberta", "electra-narrow", "distilbert", "minilm", EMBEDDED])
 def test_score_does_not_depend_on_the_batch(engine: Running, model_id: str) -> None:
     alone: dict[tuple[str, str], float] = {}
 

@@ -42,7 +42,10 @@ def theirs(reference: Any, sequences: Items[Sequence], *, pad: int) -> list[floa
         types[row, : len(sequence)] = torch.from_numpy(sequence.type_ids)
         mask[row, : len(sequence)] = 1
     with torch.inference_mode():
-        return reference(input_ids=ids, attention_mask=mask, token_type_ids=types).logits[:, 0].tolist()
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        if hasattr(reference.config, "type_vocab_size"):
+            inputs["token_type_ids"] = types
+        return reference(**inputs).logits[:, 0].tolist()
 
 
 @pytest.fixture(scope="module", params=CLASSIFIERS)

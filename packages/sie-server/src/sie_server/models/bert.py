@@ -8,7 +8,7 @@ from sie_server.engine.packed import Packed
 from sie_server.models.config import ModelConfig
 from sie_server.nn.attention import attention
 from sie_server.nn.embed import BertEmbeddings
-from sie_server.nn.heads import ClassificationHead
+from sie_server.nn.heads import ClassificationHead, HeadActivation
 from sie_server.nn.linear import Linear
 from sie_server.nn.norm import LayerNorm
 
@@ -64,10 +64,11 @@ class Bert(nn.Module):
     # Heads of pre-training and buffers that old releases saved; nothing a reranker reads.
     ignored: ClassVar[tuple[str, ...]] = ("pooler.", "cls.", "lm_head.", "embeddings.position_ids")
     head_renames: ClassVar[dict[str, str]] = {"pooler.dense.": "head.dense.", "classifier.": "head.out."}
+    head_activation: ClassVar[HeadActivation] = "tanh"
 
-    def __init__(self, config: ModelConfig, head: ClassificationHead | None = None) -> None:
+    def __init__(self, config: ModelConfig, classifies: bool) -> None:
         super().__init__()
-        self.head = head
+        self.head = ClassificationHead(config.hidden_size, self.head_activation) if classifies else None
         self.embeddings = BertEmbeddings(config)
         self.layers = nn.ModuleList(BertLayer(config) for _ in range(config.layers))
 

@@ -12,6 +12,18 @@ from sie_server.nn.heads import Pooling
 
 # transformers' "gelu" is the exact erf form. The tanh approximations are other functions and would change scores.
 _ACTIVATIONS = {"gelu"}
+# Position tables of these keep rows up to the padding id for padding.
+_PADDED_POSITIONS = {"roberta", "xlm-roberta", "camembert"}
+# Model type → its own names for what the others call by the key.
+_OTHER_NAMES: dict[str, dict[str, str]] = {
+    "distilbert": {
+        "hidden_size": "dim",
+        "num_hidden_layers": "n_layers",
+        "num_attention_heads": "n_heads",
+        "intermediate_size": "hidden_dim",
+        "hidden_act": "activation",
+    }
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +32,7 @@ class ModelConfig:
 
     architecture: str
     vocab_size: int
+    embedding_size: int
     hidden_size: int
     layers: int
     heads: int
@@ -52,6 +65,8 @@ class ModelConfig:
     @classmethod
     def from_hf(cls, hf: Mapping[str, Any]) -> "ModelConfig":
         """Translate a transformers `config.json`."""
+        kind = hf.get("model_type", "")
+        hf = {**hf, **{ours: hf[theirs] for ours, theirs in _OTHER_NAMES.get(kind, {}).items() if theirs in hf}}
         architectures = hf.get("architectures") or []
         if len(architectures) != 1:
             raise UnsupportedModelError(f"config.json names {len(architectures)} architectures; exactly one is needed")
@@ -60,21 +75,23 @@ class ModelConfig:
                 f"hidden_act {activation!r} is not supported; supported: {sorted(_ACTIVATIONS)}"
             )
         # transformers 5 no longer writes the key for BERT; where it stands, only this value is plain attention.
-        if (kind := hf.get("position_embedding_type", "absolute")) != "absolute":
-            raise UnsupportedModelError(f"position_embedding_type {kind!r} is not supported; supported: 'absolute'")
-        roberta = hf.get("model_type") in ("roberta", "xlm-roberta")
+        if (positions := hf.get("position_embedding_type", "absolute")) != "absolute":
+            raise UnsupportedModelError(
+                f"position_embedding_type {positions!r} is not supported; supported: 'absolute'"
+            )
         try:
             return cls(
                 architecture=architectures[0],
                 vocab_size=hf["vocab_size"],
+                embedding_size=hf.get("embedding_size", hf["hidden_size"]),
                 hidden_size=hf["hidden_size"],
                 layers=hf["num_hidden_layers"],
                 heads=hf["num_attention_heads"],
                 intermediate_size=hf["intermediate_size"],
                 norm_eps=hf.get("layer_norm_eps", 1e-12),
-                token_types=hf.get("type_vocab_size", 2),
+                token_types=0 if kind == "distilbert" else hf.get("type_vocab_size", 2),
                 position_rows=hf["max_position_embeddings"],
-                position_offset=hf.get("pad_token_id", 1) + 1 if roberta else 0,
+                position_offset=hf.get("pad_token_id", 1) + 1 if kind in _PADDED_POSITIONS else 0,
                 labels=_labels(hf),
                 sigmoid=_sigmoid(hf),
             )

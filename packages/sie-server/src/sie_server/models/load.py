@@ -20,7 +20,7 @@ from sie_server.models.catalog import Entry, Score
 from sie_server.models.config import ModelConfig, max_length_hint, pooling_hint
 from sie_server.models.registry import resolve
 from sie_server.models.source import locate, weight_files
-from sie_server.nn.heads import ClassificationHead, Pooling
+from sie_server.nn.heads import Pooling
 from sie_server.nn.linear import Linear, pack_linears
 from sie_server.settings import Precision
 
@@ -58,7 +58,7 @@ def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> M
     dtype = resolve_precision(precision, device)
     encoder_class, classifies = resolve(config.architecture)
     with torch.device("meta"):
-        encoder = encoder_class(config, ClassificationHead(config.hidden_size) if classifies else None)
+        encoder = encoder_class(config, classifies)
     try:
         _fill(encoder, weight_files(folder), device, dtype)
     except torch.OutOfMemoryError as error:

@@ -2,9 +2,18 @@
 
 from sie_server.errors import UnsupportedModelError
 from sie_server.models.bert import Bert
+from sie_server.models.distilbert import DistilBert
+from sie_server.models.electra import Electra
 from sie_server.models.roberta import Roberta
 
-_ENCODERS: dict[str, type[Bert]] = {"Bert": Bert, "Roberta": Roberta, "XLMRoberta": Roberta}
+_ENCODERS: dict[str, type[Bert]] = {
+    "Bert": Bert,
+    "Roberta": Roberta,
+    "XLMRoberta": Roberta,
+    "Camembert": Roberta,
+    "Electra": Electra,
+    "DistilBert": DistilBert,
+}
 _SUFFIXES = {"ForSequenceClassification": True, "Model": False}
 
 SUPPORTED = tuple(encoder + suffix for encoder in _ENCODERS for suffix in _SUFFIXES)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from sie_server.engine.packed import Packed
 from sie_server.models.config import ModelConfig
+from sie_server.nn.linear import Linear
 from sie_server.nn.norm import LayerNorm
 
 
@@ -23,22 +24,26 @@ class Embedding(nn.Module):
 class BertEmbeddings(nn.Module):
     """Word + position + token type, then LayerNorm (Devlin et al. 2019, figure 2).
 
-    Positions start at `config.position_offset`: RoBERTa's table keeps its first rows for padding.
+    Positions start at `config.position_offset`: RoBERTa's table keeps its first rows for padding. Without token types
+    none is added; embeddings narrower than the layers are projected to their width.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.word = Embedding(config.vocab_size, config.hidden_size)
-        self.position = Embedding(config.position_rows, config.hidden_size)
-        self.token_type = Embedding(config.token_types, config.hidden_size)
-        self.norm = LayerNorm(config.hidden_size, config.norm_eps)
+        width = config.embedding_size
+        self.word = Embedding(config.vocab_size, width)
+        self.position = Embedding(config.position_rows, width)
+        self.token_type = Embedding(config.token_types, width) if config.token_types else None
+        self.norm = LayerNorm(width, config.norm_eps)
+        self.project = Linear(width, config.hidden_size) if width != config.hidden_size else None
         self.position_offset = config.position_offset
         self.single_type = config.token_types == 1
 
     def forward(self, packed: Packed) -> Tensor:
-        # A model with one token type has a row for it all the same, and the reference adds it to every token.
-        types = torch.zeros_like(packed.type_ids) if self.single_type else packed.type_ids
         # In the reference's order of addition, so that float32 sums agree to the last bit.
-        x = self.word(packed.ids) + self.token_type(types) + self.position(packed.positions + self.position_offset)
-        y: Tensor = self.norm(x)
-        return y
+        x: Tensor = self.word(packed.ids)
+        if self.token_type is not None:
+            # A model with one token type has a row for it all the same, and the reference adds it to every token.
+            x = x + self.token_type(torch.zeros_like(packed.type_ids) if self.single_type else packed.type_ids)
+        x = self.norm(x + self.position(packed.positions + self.position_offset))
+        return x if self.project is None else self.project(x).float()

@@ -4,7 +4,7 @@ Every head computes a sequence's result from that sequence's rows alone, with bi
 neighbours, and in float32.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Items
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -19,6 +19,7 @@ from sie_server.nn.linear import Linear, at_least_min_rows
 
 Vectors = NDArray[np.float32]
 Pooling = Literal["mean", "cls"]
+HeadActivation = Literal["tanh", "gelu", "relu"]
 
 
 class Head(Protocol):
@@ -45,19 +46,21 @@ class _Alone:
 
 
 class ClassificationHead(_Alone, nn.Module):
-    """dense → tanh → projection of the first token: BERT's pooler and classifier, RoBERTa's classification head.
+    """dense → activation → projection of the first token: BERT's pooler and classifier, RoBERTa's classification head.
 
     Returns one float per sequence: the raw logit.
     """
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, activation: HeadActivation = "tanh") -> None:
         super().__init__()
+        functions: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "gelu": F.gelu, "relu": F.relu}
+        self.activation = functions[activation]
         self.dense = Linear(hidden, hidden)
         self.out = Linear(hidden, 1)
 
     def forward(self, hidden: Tensor, lengths: Items[int]) -> list[float]:
         x = hidden[_starts(lengths, hidden.device)]  # [sequences, hidden]
-        logits: list[float] = self.out(torch.tanh(self.dense(x)))[:, 0].tolist()
+        logits: list[float] = self.out(self.activation(self.dense(x)))[:, 0].tolist()
         return logits
 
 
