@@ -18,6 +18,9 @@ from transformers import (
     DistilBertForSequenceClassification,
     ElectraConfig,
     ElectraForSequenceClassification,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
+    ModernBertModel,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     RobertaConfig,
@@ -60,6 +63,15 @@ _DISTILBERT: dict[str, Any] = {
     "num_labels": 1,
     "initializer_range": 0.15,
 }
+_MODERNBERT: dict[str, Any] = {
+    **SMALL,
+    "num_hidden_layers": 4,
+    "max_position_embeddings": 512,
+    "local_attention": 32,
+    **dict.fromkeys(("bos_token_id", "cls_token_id"), 2),
+    **dict.fromkeys(("eos_token_id", "sep_token_id"), 3),
+    "pad_token_id": 0,
+}
 _ROBERTA: dict[str, Any] = {**SMALL, "max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 1}
 
 ARCHITECTURES: dict[str, tuple[type[PreTrainedModel], type[Any], dict[str, Any]]] = {
@@ -75,7 +87,14 @@ ARCHITECTURES: dict[str, tuple[type[PreTrainedModel], type[Any], dict[str, Any]]
     "electra": (ElectraForSequenceClassification, ElectraConfig, {**SMALL, "embedding_size": 64}),
     "electra-narrow": (ElectraForSequenceClassification, ElectraConfig, {**SMALL, "embedding_size": 32}),
     "distilbert": (DistilBertForSequenceClassification, DistilBertConfig, _DISTILBERT),
+    "modernbert": (ModernBertForSequenceClassification, ModernBertConfig, _MODERNBERT),
+    "modernbert-mean": (
+        ModernBertForSequenceClassification,
+        ModernBertConfig,
+        {**_MODERNBERT, "classifier_pooling": "mean", "num_hidden_layers": 3, "norm_bias": True, "mlp_bias": True},
+    ),
     "minilm-l12": (BertForSequenceClassification, BertConfig, MINILM_L12),
+    "modernbert-encoder": (ModernBertModel, ModernBertConfig, _MODERNBERT),
     "bert-encoder": (BertModel, BertConfig, {**SMALL, "max_position_embeddings": 512}),
     "xlm-roberta-encoder": (XLMRobertaModel, XLMRobertaConfig, _ROBERTA),
 }

@@ -17,6 +17,7 @@ from sie_server.engine.engine import Limits
 from sie_server.models.catalog import Entry, shipped
 from sie_server.nn.heads import Dense, Multivector
 
+SMALL = ["bert", "xlm-roberta", "electra-narrow", "distilbert", "modernbert"]
 QUERIES = ["what", "who made python", "is it a programming language " * 8]
 # Tokens per document. Around every size where a kernel might change its mind, and past the 512 a model can take.
 LENGTHS = [*range(20), 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 191, 192, 193, 255, 256, 300, 400, 511, 600]
@@ -31,7 +32,7 @@ requests = st.lists(
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("models")
     entries = {EMBEDDED: shipped()[EMBEDDED]}
-    for name in ("bert", "xlm-roberta", "electra-narrow", "distilbert"):
+    for name in SMALL:
         build(folder / name, name)
         entries[name] = Entry(name, folder=folder / name)
     # Four layers at the real width: the kernels of MiniLM, in a third of the time.
@@ -46,7 +47,9 @@ async def _score(handle: Running, model_id: str, query: str, texts: list[str]) -
     return (await handle.engine.score(model, query, texts, Limits())).scores
 
 
-@pytest.mark.parametrize("model_id", ["bert", "xlm-roberta", "electra-narrow", "distilbert", "minilm", EMBEDDED])
+@pytest.mark.parametrize(
+    "model_id", ["bert", "xlm-roberta", "electra-narrow", "distilbert", "modernbert", "minilm", EMBEDDED]
+)
 def test_score_does_not_depend_on_the_batch(engine: Running, model_id: str) -> None:
     alone: dict[tuple[str, str], float] = {}
 

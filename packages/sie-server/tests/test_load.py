@@ -135,6 +135,20 @@ def test_what_a_score_is_follows_sentence_transformers(folder: Path, config: dic
     assert ModelConfig.from_hf({**hf, **config}).sigmoid is sigmoid
 
 
+def test_modernbert_configs_of_older_releases_mean_the_same(tmp_path: Path) -> None:
+    build(tmp_path, "modernbert")
+    new = json.loads((tmp_path / "config.json").read_text())
+    old = {key: value for key, value in new.items() if key not in ("layer_types", "rope_parameters")}
+    old |= {"global_attn_every_n_layers": 3, "global_rope_theta": 160_000.0, "local_rope_theta": 10_000.0}
+    config = ModelConfig.from_hf(new)
+    assert ModelConfig.from_hf(old) == config
+    assert [layer.window for layer in config.rotary_layers] == [None, 16, 16, None]
+    assert [layer.theta for layer in config.rotary_layers] == [160_000.0, 10_000.0, 10_000.0, 160_000.0]
+    scaled = {**new, "rope_parameters": {"full_attention": {"rope_type": "yarn", "rope_theta": 1.0}}}
+    with pytest.raises(UnsupportedModelError, match="rope_type 'yarn' is not supported"):
+        ModelConfig.from_hf(scaled)
+
+
 def test_limits_come_from_the_checkpoint_and_never_exceed_its_positions(folder: Path) -> None:
     assert load(Entry("m", folder=folder), CPU).max_length == 512
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 100}')

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from sie_server.engine.packed import Packed
 from sie_server.engine.sequence import Sequence
 from sie_server.nn.attention import attention
-from sie_server.nn.heads import ClassificationHead, Dense, MaxSim, Multivector, Together
+from sie_server.nn.heads import ClassificationHead, Dense, HeadConfig, MaxSim, Multivector, Together
 from sie_server.nn.linear import Activation, Linear
 
 CPU = torch.device("cpu")
@@ -75,6 +75,24 @@ def test_packed_attention_equals_the_formula_and_each_sequence_alone(head_dim: i
         row += length
 
 
+@pytest.mark.parametrize("window", [1, 8, 64])
+def test_windowed_attention_equals_the_masked_formula_and_each_sequence_alone(window: int) -> None:
+    lengths = [1, 2, 9, 9, 10, 17, 65, 66, 130, 257]
+    torch.manual_seed(0)
+    q, k, v = torch.randn(sum(lengths), 3, 4, 32).unbind(1)
+    out = attention(q, k, v, packed(lengths), window)
+    row = 0
+    for length in lengths:
+        one = [x[row : row + length] for x in (q, k, v)]
+        assert torch.equal(attention(*one, packed([length]), window), out[row : row + length])
+        a, b, c = (x.transpose(0, 1) for x in one)  # [heads, length, head_dim]
+        positions = torch.arange(length)
+        far = (positions[:, None] - positions).abs() > window
+        weights = torch.softmax((a @ b.transpose(1, 2) / math.sqrt(32)).masked_fill(far, -torch.inf), dim=-1)
+        assert torch.allclose(out[row : row + length], (weights @ c).transpose(0, 1), rtol=0, atol=1e-5)
+        row += length
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_attention_of_first_tokens_only_equals_theirs_in_full(dtype: torch.dtype) -> None:
     lengths = [1, 5, 5, 40, 200]
@@ -127,7 +145,7 @@ def test_together_gives_every_head_per_sequence() -> None:
 
 
 def test_classification_head_reads_first_tokens_only() -> None:
-    head = ClassificationHead(16).requires_grad_(False)
+    head = ClassificationHead(16, HeadConfig()).requires_grad_(False)
     for parameter in head.parameters():
         parameter.normal_()
     hidden = torch.randn(7, 16)

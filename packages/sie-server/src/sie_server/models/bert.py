@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from sie_server.engine.packed import Packed
 from sie_server.models.config import ModelConfig
+from sie_server.models.encoder import Encoder
 from sie_server.nn.attention import attention
 from sie_server.nn.embed import BertEmbeddings
-from sie_server.nn.heads import ClassificationHead, HeadActivation
 from sie_server.nn.linear import Linear
 from sie_server.nn.norm import LayerNorm
 
@@ -37,14 +37,7 @@ class BertLayer(nn.Module):
         return y
 
 
-class Bert(nn.Module):
-    """The encoder.
-
-    Shapes: packed tokens → float32 `[rows, hidden]` and how many rows belong to each sequence: all its tokens, or its
-    first alone in a cross-encoder, whose head reads no more and whose last layer computes no more.
-    """
-
-    # Hub name → ours, applied in order as plain text replacements. `name[i]` is the i-th block of rows of `name`.
+class Bert(Encoder):
     renames: ClassVar[dict[str, str]] = {
         "bert.": "",
         "embeddings.word_embeddings.": "embeddings.word.",
@@ -61,21 +54,18 @@ class Bert(nn.Module):
         ".output.dense.": ".down.",
         ".output.LayerNorm.": ".mlp_norm.",
     }
-    # Heads of pre-training and buffers that old releases saved; nothing a reranker reads.
     ignored: ClassVar[tuple[str, ...]] = ("pooler.", "cls.", "lm_head.", "embeddings.position_ids")
     head_renames: ClassVar[dict[str, str]] = {"pooler.dense.": "head.dense.", "classifier.": "head.out."}
-    head_activation: ClassVar[HeadActivation] = "tanh"
 
     def __init__(self, config: ModelConfig, classifies: bool) -> None:
-        super().__init__()
-        self.head = ClassificationHead(config.hidden_size, self.head_activation) if classifies else None
+        super().__init__(config, classifies)
         self.embeddings = BertEmbeddings(config)
         self.layers = nn.ModuleList(BertLayer(config) for _ in range(config.layers))
 
-    def forward(self, packed: Packed) -> tuple[Tensor, tuple[int, ...]]:
+    def encode(self, packed: Packed) -> Tensor:
         x: Tensor = self.embeddings(packed)
         *layers, last = self.layers
         for layer in layers:
             x = layer(x, packed)
-        first_only = self.head is not None
-        return last(x, packed, first_only), (1,) * len(packed.lengths) if first_only else packed.lengths
+        y: Tensor = last(x, packed, self.first_only)
+        return y

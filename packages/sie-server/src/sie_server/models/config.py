@@ -8,12 +8,14 @@ from typing import Any
 import msgspec
 
 from sie_server.errors import UnsupportedModelError
-from sie_server.nn.heads import Pooling
+from sie_server.nn.heads import HeadActivation, HeadConfig, Pooling
 
 # transformers' "gelu" is the exact erf form. The tanh approximations are other functions and would change scores.
 _ACTIVATIONS = {"gelu"}
 # Position tables of these keep rows up to the padding id for padding.
 _PADDED_POSITIONS = {"roberta", "xlm-roberta", "camembert"}
+_NO_TOKEN_TYPES = {"distilbert", "modernbert"}
+_HEAD_ACTIVATIONS: dict[str, HeadActivation] = {"electra": "gelu", "distilbert": "relu"}
 # Model type → its own names for what the others call by the key.
 _OTHER_NAMES: dict[str, dict[str, str]] = {
     "distilbert": {
@@ -22,8 +24,26 @@ _OTHER_NAMES: dict[str, dict[str, str]] = {
         "num_attention_heads": "n_heads",
         "intermediate_size": "hidden_dim",
         "hidden_act": "activation",
-    }
+    },
+    "modernbert": {"hidden_act": "hidden_activation"},
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Biases:
+    """Which layers have a bias."""
+
+    attention: bool = True
+    mlp: bool = True
+    norm: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RotaryLayer:
+    """One layer's positions: base of the angles, and how far a token sees to either side (None: everywhere)."""
+
+    theta: float
+    window: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +63,9 @@ class ModelConfig:
     position_offset: int
     labels: int
     sigmoid: bool
+    head: HeadConfig
+    bias: Biases
+    rotary_layers: tuple[RotaryLayer, ...] = ()
 
     @property
     def head_dim(self) -> int:
@@ -88,12 +111,15 @@ class ModelConfig:
                 layers=hf["num_hidden_layers"],
                 heads=hf["num_attention_heads"],
                 intermediate_size=hf["intermediate_size"],
-                norm_eps=hf.get("layer_norm_eps", 1e-12),
-                token_types=0 if kind == "distilbert" else hf.get("type_vocab_size", 2),
+                norm_eps=hf.get("norm_eps", hf.get("layer_norm_eps", 1e-12)),
+                token_types=0 if kind in _NO_TOKEN_TYPES else hf.get("type_vocab_size", 2),
                 position_rows=hf["max_position_embeddings"],
                 position_offset=hf.get("pad_token_id", 1) + 1 if kind in _PADDED_POSITIONS else 0,
                 labels=_labels(hf),
                 sigmoid=_sigmoid(hf),
+                head=_head(kind, hf),
+                bias=_biases(hf) if kind == "modernbert" else Biases(),
+                rotary_layers=_rotary_layers(hf) if kind == "modernbert" else (),
             )
         except KeyError as error:
             raise UnsupportedModelError(f"config.json lacks {error.args[0]!r}") from None
@@ -149,6 +175,45 @@ def _labels(hf: Mapping[str, Any]) -> int:
         return len(hf["id2label"])
     labels: int = hf.get("num_labels", 2)
     return labels
+
+
+def _head(kind: str, hf: Mapping[str, Any]) -> HeadConfig:
+    if kind != "modernbert":
+        return HeadConfig(_HEAD_ACTIVATIONS.get(kind, "tanh"))
+    if (activation := hf.get("classifier_activation", "gelu")) not in _ACTIVATIONS:
+        raise UnsupportedModelError(f"classifier_activation {activation!r} is not supported; supported: gelu")
+    if (pooling := hf.get("classifier_pooling", "cls")) not in ("cls", "mean"):
+        raise UnsupportedModelError(f"classifier_pooling {pooling!r} is not supported; supported: cls, mean")
+    return HeadConfig(
+        activation="gelu",
+        pooling=pooling,
+        dense_bias=hf.get("classifier_bias", False),
+        norm_eps=hf.get("norm_eps", 1e-5),
+        norm_bias=hf.get("norm_bias", False),
+    )
+
+
+def _biases(hf: Mapping[str, Any]) -> Biases:
+    return Biases(hf.get("attention_bias", False), hf.get("mlp_bias", False), hf.get("norm_bias", False))
+
+
+def _rotary_layers(hf: Mapping[str, Any]) -> tuple[RotaryLayer, ...]:
+    """ModernBERT's layers: every third is global; up to transformers 4 the config says so in keys of its own."""
+    rope = hf.get("rope_parameters") or {}
+    for parameters in rope.values():
+        if (kind := parameters.get("rope_type", "default")) != "default":
+            raise UnsupportedModelError(f"rope_type {kind!r} is not supported; supported: 'default'")
+    every = hf.get("global_attn_every_n_layers", 3)
+    layers = range(hf["num_hidden_layers"])
+    types = hf.get("layer_types") or ["sliding_attention" if i % every else "full_attention" for i in layers]
+    every_layer = RotaryLayer(
+        rope.get("full_attention", {}).get("rope_theta", hf.get("global_rope_theta", 160_000.0)), None
+    )
+    local_layer = RotaryLayer(
+        rope.get("sliding_attention", {}).get("rope_theta", hf.get("local_rope_theta", 10_000.0)),
+        hf.get("local_attention", 128) // 2,
+    )
+    return tuple(every_layer if kind == "full_attention" else local_layer for kind in types)
 
 
 def _sigmoid(hf: Mapping[str, Any]) -> bool:

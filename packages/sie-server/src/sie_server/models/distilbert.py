@@ -3,7 +3,6 @@
 from typing import ClassVar
 
 from sie_server.models.bert import Bert
-from sie_server.nn.heads import HeadActivation
 
 
 class DistilBert(Bert):
@@ -24,4 +23,3 @@ class DistilBert(Bert):
     }
     ignored: ClassVar[tuple[str, ...]] = ("vocab_transform.", "vocab_layer_norm.", "vocab_projector.")
     head_renames: ClassVar[dict[str, str]] = {"pre_classifier.": "head.dense.", "classifier.": "head.out."}
-    head_activation: ClassVar[HeadActivation] = "relu"

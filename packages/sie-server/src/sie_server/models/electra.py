@@ -3,7 +3,6 @@
 from typing import ClassVar
 
 from sie_server.models.bert import Bert
-from sie_server.nn.heads import HeadActivation
 
 
 class Electra(Bert):
@@ -14,4 +13,3 @@ class Electra(Bert):
     }
     ignored: ClassVar[tuple[str, ...]] = (*Bert.ignored, "discriminator_predictions.")
     head_renames: ClassVar[dict[str, str]] = {"classifier.dense.": "head.dense.", "classifier.out_proj.": "head.out."}
-    head_activation: ClassVar[HeadActivation] = "gelu"

@@ -15,9 +15,9 @@ from sie_server.engine.device import resolve_precision
 from sie_server.engine.packed import Packed
 from sie_server.engine.tokenize import TextTokenizer
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
-from sie_server.models.bert import Bert
 from sie_server.models.catalog import Entry, Score
 from sie_server.models.config import ModelConfig, max_length_hint, pooling_hint
+from sie_server.models.encoder import Encoder
 from sie_server.models.registry import resolve
 from sie_server.models.source import locate, weight_files
 from sie_server.nn.heads import Pooling
@@ -35,7 +35,7 @@ class Model:
     entry: Entry
     config: ModelConfig
     tokenizer: TextTokenizer
-    encoder: Bert
+    encoder: Encoder
     device: torch.device
     dtype: torch.dtype
     max_length: int
@@ -134,7 +134,7 @@ def _warm_up(model: Model) -> None:
         raise UnsupportedModelError(f"{model.entry.source} computes values that are not finite in {model.dtype}")
 
 
-def _fill(encoder: Bert, files: list[Path], device: torch.device, dtype: torch.dtype) -> None:
+def _fill(encoder: Encoder, files: list[Path], device: torch.device, dtype: torch.dtype) -> None:
     """Give every parameter of a meta-device module its values; strict in both directions."""
     parameters = {
         name: torch.empty(meta.shape, dtype=_dtype(encoder, name, dtype), device=device)
@@ -181,7 +181,7 @@ def _tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
             raise UnsupportedModelError(f"{path} is not a readable safetensors file: {error}") from error
 
 
-def _rename(encoder: Bert, name: str) -> tuple[str, int | None]:
+def _rename(encoder: Encoder, name: str) -> tuple[str, int | None]:
     """Our name for a hub tensor, and which block of rows of a fused weight it is."""
     table = encoder.renames if encoder.head is None else {**encoder.renames, **encoder.head_renames}
     for theirs, ours in table.items():

@@ -4,22 +4,25 @@ from sie_server.errors import UnsupportedModelError
 from sie_server.models.bert import Bert
 from sie_server.models.distilbert import DistilBert
 from sie_server.models.electra import Electra
+from sie_server.models.encoder import Encoder
+from sie_server.models.modernbert import ModernBert
 from sie_server.models.roberta import Roberta
 
-_ENCODERS: dict[str, type[Bert]] = {
+_ENCODERS: dict[str, type[Encoder]] = {
     "Bert": Bert,
     "Roberta": Roberta,
     "XLMRoberta": Roberta,
     "Camembert": Roberta,
     "Electra": Electra,
     "DistilBert": DistilBert,
+    "ModernBert": ModernBert,
 }
 _SUFFIXES = {"ForSequenceClassification": True, "Model": False}
 
 SUPPORTED = tuple(encoder + suffix for encoder in _ENCODERS for suffix in _SUFFIXES)
 
 
-def resolve(architecture: str) -> tuple[type[Bert], bool]:
+def resolve(architecture: str) -> tuple[type[Encoder], bool]:
     """Encoder class for an architecture name, and whether it carries a classification head.
 
     Raises:

@@ -6,6 +6,7 @@ neighbours, and in float32.
 
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Items
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -16,10 +17,22 @@ from torch import Tensor, nn
 
 from sie_server.engine.sequence import Sequence
 from sie_server.nn.linear import Linear, at_least_min_rows
+from sie_server.nn.norm import LayerNorm
 
 Vectors = NDArray[np.float32]
 Pooling = Literal["mean", "cls"]
 HeadActivation = Literal["tanh", "gelu", "relu"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadConfig:
+    """What one classification head has that another has not. `norm_eps`: None for no norm before the projection."""
+
+    activation: HeadActivation = "tanh"
+    pooling: Pooling = "cls"
+    dense_bias: bool = True
+    norm_eps: float | None = None
+    norm_bias: bool = True
 
 
 class Head(Protocol):
@@ -46,21 +59,24 @@ class _Alone:
 
 
 class ClassificationHead(_Alone, nn.Module):
-    """dense → activation → projection of the first token: BERT's pooler and classifier, RoBERTa's classification head.
+    """dense → activation (→ norm) → projection of the first token or the mean: BERT's pooler and classifier, say.
 
     Returns one float per sequence: the raw logit.
     """
 
-    def __init__(self, hidden: int, activation: HeadActivation = "tanh") -> None:
+    def __init__(self, hidden: int, config: HeadConfig) -> None:
         super().__init__()
+        self.pooling = config.pooling
         functions: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "gelu": F.gelu, "relu": F.relu}
-        self.activation = functions[activation]
-        self.dense = Linear(hidden, hidden)
+        self.activation = functions[config.activation]
+        self.dense = Linear(hidden, hidden, bias=config.dense_bias)
+        self.norm = None if config.norm_eps is None else LayerNorm(hidden, config.norm_eps, config.norm_bias)
         self.out = Linear(hidden, 1)
 
     def forward(self, hidden: Tensor, lengths: Items[int]) -> list[float]:
-        x = hidden[_starts(lengths, hidden.device)]  # [sequences, hidden]
-        logits: list[float] = self.out(self.activation(self.dense(x)))[:, 0].tolist()
+        x = self.activation(self.dense(_pool(hidden, lengths, self.pooling)))
+        x = x if self.norm is None else self.norm(x)
+        logits: list[float] = self.out(x)[:, 0].tolist()
         return logits
 
 
@@ -72,7 +88,7 @@ class Dense(_Alone):
         self.normalize = normalize
 
     def __call__(self, hidden: Tensor, lengths: Items[int]) -> list[Vectors]:
-        x = hidden[_starts(lengths, hidden.device)] if self.pooling == "cls" else _segments(hidden, lengths, "mean")
+        x = _pool(hidden, lengths, self.pooling)
         x = F.normalize(x, dim=-1) if self.normalize else x
         return list(x.cpu().numpy())
 
@@ -126,6 +142,11 @@ class Together(_Alone):
     def __call__(self, hidden: Tensor, lengths: Items[int]) -> list[dict[str, Any]]:
         columns = [head(hidden, lengths) for head in self.heads.values()]
         return [dict(zip(self.heads, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _pool(hidden: Tensor, lengths: Items[int], pooling: Pooling) -> Tensor:
+    """One row per sequence: `[tokens, hidden]` → `[sequences, hidden]`."""
+    return hidden[_starts(lengths, hidden.device)] if pooling == "cls" else _segments(hidden, lengths, "mean")
 
 
 def _starts(lengths: Items[int], device: torch.device) -> Tensor:

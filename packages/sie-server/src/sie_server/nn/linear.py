@@ -24,10 +24,10 @@ class Linear(nn.Module):
 
     weight: Tensor | None
 
-    def __init__(self, in_features: int, out_features: int, activation: Activation = "none") -> None:
+    def __init__(self, in_features: int, out_features: int, activation: Activation = "none", bias: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
-        self.bias = nn.Parameter(torch.empty(out_features))
+        self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
         self.activation = activation
         self._packed: Tensor | None = None
 
@@ -40,15 +40,16 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.shape[0]
-        x = at_least_min_rows(x.to(self.bias.dtype))
+        weight = self.weight if self._packed is None else self._packed
+        assert weight is not None
+        x = at_least_min_rows(x.to(weight.dtype))
         if self._packed is None:
-            assert self.weight is not None
-            y = F.linear(x, self.weight, self.bias)
+            y = F.linear(x, weight, self.bias)
             y = F.gelu(y) if self.activation == "gelu" else y
         else:
             # "none" as the algorithm of GELU is the exact erf form, the one BERT was trained with.
             algorithm = "none" if self.activation == "gelu" else ""
-            y = torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, self.activation, [], algorithm)
+            y = torch.ops.mkldnn._linear_pointwise(x, weight, self.bias, self.activation, [], algorithm)
         return y[:rows]
 
 

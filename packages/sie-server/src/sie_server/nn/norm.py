@@ -11,10 +11,10 @@ class LayerNorm(nn.Module):
     Shapes: x `[tokens, hidden]` → the same, float32.
     """
 
-    def __init__(self, hidden: int, eps: float) -> None:
+    def __init__(self, hidden: int, eps: float, bias: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(hidden))
-        self.bias = nn.Parameter(torch.empty(hidden))
+        self.bias = nn.Parameter(torch.empty(hidden)) if bias else None
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:

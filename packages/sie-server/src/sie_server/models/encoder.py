@@ -1,0 +1,40 @@
+"""What every architecture has in common."""
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from sie_server.engine.packed import Packed
+from sie_server.models.config import ModelConfig
+from sie_server.nn.heads import ClassificationHead
+
+
+class Encoder(nn.Module):
+    """An encoder over packed tokens, with a classification head where the checkpoint has one.
+
+    renames: hub name → ours, applied in order as plain text replacements; `name[i]` is the i-th block of rows of
+    `name`. head_renames: the same for the head. ignored: what a checkpoint may hold beside that: heads of
+    pre-training, buffers that old releases saved.
+    """
+
+    renames: ClassVar[dict[str, str]]
+    head_renames: ClassVar[dict[str, str]]
+    ignored: ClassVar[tuple[str, ...]]
+
+    def __init__(self, config: ModelConfig, classifies: bool) -> None:
+        super().__init__()
+        self.head = ClassificationHead(config.hidden_size, config.head) if classifies else None
+
+    @property
+    def first_only(self) -> bool:
+        """Whether the head reads first tokens alone, so that the last layer need not compute more."""
+        return self.head is not None and self.head.pooling == "cls"
+
+    def forward(self, packed: Packed) -> tuple[Tensor, tuple[int, ...]]:
+        """Hidden states float32 `[rows, hidden]`, and how many rows belong to each sequence: its tokens, or one."""
+        hidden = self.encode(packed)
+        return hidden, (1,) * len(packed.lengths) if self.first_only else packed.lengths
+
+    def encode(self, packed: Packed) -> Tensor:
+        """Hidden states float32: `[tokens, hidden]`, or `[sequences, hidden]` where `first_only`."""
+        raise NotImplementedError

@@ -1,0 +1,83 @@
+"""ModernBERT (Warner et al. 2024): pre-norm, rotary positions, gated MLP, local attention in most layers."""
+
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sie_server.engine.packed import Packed
+from sie_server.models.config import ModelConfig, RotaryLayer
+from sie_server.models.encoder import Encoder
+from sie_server.nn.attention import attention
+from sie_server.nn.embed import Embedding
+from sie_server.nn.linear import Linear
+from sie_server.nn.norm import LayerNorm
+from sie_server.nn.rotary import Rotary, rotate
+
+
+class ModernBertLayer(nn.Module):
+    """Pre-norm transformer layer; the first one takes the embeddings' norm for its own."""
+
+    def __init__(self, config: ModelConfig, rotary_layer: RotaryLayer, first: bool) -> None:
+        super().__init__()
+        hidden, bias = config.hidden_size, config.bias
+        self.heads, self.head_dim = config.heads, config.head_dim
+        self.theta, self.window = rotary_layer.theta, rotary_layer.window
+        self.attention_norm = None if first else LayerNorm(hidden, config.norm_eps, bias.norm)
+        self.qkv = Linear(hidden, 3 * hidden, bias=bias.attention)
+        self.attention_out = Linear(hidden, hidden, bias=bias.attention)
+        self.mlp_norm = LayerNorm(hidden, config.norm_eps, bias.norm)
+        self.up = Linear(hidden, 2 * config.intermediate_size, bias=bias.mlp)
+        self.down = Linear(config.intermediate_size, hidden, bias=bias.mlp)
+
+    def forward(self, x: Tensor, packed: Packed, rotary: Rotary, first_only: bool = False) -> Tensor:
+        normed = x if self.attention_norm is None else self.attention_norm(x)
+        q, k, v = self.qkv(normed).view(-1, 3, self.heads, self.head_dim).unbind(1)
+        angles = rotary(packed.positions, self.theta)
+        q, k = rotate(q, *angles), rotate(k, *angles)
+        if first_only:
+            q, x = q[packed.starts], x[packed.starts]
+        x = x + self.attention_out(attention(q, k, v, packed, self.window).flatten(1))
+        value, gate = self.up(self.mlp_norm(x)).chunk(2, dim=-1)
+        # GELU's kernel for strided input rounds otherwise, and a single row is never strided: a copy keeps bits equal.
+        y: Tensor = x + self.down(F.gelu(value.contiguous()) * gate)
+        return y
+
+
+class ModernBert(Encoder):
+    renames: ClassVar[dict[str, str]] = {
+        "model.": "",
+        "embeddings.tok_embeddings.": "embeddings.",
+        "embeddings.norm.": "embedding_norm.",
+        "attn.Wqkv.": "qkv.",
+        "attn.Wo.": "attention_out.",
+        "attn_norm.": "attention_norm.",
+        "mlp.Wi.": "up.",
+        "mlp.Wo.": "down.",
+    }
+    head_renames: ClassVar[dict[str, str]] = {"classifier.": "head.out."}
+    ignored: ClassVar[tuple[str, ...]] = ("head.", "decoder.")
+
+    def __init__(self, config: ModelConfig, classifies: bool) -> None:
+        super().__init__(config, classifies)
+        self.windows = [layer.window for layer in config.rotary_layers]
+        self.rotary = Rotary(config.head_dim, config.max_positions)
+        self.embeddings = Embedding(config.vocab_size, config.hidden_size)
+        self.embedding_norm = LayerNorm(config.hidden_size, config.norm_eps, config.bias.norm)
+        self.layers = nn.ModuleList(
+            ModernBertLayer(config, layer, first=i == 0) for i, layer in enumerate(config.rotary_layers)
+        )
+        self.final_norm = LayerNorm(config.hidden_size, config.norm_eps, config.bias.norm)
+
+    @property
+    def first_only(self) -> bool:
+        # A windowed last layer needs its queries where they stand.
+        return super().first_only and self.windows[-1] is None
+
+    def encode(self, packed: Packed) -> Tensor:
+        x: Tensor = self.embedding_norm(self.embeddings(packed.ids))
+        *layers, last = self.layers
+        for layer in layers:
+            x = layer(x, packed, self.rotary)
+        y: Tensor = self.final_norm(last(x, packed, self.rotary, self.first_only))
+        return y
