@@ -10,10 +10,11 @@ from checkpoints import build
 from safetensors.torch import load_file, save_file
 
 from sie_server.engine.device import resolve_precision
+from sie_server.engine.packed import Packed
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.catalog import Entry, shipped, with_models
 from sie_server.models.config import ModelConfig
-from sie_server.models.load import load
+from sie_server.models.load import Model, load
 
 CPU = torch.device("cpu")
 
@@ -33,6 +34,13 @@ def edit_weights(folder: Path, **changes: torch.Tensor | None) -> None:
     path = folder / "model.safetensors"
     weights = {**load_file(path), **changes}
     save_file({name: value for name, value in weights.items() if value is not None}, path)
+
+
+@torch.inference_mode()
+def scores(model: Model) -> list[float]:
+    packed = Packed.of(model.tokenizer.pairs("what is python", ["a language", "snakes are reptiles"]), CPU)
+    assert model.encoder.head is not None
+    return model.encoder.head(*model.encoder(packed))
 
 
 def refusal(folder: Path) -> str:
@@ -109,6 +117,30 @@ def test_sharded_checkpoints_load(folder: Path) -> None:
         save_file({name: weights[name] for name in part}, folder / f"model-0000{i}-of-00002.safetensors")
     (folder / "model.safetensors.index.json").write_text("{}")
     assert load(Entry("m", folder=folder), CPU, "float32").parameters == sum(v.numel() for v in weights.values())
+
+
+def test_flash_names_of_xlm_roberta_are_the_same_model(tmp_path: Path) -> None:
+    """Fused and renamed as flash attention's implementation saves them: the same scores, bit for bit."""
+    build(tmp_path, "xlm-roberta")
+    expected = scores(load(Entry("m", folder=tmp_path), CPU, "float32"))
+    weights = load_file(tmp_path / "model.safetensors")
+    for layer in range(3):
+        old, new = f"roberta.encoder.layer.{layer}.", f"roberta.encoder.layers.{layer}."
+        for kind in ("weight", "bias"):
+            parts = [weights.pop(f"{old}attention.self.{name}.{kind}") for name in ("query", "key", "value")]
+            weights[f"{new}mixer.Wqkv.{kind}"] = torch.cat(parts)
+            for theirs, flash in {
+                "attention.output.dense": "mixer.out_proj",
+                "attention.output.LayerNorm": "norm1",
+                "intermediate.dense": "mlp.fc1",
+                "output.dense": "mlp.fc2",
+                "output.LayerNorm": "norm2",
+            }.items():
+                weights[f"{new}{flash}.{kind}"] = weights.pop(f"{old}{theirs}.{kind}")
+    for kind in ("weight", "bias"):
+        weights[f"roberta.emb_ln.{kind}"] = weights.pop(f"roberta.embeddings.LayerNorm.{kind}")
+    save_file(weights, tmp_path / "model.safetensors")
+    assert scores(load(Entry("m", folder=tmp_path), CPU, "float32")) == expected
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -9,5 +9,17 @@ from sie_server.models.bert import Bert
 
 
 class Roberta(Bert):
-    renames: ClassVar[dict[str, str]] = {"roberta.": "", **Bert.renames}
+    renames: ClassVar[dict[str, str]] = {
+        "roberta.": "",
+        # The same weights as flash attention's XLM-R names them: jina-reranker-v2, say.
+        "emb_ln.": "embeddings.norm.",
+        "encoder.layers.": "layers.",
+        "mixer.Wqkv.": "qkv.",
+        "mixer.out_proj.": "attention_out.",
+        ".norm1.": ".attention_norm.",
+        "mlp.fc1.": "up.",
+        "mlp.fc2.": "down.",
+        ".norm2.": ".mlp_norm.",
+        **Bert.renames,
+    }
     head_renames: ClassVar[dict[str, str]] = {"classifier.dense.": "head.dense.", "classifier.out_proj.": "head.out."}
