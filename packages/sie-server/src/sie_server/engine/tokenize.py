@@ -60,7 +60,8 @@ class Template:
 class TextTokenizer:
     """A model's tokenizer with the truncation policy: a query is kept whole, a document is cut and marked as cut.
 
-    Thread-safe. `max_length` counts tokens, special ones included.
+    Thread-safe. `max_length` counts tokens, special ones included. Without `token_types` all type ids are zero,
+    also for a model that has one type and adds its row to every token.
     """
 
     def __init__(self, tokenizer: Tokenizer, max_length: int, token_types: bool) -> None:
@@ -98,7 +99,7 @@ class TextTokenizer:
         Raises:
             SIEError: INPUT_TOO_LONG, the query alone leaves no room for a document.
         """
-        limit = min(max_length or self.max_length, self.max_length)
+        limit = self._limit(max_length)
         query_ids = self._encode([query])[0][:query_max_length]
         room = limit - self._pair.tokens - len(query_ids)
         if room <= 0:
@@ -118,7 +119,7 @@ class TextTokenizer:
         Raises:
             SIEError: INPUT_TOO_LONG, it does not fit.
         """
-        limit = min(max_length or self.max_length, self.max_length)
+        limit = self._limit(max_length)
         ids = self._encode([text])[0][:query_max_length]
         if len(ids) + self._single.tokens > limit:
             raise SIEError(
@@ -129,11 +130,15 @@ class TextTokenizer:
 
     def singles(self, texts: Items[str], max_length: int | None = None) -> list[Sequence]:
         """One sequence per text, cut to the limit."""
-        limit = min(max_length or self.max_length, self.max_length)
+        limit = self._limit(max_length)
         room = max(limit - self._single.tokens, 0)
         return [
             self._sequence(*self._single.join(ids[:room]), truncated=len(ids) > room) for ids in self._encode(texts)
         ]
+
+    def _limit(self, max_length: int | None) -> int:
+        """A request can lower the model's limit, not raise it."""
+        return min(max_length or self.max_length, self.max_length)
 
     def _encode(self, texts: Items[str]) -> list[Ids]:
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)

@@ -29,20 +29,31 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Model:
-    """A model that answers: weights on `device`, tokenizer, and what its config and catalogue entry say of it."""
+    """A model that answers: weights on `device`, tokenizer, and a complete entry."""
 
-    id: str
     entry: Entry
-    config: ModelConfig
     tokenizer: TextTokenizer
     encoder: Encoder
     device: torch.device
     dtype: torch.dtype
-    max_length: int
-    pooling: Pooling
-    score: Score | None
     parameters: int
     bytes: int
+
+    @property
+    def id(self) -> str:
+        return self.entry.id
+
+    @property
+    def max_length(self) -> int:
+        return self.tokenizer.max_length
+
+    @property
+    def pooling(self) -> Pooling:
+        return self.entry.pooling or "mean"
+
+    @property
+    def score(self) -> Score | None:
+        return self.entry.score
 
 
 def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> Model:
@@ -67,16 +78,11 @@ def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> M
     pack_linears(encoder)
     assert entry.max_length is not None
     model = Model(
-        id=entry.id,
         entry=entry,
-        config=config,
         tokenizer=TextTokenizer.from_folder(folder, entry.max_length, token_types=config.token_types > 1),
         encoder=encoder.eval().requires_grad_(False),
         device=device,
         dtype=dtype,
-        max_length=entry.max_length,
-        pooling=entry.pooling or "mean",
-        score=entry.score,
         parameters=sum(count for count, _ in size),
         bytes=sum(bytes_ for _, bytes_ in size),
     )

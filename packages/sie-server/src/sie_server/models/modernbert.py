@@ -14,6 +14,8 @@ from sie_server.nn.linear import Linear
 from sie_server.nn.norm import LayerNorm
 from sie_server.nn.rotary import Rotary, rotate
 
+Angles = dict[float, tuple[Tensor, Tensor]]  # base → cos, sin of every token's position
+
 
 class ModernBertLayer(nn.Module):
     """Pre-norm transformer layer; the first one takes the embeddings' norm for its own."""
@@ -30,11 +32,11 @@ class ModernBertLayer(nn.Module):
         self.up = Linear(hidden, 2 * config.intermediate_size, bias=bias.mlp)
         self.down = Linear(config.intermediate_size, hidden, bias=bias.mlp)
 
-    def forward(self, x: Tensor, packed: Packed, rotary: Rotary, first_only: bool = False) -> Tensor:
+    def forward(self, x: Tensor, packed: Packed, angles: Angles, first_only: bool = False) -> Tensor:
         normed = x if self.attention_norm is None else self.attention_norm(x)
         q, k, v = self.qkv(normed).view(-1, 3, self.heads, self.head_dim).unbind(1)
-        angles = rotary(packed.positions, self.theta)
-        q, k = rotate(q, *angles), rotate(k, *angles)
+        cos, sin = angles[self.theta]
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if first_only:
             q, x = q[packed.starts], x[packed.starts]
         x = x + self.attention_out(attention(q, k, v, packed, self.window).flatten(1))
@@ -61,6 +63,7 @@ class ModernBert(Encoder):
     def __init__(self, config: ModelConfig, classifies: bool) -> None:
         super().__init__(config, classifies)
         self.windows = [layer.window for layer in config.rotary_layers]
+        self.thetas = {layer.theta for layer in config.rotary_layers}
         self.rotary = Rotary(config.head_dim, config.max_positions)
         self.embeddings = Embedding(config.vocab_size, config.hidden_size)
         self.embedding_norm = LayerNorm(config.hidden_size, config.norm_eps, config.bias.norm)
@@ -75,9 +78,10 @@ class ModernBert(Encoder):
         return super().first_only and self.windows[-1] is None
 
     def encode(self, packed: Packed) -> Tensor:
+        angles = {theta: self.rotary(packed.positions, theta) for theta in self.thetas}
         x: Tensor = self.embedding_norm(self.embeddings(packed.ids))
         *layers, last = self.layers
         for layer in layers:
-            x = layer(x, packed, self.rotary)
-        y: Tensor = self.final_norm(last(x, packed, self.rotary, self.first_only))
+            x = layer(x, packed, angles)
+        y: Tensor = self.final_norm(last(x, packed, angles, self.first_only))
         return y

@@ -37,13 +37,11 @@ class BertEmbeddings(nn.Module):
         self.norm = LayerNorm(width, config.norm_eps)
         self.project = Linear(width, config.hidden_size) if width != config.hidden_size else None
         self.position_offset = config.position_offset
-        self.single_type = config.token_types == 1
 
     def forward(self, packed: Packed) -> Tensor:
         # In the reference's order of addition, so that float32 sums agree to the last bit.
         x: Tensor = self.word(packed.ids)
         if self.token_type is not None:
-            # A model with one token type has a row for it all the same, and the reference adds it to every token.
-            x = x + self.token_type(torch.zeros_like(packed.type_ids) if self.single_type else packed.type_ids)
+            x = x + self.token_type(packed.type_ids)
         x = self.norm(x + self.position(packed.positions + self.position_offset))
         return x if self.project is None else self.project(x).float()
