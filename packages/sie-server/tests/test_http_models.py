@@ -264,7 +264,7 @@ def test_processed_tokens_are_those_of_usage(api: httpx2.Client, model: str) -> 
     ("method", "path", "body"),
     [
         ("post", "/v1/score/{model}", BODY),
-        ("post", "/v1/score/{model}", {**BODY, "options": {"return_tokens": True}}),
+        ("post", "/v1/score/{model}", {**BODY, "options": {"return_tokens": True, "long_documents": "chunk_max"}}),
         ("post", "/v1/score/{model}", {}),
         ("post", "/v1/score/{model}", {**BODY, "query": {}}),
         ("post", "/v1/encode/{model}", {"items": [{"id": "a", "text": "it"}]}),

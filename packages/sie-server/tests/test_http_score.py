@@ -223,6 +223,104 @@ def test_overflow_policy_error_refuses_what_would_be_cut(api: httpx2.Client, mod
     assert "items[1].text" in message
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_long_documents_wins_over_overflow_policy(api: httpx2.Client, model: str) -> None:
+    document = [text(700, seed=5)]
+    refused = {"query": {"text": QUERY}, "items": [{"text": document[0]}]}
+    for policy in (None, "default", "error"):
+        options = {"overflow_policy": policy, "long_documents": "error"}
+        status, code, message = error(api.post(f"/v1/score/{model}", json={**refused, "options": options}))
+        assert (status, code) == (400, "INPUT_TOO_LONG")
+        assert "items[0].text" in message
+    cut = scores(api, model, QUERY, document)
+    for option in ({"long_documents": "truncate", "overflow_policy": "error"}, {"long_documents": None}):
+        assert scores(api, model, QUERY, document, options=option) == cut
+
+
+# Nineteen words, each one token for every tokenizer here. Eight fit: windows start at 0, 6, 12, and at 11 for the end.
+LONG = "python is a language " * 2 + "snakes are what " * 2 + "who made it is a"
+WINDOWS = [(0, 8), (6, 14), (11, 19)]
+
+
+def word_span(words: str, first: int, end: int) -> list[int]:
+    """Code points of words `first` to `end`, which single spaces separate."""
+    start = sum(len(word) + 1 for word in words.split(" ")[:first])
+    return [start, start + len(" ".join(words.split(" ")[first:end]))]
+
+
+@pytest.mark.parametrize("sent", [JSON, MSGPACK])
+@pytest.mark.parametrize(("model", "special"), [("bert", 3 + 3), ("xlm-roberta", 4 + 3), (EMBEDDED, 2)])
+def test_a_document_scores_as_the_best_of_its_windows(api: httpx2.Client, model: str, special: int, sent: str) -> None:
+    """`special`: tokens in a sequence that are not the document's; a late-interaction model has the query elsewhere."""
+    short = "🐍 é"
+    parts = [" ".join(LONG.split()[slice(*window)]) for window in WINDOWS]
+    alone = scores(api, model, QUERY, parts)
+    options = {"long_documents": "chunk_max", "max_seq_length": 8 + special, "return_tokens": True}
+    body = {"query": {"text": QUERY}, "items": [{"text": LONG}, {"text": short}], "options": options}
+    packed = msgpack.packb(body) if sent == MSGPACK else httpx2.Request("POST", "/", json=body).content
+    answer = api.post(f"/v1/score/{model}", content=packed, headers={"Content-Type": sent, "Accept": sent})
+    assert answer.status_code == 200, answer.text
+    result = msgpack.unpackb(answer.content) if sent == MSGPACK else answer.json()
+    entries = {entry.pop("item_id"): entry for entry in result["scores"]}
+    tokens = 3 * (8 + special)
+    best = alone.index(max(alone))
+    assert entries["item-0"] == {
+        "score": max(alone),
+        "rank": entries["item-0"]["rank"],
+        "tokens": tokens,
+        "truncated": False,
+        "span": word_span(LONG, *WINDOWS[best]),
+    }
+    assert entries["item-1"]["span"] == [0, len(short)]
+    assert entries["item-1"]["score"] == scores(api, model, QUERY, [short])[0]
+    lead = 2 + 3 if model == EMBEDDED else 0
+    assert result["usage"] == {"input_tokens": tokens + entries["item-1"]["tokens"] + lead}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_of_equal_windows_the_first_is_named(api: httpx2.Client, model: str) -> None:
+    options = {"long_documents": "chunk_max", "max_seq_length": 30}
+    body = {"query": {"text": QUERY}, "items": [{"text": "snakes " * 100}], "options": options}
+    [entry] = api.post(f"/v1/score/{model}", json=body).json()["scores"]
+    assert entry["span"][0] == 0
+
+
+def test_the_span_is_where_the_answer_is(api: httpx2.Client) -> None:
+    before = "The weather in the mountains was cold – 🌨 – and we stayed at home. " * 12
+    answer = "Python is a programming language."
+    document = before + answer + " My sister bakes bread on Sundays, and the café is closed." * 12
+    body = {"query": {"text": "What is Python?"}, "items": [{"text": document}, {"text": before}]}
+    options = {"long_documents": "chunk_max", "max_seq_length": 64}
+    [first, second] = api.post(f"/v1/score/{EMBEDDED}", json={**body, "options": options}).json()["scores"]
+    assert (first["item_id"], second["item_id"]) == ("item-0", "item-1")
+    start, end = first["span"]
+    assert answer in document[start:end]
+    assert end - start < len(document) / 3
+    cut = api.post(f"/v1/score/{EMBEDDED}", json={**body, "options": {"max_seq_length": 64}}).json()["scores"]
+    assert cut[0]["score"] == cut[1]["score"] < first["score"]
+
+
+def test_windows_need_a_quarter_of_the_limit(api: httpx2.Client) -> None:
+    # The limit is 40, the room 40 - 3 - 27 = 10.
+    options = {"long_documents": "chunk_max", "max_seq_length": 40}
+    assert scores(api, "bert", text(27, seed=1), ["it"], options=options)
+    body = {"query": {"text": text(28, seed=1)}, "items": [{"text": "it"}]}
+    status, code, message = error(api.post("/v1/score/bert", json={**body, "options": options}))
+    assert (status, code) == (400, "INPUT_TOO_LONG")
+    assert message.startswith("Field 'query' has 28 tokens and leaves room for 9 ")
+    assert api.post("/v1/score/bert", json={**body, "options": {"max_seq_length": 40}}).status_code == 200
+
+
+@pytest.mark.parametrize("query", ["", "it"])
+@pytest.mark.parametrize("model", MODELS)
+def test_windows_without_room(api: httpx2.Client, model: str, query: str) -> None:
+    options = {"long_documents": "chunk_max", "max_seq_length": 2}
+    body = {"query": {"text": query}, "items": [{"text": LONG}], "options": options}
+    status, code, message = error(api.post(f"/v1/score/{model}", json=body))
+    assert (status, code) == (400, "INPUT_TOO_LONG")
+    assert "Field 'query'" in message
+
+
 @pytest.mark.parametrize(("model", "tokens", "limit"), [("bert", 600, 512), (EMBEDDED, 300, 256)])
 def test_a_query_is_kept_whole_or_refused(api: httpx2.Client, model: str, tokens: int, limit: int) -> None:
     body = {"query": {"text": "made " * tokens}, "items": [{"text": "it"}]}
@@ -245,6 +343,8 @@ def test_a_query_is_kept_whole_or_refused(api: httpx2.Client, model: str, tokens
         ({"instruction": []}, "Expected `str | null`, got `array` - at `$.options.instruction`"),
         ({"return_tokens": 1}, "Expected `bool`, got `int` - at `$.options.return_tokens`"),
         ({"overflow_policy": "cut"}, "Invalid enum value 'cut' - at `$.options.overflow_policy`"),
+        ({"long_documents": "split"}, "Invalid enum value 'split' - at `$.options.long_documents`"),
+        ({"long_documents": 1}, "Expected `str | null`, got `int` - at `$.options.long_documents`"),
         ({"overflow_policy": 1}, "Expected `str | null`, got `int` - at `$.options.overflow_policy`"),
         ([], "Expected `object | null`, got `array` - at `$.options`"),
     ],

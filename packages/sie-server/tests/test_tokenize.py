@@ -1,5 +1,6 @@
 """Ids joined from parts are the ids of the pair, for every tokenizer family."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,60 @@ def test_padding_and_truncation_of_the_file_are_overridden() -> None:
     carried.enable_truncation(8)
     ours = TextTokenizer(carried, max_length=50, token_types=True)
     assert [len(sequence) for sequence in ours.singles(["w1", "w1 " * 30])] == [3, 32]
+
+
+WORDS = st.lists(st.sampled_from(["python", "is", "snakes", "é", "e\u0301", "日本語", "🐍👩", "w9"]), max_size=80)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(WORDS, min_size=1, max_size=3),
+    st.sampled_from([" ", "\n", " \t  "]),
+    st.integers(1, 12),
+    st.booleans(),
+)
+def test_windows_are_full_and_cover_the_document(
+    documents: list[list[str]], space: str, room: int, paired: bool
+) -> None:
+    words = tokenizer("bert")
+    ours = TextTokenizer(words, max_length=512, token_types=True)
+    texts = [space + space.join(document) + space for document in documents]
+    if paired:
+        sequences = ours.pairs("", texts, room + 3, long_documents="chunk_max")
+    else:
+        sequences = ours.singles(texts, room + 2, "chunk_max")
+    assert [*dict.fromkeys(sequence.document for sequence in sequences)] == [*range(len(texts))]
+    for number, (document, text) in enumerate(zip(documents, texts, strict=True)):
+        own = [sequence for sequence in sequences if sequence.document == number]
+        bodies = [sequence.ids[2 if paired else 1 : -1].tolist() for sequence in own]
+        whole = words.encode(text, add_special_tokens=False).ids
+        assert len(whole) == len(document)
+        assert not any(sequence.truncated for sequence in own)
+        for sequence, body in zip(own, bodies, strict=True):
+            assert sequence.span is not None
+            assert words.encode(text[slice(*sequence.span)], add_special_tokens=False).ids == body
+        if len(whole) <= room:
+            assert (bodies, own[0].span) == ([whole], (0, len(text)))
+            continue
+        # Where each window starts, counted in words before its span.
+        starts = [len(text[: sequence.span[0]].split()) for sequence in own if sequence.span]
+        step = max(room * 3 // 4, 1)
+        assert all(len(body) == room for body in bodies)
+        assert [whole[start : start + room] for start in starts] == bodies
+        assert (starts[0], starts[-1]) == (0, len(whole) - room)
+        assert all(later - start == step for start, later in pairwise(starts[:-1]))
+        assert 0 < starts[-1] - starts[-2] <= step
+
+
+def test_spans_are_of_the_original_text(real: Path) -> None:
+    """Whatever the tokenizer normalises, splits into bytes or drops."""
+    words = ["naïve", "ﬁne", "日本", "🐍", "don't", "[SEP]", "Ångström", "ét"] * 8
+    text = "  " + " \x07 ".join(words) + "  "
+    ours = TextTokenizer(Tokenizer.from_file(str(real)), max_length=24, token_types=True)
+    spans = [sequence.span for sequence in ours.singles([text], long_documents="chunk_max")]
+    assert len(spans) > 3
+    assert None not in spans
+    starts, ends = zip(*filter(None, spans), strict=True)
+    assert not text[: starts[0]].strip()
+    assert not text[ends[-1] :].strip()
+    assert all(start < later <= end < last for (start, end), (later, last) in pairwise(zip(starts, ends, strict=True)))

@@ -111,7 +111,7 @@ class SIEClient(Session):
             query: The query.
             items: The documents.
             instruction: What relevance means, for models that read one.
-            options: Among others `top_k`, `return_tokens`, `max_seq_length` (tokens), `profile`.
+            options: Among others `top_k`, `return_tokens`, `max_seq_length` (tokens), `long_documents`, `profile`.
             gpu: As for the client.
             wait_for_capacity: Whether to wait for a machine, and for a server that does not answer.
             provision_timeout_s: Seconds this call may take, waiting included (900); 0 sends it only once.

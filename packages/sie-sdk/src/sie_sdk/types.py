@@ -60,7 +60,9 @@ class ScoreEntry(TypedDict):
     """One document's place in the ranking.
 
     `item_id` is the id of the document, or `item-N` for the N-th (from 0) if it had none. `rank` 0 is the best.
-    Higher scores are better; whether a score is a probability or a raw logit depends on the model.
+    Higher scores are better; whether a score is a probability or a raw logit depends on the model. `tokens` and
+    `truncated` are there with the option `return_tokens`. `span` is there with `long_documents="chunk_max"`: the part
+    of the text that scored best is `text[span[0]:span[1]]`.
     """
 
     item_id: str
@@ -68,6 +70,7 @@ class ScoreEntry(TypedDict):
     rank: int
     truncated: NotRequired[bool]
     tokens: NotRequired[int]
+    span: NotRequired[list[int]]
 
 
 class ScoreResult(TypedDict):

@@ -8,6 +8,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from numpy.typing import NDArray
 
 from sie_server.engine.quantize import Dtype
+from sie_server.engine.tokenize import LongDocuments
 from sie_server.errors import Code, SIEError
 from sie_server.nn.heads import Pooling
 
@@ -34,6 +35,13 @@ class Options(Struct):
 
 
 class ScoreOptions(Options):
+    """`long_documents`: what becomes of a document that does not fit.
+
+    It is cut at its end (`truncate`, the default), scored in overlapping windows, of which the best counts
+    (`chunk_max`), or refused (`error`, as by `overflow_policy`, over which this wins).
+    """
+
+    long_documents: LongDocuments | None = None
     query_max_length: Positive | None = None
     top_k: Positive | None = None
     return_tokens: bool = False
@@ -74,11 +82,17 @@ class Usage(Struct):
 
 
 class ScoreEntry(Struct):
+    """`tokens`, `truncated`: with `return_tokens`. `span`: with `chunk_max`, the part of the text that scored best.
+
+    It is [start, end), counted in code points of the item's text.
+    """
+
     item_id: str
     score: float
     rank: int
     tokens: int | UnsetType = UNSET
     truncated: bool | UnsetType = UNSET
+    span: tuple[int, int] | UnsetType = UNSET
 
 
 class ScoreResponse(Struct):

@@ -4,11 +4,13 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Items
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from sie_server.engine.residency import Residency
 from sie_server.engine.runner import Runner
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.sequence import Sequence
+from sie_server.engine.tokenize import LongDocuments
 from sie_server.errors import Code, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry
@@ -47,11 +50,16 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One score per document, in input order, activation applied; how long each sequence was and whether it was cut."""
+    """One score per document, in input order, activation applied.
+
+    lengths: tokens computed for each document, over all its windows. truncated: whether it was cut. spans: the part of
+    its text that scored best, in code points, half-open; None unless long documents go in windows.
+    """
 
     scores: list[float]
     lengths: list[int]
     truncated: list[bool]
+    spans: list[tuple[int, int] | None]
     tokens: int
     timing: Timing
 
@@ -67,11 +75,11 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Per-request limits in tokens; `None` is the model's own. `strict`: an input that would be cut is an error."""
+    """Per-request limits in tokens, where `None` is the model's own, and what becomes of a document over them."""
 
     sequence: int | None = None
     query: int | None = None
-    strict: bool = False
+    long_documents: LongDocuments = "truncate"
 
 
 class Engine:
@@ -147,23 +155,28 @@ class Engine:
         head: Head | None = model.encoder.head
         lead_tokens = 0
         if head is not None:
-            pairs = partial(model.tokenizer.pairs, query, documents, limits.sequence, limits.query)
-            sequences = await self._tokenize(pairs, timing, limits)
+            pairs = partial(
+                model.tokenizer.pairs, query, documents, limits.sequence, limits.query, limits.long_documents
+            )
+            sequences = await self._tokenize(pairs, timing)
         else:
             alone = partial(model.tokenizer.query, query, limits.sequence, limits.query)
-            [lead] = await self._tokenize(alone, timing, limits)
-            sequences = await self._tokenize(
-                partial(model.tokenizer.singles, documents, limits.sequence), timing, limits
-            )
+            [lead] = await self._tokenize(alone, timing)
+            singles = partial(model.tokenizer.singles, documents, limits.sequence, limits.long_documents)
+            sequences = await self._tokenize(singles, timing)
             head, lead_tokens = MaxSim(lead), len(lead)
         scores = await self._run("scoring", model, head, sequences, timing)
         self._metrics.tokens.labels(model.id).inc(lead_tokens)
         if not all(map(math.isfinite, scores)):
             raise SIEError(Code.INFERENCE_ERROR, f"Model '{model.id}' produced non-finite scores")
+        scored = zip(sequences, scores, strict=True)
+        windows = [list(group) for _, group in groupby(scored, key=lambda window: window[0].document)]
+        best = [max(group, key=itemgetter(1)) for group in windows]  # of equal windows the first
         return Scored(
-            scores=[_sigmoid(logit) for logit in scores] if model.score == "probability" else scores,
-            lengths=[len(sequence) for sequence in sequences],
-            truncated=[sequence.truncated for sequence in sequences],
+            scores=[_sigmoid(score) if model.score == "probability" else score for _, score in best],
+            lengths=[_tokens(sequence for sequence, _ in group) for group in windows],
+            truncated=[sequence.truncated for sequence, _ in best],
+            spans=[sequence.span for sequence, _ in best],
             tokens=_tokens(sequences) + lead_tokens,
             timing=timing,
         )
@@ -175,20 +188,15 @@ class Engine:
             SIEError: INPUT_TOO_LONG, QUEUE_FULL or INFERENCE_ERROR.
         """
         timing = Timing()
-        sequences = await self._tokenize(partial(model.tokenizer.singles, texts, limits.sequence), timing, limits)
+        singles = partial(model.tokenizer.singles, texts, limits.sequence, limits.long_documents)
+        sequences = await self._tokenize(singles, timing)
         vectors = await self._run("encoding", model, Together(heads), sequences, timing)
         return Encoded(vectors, _tokens(sequences), timing)
 
-    async def _tokenize(self, tokenize: Callable[[], list[Sequence]], timing: Timing, limits: Limits) -> list[Sequence]:
+    async def _tokenize(self, tokenize: Callable[[], list[Sequence]], timing: Timing) -> list[Sequence]:
         started = time.perf_counter()
         sequences = await asyncio.get_running_loop().run_in_executor(self._tokenizers, tokenize)
         timing.tokenization += time.perf_counter() - started
-        if limits.strict and any(sequence.truncated for sequence in sequences):
-            cut = next(i for i, sequence in enumerate(sequences) if sequence.truncated)
-            raise SIEError(
-                Code.INPUT_TOO_LONG,
-                f"Field 'items[{cut}].text' is over the model's limit and overflow_policy is 'error'",
-            )
         return sequences
 
     async def _run(self, task: str, model: Model, head: Head, sequences: list[Sequence], timing: Timing) -> list[Any]:
@@ -262,7 +270,7 @@ def _braces(names: Items[str]) -> str:
     return "{" + ", ".join(map(repr, names)) + "}"
 
 
-def _tokens(sequences: Items[Sequence]) -> int:
+def _tokens(sequences: Iterable[Sequence]) -> int:
     return sum(map(len, sequences))
 
 

@@ -14,12 +14,15 @@ if TYPE_CHECKING:
 class Sequence:
     """Token ids of one (query, document) pair or one text, special tokens included.
 
-    ids, type_ids: int32 `[length]`. `truncated` says that text was cut to fit. A scheduled sequence belongs to
-    `request`, whose result number `index` it produces.
+    ids, type_ids: int32 `[length]`. `document`: which text of its call it holds. `span`: which part of that text, in
+    code points, half-open; None unless long documents go in windows. `truncated` says that text was cut to fit. A
+    scheduled sequence belongs to `request`, whose result number `index` it produces.
     """
 
     ids: NDArray[np.int32]
     type_ids: NDArray[np.int32]
+    document: int = 0
+    span: tuple[int, int] | None = None
     truncated: bool = False
     index: int = 0
     request: "Request | None" = None

@@ -3,6 +3,7 @@
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from sie_server.engine.sequence import Sequence
 from sie_server.errors import Code, SIEError, UnsupportedModelError
 
 Ids = NDArray[np.int32]
+# What becomes of a document that does not fit: cut at its end, scored in overlapping windows, or refused.
+LongDocuments = Literal["truncate", "chunk_max", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,18 @@ class Template:
         return np.concatenate(ids), np.concatenate(types)
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What of a document goes into one sequence: ids int32 `[length]`, no special tokens; the rest as in `Sequence`."""
+
+    document: int
+    ids: Ids
+    span: tuple[int, int] | None = None
+    truncated: bool = False
+
+
 class TextTokenizer:
-    """A model's tokenizer with the truncation policy: a query is kept whole, a document is cut and marked as cut.
+    """A model's tokenizer with its policy for what is too long: a query is kept whole, a document is `LongDocuments`.
 
     Thread-safe. `max_length` counts tokens, special ones included. Without `token_types` all type ids are zero,
     also for a model that has one type and adds its row to every token.
@@ -90,50 +103,55 @@ class TextTokenizer:
             raise UnsupportedModelError(f"{path} can't be read: {error}") from error
 
     def pairs(
-        self, query: str, documents: Items[str], max_length: int | None = None, query_max_length: int | None = None
+        self,
+        query: str,
+        documents: Items[str],
+        max_length: int | None = None,
+        query_max_length: int | None = None,
+        long_documents: LongDocuments = "truncate",
     ) -> list[Sequence]:
-        """One sequence per document: `[CLS] query [SEP] document [SEP]` or what the model's template says.
+        """One sequence per document or window: `[CLS] query [SEP] document [SEP]` or what the model's template says.
 
         The query is cut only where `query_max_length` asks for it.
 
         Raises:
-            SIEError: INPUT_TOO_LONG, the query alone leaves no room for a document.
+            SIEError: INPUT_TOO_LONG, the query leaves no room for a document, or, with windows, less than a quarter of
+                the limit; a document does not fit and `long_documents` is "error".
         """
         limit = self._limit(max_length)
         query_ids = self._encode([query])[0][:query_max_length]
-        room = limit - self._pair.tokens - len(query_ids)
-        if room <= 0:
-            raise SIEError(
-                Code.INPUT_TOO_LONG,
-                f"Field 'query' has {len(query_ids)} tokens and leaves no room for a document; "
-                f"the limit for a pair is {limit} tokens, {self._pair.tokens} of them special",
-            )
+        room = _room(limit, self._pair.tokens, len(query_ids), long_documents)
         return [
-            self._sequence(*self._pair.join(query_ids, ids[:room]), truncated=len(ids) > room)
-            for ids in self._encode(documents)
+            self._sequence(*self._pair.join(query_ids, piece.ids), piece)
+            for piece in self._pieces(documents, room, long_documents)
         ]
 
     def query(self, text: str, max_length: int | None = None, query_max_length: int | None = None) -> list[Sequence]:
         """A query on its own, whole unless `query_max_length` asks for a cut: one sequence.
 
         Raises:
-            SIEError: INPUT_TOO_LONG, it does not fit.
+            SIEError: INPUT_TOO_LONG, it does not fit, or a document of one token would not.
         """
         limit = self._limit(max_length)
         ids = self._encode([text])[0][:query_max_length]
-        if len(ids) + self._single.tokens > limit:
+        if max(len(ids), 1) + self._single.tokens > limit:
             raise SIEError(
                 Code.INPUT_TOO_LONG,
                 f"Field 'query' has {len(ids)} tokens; the limit is {limit}, {self._single.tokens} of them special",
             )
-        return [self._sequence(*self._single.join(ids), truncated=False)]
+        return [self._sequence(*self._single.join(ids), Piece(0, ids))]
 
-    def singles(self, texts: Items[str], max_length: int | None = None) -> list[Sequence]:
-        """One sequence per text, cut to the limit."""
-        limit = self._limit(max_length)
-        room = max(limit - self._single.tokens, 0)
+    def singles(
+        self, texts: Items[str], max_length: int | None = None, long_documents: LongDocuments = "truncate"
+    ) -> list[Sequence]:
+        """One sequence per text or window. Windows need a limit that `query` accepts.
+
+        Raises:
+            SIEError: INPUT_TOO_LONG, a text does not fit and `long_documents` is "error".
+        """
+        room = max(self._limit(max_length) - self._single.tokens, 0)
         return [
-            self._sequence(*self._single.join(ids[:room]), truncated=len(ids) > room) for ids in self._encode(texts)
+            self._sequence(*self._single.join(piece.ids), piece) for piece in self._pieces(texts, room, long_documents)
         ]
 
     def _limit(self, max_length: int | None) -> int:
@@ -144,8 +162,63 @@ class TextTokenizer:
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [_int32(encoding.ids) for encoding in encodings]
 
-    def _sequence(self, ids: Ids, types: Ids, truncated: bool) -> Sequence:
-        return Sequence(ids, types if self._token_types else np.zeros_like(types), truncated)
+    def _pieces(self, texts: Items[str], room: int, long_documents: LongDocuments) -> list[Piece]:
+        """The texts' tokens in pieces of at most `room`, in order, whatever is to stand before and behind them."""
+        encoded = self._encode(texts)
+        over = [document for document, ids in enumerate(encoded) if len(ids) > room]
+        if over and long_documents == "error":
+            raise SIEError(
+                Code.INPUT_TOO_LONG,
+                f"Field 'items[{over[0]}].text' has {len(encoded[over[0]])} tokens and is not to be cut; "
+                f"there is room for {room}",
+            )
+        if long_documents != "chunk_max":
+            return [Piece(document, ids[:room], truncated=len(ids) > room) for document, ids in enumerate(encoded)]
+        # The fast encoding has no offsets.
+        again = self._tokenizer.encode_batch([texts[document] for document in over], add_special_tokens=False)
+        offsets = dict(zip(over, again, strict=True))
+        return [
+            Piece(document, ids[start : start + room], _span(offsets[document], start, start + room - 1))
+            if document in offsets
+            else Piece(document, ids, (0, len(texts[document])))
+            for document, ids in enumerate(encoded)
+            for start in _starts(len(ids), room)
+        ]
+
+    def _sequence(self, ids: Ids, types: Ids, piece: Piece) -> Sequence:
+        types = types if self._token_types else np.zeros_like(types)
+        return Sequence(ids, types, piece.document, piece.span, piece.truncated)
+
+
+def _room(limit: int, special: int, query: int, long_documents: LongDocuments) -> int:
+    """Tokens left for a document beside the query and the special tokens."""
+    room = limit - special - query
+    if room <= 0:
+        fault = "no room for a document"
+    elif long_documents == "chunk_max" and room * 4 < limit:
+        # The query is computed with every window, and a long one would multiply the work.
+        fault = f"room for {room} of a document, where 'chunk_max' needs a quarter of the limit"
+    else:
+        return room
+    raise SIEError(
+        Code.INPUT_TOO_LONG,
+        f"Field 'query' has {query} tokens and leaves {fault}; "
+        f"the limit for a pair is {limit} tokens, {special} of them special",
+    )
+
+
+def _starts(tokens: int, room: int) -> list[int]:
+    """Where the windows of a document start: every 3/4 of the room, and the last so that it ends with the document."""
+    last = max(tokens - room, 0)
+    return [*range(0, last, max(room * 3 // 4, 1)), last]
+
+
+def _span(encoding: Encoding, first: int, last: int) -> tuple[int, int]:
+    """The text of tokens `first` to `last`, as `Sequence.span`."""
+    start, end = encoding.token_to_chars(first), encoding.token_to_chars(last)
+    assert start is not None
+    assert end is not None
+    return start[0], end[1]
 
 
 def _int32(ids: list[int]) -> Ids:

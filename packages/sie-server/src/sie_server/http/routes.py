@@ -13,6 +13,7 @@ from sie_server import wire
 from sie_server.engine.engine import Engine, Limits, Scored, Timing, unsupported
 from sie_server.engine.quantize import Dtype, quantize
 from sie_server.engine.residency import Slot
+from sie_server.engine.tokenize import LongDocuments
 from sie_server.errors import Code, SIEError
 from sie_server.http.disconnect import until_disconnect
 from sie_server.http.docs import docs
@@ -63,7 +64,7 @@ class Routes:
         query, documents = _text(body.query, "query", "CrossEncoder"), _texts(body.items, "CrossEncoder")
         if instruction := body.instruction or options.instruction:
             query = f"{instruction} {query}"
-        limits = Limits(options.max_seq_length, options.query_max_length, options.overflow_policy == "error")
+        limits = Limits(options.max_seq_length, options.query_max_length, options.long_documents or _overflow(options))
         scored = await until_disconnect(request, self._engine.score(model, query, documents, limits))
         done = time.perf_counter()
         response = wire.ScoreResponse(
@@ -91,7 +92,7 @@ class Routes:
         }
         if instruction := params.instruction or options.instruction:
             texts = [f"{instruction} {text}" for text in texts]
-        limits = Limits(options.max_seq_length, strict=options.overflow_policy == "error")
+        limits = Limits(options.max_seq_length, long_documents=_overflow(options))
         chosen = {name: heads[name] for name in heads if name in outputs}
         encoded = await until_disconnect(request, self._engine.encode(model, texts, chosen, limits))
         done = time.perf_counter()
@@ -216,6 +217,10 @@ def _texts(items: Sequence[wire.Item], adapter: str) -> list[str]:
     return [_text(item, f"items[{i}]", adapter) for i, item in enumerate(items)]
 
 
+def _overflow(options: wire.Options) -> LongDocuments:
+    return "error" if options.overflow_policy == "error" else "truncate"
+
+
 def _ranking(items: Sequence[wire.Item], scored: Scored, options: wire.ScoreOptions) -> list[wire.ScoreEntry]:
     # sorted() is stable: equal scores keep the order of the request.
     order = sorted(range(len(items)), key=lambda i: -scored.scores[i])[: options.top_k]
@@ -226,6 +231,7 @@ def _ranking(items: Sequence[wire.Item], scored: Scored, options: wire.ScoreOpti
             rank=rank,
             tokens=scored.lengths[i] if options.return_tokens else UNSET,
             truncated=scored.truncated[i] if options.return_tokens else UNSET,
+            span=scored.spans[i] or UNSET,
         )
         for rank, i in enumerate(order)
     ]
