@@ -28,7 +28,8 @@ from rich.progress import track
 from rich.table import Table
 from sentence_transformers import CrossEncoder
 
-from sie_server.engine.engine import Engine, Limits
+from sie_server.engine.engine import Engine
+from sie_server.engine.tokenize import Limits
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry
 from sie_server.settings import Settings

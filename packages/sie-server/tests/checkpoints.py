@@ -18,11 +18,18 @@ from transformers import (
     DistilBertForSequenceClassification,
     ElectraConfig,
     ElectraForSequenceClassification,
+    GemmaConfig,
+    GemmaForCausalLM,
     ModernBertConfig,
     ModernBertForSequenceClassification,
     ModernBertModel,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3ForSequenceClassification,
     RobertaConfig,
     RobertaForSequenceClassification,
     XLMRobertaConfig,
@@ -31,6 +38,8 @@ from transformers import (
 )
 
 WORDS = ["python", "is", "a", "programming", "language", "snakes", "are", "reptiles", "what", "who", "made", "it"]
+# The answers of the decoders' prompts.
+ANSWERS = ["yes", "no", "Yes", "1", "0", "<bos>"]
 SPECIAL = {"bert": ["[PAD]", "[UNK]", "[CLS]", "[SEP]"], "roberta": ["<s>", "<pad>", "</s>", "<unk>"]}
 VOCABULARY = 600
 
@@ -74,6 +83,24 @@ _MODERNBERT: dict[str, Any] = {
 }
 _ROBERTA: dict[str, Any] = {**SMALL, "max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 1}
 
+_DECODER: dict[str, Any] = {
+    **{key: value for key, value in SMALL.items() if key != "num_labels"},
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 1024,
+    "pad_token_id": 0,
+    "bos_token_id": 2,
+    "eos_token_id": 3,
+    "tie_word_embeddings": True,
+}
+
+DECODERS: dict[str, tuple[type[PreTrainedModel], type[Any], dict[str, Any]]] = {
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config, {**_DECODER, "head_dim": 32}),
+    "qwen3-untied": (Qwen3ForCausalLM, Qwen3Config, {**_DECODER, "head_dim": 16, "tie_word_embeddings": False}),
+    "qwen3-classifier": (Qwen3ForSequenceClassification, Qwen3Config, {**_DECODER, "head_dim": 16, "num_labels": 1}),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config, _DECODER),
+    "gemma": (GemmaForCausalLM, GemmaConfig, {**_DECODER, "num_key_value_heads": 1, "head_dim": 32}),
+    "gemma-legacy": (GemmaForCausalLM, GemmaConfig, {**_DECODER, "head_dim": 16, "hidden_act": "gelu"}),
+}
 ARCHITECTURES: dict[str, tuple[type[PreTrainedModel], type[Any], dict[str, Any]]] = {
     "bert": (BertForSequenceClassification, BertConfig, {**SMALL, "max_position_embeddings": 512}),
     "bert-one-type": (
@@ -102,7 +129,7 @@ ARCHITECTURES: dict[str, tuple[type[PreTrainedModel], type[Any], dict[str, Any]]
 
 def build(folder: Path, name: str, *, seed: int = 0, **overrides: Any) -> PreTrainedModel:
     """Save a checkpoint with tokenizer under `folder` and return transformers' model of it, ready to compare with."""
-    model_class, config_class, config = ARCHITECTURES[name]
+    model_class, config_class, config = {**ARCHITECTURES, **DECODERS}[name]
     torch.manual_seed(seed)
     model = model_class(config_class(**{**config, **overrides})).eval()
     # Fresh biases and norms are all zeros and ones, and would hide a mix-up of one with another.
@@ -126,7 +153,8 @@ def tokenizer(family: str) -> Tokenizer:
     """A word tokenizer with the special tokens and the pair template of its family."""
     special = SPECIAL[family]
     unknown = special[1] if family == "bert" else special[3]
-    words = special + WORDS + [f"w{i}" for i in range(VOCABULARY - len(special) - len(WORDS))]
+    words = special + WORDS + ANSWERS
+    words += [f"w{i}" for i in range(VOCABULARY - len(words))]
     result = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token=unknown))
     result.pre_tokenizer = Whitespace()
     if family == "bert":
@@ -145,5 +173,5 @@ def tokenizer(family: str) -> Tokenizer:
 def text(length: int, seed: int) -> str:
     """`length` words of the vocabulary, one token each."""
     generator = torch.Generator().manual_seed(seed)
-    ids = torch.randint(len(WORDS), VOCABULARY - 4 - len(WORDS), (length,), generator=generator)
+    ids = torch.randint(len(WORDS), VOCABULARY - 4 - len(WORDS) - len(ANSWERS), (length,), generator=generator)
     return " ".join(f"w{i}" for i in ids.tolist())

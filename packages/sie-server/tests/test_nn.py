@@ -22,7 +22,7 @@ def packed(lengths: list[int], device: torch.device = CPU) -> Packed:
 
 
 def linear(inputs: int, outputs: int, activation: Activation, dtype: torch.dtype) -> Linear:
-    layer = Linear(inputs, outputs, activation).requires_grad_(False)
+    layer = Linear(inputs, outputs, activation=activation).requires_grad_(False)
     torch.manual_seed(0)
     for parameter in layer.parameters():
         parameter.normal_(std=0.05)

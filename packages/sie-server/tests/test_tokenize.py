@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from sie_server.engine.tokenize import TextTokenizer
+from sie_server.engine.tokenize import Limits, TextTokenizer
 from sie_server.errors import SIEError
 
 FAMILIES = {
@@ -81,10 +81,10 @@ def test_the_query_is_kept_whole_or_refused() -> None:
 def test_limits_of_a_request_only_lower_the_models() -> None:
     ours = TextTokenizer(tokenizer("bert"), max_length=20, token_types=True)
     document = ["w1 " * 50]
-    assert len(ours.pairs("python", document, max_length=12)[0]) == 12
-    assert len(ours.pairs("python", document, max_length=1000)[0]) == 20
-    assert len(ours.singles(document, max_length=7)[0]) == 7
-    [pair] = ours.pairs("python is a language", ["w1"], query_max_length=2)
+    assert len(ours.pairs("python", document, Limits(12))[0]) == 12
+    assert len(ours.pairs("python", document, Limits(1000))[0]) == 20
+    assert len(ours.singles(document, Limits(7))[0]) == 7
+    [pair] = ours.pairs("python is a language", ["w1"], Limits(query=2))
     assert len(pair) == 3 + 2 + 1
 
 
@@ -113,9 +113,9 @@ def test_windows_are_full_and_cover_the_document(
     ours = TextTokenizer(words, max_length=512, token_types=True)
     texts = [space + space.join(document) + space for document in documents]
     if paired:
-        sequences = ours.pairs("", texts, room + 3, long_documents="chunk_max")
+        sequences = ours.pairs("", texts, Limits(room + 3, long_documents="chunk_max"))
     else:
-        sequences = ours.singles(texts, room + 2, "chunk_max")
+        sequences = ours.singles(texts, Limits(room + 2, long_documents="chunk_max"))
     assert [*dict.fromkeys(sequence.document for sequence in sequences)] == [*range(len(texts))]
     for number, (document, text) in enumerate(zip(documents, texts, strict=True)):
         own = [sequence for sequence in sequences if sequence.document == number]
@@ -144,7 +144,7 @@ def test_spans_are_of_the_original_text(real: Path) -> None:
     words = ["naïve", "ﬁne", "日本", "🐍", "don't", "[SEP]", "Ångström", "ét"] * 8
     text = "  " + " \x07 ".join(words) + "  "
     ours = TextTokenizer(Tokenizer.from_file(str(real)), max_length=24, token_types=True)
-    spans = [sequence.span for sequence in ours.singles([text], long_documents="chunk_max")]
+    spans = [sequence.span for sequence in ours.singles([text], Limits(long_documents="chunk_max"))]
     assert len(spans) > 3
     assert None not in spans
     starts, ends = zip(*filter(None, spans), strict=True)

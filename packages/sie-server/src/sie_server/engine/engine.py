@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -21,7 +21,7 @@ from sie_server.engine.residency import Residency
 from sie_server.engine.runner import Runner
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.sequence import Sequence
-from sie_server.engine.tokenize import LongDocuments
+from sie_server.engine.tokenize import Limits
 from sie_server.errors import Code, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry
@@ -36,6 +36,7 @@ _MAX_RETRY_AFTER_S = 60
 # Weight of the newest batch in the running estimate of tokens per second.
 _SMOOTHING = 0.1
 
+T = TypeVar("T")
 Loader = Callable[[Entry, torch.device, Precision], Model]
 
 
@@ -52,8 +53,9 @@ class Timing:
 class Scored:
     """One score per document, in input order, activation applied.
 
-    lengths: tokens computed for each document, over all its windows. truncated: whether it was cut. spans: the part of
-    its text that scored best, in code points, half-open; None unless long documents go in windows.
+    lengths: tokens of each document's pair, over all its windows, a shared prefix included. truncated: whether it was
+    cut. spans: the part of its text that scored best, in code points, half-open; None unless long documents go in
+    windows. tokens: those computed, a shared prefix once.
     """
 
     scores: list[float]
@@ -71,15 +73,6 @@ class Encoded:
     vectors: list[dict[str, Vectors]]
     tokens: int
     timing: Timing
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Per-request limits in tokens, where `None` is the model's own, and what becomes of a document over them."""
-
-    sequence: int | None = None
-    query: int | None = None
-    long_documents: LongDocuments = "truncate"
 
 
 class Engine:
@@ -145,7 +138,9 @@ class Engine:
         _require(model.entry, outputs)
         return model
 
-    async def score(self, model: Model, query: str, documents: Items[str], limits: Limits) -> Scored:
+    async def score(
+        self, model: Model, query: str, documents: Items[str], limits: Limits, instruction: str | None = None
+    ) -> Scored:
         """Relevance of each document to the query; what the number means is `model.score`.
 
         Raises:
@@ -153,18 +148,15 @@ class Engine:
         """
         timing = Timing()
         head: Head | None = model.encoder.head
-        lead_tokens = 0
         if head is not None:
-            pairs = partial(
-                model.tokenizer.pairs, query, documents, limits.sequence, limits.query, limits.long_documents
-            )
+            pairs = partial(model.tokenizer.pairs, query, documents, limits, instruction)
             sequences = await self._tokenize(pairs, timing)
+            prefix = 0 if sequences[0].prefix is None else len(sequences[0].prefix)
+            lead_tokens = prefix
         else:
-            alone = partial(model.tokenizer.query, query, limits.sequence, limits.query)
-            [lead] = await self._tokenize(alone, timing)
-            singles = partial(model.tokenizer.singles, documents, limits.sequence, limits.long_documents)
-            sequences = await self._tokenize(singles, timing)
-            head, lead_tokens = MaxSim(lead), len(lead)
+            lead = await self._tokenize(partial(model.tokenizer.query, query, limits, instruction), timing)
+            sequences = await self._tokenize(partial(model.tokenizer.singles, documents, limits), timing)
+            head, lead_tokens, prefix = MaxSim(lead), len(lead), 0
         scores = await self._run("scoring", model, head, sequences, timing)
         self._metrics.tokens.labels(model.id).inc(lead_tokens)
         if not all(map(math.isfinite, scores)):
@@ -174,7 +166,7 @@ class Engine:
         best = [max(group, key=itemgetter(1)) for group in windows]  # of equal windows the first
         return Scored(
             scores=[_sigmoid(score) if model.score == "probability" else score for _, score in best],
-            lengths=[_tokens(sequence for sequence, _ in group) for group in windows],
+            lengths=[sum(prefix + len(sequence) for sequence, _ in group) for group in windows],
             truncated=[sequence.truncated for sequence, _ in best],
             spans=[sequence.span for sequence, _ in best],
             tokens=_tokens(sequences) + lead_tokens,
@@ -188,16 +180,15 @@ class Engine:
             SIEError: INPUT_TOO_LONG, QUEUE_FULL or INFERENCE_ERROR.
         """
         timing = Timing()
-        singles = partial(model.tokenizer.singles, texts, limits.sequence, limits.long_documents)
-        sequences = await self._tokenize(singles, timing)
+        sequences = await self._tokenize(partial(model.tokenizer.singles, texts, limits), timing)
         vectors = await self._run("encoding", model, Together(heads), sequences, timing)
         return Encoded(vectors, _tokens(sequences), timing)
 
-    async def _tokenize(self, tokenize: Callable[[], list[Sequence]], timing: Timing) -> list[Sequence]:
+    async def _tokenize(self, tokenize: Callable[[], T], timing: Timing) -> T:
         started = time.perf_counter()
-        sequences = await asyncio.get_running_loop().run_in_executor(self._tokenizers, tokenize)
+        tokenized = await asyncio.get_running_loop().run_in_executor(self._tokenizers, tokenize)
         timing.tokenization += time.perf_counter() - started
-        return sequences
+        return tokenized
 
     async def _run(self, task: str, model: Model, head: Head, sequences: list[Sequence], timing: Timing) -> list[Any]:
         request = Request(model, head, sequences, asyncio.get_running_loop().create_future())

@@ -94,8 +94,8 @@ class Runner:
 def forward(batch: list[Sequence]) -> list[Any]:
     """One result per sequence. All sequences are for one model; each request's head reads its own rows."""
     model = _request(batch[0]).model
-    groups = [(head, list(group)) for head, group in groupby(batch, key=lambda sequence: _request(sequence).head)]
-    leads = [head.lead for head, _ in groups]
+    groups = [(head, list(group)) for (head, _), group in groupby(batch, key=lambda s: (_request(s).head, s.prefix))]
+    leads = [head.lead or _prefix(group[0]) for head, group in groups]
     led = [[*([] if lead is None else [lead]), *group] for lead, (_, group) in zip(leads, groups, strict=True)]
     packed = Packed.of(chain.from_iterable(led), model.device)
     hidden, rows_each = model.encoder(packed)
@@ -111,6 +111,12 @@ def forward(batch: list[Sequence]) -> list[Any]:
         results += answers
         row, first = row + sum(lengths), first + len(lengths)
     return results
+
+
+def _prefix(sequence: Sequence) -> Sequence | None:
+    """The prefix, where it is still to be computed."""
+    prefix = sequence.prefix
+    return None if prefix is None or prefix.layers is not None else prefix.sequence
 
 
 def _request(sequence: Sequence) -> Request:

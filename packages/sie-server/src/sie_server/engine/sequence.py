@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from sie_server.engine.prefix import Prefix
     from sie_server.engine.request import Request
 
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 class Sequence:
     """Token ids of one (query, document) pair or one text, special tokens included.
 
-    ids, type_ids: int32 `[length]`. `document`: which text of its call it holds. `span`: which part of that text, in
+    ids, type_ids: int32 `[length]`. `prefix` stands in front of them and is computed once for all that share it; the
+    length is without it. `document`: which text of its call it holds. `span`: which part of that text, in
     code points, half-open; None unless long documents go in windows. `truncated` says that text was cut to fit. A
     scheduled sequence belongs to `request`, whose result number `index` it produces.
     """
@@ -24,6 +26,7 @@ class Sequence:
     document: int = 0
     span: tuple[int, int] | None = None
     truncated: bool = False
+    prefix: "Prefix | None" = None
     index: int = 0
     request: "Request | None" = None
 

@@ -9,12 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from sie_server.engine.prefix import Prefix
 from sie_server.engine.sequence import Sequence
 from sie_server.errors import Code, SIEError, UnsupportedModelError
+from sie_server.models.prompts import Prompt
 
 Ids = NDArray[np.int32]
 # What becomes of a document that does not fit: cut at its end, scored in overlapping windows, or refused.
 LongDocuments = Literal["truncate", "chunk_max", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Per-request limits in tokens, where `None` is the model's own, and what becomes of a document over them.
+
+    A request can lower the model's limit, not raise it. `query`: a query is cut to it; without it none is ever cut.
+    """
+
+    sequence: int | None = None
+    query: int | None = None
+    long_documents: LongDocuments = "truncate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +88,18 @@ class TextTokenizer:
     """A model's tokenizer with its policy for what is too long: a query is kept whole, a document is `LongDocuments`.
 
     Thread-safe. `max_length` counts tokens, special ones included. Without `token_types` all type ids are zero,
-    also for a model that has one type and adds its row to every token.
+    also for a model that has one type and adds its row to every token. `prompt`: what a decoder reranker wants around
+    query and document; `instruction` replaces the prompt's default.
     """
 
-    def __init__(self, tokenizer: Tokenizer, max_length: int, token_types: bool) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        max_length: int,
+        token_types: bool,
+        prompt: Prompt | None = None,
+        instruction: str | None = None,
+    ) -> None:
         # A checkpoint may carry padding and truncation of its own; both are decided here.
         tokenizer.no_padding()
         tokenizer.no_truncation()
@@ -86,9 +108,19 @@ class TextTokenizer:
         self._pair = Template.of(tokenizer.encode("a", "a"), parts=2)
         self._token_types = token_types
         self.max_length = max_length
+        self.prompt = prompt
+        self._instruction = instruction
+        self._after = np.concatenate(self._encode(prompt.after)) if prompt else _int32([])
 
     @classmethod
-    def from_folder(cls, folder: Path, max_length: int, token_types: bool) -> "TextTokenizer":
+    def from_folder(
+        cls,
+        folder: Path,
+        max_length: int,
+        token_types: bool,
+        prompt: Prompt | None = None,
+        instruction: str | None = None,
+    ) -> "TextTokenizer":
         """Read `tokenizer.json`.
 
         Raises:
@@ -98,65 +130,93 @@ class TextTokenizer:
         if not path.is_file():
             raise UnsupportedModelError(f"{folder} has no tokenizer.json; save it with transformers' `save_pretrained`")
         try:
-            return cls(Tokenizer.from_file(str(path)), max_length, token_types)
+            return cls(Tokenizer.from_file(str(path)), max_length, token_types, prompt, instruction)
         except Exception as error:  # the library raises bare Exception
             raise UnsupportedModelError(f"{path} can't be read: {error}") from error
 
+    def token_id(self, token: str) -> int:
+        """Id of a token of the vocabulary.
+
+        Raises:
+            UnsupportedModelError: there is none.
+        """
+        token_id = self._tokenizer.token_to_id(token)
+        if token_id is None:
+            raise UnsupportedModelError(f"the tokenizer has no token {token!r}, which the model's prompt needs")
+        return int(token_id)
+
     def pairs(
-        self,
-        query: str,
-        documents: Items[str],
-        max_length: int | None = None,
-        query_max_length: int | None = None,
-        long_documents: LongDocuments = "truncate",
+        self, query: str, documents: Items[str], limits: Limits = Limits(), instruction: str | None = None
     ) -> list[Sequence]:
         """One sequence per document or window: `[CLS] query [SEP] document [SEP]` or what the model's template says.
 
-        The query is cut only where `query_max_length` asks for it.
+        With a prompt, what stands in front of the documents is the sequences' common prefix. Without one, an
+        instruction goes in front of the query.
 
         Raises:
             SIEError: INPUT_TOO_LONG, the query leaves no room for a document, or, with windows, less than a quarter of
                 the limit; a document does not fit and `long_documents` is "error".
         """
-        limit = self._limit(max_length)
-        query_ids = self._encode([query])[0][:query_max_length]
-        room = _room(limit, self._pair.tokens, len(query_ids), long_documents)
+        if self.prompt is not None:
+            return self._prompted(self.prompt, query, documents, limits, instruction or self._instruction)
+        query_ids = self._encode([_instructed(query, instruction)])[0][: limits.query]
+        room = _room(self._limit(limits), self._pair.tokens, len(query_ids), limits.long_documents)
         return [
             self._sequence(*self._pair.join(query_ids, piece.ids), piece)
-            for piece in self._pieces(documents, room, long_documents)
+            for piece in self._pieces(documents, room, limits.long_documents)
         ]
 
-    def query(self, text: str, max_length: int | None = None, query_max_length: int | None = None) -> list[Sequence]:
-        """A query on its own, whole unless `query_max_length` asks for a cut: one sequence.
+    def query(self, text: str, limits: Limits = Limits(), instruction: str | None = None) -> Sequence:
+        """A query on its own.
 
         Raises:
             SIEError: INPUT_TOO_LONG, it does not fit, or a document of one token would not.
         """
-        limit = self._limit(max_length)
-        ids = self._encode([text])[0][:query_max_length]
+        limit = self._limit(limits)
+        ids = self._encode([_instructed(text, instruction)])[0][: limits.query]
         if max(len(ids), 1) + self._single.tokens > limit:
             raise SIEError(
                 Code.INPUT_TOO_LONG,
                 f"Field 'query' has {len(ids)} tokens; the limit is {limit}, {self._single.tokens} of them special",
             )
-        return [self._sequence(*self._single.join(ids), Piece(0, ids))]
+        return self._sequence(*self._single.join(ids), Piece(0, ids))
 
-    def singles(
-        self, texts: Items[str], max_length: int | None = None, long_documents: LongDocuments = "truncate"
-    ) -> list[Sequence]:
+    def singles(self, texts: Items[str], limits: Limits = Limits()) -> list[Sequence]:
         """One sequence per text or window. Windows need a limit that `query` accepts.
 
         Raises:
             SIEError: INPUT_TOO_LONG, a text does not fit and `long_documents` is "error".
         """
-        room = max(self._limit(max_length) - self._single.tokens, 0)
+        room = max(self._limit(limits) - self._single.tokens, 0)
         return [
-            self._sequence(*self._single.join(piece.ids), piece) for piece in self._pieces(texts, room, long_documents)
+            self._sequence(*self._single.join(piece.ids), piece)
+            for piece in self._pieces(texts, room, limits.long_documents)
         ]
 
-    def _limit(self, max_length: int | None) -> int:
-        """A request can lower the model's limit, not raise it."""
-        return min(max_length or self.max_length, self.max_length)
+    def _prompted(
+        self, prompt: Prompt, query: str, documents: Items[str], limits: Limits, instruction: str | None
+    ) -> list[Sequence]:
+        encoding = self._tokenizer.encode(query, add_special_tokens=False)
+        tokens = len(encoding.ids)
+        if limits.query is not None and tokens > limits.query:
+            query, tokens = query[: _span(encoding, 0, limits.query - 1)[1]], limits.query
+        front = np.concatenate(self._encode(prompt.shared(query, instruction)))
+        special = len(front) - tokens + len(self._after)
+        room = _room(self._limit(limits), special, tokens, limits.long_documents)
+        prefix = Prefix(Sequence(front, np.zeros_like(front)))
+        sequences = []
+        for piece in self._pieces([prompt.piece(document) for document in documents], room, limits.long_documents):
+            ids = np.concatenate((piece.ids, self._after))
+            sequence = self._sequence(ids, np.zeros_like(ids), piece)
+            sequence.prefix = prefix
+            if sequence.span is not None:
+                start, end = (max(at - prompt.lead_in, 0) for at in sequence.span)
+                sequence.span = start, end
+            sequences.append(sequence)
+        return sequences
+
+    def _limit(self, limits: Limits) -> int:
+        return min(limits.sequence or self.max_length, self.max_length)
 
     def _encode(self, texts: Items[str]) -> list[Ids]:
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
@@ -188,6 +248,10 @@ class TextTokenizer:
     def _sequence(self, ids: Ids, types: Ids, piece: Piece) -> Sequence:
         types = types if self._token_types else np.zeros_like(types)
         return Sequence(ids, types, piece.document, piece.span, piece.truncated)
+
+
+def _instructed(query: str, instruction: str | None) -> str:
+    return f"{instruction} {query}" if instruction else query
 
 
 def _room(limit: int, special: int, query: int, long_documents: LongDocuments) -> int:

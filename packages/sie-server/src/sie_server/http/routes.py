@@ -10,10 +10,10 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from sie_server import wire
-from sie_server.engine.engine import Engine, Limits, Scored, Timing, unsupported
+from sie_server.engine.engine import Engine, Scored, Timing, unsupported
 from sie_server.engine.quantize import Dtype, quantize
 from sie_server.engine.residency import Slot
-from sie_server.engine.tokenize import LongDocuments
+from sie_server.engine.tokenize import Limits, LongDocuments
 from sie_server.errors import Code, SIEError
 from sie_server.http.disconnect import until_disconnect
 from sie_server.http.docs import docs
@@ -22,6 +22,7 @@ from sie_server.http.negotiation import json, read_body, respond, sends_msgpack
 from sie_server.http.openapi import openapi
 from sie_server.http.version_skew import VersionSkew
 from sie_server.metrics import CONTENT_TYPE, Metrics
+from sie_server.models.load import Model
 from sie_server.nn.heads import Dense, Head, Multivector
 from sie_server.settings import Settings
 
@@ -61,11 +62,10 @@ class Routes:
         options = body.options or wire.ScoreOptions()
         self._check_size(body.query, "query")
         model = await self._engine.model(request.path_params["model"], ["score"], options.profile)
-        query, documents = _text(body.query, "query", "CrossEncoder"), _texts(body.items, "CrossEncoder")
-        if instruction := body.instruction or options.instruction:
-            query = f"{instruction} {query}"
+        query, documents = _texts_to_score(body, model)
+        instruction = body.instruction or options.instruction
         limits = Limits(options.max_seq_length, options.query_max_length, options.long_documents or _overflow(options))
-        scored = await until_disconnect(request, self._engine.score(model, query, documents, limits))
+        scored = await until_disconnect(request, self._engine.score(model, query, documents, limits, instruction))
         done = time.perf_counter()
         response = wire.ScoreResponse(
             model=model.id,
@@ -219,6 +219,18 @@ def _texts(items: Sequence[wire.Item], adapter: str) -> list[str]:
 
 def _overflow(options: wire.Options) -> LongDocuments:
     return "error" if options.overflow_policy == "error" else "truncate"
+
+
+def _texts_to_score(body: wire.ScoreRequest, model: Model) -> tuple[str, list[str]]:
+    if model.tokenizer.prompt is None:
+        return _text(body.query, "query", "CrossEncoder"), _texts(body.items, "CrossEncoder")
+    query, documents = _text(body.query, "query", "CausalReranker"), _texts(body.items, "CausalReranker")
+    for field, text in [("query", query), *((f"items[{i}]", text) for i, text in enumerate(documents))]:
+        if not text.strip():
+            raise SIEError(
+                Code.INVALID_INPUT, f"CausalReranker adapter requires text input: '{field}.text' is blank", param=field
+            )
+    return query, documents
 
 
 def _ranking(items: Sequence[wire.Item], scored: Scored, options: wire.ScoreOptions) -> list[wire.ScoreEntry]:

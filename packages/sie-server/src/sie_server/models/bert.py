@@ -20,7 +20,7 @@ class BertLayer(nn.Module):
         super().__init__()
         hidden = config.hidden_size
         self.heads, self.head_dim = config.heads, config.head_dim
-        self.qkv = Linear(hidden, 3 * hidden)
+        self.qkv = Linear(hidden, hidden, hidden, hidden)
         self.attention_out = Linear(hidden, hidden)
         self.attention_norm = LayerNorm(hidden, config.norm_eps)
         self.up = Linear(hidden, config.intermediate_size, activation="gelu")
@@ -57,8 +57,8 @@ class Bert(Encoder):
     ignored: ClassVar[tuple[str, ...]] = ("pooler.", "cls.", "lm_head.", "embeddings.position_ids")
     head_renames: ClassVar[dict[str, str]] = {"pooler.dense.": "head.dense.", "classifier.": "head.out."}
 
-    def __init__(self, config: ModelConfig, classifies: bool) -> None:
-        super().__init__(config, classifies)
+    def __init__(self, config: ModelConfig, outputs: int) -> None:
+        super().__init__(config, outputs)
         self.embeddings = BertEmbeddings(config)
         self.layers = nn.ModuleList(BertLayer(config) for _ in range(config.layers))
 

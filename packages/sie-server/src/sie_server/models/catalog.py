@@ -20,6 +20,7 @@ class Entry:
     """A model as the operator or the catalogue names it. `None` means: as its own config files say.
 
     id: name on the wire. repository: hub id. folder: local checkpoint; set, the hub is never asked.
+    prompt: name in `prompts.toml`. instruction: the prompt's default, where the model has one of its own.
     score: what a score is. dims: width of an embedding. max_length: tokens, special ones included.
     package: `module/path` of a Python package with the same files. sha256: of that package's `model.safetensors`.
     """
@@ -34,6 +35,8 @@ class Entry:
     max_length: int | None = None
     pooling: Pooling | None = None
     license: str | None = None
+    prompt: str | None = None
+    instruction: str | None = None
     package: str | None = None
     sha256: str | None = None
 

@@ -9,12 +9,20 @@ import msgspec
 
 from sie_server.errors import UnsupportedModelError
 from sie_server.nn.heads import HeadActivation, HeadConfig, Pooling
+from sie_server.nn.linear import Activation
 
 # transformers' "gelu" is the exact erf form. The tanh approximations are other functions and would change scores.
 _ACTIVATIONS = {"gelu"}
 # Position tables of these keep rows up to the padding id for padding.
 _PADDED_POSITIONS = {"roberta", "xlm-roberta", "camembert"}
-_NO_TOKEN_TYPES = {"distilbert", "modernbert"}
+_NO_TOKEN_TYPES = {"distilbert", "modernbert", "qwen2", "qwen3", "gemma"}
+_DECODERS = {"qwen2", "qwen3", "gemma"}
+# Gemma's first releases wrote "gelu" where the tanh approximation was meant, and the reference takes it so.
+_DECODER_ACTIVATIONS: dict[str, dict[str, Activation]] = {
+    "qwen2": {"silu": "silu"},
+    "qwen3": {"silu": "silu"},
+    "gemma": {"gelu": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"},
+}
 _HEAD_ACTIVATIONS: dict[str, HeadActivation] = {"electra": "gelu", "distilbert": "relu"}
 # Model type → its own names for what the others call by the key.
 _OTHER_NAMES: dict[str, dict[str, str]] = {
@@ -47,8 +55,27 @@ class RotaryLayer:
 
 
 @dataclass(frozen=True, slots=True)
+class DecoderConfig:
+    """What one decoder has that another has not.
+
+    qk_norm: RMSNorm of every query and key head. norm_offset: what is added to a norm's weight. embedding_scale: what
+    embeddings are multiplied by. tied: the output projection is the embedding table.
+    """
+
+    kv_heads: int
+    activation: Activation
+    theta: float
+    qkv_bias: bool
+    out_bias: bool
+    qk_norm: bool
+    norm_offset: float
+    embedding_scale: float
+    tied: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Shape and numerics of an encoder, plus what its config says about its scores."""
+    """Shape and numerics of a model, plus what its config says about its scores."""
 
     architecture: str
     vocab_size: int
@@ -56,6 +83,7 @@ class ModelConfig:
     hidden_size: int
     layers: int
     heads: int
+    head_dim: int
     intermediate_size: int
     norm_eps: float
     token_types: int
@@ -66,10 +94,7 @@ class ModelConfig:
     head: HeadConfig
     bias: Biases
     rotary_layers: tuple[RotaryLayer, ...] = ()
-
-    @property
-    def head_dim(self) -> int:
-        return self.hidden_size // self.heads
+    decoder: DecoderConfig | None = None
 
     @property
     def max_positions(self) -> int:
@@ -93,7 +118,7 @@ class ModelConfig:
         architectures = hf.get("architectures") or []
         if len(architectures) != 1:
             raise UnsupportedModelError(f"config.json names {len(architectures)} architectures; exactly one is needed")
-        if (activation := hf.get("hidden_act", "gelu")) not in _ACTIVATIONS:
+        if kind not in _DECODERS and (activation := hf.get("hidden_act", "gelu")) not in _ACTIVATIONS:
             raise UnsupportedModelError(
                 f"hidden_act {activation!r} is not supported; supported: {sorted(_ACTIVATIONS)}"
             )
@@ -110,8 +135,9 @@ class ModelConfig:
                 hidden_size=hf["hidden_size"],
                 layers=hf["num_hidden_layers"],
                 heads=hf["num_attention_heads"],
+                head_dim=hf.get("head_dim") or hf["hidden_size"] // hf["num_attention_heads"],
                 intermediate_size=hf["intermediate_size"],
-                norm_eps=hf.get("norm_eps", hf.get("layer_norm_eps", 1e-12)),
+                norm_eps=_norm_eps(hf),
                 token_types=0 if kind in _NO_TOKEN_TYPES else hf.get("type_vocab_size", 2),
                 position_rows=hf["max_position_embeddings"],
                 position_offset=hf.get("pad_token_id", 1) + 1 if kind in _PADDED_POSITIONS else 0,
@@ -120,6 +146,7 @@ class ModelConfig:
                 head=_head(kind, hf),
                 bias=_biases(hf) if kind == "modernbert" else Biases(),
                 rotary_layers=_rotary_layers(hf) if kind == "modernbert" else (),
+                decoder=_decoder(kind, hf) if kind in _DECODERS else None,
             )
         except KeyError as error:
             raise UnsupportedModelError(f"config.json lacks {error.args[0]!r}") from None
@@ -190,6 +217,35 @@ def _head(kind: str, hf: Mapping[str, Any]) -> HeadConfig:
         dense_bias=hf.get("classifier_bias", False),
         norm_eps=hf.get("norm_eps", 1e-5),
         norm_bias=hf.get("norm_bias", False),
+    )
+
+
+def _norm_eps(hf: Mapping[str, Any]) -> float:
+    eps: float = next((hf[key] for key in ("norm_eps", "layer_norm_eps", "rms_norm_eps") if key in hf), 1e-12)
+    return eps
+
+
+def _decoder(kind: str, hf: Mapping[str, Any]) -> DecoderConfig:
+    activation, activations = hf.get("hidden_activation") or hf["hidden_act"], _DECODER_ACTIVATIONS[kind]
+    if activation not in activations:
+        raise UnsupportedModelError(f"hidden_act {activation!r} is not supported; supported: {sorted(activations)}")
+    if hf.get("use_sliding_window") and hf.get("sliding_window"):
+        raise UnsupportedModelError("use_sliding_window is not supported in decoders")
+    # transformers 5 writes rope_parameters, earlier releases rope_theta and rope_scaling.
+    rope = hf.get("rope_parameters") or {"rope_theta": hf.get("rope_theta", 10_000.0), **(hf.get("rope_scaling") or {})}
+    if (scaling := rope.get("rope_type", rope.get("type", "default"))) != "default":
+        raise UnsupportedModelError(f"rope_type {scaling!r} is not supported; supported: 'default'")
+    gemma = kind == "gemma"
+    return DecoderConfig(
+        kv_heads=hf.get("num_key_value_heads") or hf["num_attention_heads"],
+        activation=activations[activation],
+        theta=rope["rope_theta"],
+        qkv_bias=kind == "qwen2" or hf.get("attention_bias", False),
+        out_bias=kind != "qwen2" and hf.get("attention_bias", False),
+        qk_norm=kind == "qwen3",
+        norm_offset=1.0 if gemma else 0.0,
+        embedding_scale=hf["hidden_size"] ** 0.5 if gemma else 1.0,
+        tied=hf.get("tie_word_embeddings", True),
     )
 
 

@@ -6,12 +6,13 @@ from torch import Tensor, nn
 
 from sie_server.engine.packed import Packed
 from sie_server.models.config import ModelConfig
-from sie_server.nn.heads import ClassificationHead
+from sie_server.nn.heads import ClassificationHead, LogitHead
 
 
 class Encoder(nn.Module):
-    """An encoder over packed tokens, with a classification head where the checkpoint has one.
+    """A transformer over packed tokens, with a head that scores where the checkpoint has one.
 
+    outputs: of the head; 0 for none. tied: a decoder's output projection is its embedding table.
     renames: hub name → ours, applied in order as plain text replacements; `name[i]` is the i-th block of rows of
     `name`. head_renames: the same for the head. ignored: what a checkpoint may hold beside that: heads of
     pre-training, buffers that old releases saved.
@@ -20,21 +21,29 @@ class Encoder(nn.Module):
     renames: ClassVar[dict[str, str]]
     head_renames: ClassVar[dict[str, str]]
     ignored: ClassVar[tuple[str, ...]]
+    tied = False
 
-    def __init__(self, config: ModelConfig, classifies: bool) -> None:
+    def __init__(self, config: ModelConfig, outputs: int) -> None:
         super().__init__()
-        self.head = ClassificationHead(config.hidden_size, config.head) if classifies else None
+        self.head: ClassificationHead | LogitHead | None = (
+            ClassificationHead(config.hidden_size, config.head) if outputs else None
+        )
 
     @property
     def first_only(self) -> bool:
         """Whether the head reads first tokens alone, so that the last layer need not compute more."""
-        return self.head is not None and self.head.pooling == "cls"
+        return isinstance(self.head, ClassificationHead) and self.head.pooling == "cls"
+
+    @property
+    def one_row(self) -> bool:
+        """Whether `encode` gives one row per sequence, that of the token the head reads."""
+        return self.first_only
 
     def forward(self, packed: Packed) -> tuple[Tensor, tuple[int, ...]]:
         """Hidden states float32 `[rows, hidden]`, and how many rows belong to each sequence: its tokens, or one."""
         hidden = self.encode(packed)
-        return hidden, (1,) * len(packed.lengths) if self.first_only else packed.lengths
+        return hidden, (1,) * len(packed.lengths) if self.one_row else packed.lengths
 
     def encode(self, packed: Packed) -> Tensor:
-        """Hidden states float32: `[tokens, hidden]`, or `[sequences, hidden]` where `first_only`."""
+        """Hidden states float32: `[tokens, hidden]`, or `[sequences, hidden]` where `one_row`."""
         raise NotImplementedError

@@ -4,6 +4,7 @@ import logging
 import re
 import time
 from collections.abc import Iterator
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.catalog import Entry, Score
 from sie_server.models.config import ModelConfig, max_length_hint, pooling_hint
 from sie_server.models.encoder import Encoder
+from sie_server.models.prompts import Prompt, answers_hint, choose, prompts
 from sie_server.models.registry import resolve
 from sie_server.models.source import locate, weight_files
 from sie_server.nn.heads import Pooling
@@ -25,6 +27,7 @@ from sie_server.nn.linear import Linear, pack_linears
 from sie_server.settings import Precision
 
 _LOG = logging.getLogger(__name__)
+_PROJECTION, _EMBEDDINGS = "head.out.weight", "embeddings.weight"
 
 
 @dataclass(frozen=True)
@@ -67,19 +70,24 @@ def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> M
     config = ModelConfig.from_folder(folder)
     entry = complete(entry, folder, config)
     dtype = resolve_precision(precision, device)
-    encoder_class, classifies = resolve(config.architecture)
+    assert entry.max_length is not None
+    prompt = None if entry.prompt is None else prompts()[entry.prompt]
+    tokenizer = TextTokenizer.from_folder(
+        folder, entry.max_length, token_types=config.token_types > 1, prompt=prompt, instruction=entry.instruction
+    )
+    encoder_class, head = resolve(config.architecture)
+    answers = _answers(folder, prompt, tokenizer) if head == "tokens" else []
     with torch.device("meta"):
-        encoder = encoder_class(config, classifies)
+        encoder = encoder_class(config, len(answers) or int(head == "classifier"))
     try:
-        _fill(encoder, weight_files(folder), device, dtype)
+        _fill(encoder, weight_files(folder), device, dtype, answers)
     except torch.OutOfMemoryError as error:
         raise LoadError(LoadClass.OOM, f"{entry.id} does not fit into the memory of {device}") from error
     size = [(p.numel(), p.numel() * p.element_size()) for p in encoder.parameters()]
     pack_linears(encoder)
-    assert entry.max_length is not None
     model = Model(
         entry=entry,
-        tokenizer=TextTokenizer.from_folder(folder, entry.max_length, token_types=config.token_types > 1),
+        tokenizer=tokenizer,
         encoder=encoder.eval().requires_grad_(False),
         device=device,
         dtype=dtype,
@@ -116,17 +124,21 @@ def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
     Raises:
         UnsupportedModelError: what the entry asks for is not what the checkpoint can do.
     """
-    _, classifies = resolve(config.architecture)
-    if classifies and config.labels != 1:
+    _, head = resolve(config.architecture)
+    prompt = None if config.decoder is None else choose(entry.prompt, config.architecture, folder)
+    if head == "classifier" and config.labels != 1:
         raise UnsupportedModelError(f"{entry.source} has {config.labels} labels; a reranker has one")
-    if not classifies and "score" in (entry.outputs or ()) and entry.score != "maxsim":
+    if head is None and "score" in (entry.outputs or ()) and entry.score != "maxsim":
         raise UnsupportedModelError(f"{entry.source} has no classification head, and its score is a {entry.score}")
     own: Score = "probability" if config.sigmoid else "logit"
+    if head == "tokens" and prompt is not None:
+        own = prompt.score
     return replace(
         entry,
-        outputs=entry.outputs or (("score",) if classifies else ("dense",)),
-        score=entry.score or (own if classifies else None),
-        dims=entry.dims or (None if classifies else config.hidden_size),
+        outputs=entry.outputs or (("score",) if head else ("dense",)),
+        score=entry.score or (own if head else None),
+        dims=entry.dims or (None if head else config.hidden_size),
+        prompt=None if prompt is None else prompt.name,
         pooling=entry.pooling or pooling_hint(folder),
         max_length=min(entry.max_length or max_length_hint(folder) or config.max_positions, config.max_positions),
     )
@@ -140,8 +152,24 @@ def _warm_up(model: Model) -> None:
         raise UnsupportedModelError(f"{model.entry.source} computes values that are not finite in {model.dtype}")
 
 
-def _fill(encoder: Encoder, files: list[Path], device: torch.device, dtype: torch.dtype) -> None:
-    """Give every parameter of a meta-device module its values; strict in both directions."""
+def _answers(folder: Path, prompt: Prompt | None, tokenizer: TextTokenizer) -> list[int]:
+    """Ids of the tokens whose logits make the score."""
+    assert prompt is not None
+    answers = [tokenizer.token_id(answer) for answer in prompt.answers]
+    if (own := answers_hint(folder)) not in (None, answers):
+        raise UnsupportedModelError(
+            f"{folder} answers with tokens {own}, the prompt {prompt.name!r} with {answers}; its prompt is another"
+        )
+    return answers
+
+
+def _fill(
+    encoder: Encoder, files: list[Path], device: torch.device, dtype: torch.dtype, answers: Items[int] = ()
+) -> None:
+    """Give every parameter of a meta-device module its values; strict in both directions.
+
+    answers: the rows of the output projection that the head keeps, where it is a language model's.
+    """
     parameters = {
         name: torch.empty(meta.shape, dtype=_dtype(encoder, name, dtype), device=device)
         for name, meta in encoder.named_parameters()
@@ -156,12 +184,19 @@ def _fill(encoder: Encoder, files: list[Path], device: torch.device, dtype: torc
             continue
         target = parameters[name]
         if block is not None:
-            rows = value.shape[0]
-            target = target[block * rows : (block + 1) * rows]
+            owner = _owner(encoder, name)
+            assert isinstance(owner, Linear)
+            blocks = owner.blocks
+            target = target[sum(blocks[:block]) :][: blocks[block]]
+        if name == _PROJECTION and answers:
+            value = value[list(answers)]
         if target.shape != value.shape:
             raise UnsupportedModelError(f"{hub_name} has shape {tuple(value.shape)}, config.json implies another")
         target.copy_(value)
         filled[name] += value.numel()
+    if answers and encoder.tied and not filled[_PROJECTION]:
+        parameters[_PROJECTION].copy_(parameters[_EMBEDDINGS][list(answers)])
+        filled[_PROJECTION] = parameters[_PROJECTION].numel()
     missing = [name for name, count in filled.items() if count != parameters[name].numel()]
     if missing or unknown:
         raise UnsupportedModelError(
@@ -173,8 +208,12 @@ def _fill(encoder: Encoder, files: list[Path], device: torch.device, dtype: torc
 
 def _dtype(encoder: nn.Module, parameter: str, dtype: torch.dtype) -> torch.dtype:
     # Products run in the chosen precision; embeddings, norms and heads stay float32, where it costs nothing.
-    owner = encoder.get_submodule(parameter.rpartition(".")[0])
+    owner = _owner(encoder, parameter)
     return dtype if isinstance(owner, Linear) and not parameter.startswith("head.") else torch.float32
+
+
+def _owner(encoder: nn.Module, parameter: str) -> nn.Module:
+    return encoder.get_submodule(parameter.rpartition(".")[0])
 
 
 def _tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:

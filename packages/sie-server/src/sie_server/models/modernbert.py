@@ -26,7 +26,7 @@ class ModernBertLayer(nn.Module):
         self.heads, self.head_dim = config.heads, config.head_dim
         self.theta, self.window = rotary_layer.theta, rotary_layer.window
         self.attention_norm = None if first else LayerNorm(hidden, config.norm_eps, bias.norm)
-        self.qkv = Linear(hidden, 3 * hidden, bias=bias.attention)
+        self.qkv = Linear(hidden, hidden, hidden, hidden, bias=bias.attention)
         self.attention_out = Linear(hidden, hidden, bias=bias.attention)
         self.mlp_norm = LayerNorm(hidden, config.norm_eps, bias.norm)
         self.up = Linear(hidden, 2 * config.intermediate_size, bias=bias.mlp)
@@ -60,8 +60,8 @@ class ModernBert(Encoder):
     head_renames: ClassVar[dict[str, str]] = {"classifier.": "head.out."}
     ignored: ClassVar[tuple[str, ...]] = ("head.", "decoder.")
 
-    def __init__(self, config: ModelConfig, classifies: bool) -> None:
-        super().__init__(config, classifies)
+    def __init__(self, config: ModelConfig, outputs: int) -> None:
+        super().__init__(config, outputs)
         self.windows = [layer.window for layer in config.rotary_layers]
         self.thetas = {layer.theta for layer in config.rotary_layers}
         self.rotary = Rotary(config.head_dim, config.max_positions)

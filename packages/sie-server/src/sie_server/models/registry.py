@@ -1,12 +1,18 @@
 """Which class computes which architecture, by the name in `config.json`."""
 
+from typing import Literal
+
 from sie_server.errors import UnsupportedModelError
 from sie_server.models.bert import Bert
+from sie_server.models.decoder import Decoder
 from sie_server.models.distilbert import DistilBert
 from sie_server.models.electra import Electra
 from sie_server.models.encoder import Encoder
 from sie_server.models.modernbert import ModernBert
 from sie_server.models.roberta import Roberta
+
+# What a checkpoint has on top of its layers: a classifier, the language model's tokens, or nothing.
+HeadKind = Literal["classifier", "tokens"]
 
 _ENCODERS: dict[str, type[Encoder]] = {
     "Bert": Bert,
@@ -17,19 +23,26 @@ _ENCODERS: dict[str, type[Encoder]] = {
     "DistilBert": DistilBert,
     "ModernBert": ModernBert,
 }
-_SUFFIXES = {"ForSequenceClassification": True, "Model": False}
+_DECODERS: dict[str, type[Encoder]] = dict.fromkeys(("Qwen2", "Qwen3", "Gemma"), Decoder)
+_CLASSIFIER = "ForSequenceClassification"
 
-SUPPORTED = tuple(encoder + suffix for encoder in _ENCODERS for suffix in _SUFFIXES)
+_ARCHITECTURES: dict[str, tuple[type[Encoder], HeadKind | None]] = {
+    **{name + _CLASSIFIER: (model, "classifier") for name, model in {**_ENCODERS, **_DECODERS}.items()},
+    **{name + "Model": (model, None) for name, model in _ENCODERS.items()},
+    **{name + "ForCausalLM": (model, "tokens") for name, model in _DECODERS.items()},
+}
+
+SUPPORTED = tuple(_ARCHITECTURES)
 
 
-def resolve(architecture: str) -> tuple[type[Encoder], bool]:
-    """Encoder class for an architecture name, and whether it carries a classification head.
+def resolve(architecture: str) -> tuple[type[Encoder], HeadKind | None]:
+    """Class for an architecture name, and what the checkpoint has on top.
 
     Raises:
         UnsupportedModelError: the name is not one of `SUPPORTED`, which the message lists.
     """
-    for suffix, classifies in _SUFFIXES.items():
-        encoder = _ENCODERS.get(architecture.removesuffix(suffix))
-        if encoder is not None and architecture.endswith(suffix):
-            return encoder, classifies
-    raise UnsupportedModelError(f"architecture {architecture!r} is not supported; supported: {', '.join(SUPPORTED)}")
+    if architecture not in _ARCHITECTURES:
+        raise UnsupportedModelError(
+            f"architecture {architecture!r} is not supported; supported: {', '.join(SUPPORTED)}"
+        )
+    return _ARCHITECTURES[architecture]

@@ -8,66 +8,101 @@ from torch import Tensor
 
 from sie_server.engine.packed import Packed
 
+# Queries that a causal block takes at a time: it bounds the mask, and skips the keys behind the block.
+_CAUSAL_BLOCK = 256
 
-def attention(q: Tensor, k: Tensor, v: Tensor, packed: Packed, window: int | None = None) -> Tensor:
-    """Bidirectional softmax attention inside each packed sequence, scaled by 1/√head_dim (Vaswani et al. 2017, eq. 1).
+Block = tuple[slice, slice, Tensor | None]
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, packed: Packed, window: int | None = None, causal: bool = False
+) -> Tensor:
+    """Softmax attention inside each packed sequence, scaled by 1/√head_dim (Vaswani et al. 2017, eq. 1).
 
     `window`: a token attends to those at most so many positions away; None: to all. With a window q has every token.
+    `causal`: a token attends to itself and those before it, its prefix included.
 
-    Shapes: k, v `[tokens, heads, head_dim]` (any stride over the first two); q the same, or one row per sequence
-    `[sequences, heads, head_dim]` where only first tokens are asked for → the shape of q.
+    Shapes: k, v `[key_tokens, kv_heads, head_dim]` (any stride over the first two), prefixes included; q
+    `[tokens, heads, head_dim]` with `heads` a multiple of `kv_heads`, or one row per sequence
+    `[sequences, heads, head_dim]` where only first tokens (`causal`: last tokens) are asked for → the shape of q, the
+    dtype of v. Rotated q and k may still be float32.
     CUDA half precision takes the variable-length flash kernel; everything else `scaled_dot_product_attention` once
     per run of equally long sequences, whose result for a sequence is bit-identical to that sequence alone.
     """
-    if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16):
-        return _flash_varlen(q, k, v, packed, window)
-    return _sdpa_per_run(q, k, v, packed, window)
+    if v.is_cuda and v.dtype in (torch.bfloat16, torch.float16):
+        return _flash_varlen(q.to(v.dtype), k.to(v.dtype), v, packed, window, causal)
+    return _sdpa_per_run(q, k, v, packed, window, causal)
 
 
-def _flash_varlen(q: Tensor, k: Tensor, v: Tensor, packed: Packed, window: int | None) -> Tensor:
+def _flash_varlen(q: Tensor, k: Tensor, v: Tensor, packed: Packed, window: int | None, causal: bool) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    longest = packed.max_length
-    starts, most = packed.cu_seqlens, longest
-    if len(q) != len(k):
+    starts, most = packed.cu_seqlens, packed.max_length
+    if len(q) != len(packed.ids):
         starts, most = torch.arange(len(q) + 1, dtype=torch.int32, device=q.device), 1
-    sides = (-1, -1) if window is None else (window, window)
+    left = -1 if window is None else window
     # One split: with more, the order of a sum would depend on the longest sequence of the batch.
-    out = varlen_attn(q, k, v, starts, packed.cu_seqlens, most, longest, window_size=sides, num_splits=1)
+    out = varlen_attn(
+        q,
+        k,
+        v,
+        starts,
+        packed.key_cu_seqlens,
+        most,
+        packed.max_keys,
+        window_size=(left, 0 if causal else left),
+        enable_gqa=q.shape[1] != k.shape[1],
+        num_splits=1,
+    )
     assert isinstance(out, Tensor)
     return out
 
 
-def _sdpa_per_run(q: Tensor, k: Tensor, v: Tensor, packed: Packed, window: int | None) -> Tensor:
+def _sdpa_per_run(q: Tensor, k: Tensor, v: Tensor, packed: Packed, window: int | None, causal: bool) -> Tensor:
     _, heads, head_dim = q.shape
-    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    kv_heads = k.shape[1]
+    out = torch.empty(q.shape, dtype=v.dtype, device=q.device)
     # Without AMX the CPU's bfloat16 attention is no faster than float32, only less exact.
     exact = q.device.type == "cpu" and not torch.cpu._is_amx_tile_supported()
-    q, k, v = (x.float() if exact else x for x in (q, k, v))
-    asked = 0
-    for start, count, length in packed.runs:
-        queries = length if len(q) == len(k) else 1
-        rows, keys = slice(asked, asked + count * queries), slice(start, start + count * length)
-        asked = rows.stop
+    q, k, v = (x.float() if exact else x.to(v.dtype) for x in (q, k, v))
+    every = len(q) == len(packed.ids)
+    asked = seen = 0
+    for _, count, length, prefix in packed.runs:
+        queries, visible = length if every else 1, prefix + length
+        rows, keys = slice(asked, asked + count * queries), slice(seen, seen + count * visible)
+        asked, seen = rows.stop, keys.stop
         # [count, heads, length, head_dim], all views
         one = q[rows].view(count, queries, heads, head_dim).transpose(1, 2)
-        two, three = (x[keys].view(count, length, heads, head_dim).transpose(1, 2) for x in (k, v))
+        two, three = (x[keys].view(count, visible, kv_heads, head_dim).transpose(1, 2) for x in (k, v))
         target = out[rows].view(count, queries, heads, head_dim)
-        for block, near, mask in _blocks(length, queries, window, q.device):
+        for block, near, mask in _blocks(visible, queries, window, causal, q.device):
             attended = F.scaled_dot_product_attention(
-                one[:, :, block], two[:, :, near], three[:, :, near], attn_mask=mask
+                one[:, :, block], two[:, :, near], three[:, :, near], attn_mask=mask, enable_gqa=heads != kv_heads
             )
             target[:, block] = attended.transpose(1, 2)
     return out
 
 
-def _blocks(
-    length: int, queries: int, window: int | None, device: torch.device
-) -> Iterator[tuple[slice, slice, Tensor | None]]:
-    """Queries, the keys they can see, and which of those each one sees: all at once, or in blocks of a window."""
-    if window is None or length <= window + 1:
-        yield slice(0, queries), slice(0, length), None
-        return
+def _blocks(visible: int, queries: int, window: int | None, causal: bool, device: torch.device) -> Iterator[Block]:
+    """Queries, the keys they can see, and which of those each one sees: all at once, or block by block."""
+    if causal and queries > 1:
+        return _causal_blocks(visible, queries, device)
+    if window is None or visible <= window + 1:
+        return iter([(slice(0, queries), slice(0, visible), None)])
+    return _windows(visible, window, device)
+
+
+def _causal_blocks(visible: int, queries: int, device: torch.device) -> Iterator[Block]:
+    prefix = visible - queries
+    for first in range(0, queries, _CAUSAL_BLOCK):
+        block = slice(first, min(first + _CAUSAL_BLOCK, queries))
+        keys = prefix + block.stop
+        # Added to the logits: a float mask costs nothing, a boolean one is converted in every call.
+        mask = torch.full((block.stop - first, keys), float("-inf"), device=device).triu_(prefix + first + 1)
+        yield block, slice(0, keys), mask
+
+
+def _windows(length: int, window: int, device: torch.device) -> Iterator[Block]:
     size = 2 * window
     for first in range(0, length, size):
         block = slice(first, min(first + size, length))

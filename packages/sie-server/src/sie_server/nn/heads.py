@@ -50,12 +50,12 @@ class Head(Protocol):
 
 
 class _Alone:
-    """A head that reads nothing but its sequences."""
+    """A head that reads nothing but its sequences. Where they have a prefix, the layers read that."""
 
     lead: ClassVar[None] = None
 
     def read_lead(self, hidden: Tensor) -> None:
-        raise AssertionError("this head has no lead")
+        pass
 
 
 class ClassificationHead(_Alone, nn.Module):
@@ -77,6 +77,23 @@ class ClassificationHead(_Alone, nn.Module):
         x = self.activation(self.dense(_pool(hidden, lengths, self.pooling)))
         x = x if self.norm is None else self.norm(x)
         logits: list[float] = self.out(x)[:, 0].tolist()
+        return logits
+
+
+class LogitHead(_Alone, nn.Module):
+    """Projection of the last token: one logit, or the first of two less the second ("yes" less "no").
+
+    The sigmoid of that difference is the softmax over the two. Returns one float per sequence.
+    """
+
+    def __init__(self, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.out = Linear(hidden, outputs, bias=False)
+
+    def forward(self, hidden: Tensor, lengths: Items[int]) -> list[float]:
+        last = torch.tensor(lengths, device=hidden.device).cumsum(0) - 1
+        yes, *no = self.out(hidden[last]).unbind(1)
+        logits: list[float] = (yes - no[0] if no else yes).tolist()
         return logits
 
 

@@ -1,12 +1,22 @@
 """Linear layers: oneDNN with prepacked weights on CPU, `torch.nn.functional.linear` elsewhere."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Activation = Literal["none", "gelu"]
+Activation = Literal["none", "gelu", "gelu_tanh", "silu"]
+
+# Each as a function, and as oneDNN's name and algorithm of it. There "none" means the exact erf form of GELU.
+ACTIVATIONS: dict[Activation, tuple[Callable[[Tensor], Tensor], str, str]] = {
+    "none": (lambda x: x, "none", ""),
+    "gelu": (F.gelu, "gelu", "none"),
+    "gelu_tanh": (partial(F.gelu, approximate="tanh"), "gelu", "tanh"),
+    "silu": (F.silu, "swish", ""),
+}
 
 # For a handful of rows oneDNN and MKL take matrix-vector kernels, whose sums come out in another order than the same
 # row's in a larger product. From this many rows on, a row's bits do not depend on how many rows stand beside it.
@@ -17,17 +27,22 @@ class Linear(nn.Module):
     """`activation(x Wᵀ + b)` over the last dimension.
 
     The input is cast to the weight's dtype, so a float32 residual stream feeds bfloat16 products without the caller
-    saying so. After `pack()` the weight lives in oneDNN's blocked layout and bias and GELU are fused into the product.
+    saying so. After `pack()` the weight lives in oneDNN's blocked layout, and bias and activation are fused into the
+    product.
+    Several checkpoint weights may lie one above the other in one product: `out_features` then has a number for each.
 
-    Shapes: x `[rows, in_features]` → `[rows, out_features]`, dtype of the weight.
+    Shapes: x `[rows, in_features]` → `[rows, sum(out_features)]`, dtype of the weight.
     """
 
     weight: Tensor | None
 
-    def __init__(self, in_features: int, out_features: int, activation: Activation = "none", bias: bool = True) -> None:
+    def __init__(
+        self, in_features: int, *out_features: int, activation: Activation = "none", bias: bool = True
+    ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(out_features, in_features))
-        self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
+        self.blocks = out_features
+        self.weight = nn.Parameter(torch.empty(sum(out_features), in_features))
+        self.bias = nn.Parameter(torch.empty(sum(out_features))) if bias else None
         self.activation = activation
         self._packed: Tensor | None = None
 
@@ -42,14 +57,12 @@ class Linear(nn.Module):
         rows = x.shape[0]
         weight = self.weight if self._packed is None else self._packed
         assert weight is not None
+        function, name, algorithm = ACTIVATIONS[self.activation]
         x = at_least_min_rows(x.to(weight.dtype))
         if self._packed is None:
-            y = F.linear(x, weight, self.bias)
-            y = F.gelu(y) if self.activation == "gelu" else y
+            y = function(F.linear(x, weight, self.bias))
         else:
-            # "none" as the algorithm of GELU is the exact erf form, the one BERT was trained with.
-            algorithm = "none" if self.activation == "gelu" else ""
-            y = torch.ops.mkldnn._linear_pointwise(x, weight, self.bias, self.activation, [], algorithm)
+            y = torch.ops.mkldnn._linear_pointwise(x, weight, self.bias, name, [], algorithm)
         return y[:rows]
 
 

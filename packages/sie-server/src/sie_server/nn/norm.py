@@ -1,4 +1,4 @@
-"""Normalisation layers."""
+"""Normalisation layers, in float32 whatever the precision of the products around them."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class LayerNorm(nn.Module):
-    """LayerNorm (Ba et al. 2016) in float32, whatever the precision of the products around it.
+    """LayerNorm (Ba et al. 2016).
 
     Shapes: x `[tokens, hidden]` → the same, float32.
     """
@@ -19,3 +19,21 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x.float(), x.shape[-1:], self.weight, self.bias, self.eps)
+
+
+class RMSNorm(nn.Module):
+    """RMSNorm (Zhang and Sennrich 2019, eq. 4): x / √(mean(x²) + eps) · (weight + offset).
+
+    Gemma stores its weights as differences from 1, which `offset` adds again.
+    Shapes: x `[..., hidden]` → the same, float32.
+    """
+
+    def __init__(self, hidden: int, eps: float, offset: float = 0.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(hidden))
+        self.eps = eps
+        self.offset = offset
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight + self.offset if self.offset else self.weight
+        return F.rms_norm(x.float(), x.shape[-1:], weight, self.eps)

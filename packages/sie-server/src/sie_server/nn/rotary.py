@@ -31,6 +31,6 @@ class Rotary:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate each pair (i, i + head_dim / 2) of `x` `[tokens, heads, head_dim]` by its position's angle."""
+    """Rotate each pair (i, i + head_dim / 2) of `x` `[tokens, heads, head_dim]` by its position's angle: float32."""
     first, second = x.chunk(2, dim=-1)
-    return (x * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
+    return x * cos + torch.cat((-second, first), dim=-1) * sin

@@ -1,0 +1,102 @@
+"""Decoder rerankers: Qwen2, Qwen3 and Gemma. A causal language model that reads query and document and says yes or no.
+
+One class for all: the differences are arguments in `DecoderConfig`.
+"""
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from sie_server.engine.packed import Packed
+from sie_server.engine.prefix import PrefixCache
+from sie_server.models.config import DecoderConfig, ModelConfig
+from sie_server.models.encoder import Encoder
+from sie_server.nn.attention import attention
+from sie_server.nn.embed import Embedding
+from sie_server.nn.heads import LogitHead
+from sie_server.nn.linear import Linear
+from sie_server.nn.norm import RMSNorm
+from sie_server.nn.rotary import Rotary, rotate
+
+
+class DecoderLayer(nn.Module):
+    """Pre-norm transformer layer: causal attention with grouped keys and values, rotary positions, gated MLP."""
+
+    def __init__(self, config: ModelConfig, decoder: DecoderConfig) -> None:
+        super().__init__()
+        hidden, inner, width, eps = config.hidden_size, config.intermediate_size, config.head_dim, config.norm_eps
+        self.heads, self.kv_heads, self.head_dim = config.heads, decoder.kv_heads, width
+        queries, keys = config.heads * width, decoder.kv_heads * width
+        self.attention_norm = RMSNorm(hidden, eps, decoder.norm_offset)
+        self.qkv = Linear(hidden, queries, keys, keys, bias=decoder.qkv_bias)
+        self.q_norm = RMSNorm(width, eps) if decoder.qk_norm else None
+        self.k_norm = RMSNorm(width, eps) if decoder.qk_norm else None
+        self.attention_out = Linear(queries, hidden, bias=decoder.out_bias)
+        self.mlp_norm = RMSNorm(hidden, eps, decoder.norm_offset)
+        self.gate = Linear(hidden, inner, activation=decoder.activation, bias=False)
+        self.up = Linear(hidden, inner, bias=False)
+        self.down = Linear(inner, hidden, bias=False)
+
+    def forward(
+        self, x: Tensor, packed: Packed, angles: tuple[Tensor, Tensor], cache: PrefixCache, last_only: bool = False
+    ) -> Tensor:
+        heads = self.qkv(self.attention_norm(x)).view(len(x), -1, self.head_dim)
+        q, k, v = heads.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        cos, sin = angles
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        k, v = cache.extend(k, v)
+        if last_only:
+            q, x = q[packed.ends], x[packed.ends]
+        x = x + self.attention_out(attention(q, k, v, packed, causal=True).flatten(1))
+        normed = self.mlp_norm(x)
+        y: Tensor = x + self.down(self.gate(normed) * self.up(normed))
+        return y
+
+
+class Decoder(Encoder):
+    """The hidden state of the last token is what a head reads: it alone has seen everything."""
+
+    renames: ClassVar[dict[str, str]] = {
+        "model.": "",
+        "embed_tokens.": "embeddings.",
+        "input_layernorm.": "attention_norm.",
+        "post_attention_layernorm.": "mlp_norm.",
+        "self_attn.q_proj.": "qkv[0].",
+        "self_attn.k_proj.": "qkv[1].",
+        "self_attn.v_proj.": "qkv[2].",
+        "self_attn.o_proj.": "attention_out.",
+        "self_attn.": "",
+        "mlp.gate_proj.": "gate.",
+        "mlp.up_proj.": "up.",
+        "mlp.down_proj.": "down.",
+    }
+    head_renames: ClassVar[dict[str, str]] = {"lm_head.": "head.out.", "score.": "head.out."}
+    ignored: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: ModelConfig, outputs: int) -> None:
+        super().__init__(config, outputs=0)
+        assert config.decoder is not None
+        self.head = LogitHead(config.hidden_size, outputs) if outputs else None
+        self.tied = config.decoder.tied
+        self.rotary = Rotary(config.head_dim, config.max_positions)
+        self.theta, self.scale = config.decoder.theta, config.decoder.embedding_scale
+        self.embeddings = Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(DecoderLayer(config, config.decoder) for _ in range(config.layers))
+        self.norm = RMSNorm(config.hidden_size, config.norm_eps, config.decoder.norm_offset)
+
+    @property
+    def one_row(self) -> bool:
+        return self.head is not None
+
+    def encode(self, packed: Packed) -> Tensor:
+        angles = self.rotary(packed.positions, self.theta)
+        cache = PrefixCache(packed)
+        x = self.embeddings(packed.ids) * self.scale
+        *layers, last = self.layers
+        for layer in layers:
+            x = layer(x, packed, angles, cache)
+        y: Tensor = self.norm(last(x, packed, angles, cache, last_only=self.one_row))
+        cache.publish()
+        return y

@@ -1,0 +1,322 @@
+"""Decoder rerankers score as their model cards say: prompt, cut, logits and formula, with the prompt's front shared."""
+
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from checkpoints import DECODERS, build, text
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from running import running
+from tokenizers import Tokenizer
+
+from sie_server.engine.packed import Packed
+from sie_server.engine.prefix import Prefix
+from sie_server.engine.sequence import Sequence
+from sie_server.engine.tokenize import Limits, TextTokenizer
+from sie_server.errors import SIEError, UnsupportedModelError
+from sie_server.models.catalog import Entry
+from sie_server.models.load import Model, load
+from sie_server.models.prompts import prompts
+
+CPU = torch.device("cpu")
+QUERY = "what is python"
+LENGTHS = [1, 3, 17, 17, 60, 200, 380, 300]
+DOCUMENTS = [text(length, seed=i) for i, length in enumerate(LENGTHS)]
+INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
+Encode = Callable[[str], list[int]]
+
+
+# The prompts as the cards build them, written down again: nothing here comes from our templates.
+def qwen3(encode: Encode, query: str, document: str, instruction: str = INSTRUCTION) -> list[int]:
+    system = (
+        "Judge whether the Document meets the requirements based on the Query and the Instruct provided. "
+        'Note that the answer can only be "yes" or "no".'
+    )
+    return [
+        *encode(f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n"),
+        *encode(f"<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}"),
+        *encode("<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"),
+    ]
+
+
+def zerank(encode: Encode, query: str, document: str) -> list[int]:
+    return encode(
+        f"<|im_start|>system\n{query}<|im_end|>\n<|im_start|>user\n{document}<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def mxbai(encode: Encode, query: str, document: str, instruction: str = "") -> list[int]:
+    task = (
+        "You are a search relevance expert who evaluates how well documents match search queries. For each "
+        "query-document pair, carefully analyze the semantic relationship between them, then provide your binary "
+        "relevance judgment (0 for not relevant, 1 for relevant).\nRelevance:"
+    )
+    return [
+        *encode("<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"),
+        *encode("<|im_start|>user\n"),
+        *encode(f"instruction: {instruction}\nquery: {query}" if instruction else f"query: {query}"),
+        *encode("\n"),
+        *encode(f"document: {document}"),
+        *encode("\n"),
+        *encode(task),
+        *encode("<|im_end|>\n<|im_start|>assistant\n"),
+    ]
+
+
+def gemma(encode: Encode, query: str, document: str) -> list[int]:
+    prompt = (
+        "Given a query A and a passage B, determine whether the passage contains an answer to the query by providing "
+        "a prediction of either 'Yes' or 'No'."
+    )
+    pieces = (f"A: {query}", "\n", f"B: {document}", "\n", prompt)
+    return [*encode("<bos>"), *(token for piece in pieces for token in encode(piece))]
+
+
+BUILD: dict[str, Callable[..., list[int]]] = {
+    "qwen3-reranker": qwen3,
+    "zerank-2": zerank,
+    "mxbai-rerank-v2": mxbai,
+    "bge-reranker-gemma": gemma,
+}
+
+
+def encoder_of(folder: Path) -> Encode:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return lambda text: tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def batch(sequences: list[Sequence]) -> list[Sequence]:
+    """The sequences behind their prefix, where that is still to be computed."""
+    assert sequences[0].prefix is not None
+    return sequences if sequences[0].prefix.layers else [sequences[0].prefix.sequence, *sequences]
+
+
+def scores(model: Model, sequences: list[Sequence]) -> list[float]:
+    assert model.encoder.head is not None
+    with torch.inference_mode():
+        return model.encoder.head(*model.encoder(Packed.of(batch(sequences), CPU)))[-len(sequences) :]
+
+
+def logits(reference: Any, ids: list[int]) -> torch.Tensor:
+    with torch.inference_mode():
+        return reference(input_ids=torch.tensor([ids])).logits[0]
+
+
+@pytest.fixture(scope="module", params=[name for name in DECODERS if "classifier" not in name])
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    folder = tmp_path_factory.mktemp(request.param)
+    return folder, build(folder, request.param)
+
+
+def expected(folder: Path, reference: Any, prompt: str) -> list[float]:
+    """Raw scores as the card computes them: one pair at a time, the whole prompt, the logits of the last token."""
+    encode = encoder_of(folder)
+    answers = [encode(answer)[0] for answer in prompts()[prompt].answers]
+    result = []
+    for document in DOCUMENTS:
+        yes, *no = logits(reference, BUILD[prompt](encode, QUERY, document))[-1, answers].tolist()
+        result.append(yes - sum(no))
+    return result
+
+
+def test_float32_scores_equal_transformers_alone_and_batched(checkpoint: tuple[Path, Any]) -> None:
+    folder, reference = checkpoint
+    model = load(Entry("m", folder=folder), CPU, "float32")
+    assert model.entry.prompt is not None
+    theirs = expected(folder, reference, model.entry.prompt)
+    assert np.ptp(theirs) > 1e-2, "scores that do not differ prove nothing"
+    sequences = model.tokenizer.pairs(QUERY, DOCUMENTS)
+    np.testing.assert_allclose(scores(model, sequences), theirs, rtol=0, atol=1e-5)
+    # The prefix is stored now, and each document finds it.
+    np.testing.assert_allclose([scores(model, [one])[0] for one in sequences], theirs, rtol=0, atol=1e-5)
+
+
+def test_bfloat16_scores_stay_within_two_percent_of_the_spread(checkpoint: tuple[Path, Any]) -> None:
+    exact, rounded = (load(Entry("m", folder=checkpoint[0]), CPU, p) for p in ("float32", "bfloat16"))
+    documents = [text(length, seed=i) for i, length in enumerate(LENGTHS * 5)]
+    one, two = (scores(model, model.tokenizer.pairs(QUERY, documents)) for model in (exact, rounded))
+    assert np.abs(np.subtract(one, two)).max() <= 2e-2 * np.ptp(one)
+    assert one != two, "bfloat16 did not reach the products"
+
+
+def test_a_classifier_on_a_decoder_equals_transformers(tmp_path: Path) -> None:
+    reference = build(tmp_path, "qwen3-classifier")
+    model = load(Entry("m", folder=tmp_path), CPU, "float32")
+    encode = encoder_of(tmp_path)
+    with torch.inference_mode():
+        theirs = [
+            reference(input_ids=torch.tensor([qwen3(encode, QUERY, document)])).logits[0, 0].item()
+            for document in DOCUMENTS
+        ]
+    np.testing.assert_allclose(scores(model, model.tokenizer.pairs(QUERY, DOCUMENTS)), theirs, rtol=0, atol=1e-5)
+    assert model.score == "probability"
+
+
+@pytest.mark.parametrize("prompt", [name for name in BUILD if name != "bge-reranker-gemma"])
+def test_prompts_are_the_cards_token_for_token(prompt: str, data: Path) -> None:
+    """With the real tokenizer, which Qwen2 shares; every text splits where the card's whole string would."""
+    file = str(data / "tokenizers/Qwen3-Reranker-0.6B/tokenizer.json")
+    reference = Tokenizer.from_file(file)
+    ours = TextTokenizer(Tokenizer.from_file(file), 100_000, token_types=False, prompt=prompts()[prompt])
+
+    @settings(max_examples=80, deadline=None)
+    @given(st.text(max_size=60), st.text(max_size=120))
+    @example("What is Python?", "\n\n  leading new lines: and punctuation...\n")
+    @example("?\n", "  two spaces")
+    @example("", "")
+    @example("{query} {instruction}", "{document} {} 日本語 🐍‍́")
+    def check(query: str, document: str) -> None:
+        [pair] = ours.pairs(query, [document])
+        assert pair.prefix is not None
+        ids = [*pair.prefix.sequence.ids.tolist(), *pair.ids.tolist()]
+        assert ids == BUILD[prompt](lambda text: reference.encode(text, add_special_tokens=False).ids, query, document)
+
+    check()
+
+
+def test_real_answers_of_qwen3(data: Path, tmp_path: Path) -> None:
+    """The tokens that the checkpoint names, in the real vocabulary, through a whole load."""
+    reference = build(tmp_path, "qwen3", vocab_size=151669, num_hidden_layers=1)
+    for file in (data / "tokenizers/Qwen3-Reranker-0.6B").glob("tokenizer*.json"):
+        shutil.copy(file, tmp_path)
+    model = load(Entry("m", folder=tmp_path), CPU, "float32")
+    assert (model.tokenizer.token_id("yes"), model.tokenizer.token_id("no")) == (9693, 2152)
+    documents = ["Python is a language.", "\nSnakes  are reptiles.", "日本語"]
+    encode = encoder_of(tmp_path)
+    last = [logits(reference, qwen3(encode, QUERY, document))[-1] for document in documents]
+    theirs = [torch.softmax(one[[2152, 9693]], dim=0)[1].item() for one in last]
+    with running({"m": Entry("m", folder=tmp_path)}, precision="float32", workers=1) as engine:
+        model = engine.run(engine.engine.model("m", ["score"]))
+        assert model.score == "probability"
+        scored = engine.run(engine.engine.score(model, QUERY, documents, Limits()))
+    np.testing.assert_allclose(scored.scores, theirs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("prompt", "slot"), [("qwen3-reranker", True), ("mxbai-rerank-v2", True), ("zerank-2", False)])
+def test_an_instruction_goes_where_the_prompt_has_a_place_for_it(prompt: str, slot: bool, data: Path) -> None:
+    file = str(data / "tokenizers/Qwen3-Reranker-0.6B/tokenizer.json")
+    tokenizer = Tokenizer.from_file(file)
+    encode: Encode = lambda text: tokenizer.encode(text, add_special_tokens=False).ids  # noqa: E731
+    theirs = BUILD[prompt](encode, "q", "d", "Find it.") if slot else BUILD[prompt](encode, "Find it. q", "d")
+    for own, asked in ((None, "Find it."), ("Find it.", None), ("Lose it.", "Find it.")):
+        ours = TextTokenizer(Tokenizer.from_file(file), 100_000, False, prompts()[prompt], own)
+        [pair] = ours.pairs("q", ["d"], instruction=asked)
+        assert pair.prefix is not None
+        assert [*pair.prefix.sequence.ids.tolist(), *pair.ids.tolist()] == theirs
+
+
+def test_only_the_document_is_cut(checkpoint: tuple[Path, Any]) -> None:
+    tokenizer = load(Entry("m", folder=checkpoint[0]), CPU, "float32").tokenizer
+    [whole] = tokenizer.pairs(QUERY, ["w1 " * 50])
+    [cut] = tokenizer.pairs(QUERY, ["w1 " * 3000])
+    assert whole.prefix is not None
+    assert cut.prefix is not None
+    assert not whole.truncated
+    assert cut.truncated
+    assert len(cut.prefix) + len(cut) == tokenizer.max_length == 512
+    after = len(whole) - 50 - (len(tokenizer.pairs(QUERY, [""])[0]) - len(tokenizer._after))
+    assert cut.ids[-after:].tolist() == whole.ids[-after:].tolist()
+    with pytest.raises(SIEError, match=r"Field 'query' has 600 tokens and leaves no room"):
+        tokenizer.pairs("w1 " * 600, ["w1"])
+    with pytest.raises(SIEError, match=r"'items\[1\]\.text' has 6\d\d tokens"):
+        tokenizer.pairs(QUERY, ["w1", "w1 " * 600], Limits(long_documents="error"))
+
+
+def test_a_query_is_cut_on_request_only(checkpoint: tuple[Path, Any]) -> None:
+    tokenizer = load(Entry("m", folder=checkpoint[0]), CPU, "float32").tokenizer
+    [asked] = tokenizer.pairs("w1 w2 w3 w4", ["w9"], Limits(query=2))
+    [short] = tokenizer.pairs("w1 w2", ["w9"])
+    assert asked.prefix is not None
+    assert short.prefix is not None
+    assert asked.prefix.sequence.ids.tolist() == short.prefix.sequence.ids.tolist()
+
+
+def test_windows_of_a_long_document_say_where_they_are(checkpoint: tuple[Path, Any]) -> None:
+    tokenizer = load(Entry("m", folder=checkpoint[0]), CPU, "float32").tokenizer
+    document = text(1000, seed=5)
+    windows = tokenizer.pairs("w1", [document, "w7"], Limits(long_documents="chunk_max"))
+    *long, short = windows
+    assert len(long) > 1
+    assert short.span == (0, 2)
+    assert {sequence.document for sequence in long} == {0}
+    lead = len(tokenizer.pairs("w1", [""])[0]) - len(tokenizer._after)
+    for number, window in enumerate(long):
+        assert window.span is not None
+        words = document[slice(*window.span)].split()
+        assert words, "a window without text"
+        # The first window also holds the words that stand in front of every document.
+        assert len(words) == len(window) - len(tokenizer._after) - (0 if number else lead)
+    assert long[0].span is not None
+    assert long[0].span[0] == 0
+    assert long[-1].span is not None
+    assert long[-1].span[1] == len(document)
+
+
+def test_the_prefix_is_computed_once_for_a_request(tmp_path: Path) -> None:
+    build(tmp_path, "qwen3")
+    with running({"m": Entry("m", folder=tmp_path)}, workers=1, batch_tokens=64) as engine:
+        model = engine.run(engine.engine.model("m", ["score"]))
+        seen: list[int] = []
+        model.encoder.embeddings.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+        scored = engine.run(engine.engine.score(model, QUERY, DOCUMENTS, Limits()))
+    prefix = len(model.tokenizer.pairs(QUERY, ["w1"])[0].prefix or ())
+    own = [len(sequence) for sequence in model.tokenizer.pairs(QUERY, DOCUMENTS)]
+    assert len(seen) > 1
+    assert sum(seen) == scored.tokens == prefix + sum(own)
+    assert scored.lengths == [prefix + length for length in own]
+
+
+def test_prefix_of_several_requests_in_one_batch(tmp_path: Path) -> None:
+    """Documents find their own request's prefix, stored or in the batch, bit for bit as alone."""
+    build(tmp_path, "qwen3")
+    model = load(Entry("m", folder=tmp_path), CPU, "float32")
+    torch.set_num_threads(1)
+    calls = [model.tokenizer.pairs(query, DOCUMENTS[:4]) for query in ("w1", "w2 w3", "what is it w4")]
+    alone = [[scores(model, [fresh])[0] for fresh in _fresh(call)] for call in calls]
+    scores(model, calls[1])  # its prefix is stored from here on
+    mixed = [*batch(calls[0]), *calls[1], *batch(calls[2])]
+    assert model.encoder.head is not None
+    with torch.inference_mode():
+        together = model.encoder.head(*model.encoder(Packed.of(mixed, CPU)))
+    assert [*together[1:5], *together[5:9], *together[10:14]] == [score for call in alone for score in call]
+
+
+def _fresh(call: list[Sequence]) -> list[Sequence]:
+    assert call[0].prefix is not None
+    front = call[0].prefix.sequence
+    return [Sequence(one.ids, one.type_ids, prefix=Prefix(front)) for one in call]
+
+
+def test_what_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
+    build(tmp_path, "qwen3")
+    with pytest.raises(UnsupportedModelError, match=r"prompt 'qwen9' is not known; known: qwen3-reranker, zerank-2"):
+        load(Entry("m", folder=tmp_path, prompt="qwen9"), CPU)
+    score = tmp_path / "1_LogitScore" / "config.json"
+    score.parent.mkdir()
+    score.write_text('{"true_token_id": 5, "false_token_id": 6}')
+    with pytest.raises(UnsupportedModelError, match=r"answers with tokens \[5, 6\], the prompt 'qwen3-reranker' with"):
+        load(Entry("m", folder=tmp_path), CPU)
+    yes = encoder_of(tmp_path)("Yes")[0]
+    score.write_text(f'{{"true_token_id": {yes}, "false_token_id": null}}')
+    assert load(Entry("m", folder=tmp_path), CPU).entry.prompt == "zerank-2"
+    score.unlink()
+    assert load(Entry("m", folder=tmp_path, prompt="zerank-2"), CPU).score == "logit"
+
+
+def test_a_checkpoint_without_its_projection_is_refused(tmp_path: Path) -> None:
+    build(tmp_path, "qwen3")
+    config = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(config.replace('"tie_word_embeddings": true', '"tie_word_embeddings": false'))
+    with pytest.raises(UnsupportedModelError, match=r"1 weights missing \['head.out.weight'\]"):
+        load(Entry("m", folder=tmp_path), CPU)
+
+
+def test_probability_is_the_softmax_over_both_answers() -> None:
+    yes, no = 1.25, -0.5
+    assert math.isclose(1 / (1 + math.exp(-(yes - no))), math.exp(yes) / (math.exp(yes) + math.exp(no)))
