@@ -8,7 +8,7 @@ MODEL  ?= sentence-transformers/all-MiniLM-L6-v2
 BIN := .venv/bin
 PACKAGES := -e packages/sie-sdk -e packages/sie-server
 
-.PHONY: install serve test lint types pytest clean
+.PHONY: install serve test lint types pytest docs clean
 
 install: .venv/.installed
 
@@ -26,6 +26,10 @@ types: .venv/.installed-dev
 
 pytest: .venv/.installed-dev
 	$(BIN)/pytest $(ARGS)
+
+# The generated parts of the documentation, which the tests compare with their sources.
+docs: install
+	$(BIN)/python -m sie_server.models.page
 
 clean:
 	rm -rf .venv

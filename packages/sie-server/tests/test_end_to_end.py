@@ -13,7 +13,7 @@ from live import EMBEDDED, Server
 from sie_sdk import RequestError, ServerError, SIEAsyncClient, SIEClient
 from sie_sdk.scoring import maxsim
 from sie_sdk.types import Item
-from sie_server.models.catalog import shipped
+from sie_server.models.page import page, readme
 
 ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "README.md").read_text()
@@ -114,11 +114,7 @@ def test_the_curl_line_of_the_welcome_works(server: Server) -> None:
     assert '"scores":[{"item_id":"item-0"' in run.stdout, run.stdout + run.stderr
 
 
-def test_readme_model_table_is_the_catalogue() -> None:
-    meaning = {"probability": "probability", "logit": "raw logit", "maxsim": "sum of maximal cosines"}
-    rows = README[README.index("<!-- models -->") : README.index("<!-- /models -->")].splitlines()[1:]
-    for row, (model_id, entry) in zip(rows, shipped().items(), strict=True):
-        _, name, _, limit, score, license_, _ = (cell.strip() for cell in row.split("|"))
-        assert (name, limit, license_) == (f"`{model_id}`", str(entry.max_length), entry.license)
-        assert entry.score is not None
-        assert score.startswith(meaning[entry.score])
+def test_generated_documentation_is_current() -> None:
+    """`make docs` writes it."""
+    assert readme(README) == README
+    assert (ROOT / "docs" / "models.md").read_text() == page()

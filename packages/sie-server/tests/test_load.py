@@ -1,6 +1,10 @@
 """Checkpoints: strict, safetensors only, and every refusal says why."""
 
+import dataclasses
 import json
+import re
+import tomllib
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -234,12 +238,26 @@ def test_models_are_named_by_id_folder_or_name(folder: Path) -> None:
 
 def test_every_catalogue_entry_is_complete() -> None:
     for model_id, entry in shipped().items():
-        assert entry.revision is not None, model_id
-        assert len(entry.revision) == 40, model_id
-        assert entry.outputs, model_id
-        assert entry.score, model_id
-        assert entry.max_length, model_id
-        assert entry.license, model_id
+        assert entry.revision is None or re.fullmatch("[0-9a-f]{40}", entry.revision), model_id
+        for field in ("architecture", "parameters", "languages", "outputs", "score", "max_length", "license"):
+            assert getattr(entry, field), (model_id, field)
+        assert (entry.prompt is not None) == str(entry.architecture).endswith("ForCausalLM"), model_id
+
+
+def test_the_catalogue_files_say_nothing_that_is_not_read() -> None:
+    """A misspelt field, or scores under a name that is no model's, would be passed over in silence."""
+    fields = {field.name for field in dataclasses.fields(Entry)}
+    examples = 0
+    for model_id, entry in tomllib.loads(_shipped_file("catalog.toml")).items():
+        assert set(entry) <= fields, model_id
+    for published in tomllib.loads(_shipped_file("examples.toml"))["examples"]:
+        assert set(published) == {"source", "precision", "query", "documents", "scores"}
+        examples += len(published["scores"])
+    assert sum(len(entry.examples) for entry in shipped().values()) == examples
+
+
+def _shipped_file(name: str) -> str:
+    return files("sie_server.models").joinpath(name).read_text()
 
 
 def test_packaged_weights_with_another_checksum_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Literal
 
 from sie_server.errors import COOLDOWN_S, Code, LoadClass, LoadError, SIEError
-from sie_server.models.catalog import Entry
+from sie_server.models.catalog import Entry, did_you_mean
 from sie_server.models.load import Model
 
 _LOG = logging.getLogger(__name__)
@@ -62,9 +61,7 @@ class Residency:
         """
         slot = self.slots.get(model_id.removesuffix(":default"))
         if slot is None:
-            close = get_close_matches(model_id, self.slots, n=3, cutoff=0.6)
-            hint = f" Did you mean {', '.join(map(repr, close))}?" if close else ""
-            raise SIEError(Code.MODEL_NOT_FOUND, f"Model '{model_id}' not found{hint}")
+            raise SIEError(Code.MODEL_NOT_FOUND, f"Model '{model_id}' not found{did_you_mean(model_id, self.slots)}")
         return slot
 
     async def model(self, model_id: str) -> Model:

@@ -2,17 +2,32 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
-from sie_server.nn.heads import Pooling
-
 Output = Literal["dense", "multivector", "score"]
 Score = Literal["probability", "logit", "maxsim"]
+# The literals of `nn.heads`; importing them from there would load torch to print a list of models.
+Pooling = Literal["mean", "cls"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """Scores somebody published, one per document, in the model's own unit.
+
+    source: who published them. precision: what they were computed in.
+    """
+
+    query: str
+    documents: tuple[str, ...]
+    scores: tuple[float, ...]
+    source: str
+    precision: Literal["float32", "float16", "bfloat16"] = "float32"
 
 
 @dataclass(frozen=True)
@@ -20,8 +35,10 @@ class Entry:
     """A model as the operator or the catalogue names it. `None` means: as its own config files say.
 
     id: name on the wire. repository: hub id. folder: local checkpoint; set, the hub is never asked.
-    prompt: name in `prompts.toml`. instruction: the prompt's default, where the model has one of its own.
+    architecture: its name in `config.json`. parameters: how many, about. languages: in words.
     score: what a score is. dims: width of an embedding. max_length: tokens, special ones included.
+    prompt: name in `prompts.toml`. instruction: the prompt's default, where the model has one of its own.
+    long_documents: what becomes of a document over the limit. examples: scores to check the model against.
     package: `module/path` of a Python package with the same files. sha256: of that package's `model.safetensors`.
     """
 
@@ -29,16 +46,21 @@ class Entry:
     repository: str = ""
     revision: str | None = None
     folder: Path | None = None
+    architecture: str | None = None
+    parameters: int | None = None
+    languages: str | None = None
     outputs: tuple[Output, ...] | None = None
     score: Score | None = None
     dims: int | None = None
     max_length: int | None = None
     pooling: Pooling | None = None
-    license: str | None = None
     prompt: str | None = None
     instruction: str | None = None
+    long_documents: Literal["cut", "reject"] = "cut"
+    license: str | None = None
     package: str | None = None
     sha256: str | None = None
+    examples: tuple[Example, ...] = ()
 
     @cached_property
     def source(self) -> str:
@@ -47,12 +69,17 @@ class Entry:
 
 
 def shipped() -> dict[str, Entry]:
-    """The entries of `catalog.toml`, by id."""
-    text = files("sie_server.models").joinpath("catalog.toml").read_bytes()
-    entries = msgspec.toml.decode(text, type=dict[str, dict[str, object]])
+    """The entries of `catalog.toml`, by id, with their examples of `examples.toml`."""
+    examples: dict[str, list[Example]] = {}
+    for published in _read("examples.toml")["examples"]:
+        for model_id, scores in published["scores"].items():
+            example = msgspec.convert({**published, "scores": scores}, Example)
+            examples.setdefault(model_id, []).append(example)
     return {
-        model_id: msgspec.convert({"id": model_id, "repository": model_id, **fields}, Entry)
-        for model_id, fields in entries.items()
+        model_id: msgspec.convert(
+            {"id": model_id, "repository": model_id, "examples": examples.get(model_id, ()), **fields}, Entry
+        )
+        for model_id, fields in _read("catalog.toml").items()
     }
 
 
@@ -66,14 +93,22 @@ def with_models(entries: dict[str, Entry], models: Iterable[str]) -> dict[str, E
     """
     result = dict(entries)
     for model in models:
-        entry = _parse(model, entries)
+        try:
+            entry = parse(model, entries)
+        except ValueError as error:
+            raise ValueError(f"--model {model}: {error}") from None
         if entry.id in result and result[entry.id] != entry:
             raise ValueError(f"--model {model}: the name {entry.id!r} is taken; give another one as NAME=PATH")
         result[entry.id] = entry
     return result
 
 
-def _parse(model: str, known: dict[str, Entry]) -> Entry:
+def parse(model: str, known: dict[str, Entry]) -> Entry:
+    """The entry that `ID`, `PATH` or `NAME=PATH` stands for.
+
+    Raises:
+        ValueError: it is meant as a path and there is no such folder.
+    """
     if model in known:
         return known[model]
     name, separator, path = model.rpartition("=")
@@ -82,5 +117,16 @@ def _parse(model: str, known: dict[str, Entry]) -> Entry:
         return Entry(id=name or folder.resolve().name, folder=folder.resolve())
     # A hub id is `name` or `owner/name`; whatever else was typed was meant as a folder.
     if separator or path.startswith((".", "/", "~")) or path.count("/") > 1 or not path:
-        raise ValueError(f"--model {model}: no such folder: {folder}")
+        raise ValueError(f"no such folder: {folder}")
     return Entry(id=model, repository=model)
+
+
+def did_you_mean(model_id: str, known: Iterable[str]) -> str:
+    """A hint at up to three similar names, to be put behind a sentence; empty where there is none."""
+    close = get_close_matches(model_id, known, n=3, cutoff=0.6)
+    return f" Did you mean {', '.join(map(repr, close))}?" if close else ""
+
+
+def _read(name: str) -> dict[str, Any]:
+    table: dict[str, Any] = msgspec.toml.decode(files("sie_server.models").joinpath(name).read_bytes())
+    return table

@@ -135,6 +135,7 @@ def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
         own = prompt.score
     return replace(
         entry,
+        architecture=config.architecture,
         outputs=entry.outputs or (("score",) if head else ("dense",)),
         score=entry.score or (own if head else None),
         dims=entry.dims or (None if head else config.hidden_size),

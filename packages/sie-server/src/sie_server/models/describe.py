@@ -1,0 +1,37 @@
+"""What a catalogue entry says of its model, in words: for the commands and for the documentation."""
+
+from sie_server.models.catalog import Entry, Score
+
+_MEANINGS: dict[Score, str] = {
+    "probability": "probability, 0 to 1",
+    "logit": "raw logit",
+    "maxsim": "sum of maximal cosines, one per query token",
+}
+# Upper bounds of the size classes, in parameters.
+SIZES = {"tiny": 20_000_000, "small": 100_000_000, "base": 350_000_000, "large": 1_000_000_000}
+
+
+def meaning(score: Score | None) -> str:
+    """What the number that comes out is."""
+    return "not a reranker" if score is None else _MEANINGS[score]
+
+
+def kind(entry: Entry) -> str:
+    """How the model scores."""
+    if entry.score == "maxsim":
+        return "embeddings, late interaction"
+    if entry.prompt is not None:
+        return "decoder"
+    return "embeddings" if entry.score is None else "cross-encoder"
+
+
+def size(parameters: int) -> str:
+    """Size class, which is the speed class: time per token grows with the parameters."""
+    return next((name for name, bound in SIZES.items() if parameters <= bound), "xl")
+
+
+def count(parameters: int) -> str:
+    """`22.7M`, `596M`, `4.02B`."""
+    if parameters >= 1e9:
+        return f"{parameters / 1e9:.2f}B"
+    return f"{parameters / 1e6:.1f}M" if parameters < 1e8 else f"{parameters / 1e6:.0f}M"
