@@ -70,6 +70,7 @@ class LoadClass(StrEnum):
     GATED = "GATED"
     NOT_FOUND = "NOT_FOUND"
     CONFIG = "CONFIG"
+    SCORES = "SCORES"
     NETWORK = "NETWORK"
     OOM = "OOM"
     UNKNOWN = "UNKNOWN"

@@ -12,6 +12,8 @@ from sie_server.errors import SIEError
 from sie_server.http.app import create_app
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import shipped, with_models
+from sie_server.models.load import load
+from sie_server.models.verify import load_verified
 from sie_server.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -27,7 +29,7 @@ def run(settings: Settings) -> int:
         entries = with_models(shipped(), settings.model)
         if unknown := [model_id for model_id in settings.preload if model_id not in entries]:
             raise ValueError(f"--preload {unknown[0]}: not in the catalogue; allow it with --model {unknown[0]}")
-        engine = Engine(settings, entries, metrics)
+        engine = Engine(settings, entries, metrics, load_verified if settings.verify else load)
         listener = _listen(settings.host, settings.port)
     except (ValueError, OSError) as error:
         _LOG.error("%s", error)

@@ -16,6 +16,11 @@ def _split(_: Any, value: str, delimiter: str | None = None) -> list[str]:
     return [part.strip() for part in value.split(delimiter or ",") if part.strip()]
 
 
+ExtraModels = Annotated[tuple[str, ...], Parameter(env_var="SIE_EXTRA_MODELS", env_var_split=_split, negative=())]
+Device = Annotated[str, Parameter(env_var="SIE_DEVICE", alias="-d")]
+ChosenPrecision = Annotated[Precision, Parameter(env_var="SIE_PRECISION")]
+
+
 @Parameter(name="*", negative=())
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -35,6 +40,8 @@ class Settings:
         cpu, cuda, cuda:N, or auto: CUDA where there is one.
     precision
         Precision of the matrix products; auto: bfloat16 where the hardware multiplies it natively.
+    verify
+        Compare each loaded model with the scores published for it, and refuse one that differs.
     workers
         Device threads; 0: one per core on CPU, one per GPU.
     batch_tokens
@@ -59,10 +66,11 @@ class Settings:
 
     host: Annotated[str, Parameter(env_var="SIE_HOST")] = "0.0.0.0"
     port: Annotated[int, Parameter(env_var="SIE_PORT", alias="-p", validator=Number(gte=0, lte=65535))] = 8080
-    model: Annotated[tuple[str, ...], Parameter(env_var="SIE_EXTRA_MODELS", env_var_split=_split)] = ()
+    model: ExtraModels = ()
     preload: Annotated[tuple[str, ...], Parameter(env_var="SIE_PRELOAD_MODELS", env_var_split=_split)] = ()
-    device: Annotated[str, Parameter(env_var="SIE_DEVICE", alias="-d")] = "auto"
-    precision: Annotated[Precision, Parameter(env_var="SIE_PRECISION")] = "auto"
+    device: Device = "auto"
+    precision: ChosenPrecision = "auto"
+    verify: Annotated[bool, Parameter(env_var="SIE_VERIFY")] = False
     workers: Annotated[int, Parameter(env_var="SIE_WORKERS", validator=Number(gte=0))] = 0
     batch_tokens: Annotated[int, Parameter(env_var="SIE_BATCH_TOKENS", validator=Number(gte=0))] = 0
     queue_tokens: Annotated[int, Parameter(env_var="SIE_QUEUE_TOKENS", validator=_POSITIVE)] = 1_000_000
