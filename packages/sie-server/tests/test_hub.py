@@ -104,10 +104,17 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[st
 
 def load_from(endpoint: str, home: Path, repository: str, revision: str = "", **environment: str) -> tuple[str, str]:
     """What a process with an empty cache prints when it loads a repository: its output and its error stream."""
-    answer = subprocess.run(
-        [sys.executable, "-c", LOAD, repository, revision],
+    answer = python(endpoint, home, "-c", LOAD, repository, revision, **environment)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout, answer.stderr
+
+
+def python(endpoint: str, home: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, *arguments],
         env={
             "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
             "HF_ENDPOINT": endpoint,
             "HF_HOME": str(home),
             "HF_HUB_DISABLE_XET": "1",
@@ -118,8 +125,6 @@ def load_from(endpoint: str, home: Path, repository: str, revision: str = "", **
         timeout=120,
         check=False,
     )
-    assert answer.returncode == 0, answer.stderr
-    return answer.stdout, answer.stderr
 
 
 def test_a_model_is_downloaded_once_and_then_needs_no_hub(hub: tuple[str, list[str]], tmp_path: Path) -> None:
@@ -138,6 +143,21 @@ def test_a_model_is_downloaded_once_and_then_needs_no_hub(hub: tuple[str, list[s
 
 def test_without_a_revision_the_main_branch_is_taken(hub: tuple[str, list[str]], tmp_path: Path) -> None:
     assert int(load_from(hub[0], tmp_path, "owner/reranker")[0]) > 0
+
+
+def test_pull_downloads_with_a_progress_bar_and_says_where_to(hub: tuple[str, list[str]], tmp_path: Path) -> None:
+    names = ("owner/reranker", "owner/nothing")
+    added = [f"--model={name}" for name in names]
+    pulled = python(hub[0], tmp_path, "-m", "sie_server", "models", "pull", *names, *added)
+    assert pulled.returncode == 1, "one of the two is not there"
+    folder = Path(pulled.stdout.removeprefix("owner/reranker: ").strip())
+    assert folder.is_relative_to(tmp_path)
+    assert (folder / "model.safetensors").is_file()
+    assert "%|" in pulled.stderr
+    assert "owner/nothing: the hub has no owner/nothing, or it is private" in pulled.stderr
+    assert "Traceback" not in pulled.stderr
+    shown = python(hub[0], tmp_path, "-m", "sie_server", "models", "show", "owner/reranker", added[0])
+    assert str(folder) in shown.stdout
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,13 @@ from cyclopts.config import Toml
 from cyclopts.types import ExistingFile
 
 from sie_server import __version__
+from sie_server.commands import models
 from sie_server.settings import Settings
 
 app = cyclopts.App(
     name="sie-server", help="SIE: an inference engine for reranking.", version=__version__, version_flags=["--version"]
 )
+app.command(models.app)
 
 
 @app.meta.default
@@ -30,6 +32,8 @@ def launch(
         TOML file with settings; their names are those of the flags of `serve`, with underscores.
     """
     app.config = () if config is None else (Toml(config, use_commands_as_keys=False),)
+    # The file is written for `serve`; other commands take from it what they know.
+    models.app.config = () if config is None else (Toml(config, use_commands_as_keys=False, allow_unknown=True),)
     result: int | None = app(tokens)
     return result
 

@@ -51,6 +51,15 @@ def locate(entry: Entry) -> Path:
     return folder
 
 
+def on_this_machine(entry: Entry) -> Path | None:
+    """Folder with the checkpoint's files if it is here already; nothing is asked of the hub.
+
+    Raises:
+        UnsupportedModelError: an installed package carries weights with the wrong checksum.
+    """
+    return entry.folder or _cached(entry) or _packaged(entry)
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a checkpoint: one, or those a `model.safetensors.index.json` stands for."""
     if (folder / "model.safetensors").is_file():
