@@ -9,7 +9,8 @@ from itertools import permutations
 
 import torch
 
-from sie_server.engine.engine import Engine, Limits
+from sie_server.engine.engine import Engine
+from sie_server.engine.tokenize import Limits
 from sie_server.errors import LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry, Example, Score
