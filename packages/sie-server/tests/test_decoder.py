@@ -2,16 +2,19 @@
 
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 import torch
 from checkpoints import DECODERS, build, text
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from live import connect, in_process
 from running import running
 from tokenizers import Tokenizer
 
@@ -320,3 +323,73 @@ def test_a_checkpoint_without_its_projection_is_refused(tmp_path: Path) -> None:
 def test_probability_is_the_softmax_over_both_answers() -> None:
     yes, no = 1.25, -0.5
     assert math.isclose(1 / (1 + math.exp(-(yes - no))), math.exp(yes) / (math.exp(yes) + math.exp(no)))
+
+
+# --- over HTTP -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
+    folder = tmp_path_factory.mktemp("served")
+    build(folder / "qwen3", "qwen3")
+    build(folder / "strict", "qwen3", seed=1)
+
+    def strictly(entry: Entry, device: torch.device, precision: Any) -> Model:
+        """As a catalogue entry that refuses long documents is loaded."""
+        return load(replace(entry, long_documents="error") if entry.id == "strict" else entry, device, precision)
+
+    paths = (str(folder / "qwen3"), str(folder / "strict"))
+    with in_process(strictly, model=paths, precision="float32") as server, connect(server.url) as client:
+        yield client
+
+
+def post(api: httpx2.Client, model: str, query: str | None, items: list[str | None], **body: Any) -> httpx2.Response:
+    payload = {"query": {"text": query}, "items": [{"text": item} for item in items], **body}
+    return api.post(f"/v1/score/{model}", json=payload)
+
+
+def test_a_decoder_is_served(api: httpx2.Client) -> None:
+    answer = post(api, "qwen3", QUERY, DOCUMENTS[:3], options={"return_tokens": True}).json()
+    assert all(0 < entry["score"] < 1 for entry in answer["scores"])
+    tokens = {entry["item_id"]: entry["tokens"] for entry in answer["scores"]}
+    front = tokens["item-0"] + tokens["item-1"] + tokens["item-2"] - answer["usage"]["input_tokens"]
+    assert front % 2 == 0, "the front of the prompt is computed once, not three times"
+    assert tokens["item-2"] - tokens["item-0"] == LENGTHS[2] - LENGTHS[0]
+    facts = api.get("/v1/models/qwen3").json()
+    assert (facts["prompt"], facts["score"]) == ("qwen3-reranker", "probability")
+
+
+def test_instruction_reaches_the_prompt(api: httpx2.Client) -> None:
+    plain, default, other = (
+        post(api, "qwen3", QUERY, DOCUMENTS[:3], **body).json()["scores"]
+        for body in ({}, {"instruction": INSTRUCTION}, {"instruction": "who made it"})
+    )
+    assert plain == default
+    assert plain != other
+    assert other == post(api, "qwen3", QUERY, DOCUMENTS[:3], options={"instruction": "who made it"}).json()["scores"]
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n\t"])
+def test_blank_text_is_refused(api: httpx2.Client, blank: str) -> None:
+    for query, items, field in ((blank, ["it"], "query"), ("it", ["is", blank], "items[1]")):
+        answer = post(api, "qwen3", query, items)
+        assert answer.status_code == 400
+        assert answer.json()["detail"]["code"] == "INVALID_INPUT"
+        assert f"'{field}.text' is blank" in answer.json()["detail"]["message"]
+    missing = post(api, "qwen3", None, ["it"]).json()["detail"]
+    assert missing["message"].startswith("CausalReranker adapter requires text input")
+
+
+def test_a_model_that_refuses_long_documents_does_so_unless_asked_to_cut(api: httpx2.Client) -> None:
+    long = text(600, seed=1)
+    assert post(api, "qwen3", QUERY, [long]).status_code == 200
+    refused = post(api, "strict", QUERY, ["it", long])
+    assert refused.status_code == 400
+    assert refused.json()["detail"]["code"] == "INPUT_TOO_LONG"
+    assert "items[1].text" in refused.json()["detail"]["message"]
+    for options in (
+        {"long_documents": "truncate"},
+        {"long_documents": "chunk_max"},
+        {"overflow_policy": "truncate_text"},
+    ):
+        assert post(api, "strict", QUERY, ["it", long], options=options).status_code == 200

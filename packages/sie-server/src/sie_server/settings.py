@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
+from sie_server.choices import Precision
 
 _POSITIVE = Number(gte=1)
 

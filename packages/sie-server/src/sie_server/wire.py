@@ -7,10 +7,9 @@ import numpy as np
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from numpy.typing import NDArray
 
+from sie_server.choices import LongDocuments, Pooling
 from sie_server.engine.quantize import Dtype
-from sie_server.engine.tokenize import LongDocuments
 from sie_server.errors import Code, SIEError
-from sie_server.nn.heads import Pooling
 
 T = TypeVar("T")
 Positive = Annotated[int, Meta(ge=1)]

@@ -215,7 +215,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
 def _lines(entry: Entry, facts: dict[str, Any]) -> list[tuple[str, str]]:
     """What `show` prints: labels and values, without what is not known."""
     parameters, limit = facts["parameters"], facts["max_length"]
-    rejects = facts["long_documents"] == "reject"
+    rejects = facts["long_documents"] == "error"
     lines = [
         ("model", facts["id"]),
         ("kind", facts["kind"]),

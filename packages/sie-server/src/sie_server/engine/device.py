@@ -2,7 +2,7 @@
 
 import torch
 
-from sie_server.settings import Precision
+from sie_server.choices import Precision
 
 
 def resolve_device(name: str) -> torch.device:

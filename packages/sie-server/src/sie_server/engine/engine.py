@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from sie_server.choices import Precision
 from sie_server.engine.device import resolve_device, resolve_precision
 from sie_server.engine.request import Request
 from sie_server.engine.residency import Residency
@@ -27,7 +28,7 @@ from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry
 from sie_server.models.load import Model, inspect, load
 from sie_server.nn.heads import Head, MaxSim, Together, Vectors
-from sie_server.settings import Precision, Settings
+from sie_server.settings import Settings
 
 _CPU_BATCH_TOKENS = 512
 _GPU_BATCH_TOKENS = 16384

@@ -3,20 +3,18 @@
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from sie_server.choices import LongDocuments
 from sie_server.engine.prefix import Prefix
 from sie_server.engine.sequence import Sequence
 from sie_server.errors import Code, SIEError, UnsupportedModelError
 from sie_server.models.prompts import Prompt
 
 Ids = NDArray[np.int32]
-# What becomes of a document that does not fit: cut at its end, scored in overlapping windows, or refused.
-LongDocuments = Literal["truncate", "chunk_max", "error"]
 
 
 @dataclass(frozen=True, slots=True)

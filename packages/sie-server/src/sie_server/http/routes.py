@@ -10,10 +10,11 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from sie_server import wire
+from sie_server.choices import LongDocuments
 from sie_server.engine.engine import Engine, Scored, Timing, unsupported
 from sie_server.engine.quantize import Dtype, quantize
 from sie_server.engine.residency import Slot
-from sie_server.engine.tokenize import Limits, LongDocuments
+from sie_server.engine.tokenize import Limits
 from sie_server.errors import Code, SIEError
 from sie_server.http.disconnect import until_disconnect
 from sie_server.http.docs import docs
@@ -64,7 +65,8 @@ class Routes:
         model = await self._engine.model(request.path_params["model"], ["score"], options.profile)
         query, documents = _texts_to_score(body, model)
         instruction = body.instruction or options.instruction
-        limits = Limits(options.max_seq_length, options.query_max_length, options.long_documents or _overflow(options))
+        long_documents = options.long_documents or _overflow(options, model.entry.long_documents)
+        limits = Limits(options.max_seq_length, options.query_max_length, long_documents)
         scored = await until_disconnect(request, self._engine.score(model, query, documents, limits, instruction))
         done = time.perf_counter()
         response = wire.ScoreResponse(
@@ -92,7 +94,7 @@ class Routes:
         }
         if instruction := params.instruction or options.instruction:
             texts = [f"{instruction} {text}" for text in texts]
-        limits = Limits(options.max_seq_length, long_documents=_overflow(options))
+        limits = Limits(options.max_seq_length, long_documents=_overflow(options, "truncate"))
         chosen = {name: heads[name] for name in heads if name in outputs}
         encoded = await until_disconnect(request, self._engine.encode(model, texts, chosen, limits))
         done = time.perf_counter()
@@ -217,8 +219,9 @@ def _texts(items: Sequence[wire.Item], adapter: str) -> list[str]:
     return [_text(item, f"items[{i}]", adapter) for i, item in enumerate(items)]
 
 
-def _overflow(options: wire.Options) -> LongDocuments:
-    return "error" if options.overflow_policy == "error" else "truncate"
+def _overflow(options: wire.Options, default: LongDocuments) -> LongDocuments:
+    policies: dict[str | None, LongDocuments] = {"error": "error", "truncate_text": "truncate"}
+    return policies.get(options.overflow_policy, default)
 
 
 def _texts_to_score(body: wire.ScoreRequest, model: Model) -> tuple[str, list[str]]:
@@ -285,6 +288,7 @@ def _describe(slot: Slot) -> dict[str, Any]:
         "profiles": {"default": {"is_default": True}},
         "revision": entry.revision,
         "score": entry.score,
+        "prompt": entry.prompt,
         "license": entry.license,
     }
 

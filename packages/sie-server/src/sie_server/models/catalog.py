@@ -10,10 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-Output = Literal["dense", "multivector", "score"]
-Score = Literal["probability", "logit", "maxsim"]
-# The literals of `nn.heads`; importing them from there would load torch to print a list of models.
-Pooling = Literal["mean", "cls"]
+from sie_server.choices import LongDocuments, Output, Pooling, Score
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Entry:
     architecture: its name in `config.json`. parameters: how many, about. languages: in words.
     score: what a score is. dims: width of an embedding. max_length: tokens, special ones included.
     prompt: name in `prompts.toml`. instruction: the prompt's default, where the model has one of its own.
-    long_documents: what becomes of a document over the limit. examples: scores to check the model against.
+    long_documents: what becomes of one over the limit by default. examples: scores to check the model against.
     package: `module/path` of a Python package with the same files. sha256: of that package's `model.safetensors`.
     """
 
@@ -56,7 +53,7 @@ class Entry:
     pooling: Pooling | None = None
     prompt: str | None = None
     instruction: str | None = None
-    long_documents: Literal["cut", "reject"] = "cut"
+    long_documents: LongDocuments = "truncate"
     license: str | None = None
     package: str | None = None
     sha256: str | None = None

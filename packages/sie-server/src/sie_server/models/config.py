@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from sie_server.choices import Pooling
 from sie_server.errors import UnsupportedModelError
-from sie_server.nn.heads import HeadActivation, HeadConfig, Pooling
+from sie_server.nn.heads import HeadActivation, HeadConfig
 from sie_server.nn.linear import Activation
 
 # transformers' "gelu" is the exact erf form. The tanh approximations are other functions and would change scores.

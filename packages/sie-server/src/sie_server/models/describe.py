@@ -1,6 +1,7 @@
 """What a catalogue entry says of its model, in words: for the commands and for the documentation."""
 
-from sie_server.models.catalog import Entry, Score
+from sie_server.choices import Score
+from sie_server.models.catalog import Entry
 
 _MEANINGS: dict[Score, str] = {
     "probability": "probability, 0 to 1",

@@ -12,19 +12,18 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from sie_server.choices import Pooling, Precision, Score
 from sie_server.engine.device import resolve_precision
 from sie_server.engine.packed import Packed
 from sie_server.engine.tokenize import TextTokenizer
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
-from sie_server.models.catalog import Entry, Score
+from sie_server.models.catalog import Entry
 from sie_server.models.config import ModelConfig, max_length_hint, pooling_hint
 from sie_server.models.encoder import Encoder
 from sie_server.models.prompts import Prompt, answers_hint, choose, prompts
 from sie_server.models.registry import resolve
 from sie_server.models.source import locate, weight_files
-from sie_server.nn.heads import Pooling
 from sie_server.nn.linear import Linear, pack_linears
-from sie_server.settings import Precision
 
 _LOG = logging.getLogger(__name__)
 _PROJECTION, _EMBEDDINGS = "head.out.weight", "embeddings.weight"

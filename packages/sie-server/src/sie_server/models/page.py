@@ -53,7 +53,7 @@ def _parameters(entry: Entry) -> str:
 
 
 def _limit(entry: Entry) -> str:
-    return f"{entry.max_length}{'*' if entry.long_documents == 'reject' else ''}"
+    return f"{entry.max_length}{'*' if entry.long_documents == 'error' else ''}"
 
 
 def _prompt(entry: Entry) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
+from sie_server.choices import Score
 from sie_server.errors import UnsupportedModelError
-from sie_server.models.catalog import Score
 from sie_server.models.config import read_json
 
 

@@ -9,13 +9,14 @@ from itertools import permutations
 
 import torch
 
+from sie_server.choices import Precision, Score
 from sie_server.engine.engine import Engine
 from sie_server.engine.tokenize import Limits
 from sie_server.errors import LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
-from sie_server.models.catalog import Entry, Example, Score
+from sie_server.models.catalog import Entry, Example
 from sie_server.models.load import Model, load
-from sie_server.settings import Precision, Settings
+from sie_server.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sie_server.choices import Pooling
 from sie_server.engine.sequence import Sequence
 from sie_server.nn.linear import Linear, at_least_min_rows
 from sie_server.nn.norm import LayerNorm
 
 Vectors = NDArray[np.float32]
-Pooling = Literal["mean", "cls"]
 HeadActivation = Literal["tanh", "gelu", "relu"]
 
 
