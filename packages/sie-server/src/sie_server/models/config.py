@@ -1,4 +1,4 @@
-"""What a checkpoint's config files say, in our words: the only place that knows the hub's key names and quirks."""
+"""What a checkpoint's `config.json` says, in our words: the only place that knows its key names and quirks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from sie_server.errors import UnsupportedModelError
-from sie_server.nn.heads import HeadActivation, HeadConfig, Pooling
+from sie_server.nn.heads import HeadActivation, HeadConfig
 
 # transformers' "gelu" is the exact erf form. The tanh approximations are other functions and would change scores.
 _ACTIVATIONS = {"gelu"}
@@ -137,36 +137,6 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UnsupportedModelError(f"{path.name} is missing from {path.parent}") from None
     except msgspec.DecodeError as error:
         raise UnsupportedModelError(f"{path.name} is not a JSON object: {error}") from None
-
-
-def pooling_hint(folder: Path) -> Pooling | None:
-    """How sentence-transformers pools this checkpoint (`1_Pooling/config.json`), if it says.
-
-    Raises:
-        UnsupportedModelError: it pools in another way than by mean or first token.
-    """
-    path = folder / "1_Pooling" / "config.json"
-    if not path.is_file():
-        return None
-    pooling = read_json(path)
-    # Releases before 6 wrote one boolean per mode, later ones the mode's name.
-    modes = [key.removeprefix("pooling_mode_") for key, on in pooling.items() if key.startswith("pooling_mode_") and on]
-    modes = [pooling["pooling_mode"]] if "pooling_mode" in pooling else modes
-    match modes:
-        case ["mean_tokens" | "mean"]:
-            return "mean"
-        case ["cls_token" | "cls"]:
-            return "cls"
-    raise UnsupportedModelError(f"pooling {modes} is not supported; supported: mean, cls")
-
-
-def max_length_hint(folder: Path) -> int | None:
-    """The limit in tokens that sentence-transformers or the tokenizer sets, if either does."""
-    for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
-        if (folder / name).is_file() and isinstance(limit := read_json(folder / name).get(key), int | float):
-            # transformers writes 1e30 for "no limit".
-            return int(limit) if limit < 1e9 else None
-    return None
 
 
 def _labels(hf: Mapping[str, Any]) -> int:

@@ -16,8 +16,9 @@ from sie_server.engine.packed import Packed
 from sie_server.engine.tokenize import TextTokenizer
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.catalog import Entry, Score
-from sie_server.models.config import ModelConfig, max_length_hint, pooling_hint
+from sie_server.models.config import ModelConfig
 from sie_server.models.encoder import Encoder
+from sie_server.models.modules import max_length_hint, pooling_hint
 from sie_server.models.registry import resolve
 from sie_server.models.source import locate, weight_files
 from sie_server.nn.heads import Pooling
