@@ -62,7 +62,7 @@ class ModelConfig:
     position_rows: int
     position_offset: int
     labels: int
-    sigmoid: bool
+    score_activation: str | None
     head: HeadConfig
     bias: Biases
     rotary_layers: tuple[RotaryLayer, ...] = ()
@@ -70,6 +70,11 @@ class ModelConfig:
     @property
     def head_dim(self) -> int:
         return self.hidden_size // self.heads
+
+    @property
+    def sigmoid(self) -> bool:
+        """Whether a cross-encoder's score is a probability: sentence-transformers' rule for its default activation."""
+        return self.labels == 1 if self.score_activation is None else "Sigmoid" in self.score_activation
 
     @property
     def max_positions(self) -> int:
@@ -116,7 +121,7 @@ class ModelConfig:
                 position_rows=hf["max_position_embeddings"],
                 position_offset=hf.get("pad_token_id", 1) + 1 if kind in _PADDED_POSITIONS else 0,
                 labels=_labels(hf),
-                sigmoid=_sigmoid(hf),
+                score_activation=_score_activation(hf),
                 head=_head(kind, hf),
                 bias=_biases(hf) if kind == "modernbert" else Biases(),
                 rotary_layers=_rotary_layers(hf) if kind == "modernbert" else (),
@@ -186,10 +191,7 @@ def _rotary_layers(hf: Mapping[str, Any]) -> tuple[RotaryLayer, ...]:
     return tuple(every_layer if kind == "full_attention" else local_layer for kind in types)
 
 
-def _sigmoid(hf: Mapping[str, Any]) -> bool:
-    """Whether a cross-encoder's score is a probability: sentence-transformers' rule for its default activation."""
-    named = (hf.get("sentence_transformers") or {}).get("activation_fn")
-    named = named or hf.get("sbert_ce_default_activation_function")
-    if named is not None:
-        return "Sigmoid" in named
-    return _labels(hf) == 1
+def _score_activation(hf: Mapping[str, Any]) -> str | None:
+    """Import path of the function between logit and score, where the config names one."""
+    named: str | None = (hf.get("sentence_transformers") or {}).get("activation_fn")
+    return named or hf.get("sbert_ce_default_activation_function")

@@ -18,7 +18,7 @@ from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.catalog import Entry, Score
 from sie_server.models.config import ModelConfig
 from sie_server.models.encoder import Encoder
-from sie_server.models.modules import max_length_hint, pooling_hint
+from sie_server.models.modules import max_length_hint, pooling_hint, with_modules
 from sie_server.models.registry import resolve
 from sie_server.models.source import locate, weight_files
 from sie_server.nn.heads import Pooling
@@ -65,7 +65,7 @@ def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> M
     """
     started = time.perf_counter()
     folder = locate(entry)
-    config = ModelConfig.from_folder(folder)
+    config = with_modules(ModelConfig.from_folder(folder), folder)
     entry = complete(entry, folder, config)
     dtype = resolve_precision(precision, device)
     encoder_class, classifies = resolve(config.architecture)
@@ -106,7 +106,8 @@ def inspect(entry: Entry) -> Entry:
     if entry.folder is None:
         return entry
     try:
-        return complete(entry, entry.folder, ModelConfig.from_folder(entry.folder))
+        config = with_modules(ModelConfig.from_folder(entry.folder), entry.folder)
+        return complete(entry, entry.folder, config)
     except LoadError:
         return entry  # its load says what is wrong
 

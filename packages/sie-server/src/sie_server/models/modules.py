@@ -1,10 +1,23 @@
 """What sentence-transformers' files in a checkpoint's folder say, beside `config.json`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from sie_server.errors import UnsupportedModelError
-from sie_server.models.config import read_json
+from sie_server.models.config import ModelConfig, read_json
 from sie_server.nn.heads import Pooling
+
+
+def with_modules(config: ModelConfig, folder: Path) -> ModelConfig:
+    """The config as sentence-transformers' files complete it: what a cross-encoder's score is.
+
+    Raises:
+        UnsupportedModelError: one of the files is no JSON object.
+    """
+    path = folder / "config_sentence_transformers.json"
+    # From release 5.4 on the name stands here, and goes before that in `config.json`.
+    activation = read_json(path).get("activation_fn") if path.is_file() else None
+    return replace(config, score_activation=activation or config.score_activation)
 
 
 def pooling_hint(folder: Path) -> Pooling | None:
