@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from sie_server.engine.packed import Packed
 from sie_server.engine.sequence import Sequence
 from sie_server.nn.attention import attention
-from sie_server.nn.heads import ClassificationHead, Dense, HeadConfig, MaxSim, Multivector, Together
+from sie_server.nn.heads import ClassificationHead, Dense, HeadConfig, MaxSim, Multivector, Projection, Together
 from sie_server.nn.linear import Activation, Linear
 
 CPU = torch.device("cpu")
@@ -145,7 +145,8 @@ def test_together_gives_every_head_per_sequence() -> None:
 
 
 def test_classification_head_reads_first_tokens_only() -> None:
-    head = ClassificationHead(16, HeadConfig()).requires_grad_(False)
+    config = HeadConfig({"dense": Projection(16, "tanh"), "out": Projection(1)})
+    head = ClassificationHead(16, config).requires_grad_(False)
     for parameter in head.parameters():
         parameter.normal_()
     hidden = torch.randn(7, 16)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from sie_server.errors import UnsupportedModelError
-from sie_server.nn.heads import HeadActivation, HeadConfig
+from sie_server.nn.heads import HeadActivation, HeadConfig, Norm, Projection
 
 # transformers' "gelu" is the exact erf form. The tanh approximations are other functions and would change scores.
 _ACTIVATIONS = {"gelu"}
@@ -153,19 +153,20 @@ def _labels(hf: Mapping[str, Any]) -> int:
 
 
 def _head(kind: str, hf: Mapping[str, Any]) -> HeadConfig:
+    hidden = hf["hidden_size"]
     if kind != "modernbert":
-        return HeadConfig(_HEAD_ACTIVATIONS.get(kind, "tanh"))
+        activation = _HEAD_ACTIVATIONS.get(kind, "tanh")
+        return HeadConfig({"dense": Projection(hidden, activation), "out": Projection(1)})
     if (activation := hf.get("classifier_activation", "gelu")) not in _ACTIVATIONS:
         raise UnsupportedModelError(f"classifier_activation {activation!r} is not supported; supported: gelu")
     if (pooling := hf.get("classifier_pooling", "cls")) not in ("cls", "mean"):
         raise UnsupportedModelError(f"classifier_pooling {pooling!r} is not supported; supported: cls, mean")
-    return HeadConfig(
-        activation="gelu",
-        pooling=pooling,
-        dense_bias=hf.get("classifier_bias", False),
-        norm_eps=hf.get("norm_eps", 1e-5),
-        norm_bias=hf.get("norm_bias", False),
-    )
+    layers: dict[str, Projection | Norm] = {
+        "dense": Projection(hidden, "gelu", hf.get("classifier_bias", False)),
+        "norm": Norm(hf.get("norm_eps", 1e-5), hf.get("norm_bias", False)),
+        "out": Projection(1),
+    }
+    return HeadConfig(layers, pooling)
 
 
 def _biases(hf: Mapping[str, Any]) -> Biases:
