@@ -1,13 +1,17 @@
 """Small checkpoints with random weights, built and saved by transformers: the reference and our input in one."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from sentence_transformers import CrossEncoder
+from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm, Pooling, Transformer
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
+from torch import nn
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -119,6 +123,36 @@ def build(folder: Path, name: str, *, seed: int = 0, **overrides: Any) -> PreTra
         pad_token="<pad>" if family == "roberta" else "[PAD]",
         model_input_names=["input_ids", "attention_mask", *(["token_type_ids"] if types else [])],
     ).save_pretrained(folder)
+    return model
+
+
+def ettin_head(width: int) -> list[nn.Module]:
+    """The head of the Ettin rerankers."""
+    return [
+        Dense(width, width, bias=False, activation_function=nn.GELU()),
+        LayerNorm(width),
+        Dense(width, 1, activation_function=nn.Identity(), module_output_name="scores"),
+    ]
+
+
+def build_modular(
+    folder: Path,
+    name: str,
+    pooling: str,
+    head: Callable[[int], list[nn.Module]] = ettin_head,
+    activation: nn.Module | None = None,
+) -> CrossEncoder:
+    """Save an encoder of the table with a head of sentence-transformers' modules behind it; return its model."""
+    build(folder / "encoder", name)
+    torch.manual_seed(0)
+    width = SMALL["hidden_size"]
+    modules = head(width)
+    with torch.no_grad():
+        for parameter in nn.ModuleList(modules).parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    chain = [Transformer(str(folder / "encoder")), Pooling(width, pooling), *modules]
+    model = CrossEncoder(modules=chain, device="cpu", activation_fn=activation or nn.Identity())
+    model.save_pretrained(str(folder))
     return model
 
 

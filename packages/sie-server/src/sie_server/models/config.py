@@ -48,7 +48,11 @@ class RotaryLayer:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Shape and numerics of an encoder, plus what its config says about its scores."""
+    """Shape and numerics of an encoder, plus what its config says about its scores.
+
+    head: the one an architecture with a head has. modular_head: sentence-transformers put this one behind an
+    architecture without; each of its layers has a sub-folder of its name.
+    """
 
     architecture: str
     vocab_size: int
@@ -66,6 +70,7 @@ class ModelConfig:
     head: HeadConfig
     bias: Biases
     rotary_layers: tuple[RotaryLayer, ...] = ()
+    modular_head: bool = False
 
     @property
     def head_dim(self) -> int:

@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.catalog import Entry, Score
 from sie_server.models.config import ModelConfig
 from sie_server.models.encoder import Encoder
-from sie_server.models.modules import max_length_hint, pooling_hint, with_modules
+from sie_server.models.modules import head_files, max_length_hint, pooling_hint, with_modules
 from sie_server.models.registry import resolve
 from sie_server.models.source import locate, weight_files
 from sie_server.nn.heads import Pooling
@@ -68,11 +68,13 @@ def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> M
     config = with_modules(ModelConfig.from_folder(folder), folder)
     entry = complete(entry, folder, config)
     dtype = resolve_precision(precision, device)
-    encoder_class, classifies = resolve(config.architecture)
+    encoder_class, own_head = resolve(config.architecture)
     with torch.device("meta"):
-        encoder = encoder_class(config, classifies)
+        encoder = encoder_class(config, own_head or config.modular_head)
+    renames = {**encoder.renames, **encoder.head_renames} if own_head else encoder.renames
+    files = {**dict.fromkeys(weight_files(folder), renames), **head_files(folder, config)}
     try:
-        _fill(encoder, weight_files(folder), device, dtype)
+        _fill(encoder, folder, files, device, dtype)
     except torch.OutOfMemoryError as error:
         raise LoadError(LoadClass.OOM, f"{entry.id} does not fit into the memory of {device}") from error
     size = [(p.numel(), p.numel() * p.element_size()) for p in encoder.parameters()]
@@ -118,7 +120,10 @@ def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
     Raises:
         UnsupportedModelError: what the entry asks for is not what the checkpoint can do.
     """
-    _, classifies = resolve(config.architecture)
+    _, own_head = resolve(config.architecture)
+    if own_head and config.modular_head:
+        raise UnsupportedModelError(f"{config.architecture} has a head, and modules.json lists another one")
+    classifies = own_head or config.modular_head
     if classifies and config.labels != 1:
         raise UnsupportedModelError(f"{entry.source} has {config.labels} labels; a reranker has one")
     if not classifies and "score" in (entry.outputs or ()) and entry.score != "maxsim":
@@ -142,18 +147,23 @@ def _warm_up(model: Model) -> None:
         raise UnsupportedModelError(f"{model.entry.source} computes values that are not finite in {model.dtype}")
 
 
-def _fill(encoder: Encoder, files: list[Path], device: torch.device, dtype: torch.dtype) -> None:
-    """Give every parameter of a meta-device module its values; strict in both directions."""
+def _fill(
+    encoder: Encoder, folder: Path, files: Mapping[Path, Mapping[str, str]], device: torch.device, dtype: torch.dtype
+) -> None:
+    """Give every parameter of a meta-device module its values; strict in both directions.
+
+    files: each with its table of names. A tensor of a sub-folder's file goes by `sub-folder/name`.
+    """
     parameters = {
         name: torch.empty(meta.shape, dtype=_dtype(encoder, name, dtype), device=device)
         for name, meta in encoder.named_parameters()
     }
     filled = dict.fromkeys(parameters, 0)
     unknown = []
-    for hub_name, value in _tensors(files):
-        name, block = _rename(encoder, hub_name)
+    for hub_name, value, renames in _tensors(folder, files):
+        name, block = _rename(hub_name, renames)
         if name not in parameters:
-            if not name.startswith(encoder.ignored):
+            if "/" in hub_name or not name.startswith(encoder.ignored):
                 unknown.append(hub_name)
             continue
         target = parameters[name]
@@ -161,7 +171,7 @@ def _fill(encoder: Encoder, files: list[Path], device: torch.device, dtype: torc
             rows = value.shape[0]
             target = target[block * rows : (block + 1) * rows]
         if target.shape != value.shape:
-            raise UnsupportedModelError(f"{hub_name} has shape {tuple(value.shape)}, config.json implies another")
+            raise UnsupportedModelError(f"{hub_name} has shape {tuple(value.shape)}, its config implies another")
         target.copy_(value)
         filled[name] += value.numel()
     missing = [name for name, count in filled.items() if count != parameters[name].numel()]
@@ -179,20 +189,20 @@ def _dtype(encoder: nn.Module, parameter: str, dtype: torch.dtype) -> torch.dtyp
     return dtype if isinstance(owner, Linear) and not parameter.startswith("head.") else torch.float32
 
 
-def _tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
-    for path in files:
+def _tensors(folder: Path, files: Mapping[Path, Mapping[str, str]]) -> Iterator[tuple[str, Tensor, Mapping[str, str]]]:
+    for path, renames in files.items():
+        inside = path.parent.relative_to(folder)
         try:
             with safe_open(path, framework="pt") as checkpoint:
                 for name in checkpoint.keys():  # noqa: SIM118 (not a dict)
-                    yield name, checkpoint.get_tensor(name)
+                    yield (inside / name).as_posix(), checkpoint.get_tensor(name), renames
         except (OSError, ValueError, SafetensorError) as error:
             raise UnsupportedModelError(f"{path} is not a readable safetensors file: {error}") from error
 
 
-def _rename(encoder: Encoder, name: str) -> tuple[str, int | None]:
+def _rename(name: str, renames: Mapping[str, str]) -> tuple[str, int | None]:
     """Our name for a hub tensor, and which block of rows of a fused weight it is."""
-    table = encoder.renames if encoder.head is None else {**encoder.renames, **encoder.head_renames}
-    for theirs, ours in table.items():
+    for theirs, ours in renames.items():
         name = name.replace(theirs, ours)
     if match := re.search(r"\[(\d)\]", name):
         return name.replace(match[0], ""), int(match[1])
