@@ -53,6 +53,23 @@ class Linear(nn.Module):
         return y[:rows]
 
 
+class GatedLinear(Linear):
+    """GEGLU (Shazeer 2020): `gelu(x Wᵀ + b) · (x Vᵀ + c)`, with W and V one above the other in one weight.
+
+    Shapes: x `[rows, in_features]` → `[rows, out_features]`, dtype of the weight.
+    """
+
+    def __init__(self, in_features: int, out_features: int, gate_first: bool, bias: bool = True) -> None:
+        super().__init__(in_features, 2 * out_features, bias=bias)
+        self.gate_first = gate_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = super().forward(x).chunk(2, dim=-1)
+        gate, value = (first, second) if self.gate_first else (second, first)
+        # GELU's kernel for strided input rounds otherwise, and a single row is never strided: a copy keeps bits equal.
+        return F.gelu(gate.contiguous()) * value
+
+
 def at_least_min_rows(x: Tensor) -> Tensor:
     """`x` `[rows, n]` with rows of zeros added where it has so few that a product's bits would depend on it."""
     missing = _MIN_ROWS - x.shape[0]
