@@ -22,6 +22,9 @@ from transformers import (
     DistilBertForSequenceClassification,
     ElectraConfig,
     ElectraForSequenceClassification,
+    GteConfig,
+    GteForSequenceClassification,
+    GteModel,
     ModernBertConfig,
     ModernBertForSequenceClassification,
     ModernBertModel,
@@ -78,6 +81,11 @@ _MODERNBERT: dict[str, Any] = {
 }
 _ROBERTA: dict[str, Any] = {**SMALL, "max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 1}
 
+# Narrower, because a gate multiplies what two wide projections give.
+_GTE: dict[str, Any] = {**SMALL, "max_position_embeddings": 512, "pad_token_id": 1, "initializer_range": 0.1}
+# NTK scaling by 8 at a base of 20000, as transformers writes it for heads of 16.
+_NTK = {"rope_type": "linear", "rope_theta": 160_000.0, "factor": 8 ** (2 / 16)}
+
 ARCHITECTURES: dict[str, tuple[type[PreTrainedModel], type[Any], dict[str, Any]]] = {
     "bert": (BertForSequenceClassification, BertConfig, {**SMALL, "max_position_embeddings": 512}),
     "bert-one-type": (
@@ -97,8 +105,11 @@ ARCHITECTURES: dict[str, tuple[type[PreTrainedModel], type[Any], dict[str, Any]]
         ModernBertConfig,
         {**_MODERNBERT, "classifier_pooling": "mean", "num_hidden_layers": 3, "norm_bias": True, "mlp_bias": True},
     ),
+    "gte": (GteForSequenceClassification, GteConfig, {**_GTE, "rope_parameters": _NTK}),
+    "gte-two-types": (GteForSequenceClassification, GteConfig, {**_GTE, "type_vocab_size": 2, "pad_token_id": 0}),
     "minilm-l12": (BertForSequenceClassification, BertConfig, MINILM_L12),
     "modernbert-encoder": (ModernBertModel, ModernBertConfig, _MODERNBERT),
+    "gte-encoder": (GteModel, GteConfig, {**_GTE, "type_vocab_size": 0}),
     "bert-encoder": (BertModel, BertConfig, {**SMALL, "max_position_embeddings": 512}),
     "xlm-roberta-encoder": (XLMRobertaModel, XLMRobertaConfig, _ROBERTA),
 }

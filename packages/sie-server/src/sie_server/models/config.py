@@ -10,11 +10,20 @@ import msgspec
 from sie_server.errors import UnsupportedModelError
 from sie_server.nn.heads import HeadActivation, HeadConfig, Norm, Projection
 
-# transformers' "gelu" is the exact erf form. The tanh approximations are other functions and would change scores.
-_ACTIVATIONS = {"gelu"}
+# Keys that change what is computed, and the one value that we compute. transformers' "gelu" is the exact erf form; the
+# tanh approximations are other functions. transformers 5 no longer writes `position_embedding_type` for BERT.
+_ONLY: dict[str, Any] = {
+    "hidden_act": "gelu",
+    "classifier_activation": "gelu",
+    "position_embedding_type": "absolute",
+    "layer_norm_type": "layer_norm",
+    "logn_attention_scale": False,
+}
 # Position tables of these keep rows up to the padding id for padding.
 _PADDED_POSITIONS = {"roberta", "xlm-roberta", "camembert"}
 _NO_TOKEN_TYPES = {"distilbert", "modernbert"}
+# Alibaba-NLP/new-impl: under its first name on the hub, under the other in transformers.
+_GTE = {"new", "gte"}
 _HEAD_ACTIVATIONS: dict[str, HeadActivation] = {"electra": "gelu", "distilbert": "relu"}
 # Model type → its own names for what the others call by the key.
 _OTHER_NAMES: dict[str, dict[str, str]] = {
@@ -40,10 +49,13 @@ class Biases:
 
 @dataclass(frozen=True, slots=True)
 class RotaryLayer:
-    """One layer's positions: base of the angles, and how far a token sees to either side (None: everywhere)."""
+    """One layer's positions: base of the angles, how far a token sees to either side (None: everywhere), and what all
+    angles are divided by.
+    """
 
     theta: float
-    window: int | None
+    window: int | None = None
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +82,7 @@ class ModelConfig:
     head: HeadConfig
     bias: Biases
     rotary_layers: tuple[RotaryLayer, ...] = ()
+    gated_mlp: bool = False
     modular_head: bool = False
 
     @property
@@ -103,15 +116,9 @@ class ModelConfig:
         architectures = hf.get("architectures") or []
         if len(architectures) != 1:
             raise UnsupportedModelError(f"config.json names {len(architectures)} architectures; exactly one is needed")
-        if (activation := hf.get("hidden_act", "gelu")) not in _ACTIVATIONS:
-            raise UnsupportedModelError(
-                f"hidden_act {activation!r} is not supported; supported: {sorted(_ACTIVATIONS)}"
-            )
-        # transformers 5 no longer writes the key for BERT; where it stands, only this value is plain attention.
-        if (positions := hf.get("position_embedding_type", "absolute")) != "absolute":
-            raise UnsupportedModelError(
-                f"position_embedding_type {positions!r} is not supported; supported: 'absolute'"
-            )
+        for key, only in (_ONLY | {"position_embedding_type": "rope"} if kind in _GTE else _ONLY).items():
+            if (value := hf.get(key, only)) != only:
+                raise UnsupportedModelError(f"{key} {value!r} is not supported; supported: {only!r}")
         try:
             return cls(
                 architecture=architectures[0],
@@ -129,7 +136,8 @@ class ModelConfig:
                 score_activation=_score_activation(hf),
                 head=_head(kind, hf),
                 bias=_biases(hf) if kind == "modernbert" else Biases(),
-                rotary_layers=_rotary_layers(hf) if kind == "modernbert" else (),
+                rotary_layers=_rotary_layers(kind, hf),
+                gated_mlp=kind in _GTE,
             )
         except KeyError as error:
             raise UnsupportedModelError(f"config.json lacks {error.args[0]!r}") from None
@@ -162,8 +170,6 @@ def _head(kind: str, hf: Mapping[str, Any]) -> HeadConfig:
     if kind != "modernbert":
         activation = _HEAD_ACTIVATIONS.get(kind, "tanh")
         return HeadConfig({"dense": Projection(hidden, activation), "out": Projection(1)})
-    if (activation := hf.get("classifier_activation", "gelu")) not in _ACTIVATIONS:
-        raise UnsupportedModelError(f"classifier_activation {activation!r} is not supported; supported: gelu")
     if (pooling := hf.get("classifier_pooling", "cls")) not in ("cls", "mean"):
         raise UnsupportedModelError(f"classifier_pooling {pooling!r} is not supported; supported: cls, mean")
     layers: dict[str, Projection | Norm] = {
@@ -178,7 +184,32 @@ def _biases(hf: Mapping[str, Any]) -> Biases:
     return Biases(hf.get("attention_bias", False), hf.get("mlp_bias", False), hf.get("norm_bias", False))
 
 
-def _rotary_layers(hf: Mapping[str, Any]) -> tuple[RotaryLayer, ...]:
+def _rotary_layers(kind: str, hf: Mapping[str, Any]) -> tuple[RotaryLayer, ...]:
+    if kind in _GTE:
+        return tuple([_gte_layer(hf)] * hf["num_hidden_layers"])
+    return _modernbert_layers(hf) if kind == "modernbert" else ()
+
+
+def _gte_layer(hf: Mapping[str, Any]) -> RotaryLayer:
+    """mGTE's layers, all alike. Its NTK scaling (kexue.fm/archives/9706, eq. 6) is a larger base and a linear scale,
+    which is how transformers 5 writes it.
+    """
+    rope = hf.get("rope_parameters") or {"rope_theta": hf["rope_theta"], **(hf.get("rope_scaling") or {})}
+    theta, kind, mixed = rope["rope_theta"], rope.get("rope_type", rope.get("type", "default")), rope.get("mixed_b")
+    match kind:
+        case "default":
+            return RotaryLayer(theta)
+        case "linear":
+            return RotaryLayer(theta, scale=rope["factor"])
+        case "ntk" if mixed is None:
+            head_dim = hf["hidden_size"] // hf["num_attention_heads"]
+            return RotaryLayer(theta * rope["factor"], scale=rope["factor"] ** (2 / head_dim))
+    raise UnsupportedModelError(
+        f"rope_type {kind!r} with mixed_b {mixed} is not supported; supported: default, linear, ntk without mixed_b"
+    )
+
+
+def _modernbert_layers(hf: Mapping[str, Any]) -> tuple[RotaryLayer, ...]:
     """ModernBERT's layers: every third is global; up to transformers 4 the config says so in keys of its own."""
     rope = hf.get("rope_parameters") or {}
     for parameters in rope.values():

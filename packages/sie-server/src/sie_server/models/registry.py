@@ -5,6 +5,7 @@ from sie_server.models.bert import Bert
 from sie_server.models.distilbert import DistilBert
 from sie_server.models.electra import Electra
 from sie_server.models.encoder import Encoder
+from sie_server.models.gte import Gte
 from sie_server.models.modernbert import ModernBert
 from sie_server.models.roberta import Roberta
 
@@ -16,6 +17,8 @@ _ENCODERS: dict[str, type[Encoder]] = {
     "Electra": Electra,
     "DistilBert": DistilBert,
     "ModernBert": ModernBert,
+    "New": Gte,
+    "Gte": Gte,
 }
 _SUFFIXES = {"ForSequenceClassification": True, "Model": False}
 
