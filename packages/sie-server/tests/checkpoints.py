@@ -1,13 +1,17 @@
 """Small checkpoints with random weights, built and saved by transformers: the reference and our input in one."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from sentence_transformers import CrossEncoder
+from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm, Pooling, Transformer
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
+from torch import nn
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -20,6 +24,9 @@ from transformers import (
     ElectraForSequenceClassification,
     GemmaConfig,
     GemmaForCausalLM,
+    GteConfig,
+    GteForSequenceClassification,
+    GteModel,
     ModernBertConfig,
     ModernBertForSequenceClassification,
     ModernBertModel,
@@ -101,6 +108,11 @@ DECODERS: dict[str, tuple[type[PreTrainedModel], type[Any], dict[str, Any]]] = {
     "gemma": (GemmaForCausalLM, GemmaConfig, {**_DECODER, "num_key_value_heads": 1, "head_dim": 32}),
     "gemma-legacy": (GemmaForCausalLM, GemmaConfig, {**_DECODER, "head_dim": 16, "hidden_act": "gelu"}),
 }
+# Narrower, because a gate multiplies what two wide projections give.
+_GTE: dict[str, Any] = {**SMALL, "max_position_embeddings": 512, "pad_token_id": 1, "initializer_range": 0.1}
+# NTK scaling by 8 at a base of 20000, as transformers writes it for heads of 16.
+_NTK = {"rope_type": "linear", "rope_theta": 160_000.0, "factor": 8 ** (2 / 16)}
+
 ARCHITECTURES: dict[str, tuple[type[PreTrainedModel], type[Any], dict[str, Any]]] = {
     "bert": (BertForSequenceClassification, BertConfig, {**SMALL, "max_position_embeddings": 512}),
     "bert-one-type": (
@@ -120,8 +132,11 @@ ARCHITECTURES: dict[str, tuple[type[PreTrainedModel], type[Any], dict[str, Any]]
         ModernBertConfig,
         {**_MODERNBERT, "classifier_pooling": "mean", "num_hidden_layers": 3, "norm_bias": True, "mlp_bias": True},
     ),
+    "gte": (GteForSequenceClassification, GteConfig, {**_GTE, "rope_parameters": _NTK}),
+    "gte-two-types": (GteForSequenceClassification, GteConfig, {**_GTE, "type_vocab_size": 2, "pad_token_id": 0}),
     "minilm-l12": (BertForSequenceClassification, BertConfig, MINILM_L12),
     "modernbert-encoder": (ModernBertModel, ModernBertConfig, _MODERNBERT),
+    "gte-encoder": (GteModel, GteConfig, {**_GTE, "type_vocab_size": 0}),
     "bert-encoder": (BertModel, BertConfig, {**SMALL, "max_position_embeddings": 512}),
     "xlm-roberta-encoder": (XLMRobertaModel, XLMRobertaConfig, _ROBERTA),
 }
@@ -146,6 +161,36 @@ def build(folder: Path, name: str, *, seed: int = 0, **overrides: Any) -> PreTra
         pad_token="<pad>" if family == "roberta" else "[PAD]",
         model_input_names=["input_ids", "attention_mask", *(["token_type_ids"] if types else [])],
     ).save_pretrained(folder)
+    return model
+
+
+def ettin_head(width: int) -> list[nn.Module]:
+    """The head of the Ettin rerankers."""
+    return [
+        Dense(width, width, bias=False, activation_function=nn.GELU()),
+        LayerNorm(width),
+        Dense(width, 1, activation_function=nn.Identity(), module_output_name="scores"),
+    ]
+
+
+def build_modular(
+    folder: Path,
+    name: str,
+    pooling: str,
+    head: Callable[[int], list[nn.Module]] = ettin_head,
+    activation: nn.Module | None = None,
+) -> CrossEncoder:
+    """Save an encoder of the table with a head of sentence-transformers' modules behind it; return its model."""
+    build(folder / "encoder", name)
+    torch.manual_seed(0)
+    width = SMALL["hidden_size"]
+    modules = head(width)
+    with torch.no_grad():
+        for parameter in nn.ModuleList(modules).parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    chain = [Transformer(str(folder / "encoder")), Pooling(width, pooling), *modules]
+    model = CrossEncoder(modules=chain, device="cpu", activation_fn=activation or nn.Identity())
+    model.save_pretrained(str(folder))
     return model
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import pytest
-from checkpoints import build
+from checkpoints import build, build_modular
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -93,6 +93,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[st
     (root / "owner" / "reranker" / "pytorch_model.bin").write_bytes(b"never asked for")
     build(root / "owner" / "pickled", "bert")
     (root / "owner" / "pickled" / "model.safetensors").rename(root / "owner" / "pickled" / "pytorch_model.bin")
+    build_modular(root / "owner" / "modular", "bert-encoder", "cls")
     requests: list[str] = []
     handler = type("Handler", (Hub,), {"root": root, "requests": requests})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -139,6 +140,10 @@ def test_a_model_is_downloaded_once_and_then_needs_no_hub(hub: tuple[str, list[s
     assert load_from(endpoint, tmp_path, "owner/reranker", COMMIT)[0] == output
     assert requests == []
     assert load_from("http://127.0.0.1:1", tmp_path, "owner/reranker", COMMIT, HF_HUB_OFFLINE="1")[0] == output
+
+
+def test_a_head_in_sub_folders_comes_along(hub: tuple[str, list[str]], tmp_path: Path) -> None:
+    assert int(load_from(hub[0], tmp_path, "owner/modular", COMMIT)[0]) > 0
 
 
 def test_without_a_revision_the_main_branch_is_taken(hub: tuple[str, list[str]], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx2
 import numpy as np
 import pytest
-from checkpoints import build, text
+from checkpoints import build, build_modular, text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from live import EMBEDDED, Server
@@ -17,7 +17,7 @@ from sie_server.engine.tokenize import Limits
 from sie_server.models.catalog import Entry, shipped
 from sie_server.nn.heads import Dense, Multivector
 
-SMALL = ["bert", "xlm-roberta", "electra-narrow", "distilbert", "modernbert", "qwen3", "qwen2", "gemma"]
+SMALL = ["bert", "xlm-roberta", "electra-narrow", "distilbert", "modernbert", "gte", "qwen3", "qwen2", "gemma"]
 QUERIES = ["what", "who made python", "is it a programming language " * 8]
 # Tokens per document. Around every size where a kernel might change its mind, and past the 512 a model can take.
 LENGTHS = [*range(20), 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 191, 192, 193, 255, 256, 300, 400, 511, 600]
@@ -35,6 +35,8 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     for name in SMALL:
         build(folder / name, name)
         entries[name] = Entry(name, folder=folder / name)
+    build_modular(folder / "modular", "modernbert-encoder", "mean")
+    entries["modular"] = Entry("modular", folder=folder / "modular")
     # Four layers at the real width: the kernels of MiniLM, in a third of the time.
     build(folder / "minilm", "minilm-l12", num_hidden_layers=4)
     entries["minilm"] = Entry("minilm", folder=folder / "minilm")
@@ -47,7 +49,7 @@ async def _score(handle: Running, model_id: str, query: str, texts: list[str]) -
     return (await handle.engine.score(model, query, texts, Limits())).scores
 
 
-@pytest.mark.parametrize("model_id", [*SMALL, "minilm", EMBEDDED])
+@pytest.mark.parametrize("model_id", [*SMALL, "modular", "minilm", EMBEDDED])
 def test_score_does_not_depend_on_the_batch(engine: Running, model_id: str) -> None:
     alone: dict[tuple[str, str], float] = {}
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from sie_server.engine.packed import Packed
 from sie_server.engine.sequence import Sequence
 from sie_server.nn.attention import attention
-from sie_server.nn.heads import ClassificationHead, Dense, HeadConfig, MaxSim, Multivector, Together
-from sie_server.nn.linear import Activation, Linear
+from sie_server.nn.heads import ClassificationHead, Dense, HeadConfig, MaxSim, Multivector, Projection, Together
+from sie_server.nn.linear import Activation, GatedLinear, Linear
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,7 @@ def linear(inputs: int, outputs: int, activation: Activation, dtype: torch.dtype
     return layer.to(dtype)
 
 
-@pytest.mark.parametrize("activation", ["none", "gelu"])
+@pytest.mark.parametrize("activation", ["none", "gelu", "gelu_tanh", "silu"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 @pytest.mark.parametrize("rows", [1, 3, 4, 57])
 def test_prepacked_linear_equals_the_plain_one(
@@ -39,8 +39,25 @@ def test_prepacked_linear_equals_the_plain_one(
     x = torch.randn(rows, 384)
     plain = layer(x)
     layer.pack()
-    assert layer.weight is None
+    assert layer.weight.is_mkldnn
     assert torch.allclose(layer(x).float(), plain.float(), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("gate_first", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [1, 57])
+def test_prepacked_gated_linear_equals_the_formula(gate_first: bool, bias: bool, rows: int) -> None:
+    layer = GatedLinear(64, 96, "gelu", gate_first, bias).requires_grad_(False)
+    torch.manual_seed(0)
+    for parameter in layer.parameters():
+        parameter.normal_(std=0.2)
+    x = torch.randn(rows, 64)
+    one, two = torch.nn.functional.linear(x, layer.weight, layer.bias).chunk(2, dim=-1)
+    gate, value = (one, two) if gate_first else (two, one)
+    expected = torch.nn.functional.gelu(gate) * value
+    assert torch.allclose(layer(x), expected, rtol=1e-5, atol=1e-5)
+    layer.pack()
+    assert torch.allclose(layer(x), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(384, 1152), (1536, 384), (384, 1), (1024, 4096), (4096, 1024)])
@@ -145,7 +162,8 @@ def test_together_gives_every_head_per_sequence() -> None:
 
 
 def test_classification_head_reads_first_tokens_only() -> None:
-    head = ClassificationHead(16, HeadConfig()).requires_grad_(False)
+    config = HeadConfig({"dense": Projection(16, "tanh"), "out": Projection(1)})
+    head = ClassificationHead(16, config).requires_grad_(False)
     for parameter in head.parameters():
         parameter.normal_()
     hidden = torch.randn(7, 16)

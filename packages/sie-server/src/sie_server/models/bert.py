@@ -9,12 +9,18 @@ from sie_server.models.config import ModelConfig
 from sie_server.models.encoder import Encoder
 from sie_server.nn.attention import attention
 from sie_server.nn.embed import BertEmbeddings
-from sie_server.nn.linear import Linear
+from sie_server.nn.linear import GatedLinear, Linear
 from sie_server.nn.norm import LayerNorm
+from sie_server.nn.rotary import Rotary, rotate
+
+Angles = tuple[Tensor, Tensor]
 
 
 class BertLayer(nn.Module):
-    """Post-norm transformer layer. The residual stream stays float32; products run in the weights' precision."""
+    """Post-norm transformer layer. The residual stream stays float32; products run in the weights' precision.
+
+    Shapes: x `[tokens, hidden]`; angles, for rotary positions: cos, sin `[tokens, 1, head_dim]`.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -23,12 +29,19 @@ class BertLayer(nn.Module):
         self.qkv = Linear(hidden, hidden, hidden, hidden)
         self.attention_out = Linear(hidden, hidden)
         self.attention_norm = LayerNorm(hidden, config.norm_eps)
-        self.up = Linear(hidden, config.intermediate_size, activation="gelu")
-        self.down = Linear(config.intermediate_size, hidden)
+        width = config.intermediate_size
+        self.up: Linear = (
+            GatedLinear(hidden, width, "gelu", gate_first=False, bias=False)
+            if config.gated_mlp
+            else Linear(hidden, width, activation="gelu")
+        )
+        self.down = Linear(width, hidden)
         self.mlp_norm = LayerNorm(hidden, config.norm_eps)
 
-    def forward(self, x: Tensor, packed: Packed, first_only: bool = False) -> Tensor:
+    def forward(self, x: Tensor, packed: Packed, angles: Angles | None = None, first_only: bool = False) -> Tensor:
         q, k, v = self.qkv(x).view(-1, 3, self.heads, self.head_dim).unbind(1)
+        if angles is not None:
+            q, k = rotate(q, *angles), rotate(k, *angles)
         if first_only:
             q, x = q[packed.starts], x[packed.starts]
         attended = attention(q, k, v, packed).flatten(1)
@@ -61,11 +74,19 @@ class Bert(Encoder):
         super().__init__(config, outputs)
         self.embeddings = BertEmbeddings(config)
         self.layers = nn.ModuleList(BertLayer(config) for _ in range(config.layers))
+        self.rotary = Rotary(config.head_dim, config.max_positions)
+        # All layers of such an encoder turn by the same angles.
+        self.rotary_layer = config.rotary_layers[0] if config.rotary_layers else None
 
     def encode(self, packed: Packed) -> Tensor:
+        angles = self._angles(packed)
         x: Tensor = self.embeddings(packed)
         *layers, last = self.layers
         for layer in layers:
-            x = layer(x, packed)
-        y: Tensor = last(x, packed, self.first_only)
+            x = layer(x, packed, angles)
+        y: Tensor = last(x, packed, angles, self.first_only)
         return y
+
+    def _angles(self, packed: Packed) -> Angles | None:
+        layer = self.rotary_layer
+        return None if layer is None else self.rotary(packed.positions, layer.theta, layer.scale)

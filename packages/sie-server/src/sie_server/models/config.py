@@ -1,4 +1,4 @@
-"""What a checkpoint's config files say, in our words: the only place that knows the hub's key names and quirks."""
+"""What a checkpoint's `config.json` says, in our words: the only place that knows its key names and quirks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,23 +7,30 @@ from typing import Any
 
 import msgspec
 
-from sie_server.choices import Pooling
 from sie_server.errors import UnsupportedModelError
-from sie_server.nn.heads import HeadActivation, HeadConfig
+from sie_server.nn.heads import HeadActivation, HeadConfig, Norm, Projection
 from sie_server.nn.linear import Activation
 
-# transformers' "gelu" is the exact erf form. The tanh approximations are other functions and would change scores.
-_ACTIVATIONS = {"gelu"}
+# Keys that change what is computed, and the one value that we compute. transformers' "gelu" is the exact erf form; the
+# tanh approximations are other functions. transformers 5 no longer writes `position_embedding_type` for BERT.
+_ONLY: dict[str, Any] = {
+    "hidden_act": "gelu",
+    "classifier_activation": "gelu",
+    "position_embedding_type": "absolute",
+    "layer_norm_type": "layer_norm",
+    "logn_attention_scale": False,
+}
 # Position tables of these keep rows up to the padding id for padding.
 _PADDED_POSITIONS = {"roberta", "xlm-roberta", "camembert"}
 _NO_TOKEN_TYPES = {"distilbert", "modernbert", "qwen2", "qwen3", "gemma"}
-_DECODERS = {"qwen2", "qwen3", "gemma"}
 # Gemma's first releases wrote "gelu" where the tanh approximation was meant, and the reference takes it so.
 _DECODER_ACTIVATIONS: dict[str, dict[str, Activation]] = {
     "qwen2": {"silu": "silu"},
     "qwen3": {"silu": "silu"},
     "gemma": {"gelu": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"},
 }
+# Alibaba-NLP/new-impl: under its first name on the hub, under the other in transformers.
+_GTE = {"new", "gte"}
 _HEAD_ACTIVATIONS: dict[str, HeadActivation] = {"electra": "gelu", "distilbert": "relu"}
 # Model type → its own names for what the others call by the key.
 _OTHER_NAMES: dict[str, dict[str, str]] = {
@@ -49,10 +56,13 @@ class Biases:
 
 @dataclass(frozen=True, slots=True)
 class RotaryLayer:
-    """One layer's positions: base of the angles, and how far a token sees to either side (None: everywhere)."""
+    """One layer's positions: base of the angles, how far a token sees to either side (None: everywhere), and what all
+    angles are divided by.
+    """
 
     theta: float
-    window: int | None
+    window: int | None = None
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +86,11 @@ class DecoderConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Shape and numerics of a model, plus what its config says about its scores."""
+    """Shape and numerics of a model, plus what its config says about its scores.
+
+    head: the one an architecture with a classifier has. modular_head: sentence-transformers put this one behind an
+    architecture without; each of its layers has a sub-folder of its name.
+    """
 
     architecture: str
     vocab_size: int
@@ -91,11 +105,18 @@ class ModelConfig:
     position_rows: int
     position_offset: int
     labels: int
-    sigmoid: bool
+    score_activation: str | None
     head: HeadConfig
     bias: Biases
     rotary_layers: tuple[RotaryLayer, ...] = ()
+    gated_mlp: bool = False
+    modular_head: bool = False
     decoder: DecoderConfig | None = None
+
+    @property
+    def sigmoid(self) -> bool:
+        """Whether a cross-encoder's score is a probability: sentence-transformers' rule for its default activation."""
+        return self.labels == 1 if self.score_activation is None else "Sigmoid" in self.score_activation
 
     @property
     def max_positions(self) -> int:
@@ -119,15 +140,9 @@ class ModelConfig:
         architectures = hf.get("architectures") or []
         if len(architectures) != 1:
             raise UnsupportedModelError(f"config.json names {len(architectures)} architectures; exactly one is needed")
-        if kind not in _DECODERS and (activation := hf.get("hidden_act", "gelu")) not in _ACTIVATIONS:
-            raise UnsupportedModelError(
-                f"hidden_act {activation!r} is not supported; supported: {sorted(_ACTIVATIONS)}"
-            )
-        # transformers 5 no longer writes the key for BERT; where it stands, only this value is plain attention.
-        if (positions := hf.get("position_embedding_type", "absolute")) != "absolute":
-            raise UnsupportedModelError(
-                f"position_embedding_type {positions!r} is not supported; supported: 'absolute'"
-            )
+        for key, only in _only(kind).items():
+            if (value := hf.get(key, only)) != only:
+                raise UnsupportedModelError(f"{key} {value!r} is not supported; supported: {only!r}")
         try:
             return cls(
                 architecture=architectures[0],
@@ -143,11 +158,12 @@ class ModelConfig:
                 position_rows=hf["max_position_embeddings"],
                 position_offset=hf.get("pad_token_id", 1) + 1 if kind in _PADDED_POSITIONS else 0,
                 labels=_labels(hf),
-                sigmoid=_sigmoid(hf),
+                score_activation=_score_activation(hf),
                 head=_head(kind, hf),
                 bias=_biases(hf) if kind == "modernbert" else Biases(),
-                rotary_layers=_rotary_layers(hf) if kind == "modernbert" else (),
-                decoder=_decoder(kind, hf) if kind in _DECODERS else None,
+                rotary_layers=_rotary_layers(kind, hf),
+                gated_mlp=kind in _GTE,
+                decoder=_decoder(kind, hf) if kind in _DECODER_ACTIVATIONS else None,
             )
         except KeyError as error:
             raise UnsupportedModelError(f"config.json lacks {error.args[0]!r}") from None
@@ -167,34 +183,10 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UnsupportedModelError(f"{path.name} is not a JSON object: {error}") from None
 
 
-def pooling_hint(folder: Path) -> Pooling | None:
-    """How sentence-transformers pools this checkpoint (`1_Pooling/config.json`), if it says.
-
-    Raises:
-        UnsupportedModelError: it pools in another way than by mean or first token.
-    """
-    path = folder / "1_Pooling" / "config.json"
-    if not path.is_file():
-        return None
-    pooling = read_json(path)
-    # Releases before 6 wrote one boolean per mode, later ones the mode's name.
-    modes = [key.removeprefix("pooling_mode_") for key, on in pooling.items() if key.startswith("pooling_mode_") and on]
-    modes = [pooling["pooling_mode"]] if "pooling_mode" in pooling else modes
-    match modes:
-        case ["mean_tokens" | "mean"]:
-            return "mean"
-        case ["cls_token" | "cls"]:
-            return "cls"
-    raise UnsupportedModelError(f"pooling {modes} is not supported; supported: mean, cls")
-
-
-def max_length_hint(folder: Path) -> int | None:
-    """The limit in tokens that sentence-transformers or the tokenizer sets, if either does."""
-    for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
-        if (folder / name).is_file() and isinstance(limit := read_json(folder / name).get(key), int | float):
-            # transformers writes 1e30 for "no limit".
-            return int(limit) if limit < 1e9 else None
-    return None
+def _only(kind: str) -> dict[str, Any]:
+    if kind in _DECODER_ACTIVATIONS:
+        return {}
+    return _ONLY | {"position_embedding_type": "rope"} if kind in _GTE else _ONLY
 
 
 def _labels(hf: Mapping[str, Any]) -> int:
@@ -206,19 +198,18 @@ def _labels(hf: Mapping[str, Any]) -> int:
 
 
 def _head(kind: str, hf: Mapping[str, Any]) -> HeadConfig:
+    hidden = hf["hidden_size"]
     if kind != "modernbert":
-        return HeadConfig(_HEAD_ACTIVATIONS.get(kind, "tanh"))
-    if (activation := hf.get("classifier_activation", "gelu")) not in _ACTIVATIONS:
-        raise UnsupportedModelError(f"classifier_activation {activation!r} is not supported; supported: gelu")
+        activation = _HEAD_ACTIVATIONS.get(kind, "tanh")
+        return HeadConfig({"dense": Projection(hidden, activation), "out": Projection(1)})
     if (pooling := hf.get("classifier_pooling", "cls")) not in ("cls", "mean"):
         raise UnsupportedModelError(f"classifier_pooling {pooling!r} is not supported; supported: cls, mean")
-    return HeadConfig(
-        activation="gelu",
-        pooling=pooling,
-        dense_bias=hf.get("classifier_bias", False),
-        norm_eps=hf.get("norm_eps", 1e-5),
-        norm_bias=hf.get("norm_bias", False),
-    )
+    layers: dict[str, Projection | Norm] = {
+        "dense": Projection(hidden, "gelu", hf.get("classifier_bias", False)),
+        "norm": Norm(hf.get("norm_eps", 1e-5), hf.get("norm_bias", False)),
+        "out": Projection(1),
+    }
+    return HeadConfig(layers, pooling)
 
 
 def _norm_eps(hf: Mapping[str, Any]) -> float:
@@ -254,7 +245,32 @@ def _biases(hf: Mapping[str, Any]) -> Biases:
     return Biases(hf.get("attention_bias", False), hf.get("mlp_bias", False), hf.get("norm_bias", False))
 
 
-def _rotary_layers(hf: Mapping[str, Any]) -> tuple[RotaryLayer, ...]:
+def _rotary_layers(kind: str, hf: Mapping[str, Any]) -> tuple[RotaryLayer, ...]:
+    if kind in _GTE:
+        return tuple([_gte_layer(hf)] * hf["num_hidden_layers"])
+    return _modernbert_layers(hf) if kind == "modernbert" else ()
+
+
+def _gte_layer(hf: Mapping[str, Any]) -> RotaryLayer:
+    """mGTE's layers, all alike. Its NTK scaling (kexue.fm/archives/9706, eq. 6) is a larger base and a linear scale,
+    which is how transformers 5 writes it.
+    """
+    rope = hf.get("rope_parameters") or {"rope_theta": hf["rope_theta"], **(hf.get("rope_scaling") or {})}
+    theta, kind, mixed = rope["rope_theta"], rope.get("rope_type", rope.get("type", "default")), rope.get("mixed_b")
+    match kind:
+        case "default":
+            return RotaryLayer(theta)
+        case "linear":
+            return RotaryLayer(theta, scale=rope["factor"])
+        case "ntk" if mixed is None:
+            head_dim = hf["hidden_size"] // hf["num_attention_heads"]
+            return RotaryLayer(theta * rope["factor"], scale=rope["factor"] ** (2 / head_dim))
+    raise UnsupportedModelError(
+        f"rope_type {kind!r} with mixed_b {mixed} is not supported; supported: default, linear, ntk without mixed_b"
+    )
+
+
+def _modernbert_layers(hf: Mapping[str, Any]) -> tuple[RotaryLayer, ...]:
     """ModernBERT's layers: every third is global; up to transformers 4 the config says so in keys of its own."""
     rope = hf.get("rope_parameters") or {}
     for parameters in rope.values():
@@ -273,10 +289,7 @@ def _rotary_layers(hf: Mapping[str, Any]) -> tuple[RotaryLayer, ...]:
     return tuple(every_layer if kind == "full_attention" else local_layer for kind in types)
 
 
-def _sigmoid(hf: Mapping[str, Any]) -> bool:
-    """Whether a cross-encoder's score is a probability: sentence-transformers' rule for its default activation."""
-    named = (hf.get("sentence_transformers") or {}).get("activation_fn")
-    named = named or hf.get("sbert_ce_default_activation_function")
-    if named is not None:
-        return "Sigmoid" in named
-    return _labels(hf) == 1
+def _score_activation(hf: Mapping[str, Any]) -> str | None:
+    """Import path of the function between logit and score, where the config names one."""
+    named: str | None = (hf.get("sentence_transformers") or {}).get("activation_fn")
+    return named or hf.get("sbert_ce_default_activation_function")

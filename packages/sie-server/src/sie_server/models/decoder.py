@@ -14,7 +14,7 @@ from sie_server.models.encoder import Encoder
 from sie_server.nn.attention import attention
 from sie_server.nn.embed import Embedding
 from sie_server.nn.heads import LogitHead
-from sie_server.nn.linear import Linear
+from sie_server.nn.linear import GatedLinear, Linear
 from sie_server.nn.norm import RMSNorm
 from sie_server.nn.rotary import Rotary, rotate
 
@@ -33,8 +33,7 @@ class DecoderLayer(nn.Module):
         self.k_norm = RMSNorm(width, eps) if decoder.qk_norm else None
         self.attention_out = Linear(queries, hidden, bias=decoder.out_bias)
         self.mlp_norm = RMSNorm(hidden, eps, decoder.norm_offset)
-        self.gate = Linear(hidden, inner, activation=decoder.activation, bias=False)
-        self.up = Linear(hidden, inner, bias=False)
+        self.up = GatedLinear(hidden, inner, decoder.activation, bias=False)
         self.down = Linear(inner, hidden, bias=False)
 
     def forward(
@@ -50,8 +49,7 @@ class DecoderLayer(nn.Module):
         if last_only:
             q, x = q[packed.ends], x[packed.ends]
         x = x + self.attention_out(attention(q, k, v, packed, causal=True).flatten(1))
-        normed = self.mlp_norm(x)
-        y: Tensor = x + self.down(self.gate(normed) * self.up(normed))
+        y: Tensor = x + self.down(self.up(self.mlp_norm(x)))
         return y
 
 
@@ -68,8 +66,8 @@ class Decoder(Encoder):
         "self_attn.v_proj.": "qkv[2].",
         "self_attn.o_proj.": "attention_out.",
         "self_attn.": "",
-        "mlp.gate_proj.": "gate.",
-        "mlp.up_proj.": "up.",
+        "mlp.gate_proj.": "up[0].",
+        "mlp.up_proj.": "up[1].",
         "mlp.down_proj.": "down.",
     }
     head_renames: ClassVar[dict[str, str]] = {"lm_head.": "head.out.", "score.": "head.out."}

@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +18,9 @@ from sie_server.engine.packed import Packed
 from sie_server.engine.tokenize import TextTokenizer
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.catalog import Entry
-from sie_server.models.config import ModelConfig, max_length_hint, pooling_hint
+from sie_server.models.config import ModelConfig
 from sie_server.models.encoder import Encoder
+from sie_server.models.modules import head_files, max_length_hint, pooling_hint, with_modules
 from sie_server.models.prompts import Prompt, answers_hint, choose, prompts
 from sie_server.models.registry import resolve
 from sie_server.models.source import locate, weight_files
@@ -66,7 +67,7 @@ def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> M
     """
     started = time.perf_counter()
     folder = locate(entry)
-    config = ModelConfig.from_folder(folder)
+    config = with_modules(ModelConfig.from_folder(folder), folder)
     entry = complete(entry, folder, config)
     dtype = resolve_precision(precision, device)
     assert entry.max_length is not None
@@ -77,9 +78,11 @@ def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> M
     encoder_class, head = resolve(config.architecture)
     answers = _answers(folder, prompt, tokenizer) if head == "tokens" else []
     with torch.device("meta"):
-        encoder = encoder_class(config, len(answers) or int(head == "classifier"))
+        encoder = encoder_class(config, len(answers) or int(head is not None or config.modular_head))
+    renames = encoder.renames if head is None else {**encoder.renames, **encoder.head_renames}
+    files = {**dict.fromkeys(weight_files(folder), renames), **head_files(folder, config)}
     try:
-        _fill(encoder, weight_files(folder), device, dtype, answers)
+        _fill(encoder, folder, files, device, dtype, answers)
     except torch.OutOfMemoryError as error:
         raise LoadError(LoadClass.OOM, f"{entry.id} does not fit into the memory of {device}") from error
     size = [(p.numel(), p.numel() * p.element_size()) for p in encoder.parameters()]
@@ -112,7 +115,8 @@ def inspect(entry: Entry) -> Entry:
     if entry.folder is None:
         return entry
     try:
-        return complete(entry, entry.folder, ModelConfig.from_folder(entry.folder))
+        config = with_modules(ModelConfig.from_folder(entry.folder), entry.folder)
+        return complete(entry, entry.folder, config)
     except LoadError:
         return entry  # its load says what is wrong
 
@@ -124,10 +128,13 @@ def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
         UnsupportedModelError: what the entry asks for is not what the checkpoint can do.
     """
     _, head = resolve(config.architecture)
+    if head and config.modular_head:
+        raise UnsupportedModelError(f"{config.architecture} has a head, and modules.json lists another one")
     prompt = None if config.decoder is None else choose(entry.prompt, config.architecture, folder)
-    if head == "classifier" and config.labels != 1:
+    scores = head is not None or config.modular_head
+    if scores and head != "tokens" and config.labels != 1:
         raise UnsupportedModelError(f"{entry.source} has {config.labels} labels; a reranker has one")
-    if head is None and "score" in (entry.outputs or ()) and entry.score != "maxsim":
+    if not scores and "score" in (entry.outputs or ()) and entry.score != "maxsim":
         raise UnsupportedModelError(f"{entry.source} has no classification head, and its score is a {entry.score}")
     own: Score = "probability" if config.sigmoid else "logit"
     if head == "tokens" and prompt is not None:
@@ -135,9 +142,9 @@ def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
     return replace(
         entry,
         architecture=config.architecture,
-        outputs=entry.outputs or (("score",) if head else ("dense",)),
-        score=entry.score or (own if head else None),
-        dims=entry.dims or (None if head else config.hidden_size),
+        outputs=entry.outputs or (("score",) if scores else ("dense",)),
+        score=entry.score or (own if scores else None),
+        dims=entry.dims or (None if scores else config.hidden_size),
         prompt=None if prompt is None else prompt.name,
         pooling=entry.pooling or pooling_hint(folder),
         max_length=min(entry.max_length or max_length_hint(folder) or config.max_positions, config.max_positions),
@@ -164,10 +171,16 @@ def _answers(folder: Path, prompt: Prompt | None, tokenizer: TextTokenizer) -> l
 
 
 def _fill(
-    encoder: Encoder, files: list[Path], device: torch.device, dtype: torch.dtype, answers: Items[int] = ()
+    encoder: Encoder,
+    folder: Path,
+    files: Mapping[Path, Mapping[str, str]],
+    device: torch.device,
+    dtype: torch.dtype,
+    answers: Items[int] = (),
 ) -> None:
     """Give every parameter of a meta-device module its values; strict in both directions.
 
+    files: each with its table of names. A tensor of a sub-folder's file goes by `sub-folder/name`.
     answers: the rows of the output projection that the head keeps, where it is a language model's.
     """
     parameters = {
@@ -176,10 +189,10 @@ def _fill(
     }
     filled = dict.fromkeys(parameters, 0)
     unknown = []
-    for hub_name, value in _tensors(files):
-        name, block = _rename(encoder, hub_name)
+    for hub_name, value, renames in _tensors(folder, files):
+        name, block = _rename(hub_name, renames)
         if name not in parameters:
-            if not name.startswith(encoder.ignored):
+            if "/" in hub_name or not name.startswith(encoder.ignored):
                 unknown.append(hub_name)
             continue
         target = parameters[name]
@@ -191,7 +204,7 @@ def _fill(
         if name == _PROJECTION and answers:
             value = value[list(answers)]
         if target.shape != value.shape:
-            raise UnsupportedModelError(f"{hub_name} has shape {tuple(value.shape)}, config.json implies another")
+            raise UnsupportedModelError(f"{hub_name} has shape {tuple(value.shape)}, its config implies another")
         target.copy_(value)
         filled[name] += value.numel()
     if answers and encoder.tied and not filled[_PROJECTION]:
@@ -216,20 +229,20 @@ def _owner(encoder: nn.Module, parameter: str) -> nn.Module:
     return encoder.get_submodule(parameter.rpartition(".")[0])
 
 
-def _tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
-    for path in files:
+def _tensors(folder: Path, files: Mapping[Path, Mapping[str, str]]) -> Iterator[tuple[str, Tensor, Mapping[str, str]]]:
+    for path, renames in files.items():
+        inside = path.parent.relative_to(folder)
         try:
             with safe_open(path, framework="pt") as checkpoint:
                 for name in checkpoint.keys():  # noqa: SIM118 (not a dict)
-                    yield name, checkpoint.get_tensor(name)
+                    yield (inside / name).as_posix(), checkpoint.get_tensor(name), renames
         except (OSError, ValueError, SafetensorError) as error:
             raise UnsupportedModelError(f"{path} is not a readable safetensors file: {error}") from error
 
 
-def _rename(encoder: Encoder, name: str) -> tuple[str, int | None]:
+def _rename(name: str, renames: Mapping[str, str]) -> tuple[str, int | None]:
     """Our name for a hub tensor, and which block of rows of a fused weight it is."""
-    table = encoder.renames if encoder.head is None else {**encoder.renames, **encoder.head_renames}
-    for theirs, ours in table.items():
+    for theirs, ours in renames.items():
         name = name.replace(theirs, ours)
     if match := re.search(r"\[(\d)\]", name):
         return name.replace(match[0], ""), int(match[1])

@@ -8,6 +8,7 @@ from sie_server.models.decoder import Decoder
 from sie_server.models.distilbert import DistilBert
 from sie_server.models.electra import Electra
 from sie_server.models.encoder import Encoder
+from sie_server.models.gte import Gte
 from sie_server.models.modernbert import ModernBert
 from sie_server.models.roberta import Roberta
 
@@ -22,6 +23,8 @@ _ENCODERS: dict[str, type[Encoder]] = {
     "Electra": Electra,
     "DistilBert": DistilBert,
     "ModernBert": ModernBert,
+    "New": Gte,
+    "Gte": Gte,
 }
 _DECODERS: dict[str, type[Encoder]] = dict.fromkeys(("Qwen2", "Qwen3", "Gemma"), Decoder)
 _CLASSIFIER = "ForSequenceClassification"

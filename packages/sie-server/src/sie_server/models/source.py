@@ -18,9 +18,10 @@ from huggingface_hub.errors import (
 
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.catalog import Entry
+from sie_server.models.modules import needed_files
 
 _LOG = logging.getLogger(__name__)
-_PATTERNS = ["*.json", "*.safetensors"]
+_PATTERNS = ["*.json", "*.safetensors"]  # in sub-folders too
 # The hub client retries a dead connection for half a minute; one short question first keeps the way to the
 # packaged weights, or to a clear error, short.
 _PROBE_TIMEOUT_S = 3.0
@@ -93,8 +94,8 @@ def _cached(entry: Entry) -> Path | None:
         return None
     folder = Path(path)
     # Another program may have fetched part of the repository only.
-    complete = weight_files(folder) and all((folder / name).is_file() for name in ("config.json", "tokenizer.json"))
-    return folder if complete else None
+    needed = [folder / "config.json", folder / "tokenizer.json", *needed_files(folder)]
+    return folder if weight_files(folder) and all(path.is_file() for path in needed) else None
 
 
 def _download(entry: Entry) -> Path:

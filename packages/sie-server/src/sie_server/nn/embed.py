@@ -24,15 +24,15 @@ class Embedding(nn.Module):
 class BertEmbeddings(nn.Module):
     """Word + position + token type, then LayerNorm (Devlin et al. 2019, figure 2).
 
-    Positions start at `config.position_offset`: RoBERTa's table keeps its first rows for padding. Without token types
-    none is added; embeddings narrower than the layers are projected to their width.
+    Positions start at `config.position_offset`: RoBERTa's table keeps its first rows for padding. Without token types,
+    or with rotary positions, none is added; embeddings narrower than the layers are projected to their width.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width = config.embedding_size
         self.word = Embedding(config.vocab_size, width)
-        self.position = Embedding(config.position_rows, width)
+        self.position = None if config.rotary_layers else Embedding(config.position_rows, width)
         self.token_type = Embedding(config.token_types, width) if config.token_types else None
         self.norm = LayerNorm(width, config.norm_eps)
         self.project = Linear(width, config.hidden_size) if width != config.hidden_size else None
@@ -43,5 +43,7 @@ class BertEmbeddings(nn.Module):
         x: Tensor = self.word(packed.ids)
         if self.token_type is not None:
             x = x + self.token_type(packed.type_ids)
-        x = self.norm(x + self.position(packed.positions + self.position_offset))
+        if self.position is not None:
+            x = x + self.position(packed.positions + self.position_offset)
+        x = self.norm(x)
         return x if self.project is None else self.project(x).float()

@@ -21,18 +21,39 @@ from sie_server.nn.linear import Linear, at_least_min_rows
 from sie_server.nn.norm import LayerNorm
 
 Vectors = NDArray[np.float32]
-HeadActivation = Literal["tanh", "gelu", "relu"]
+HeadActivation = Literal["identity", "tanh", "gelu", "relu"]
+
+_FUNCTIONS: dict[HeadActivation, Callable[[Tensor], Tensor]] = {
+    "identity": lambda x: x,
+    "tanh": torch.tanh,
+    "gelu": F.gelu,
+    "relu": F.relu,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """`activation(x Wᵀ + b)`, `width` features wide."""
+
+    width: int
+    activation: HeadActivation = "identity"
+    bias: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """LayerNorm."""
+
+    eps: float
+    bias: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class HeadConfig:
-    """What one classification head has that another has not. `norm_eps`: None for no norm before the projection."""
+    """How a score is read off: the pooled state goes through `layers` in order, the last of which has one feature."""
 
-    activation: HeadActivation = "tanh"
+    layers: Mapping[str, Projection | Norm]
     pooling: Pooling = "cls"
-    dense_bias: bool = True
-    norm_eps: float | None = None
-    norm_bias: bool = True
 
 
 class Head(Protocol):
@@ -58,8 +79,19 @@ class _Alone:
         pass
 
 
+class _Projection(Linear):
+    """A linear layer and torch's own activation: a head has few rows, so nothing is won by fusing them."""
+
+    def __init__(self, inputs: int, config: Projection) -> None:
+        super().__init__(inputs, config.width, bias=config.bias)
+        self.function = _FUNCTIONS[config.activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(super().forward(x))
+
+
 class ClassificationHead(_Alone, nn.Module):
-    """dense → activation (→ norm) → projection of the first token or the mean: BERT's pooler and classifier, say.
+    """Projections and norms of the first token or the mean: BERT's pooler and classifier, say.
 
     Returns one float per sequence: the raw logit.
     """
@@ -67,16 +99,20 @@ class ClassificationHead(_Alone, nn.Module):
     def __init__(self, hidden: int, config: HeadConfig) -> None:
         super().__init__()
         self.pooling = config.pooling
-        functions: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "gelu": F.gelu, "relu": F.relu}
-        self.activation = functions[config.activation]
-        self.dense = Linear(hidden, hidden, bias=config.dense_bias)
-        self.norm = None if config.norm_eps is None else LayerNorm(hidden, config.norm_eps, config.norm_bias)
-        self.out = Linear(hidden, 1)
+        width = hidden
+        for name, layer in config.layers.items():
+            match layer:
+                case Projection():
+                    self.add_module(name, _Projection(width, layer))
+                    width = layer.width
+                case Norm():
+                    self.add_module(name, LayerNorm(width, layer.eps, layer.bias))
 
     def forward(self, hidden: Tensor, lengths: Items[int]) -> list[float]:
-        x = self.activation(self.dense(_pool(hidden, lengths, self.pooling)))
-        x = x if self.norm is None else self.norm(x)
-        logits: list[float] = self.out(x)[:, 0].tolist()
+        x = _pool(hidden, lengths, self.pooling)
+        for layer in self.children():
+            x = layer(x)
+        logits: list[float] = x[:, 0].tolist()
         return logits
 
 

@@ -34,7 +34,7 @@ class Linear(nn.Module):
     Shapes: x `[rows, in_features]` → `[rows, sum(out_features)]`, dtype of the weight.
     """
 
-    weight: Tensor | None
+    weight: Tensor
 
     def __init__(
         self, in_features: int, *out_features: int, activation: Activation = "none", bias: bool = True
@@ -44,26 +44,59 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(sum(out_features), in_features))
         self.bias = nn.Parameter(torch.empty(sum(out_features))) if bias else None
         self.activation = activation
-        self._packed: Tensor | None = None
 
     def pack(self) -> None:
         """Reorder the weight for oneDNN; a no-op off the CPU or where oneDNN is missing."""
-        assert self.weight is not None
-        if self.weight.device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-            self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach().contiguous(), None)
-            self.weight = None
+        packed = _pack(self.weight)
+        del self.weight
+        self.weight = packed
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.shape[0]
-        weight = self.weight if self._packed is None else self._packed
-        assert weight is not None
-        function, name, algorithm = ACTIVATIONS[self.activation]
-        x = at_least_min_rows(x.to(weight.dtype))
-        if self._packed is None:
-            y = function(F.linear(x, weight, self.bias))
-        else:
-            y = torch.ops.mkldnn._linear_pointwise(x, weight, self.bias, name, [], algorithm)
-        return y[:rows]
+        return _linear(x, self.weight, self.bias, self.activation)
+
+
+class GatedLinear(Linear):
+    """A gated unit (Shazeer 2020): `activation(x Wᵀ + b) · (x Vᵀ + c)`, W and V one above the other in the weight.
+
+    gate_first: W is the upper one. The two are separate products, so that the activation is fused into its own.
+    Shapes: x `[rows, in_features]` → `[rows, width]`, dtype of the weight.
+    """
+
+    def __init__(
+        self, in_features: int, width: int, activation: Activation, gate_first: bool = True, bias: bool = True
+    ) -> None:
+        super().__init__(in_features, width, width, activation=activation, bias=bias)
+        self.gate_first = gate_first
+        self._halves: tuple[Tensor, ...] | None = None
+
+    def pack(self) -> None:
+        self._halves = tuple(map(_pack, self.weight.detach().chunk(2)))
+        del self.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        halves = self.weight.chunk(2) if self._halves is None else self._halves
+        biases = (None, None) if self.bias is None else self.bias.chunk(2)
+        pairs = list(zip(halves, biases, strict=True))
+        gate, value = pairs if self.gate_first else pairs[::-1]
+        return _linear(x, *gate, self.activation) * _linear(x, *value, "none")
+
+
+def _pack(weight: Tensor) -> Tensor:
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return weight.detach()
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), None)
+    return packed
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
+    rows = x.shape[0]
+    function, name, algorithm = ACTIVATIONS[activation]
+    x = at_least_min_rows(x.to(weight.dtype))
+    if weight.is_mkldnn:
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], algorithm)
+    else:
+        y = function(F.linear(x, weight, bias))
+    return y[:rows]
 
 
 def at_least_min_rows(x: Tensor) -> Tensor:

@@ -1,0 +1,170 @@
+"""What sentence-transformers' files in a checkpoint's folder say, beside `config.json`."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from sie_server.choices import Pooling
+from sie_server.errors import UnsupportedModelError
+from sie_server.models.config import ModelConfig, read_json
+from sie_server.nn.heads import HeadActivation, HeadConfig, Norm, Projection
+
+_SUPPORTED = (
+    "Transformer, Pooling and Normalize for embeddings; Transformer, Pooling, then Dense and LayerNorm, "
+    "a Dense last, for scores"
+)
+_ACTIVATIONS: dict[str, HeadActivation] = {"Identity": "identity", "Tanh": "tanh", "GELU": "gelu", "ReLU": "relu"}
+_NORM_EPS = 1e-5  # torch's default; sentence-transformers has no setting for it
+
+
+class Module(msgspec.Struct, frozen=True):
+    """One entry of `modules.json`: a class by its import path, and the sub-folder with its files."""
+
+    type: str
+    path: Annotated[str, msgspec.Meta(pattern=r"^[\w-]*$")]
+
+    @property
+    def kind(self) -> str:
+        return _class_name(self.type, "sentence_transformers")
+
+
+class _Dense(msgspec.Struct, frozen=True):
+    """A Dense module's `config.json`, with the defaults of its class."""
+
+    out_features: int
+    bias: bool = True
+    activation_function: str = "torch.nn.Tanh"
+    module_input_name: str = "sentence_embedding"
+    module_output_name: str | None = None
+    use_residual: bool = False
+
+
+def modules(folder: Path) -> list[Module]:
+    """What `modules.json` lists, in order; nothing where there is no such file.
+
+    Raises:
+        UnsupportedModelError: it is not a list of modules, or names a folder outside the checkpoint.
+    """
+    path = folder / "modules.json"
+    if not path.is_file():
+        return []
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[Module])
+    except msgspec.DecodeError as error:
+        raise UnsupportedModelError(f"modules.json is not a list of modules: {error}") from error
+
+
+def needed_files(folder: Path) -> list[Path]:
+    """Files in sub-folders without which the modules of `modules.json` are another model, or none.
+
+    Raises:
+        UnsupportedModelError: as `modules`.
+    """
+    names = {
+        "Pooling": ["config.json"],
+        "Dense": ["config.json", "model.safetensors"],
+        "LayerNorm": ["model.safetensors"],
+    }
+    return [folder / module.path / name for module in modules(folder) for name in names.get(module.kind, ())]
+
+
+def with_modules(config: ModelConfig, folder: Path) -> ModelConfig:
+    """The config as sentence-transformers' files complete it: a head made of modules, and what a score is.
+
+    Raises:
+        UnsupportedModelError: a file is broken, or modules are listed that we do not compute.
+    """
+    if config.decoder is None and (head := _head(folder)) is not None:
+        config = replace(config, head=head, modular_head=True, labels=1)
+    path = folder / "config_sentence_transformers.json"
+    # From release 5.4 on the name stands here, and goes before that in `config.json`.
+    activation = read_json(path).get("activation_fn") if path.is_file() else None
+    return replace(config, score_activation=activation or config.score_activation)
+
+
+def head_files(folder: Path, config: ModelConfig) -> dict[Path, Mapping[str, str]]:
+    """Weights of a head made of modules: each file, and the table from its tensors' names to ours."""
+    return {
+        folder / name / "model.safetensors": {f"{name}/linear.": f"head.{name}.", f"{name}/norm.": f"head.{name}."}
+        for name in (config.head.layers if config.modular_head else ())
+    }
+
+
+def pooling_hint(folder: Path) -> Pooling | None:
+    """How sentence-transformers pools this checkpoint (`1_Pooling/config.json`), if it says.
+
+    Raises:
+        UnsupportedModelError: it pools in another way than by mean or first token.
+    """
+    path = folder / "1_Pooling" / "config.json"
+    return _pooling(read_json(path)) if path.is_file() else None
+
+
+def max_length_hint(folder: Path) -> int | None:
+    """The limit in tokens that sentence-transformers or the tokenizer sets, if either does."""
+    for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
+        if (folder / name).is_file() and isinstance(limit := read_json(folder / name).get(key), int | float):
+            # transformers writes 1e30 for "no limit".
+            return int(limit) if limit < 1e9 else None
+    return None
+
+
+def _head(folder: Path) -> HeadConfig | None:
+    """The head that the modules behind the encoder make, if they make one."""
+    listed = modules(folder)
+    match kinds := [module.kind for module in listed]:
+        case [] | ["Transformer"] | ["Transformer", "Pooling"] | ["Transformer", "Pooling", "Normalize"]:
+            return None
+        case ["Transformer", "Pooling", *between, "Dense"] if {"Dense", "LayerNorm"}.issuperset(between):
+            _, pooling, *chain = listed
+            layers = {
+                module.path: Norm(_NORM_EPS)
+                if module.kind == "LayerNorm"
+                else _projection(folder / module.path, last=module is chain[-1])
+                for module in chain
+            }
+            return HeadConfig(layers, _pooling(read_json(folder / pooling.path / "config.json")))
+    raise UnsupportedModelError(f"modules.json lists {', '.join(kinds)}; supported: {_SUPPORTED}")
+
+
+def _pooling(settings: Mapping[str, Any]) -> Pooling:
+    # Releases before 6 wrote one boolean per mode, later ones the mode's name.
+    flags = [key for key, on in settings.items() if key.startswith("pooling_mode_") and on]
+    modes = [settings["pooling_mode"]] if "pooling_mode" in settings else flags
+    modes = [str(mode).removeprefix("pooling_mode_") for mode in modes]
+    match modes:
+        case ["mean_tokens" | "mean"]:
+            return "mean"
+        case ["cls_token" | "cls"]:
+            return "cls"
+    raise UnsupportedModelError(f"pooling {modes} is not supported; supported: mean, cls")
+
+
+def _projection(folder: Path, last: bool) -> Projection:
+    try:
+        dense = msgspec.convert(read_json(folder / "config.json"), _Dense)
+    except msgspec.ValidationError as error:
+        raise UnsupportedModelError(f"{folder.name}/config.json: {error}") from error
+    if (function := _class_name(dense.activation_function, "torch.nn")) not in _ACTIVATIONS:
+        raise UnsupportedModelError(
+            f"{folder.name}: activation_function {function!r} is not supported; supported: {', '.join(_ACTIVATIONS)}"
+        )
+    if dense.use_residual:
+        raise UnsupportedModelError(f"{folder.name}: use_residual is not supported")
+    names = dense.module_input_name, dense.module_output_name or dense.module_input_name
+    if names != ("sentence_embedding", "scores" if last else "sentence_embedding"):
+        raise UnsupportedModelError(
+            f"{folder.name} maps {names[0]!r} to {names[1]!r}; supported: 'sentence_embedding' from Dense to Dense, "
+            "and 'scores' at last"
+        )
+    if last and dense.out_features != 1:
+        raise UnsupportedModelError(f"{folder.name} has {dense.out_features} outputs; a reranker has one")
+    return Projection(dense.out_features, _ACTIVATIONS[function], dense.bias)
+
+
+def _class_name(path: str, package: str) -> str:
+    """Name of a class; the whole import path of one that is not the package's own."""
+    return path.rpartition(".")[2] if path.startswith(f"{package}.") else path
