@@ -19,7 +19,7 @@ from sie_server.engine.packed import Packed
 from sie_server.engine.sequence import Sequence
 from sie_server.errors import UnsupportedModelError
 from sie_server.models.catalog import Entry
-from sie_server.models.config import ModelConfig
+from sie_server.models.config import from_hf
 from sie_server.models.load import Model, load
 from sie_server.nn.heads import Multivector
 
@@ -213,8 +213,8 @@ def test_the_configs_of_the_hub_and_of_transformers_mean_the_same() -> None:
         "model_type": "gte",
         "rope_parameters": {"rope_type": "linear", "rope_theta": 160_000.0, "factor": 8 ** (2 / 64)},
     }
-    assert ModelConfig.from_hf(native) == ModelConfig.from_hf(CONFIG)
-    plain = ModelConfig.from_hf({**CONFIG, "rope_scaling": None, "rope_theta": 160_000})
+    assert from_hf(native) == from_hf(CONFIG)
+    plain = from_hf({**CONFIG, "rope_scaling": None, "rope_theta": 160_000})
     assert {(layer.theta, layer.scale) for layer in plain.rotary_layers} == {(160_000, 1.0)}
 
 

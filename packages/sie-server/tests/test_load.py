@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 import tomllib
 from importlib.resources import files
 from pathlib import Path
@@ -12,13 +13,15 @@ import pytest
 import torch
 from checkpoints import build
 from safetensors.torch import load_file, save_file
+from transformers import BertTokenizer
 
 from sie_server.engine.device import resolve_precision
 from sie_server.engine.packed import Packed
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.catalog import Entry, shipped, with_models
-from sie_server.models.config import ModelConfig
+from sie_server.models.config import from_hf
 from sie_server.models.load import Model, load
+from sie_server.models.tokenizer import read_tokenizer
 
 CPU = torch.device("cpu")
 
@@ -113,6 +116,24 @@ def test_missing_and_broken_files_are_named(folder: Path, file: str, content: st
     assert words in refusal(folder)
 
 
+@pytest.mark.parametrize("lower", [True, False])
+def test_a_vocabulary_alone_is_enough_for_word_pieces(lower: bool, data: Path, tmp_path: Path) -> None:
+    """Repositories of BERT's time have no tokenizer.json."""
+    (tmp_path / "tokenizer_config.json").write_text(f'{{"do_lower_case": {str(lower).lower()}}}')
+    shutil.copy(data / "tokenizers/ms-marco-MiniLM-L-6-v2/vocab.txt", tmp_path)
+    theirs = BertTokenizer(str(tmp_path / "vocab.txt"), do_lower_case=lower)
+    ours = read_tokenizer(tmp_path)
+    for query, document in (
+        ("What is Python?", "A LANGUAGE, naïve café"),
+        ("", "日本語 x"),
+        ("[SEP]", " unaffable\t\n"),
+    ):
+        encoded = ours.encode(query, document)
+        expected = theirs(query, document)
+        assert encoded.ids == expected["input_ids"]
+        assert encoded.type_ids == expected["token_type_ids"]
+
+
 def test_sharded_checkpoints_load(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     names = sorted(weights)
@@ -168,7 +189,7 @@ def test_half_precision_files_load_in_any_precision(folder: Path, dtype: torch.d
 def test_what_a_score_is_follows_sentence_transformers(folder: Path, config: dict[str, Any], sigmoid: bool) -> None:
     hf = json.loads((folder / "config.json").read_text())
     hf.pop("id2label", None)
-    assert ModelConfig.from_hf({**hf, **config}).sigmoid is sigmoid
+    assert from_hf({**hf, **config}).sigmoid is sigmoid
 
 
 def test_modernbert_configs_of_older_releases_mean_the_same(tmp_path: Path) -> None:
@@ -176,13 +197,13 @@ def test_modernbert_configs_of_older_releases_mean_the_same(tmp_path: Path) -> N
     new = json.loads((tmp_path / "config.json").read_text())
     old = {key: value for key, value in new.items() if key not in ("layer_types", "rope_parameters")}
     old |= {"global_attn_every_n_layers": 3, "global_rope_theta": 160_000.0, "local_rope_theta": 10_000.0}
-    config = ModelConfig.from_hf(new)
-    assert ModelConfig.from_hf(old) == config
+    config = from_hf(new)
+    assert from_hf(old) == config
     assert [layer.window for layer in config.rotary_layers] == [None, 16, 16, None]
     assert [layer.theta for layer in config.rotary_layers] == [160_000.0, 10_000.0, 10_000.0, 160_000.0]
     scaled = {**new, "rope_parameters": {"full_attention": {"rope_type": "yarn", "rope_theta": 1.0}}}
     with pytest.raises(UnsupportedModelError, match="rope_type 'yarn' is not supported"):
-        ModelConfig.from_hf(scaled)
+        from_hf(scaled)
 
 
 def test_limits_come_from_the_checkpoint_and_never_exceed_its_positions(folder: Path) -> None:

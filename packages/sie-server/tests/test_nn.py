@@ -7,11 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from sie_server.choices import Activation
 from sie_server.engine.packed import Packed
 from sie_server.engine.sequence import Sequence
+from sie_server.models.shape import HeadConfig, Projection
 from sie_server.nn.attention import attention
-from sie_server.nn.heads import ClassificationHead, Dense, HeadConfig, MaxSim, Multivector, Projection, Together
-from sie_server.nn.linear import Activation, GatedLinear, Linear
+from sie_server.nn.heads import ClassificationHead, Dense, MaxSim, Multivector, Together
+from sie_server.nn.linear import GatedLinear, Linear
 
 CPU = torch.device("cpu")
 

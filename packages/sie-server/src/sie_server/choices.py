@@ -11,3 +11,6 @@ Output = Literal["dense", "multivector", "score"]
 Score = Literal["probability", "logit", "maxsim"]
 # What becomes of a document that does not fit: cut at its end, scored in overlapping windows, or refused.
 LongDocuments = Literal["truncate", "chunk_max", "error"]
+# What follows a linear layer. "gelu" is the exact erf form, "gelu_tanh" its approximation.
+Activation = Literal["none", "gelu", "gelu_tanh", "silu"]
+HeadActivation = Literal["identity", "tanh", "gelu", "relu"]

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,28 +108,6 @@ class TextTokenizer:
         self.prompt = prompt
         self._instruction = instruction
         self._after = np.concatenate(self._encode(prompt.after)) if prompt else _int32([])
-
-    @classmethod
-    def from_folder(
-        cls,
-        folder: Path,
-        max_length: int,
-        token_types: bool,
-        prompt: Prompt | None = None,
-        instruction: str | None = None,
-    ) -> "TextTokenizer":
-        """Read `tokenizer.json`.
-
-        Raises:
-            UnsupportedModelError: it is missing or broken.
-        """
-        path = folder / "tokenizer.json"
-        if not path.is_file():
-            raise UnsupportedModelError(f"{folder} has no tokenizer.json; save it with transformers' `save_pretrained`")
-        try:
-            return cls(Tokenizer.from_file(str(path)), max_length, token_types, prompt, instruction)
-        except Exception as error:  # the library raises bare Exception
-            raise UnsupportedModelError(f"{path} can't be read: {error}") from error
 
     def token_id(self, token: str) -> int:
         """Id of a token of the vocabulary.

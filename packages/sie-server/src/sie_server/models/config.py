@@ -1,15 +1,14 @@
 """What a checkpoint's `config.json` says, in our words: the only place that knows its key names and quirks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from sie_server.choices import Activation, HeadActivation
 from sie_server.errors import UnsupportedModelError
-from sie_server.nn.heads import HeadActivation, HeadConfig, Norm, Projection
-from sie_server.nn.linear import Activation
+from sie_server.models.shape import Biases, DecoderConfig, HeadConfig, ModelConfig, Norm, Projection, RotaryLayer
 
 # Keys that change what is computed, and the one value that we compute. transformers' "gelu" is the exact erf form; the
 # tanh approximations are other functions. transformers 5 no longer writes `position_embedding_type` for BERT.
@@ -45,128 +44,49 @@ _OTHER_NAMES: dict[str, dict[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Biases:
-    """Which layers have a bias."""
+def read_config(folder: Path) -> ModelConfig:
+    """Read `config.json`.
 
-    attention: bool = True
-    mlp: bool = True
-    norm: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class RotaryLayer:
-    """One layer's positions: base of the angles, how far a token sees to either side (None: everywhere), and what all
-    angles are divided by.
+    Raises:
+        UnsupportedModelError: the file is missing, is no JSON object, or asks for something we do not compute.
     """
-
-    theta: float
-    window: int | None = None
-    scale: float = 1.0
+    return from_hf(read_json(folder / "config.json"))
 
 
-@dataclass(frozen=True, slots=True)
-class DecoderConfig:
-    """What one decoder has that another has not.
-
-    qk_norm: RMSNorm of every query and key head. norm_offset: what is added to a norm's weight. embedding_scale: what
-    embeddings are multiplied by. tied: the output projection is the embedding table.
-    """
-
-    kv_heads: int
-    activation: Activation
-    theta: float
-    qkv_bias: bool
-    out_bias: bool
-    qk_norm: bool
-    norm_offset: float
-    embedding_scale: float
-    tied: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ModelConfig:
-    """Shape and numerics of a model, plus what its config says about its scores.
-
-    head: the one an architecture with a classifier has. modular_head: sentence-transformers put this one behind an
-    architecture without; each of its layers has a sub-folder of its name.
-    """
-
-    architecture: str
-    vocab_size: int
-    embedding_size: int
-    hidden_size: int
-    layers: int
-    heads: int
-    head_dim: int
-    intermediate_size: int
-    norm_eps: float
-    token_types: int
-    position_rows: int
-    position_offset: int
-    labels: int
-    score_activation: str | None
-    head: HeadConfig
-    bias: Biases
-    rotary_layers: tuple[RotaryLayer, ...] = ()
-    gated_mlp: bool = False
-    modular_head: bool = False
-    decoder: DecoderConfig | None = None
-
-    @property
-    def sigmoid(self) -> bool:
-        """Whether a cross-encoder's score is a probability: sentence-transformers' rule for its default activation."""
-        return self.labels == 1 if self.score_activation is None else "Sigmoid" in self.score_activation
-
-    @property
-    def max_positions(self) -> int:
-        """Longest sequence the position table allows, in tokens."""
-        return self.position_rows - self.position_offset
-
-    @classmethod
-    def from_folder(cls, folder: Path) -> "ModelConfig":
-        """Read `config.json`.
-
-        Raises:
-            UnsupportedModelError: the file is missing, is no JSON object, or asks for something we do not compute.
-        """
-        return cls.from_hf(read_json(folder / "config.json"))
-
-    @classmethod
-    def from_hf(cls, hf: Mapping[str, Any]) -> "ModelConfig":
-        """Translate a transformers `config.json`."""
-        kind = hf.get("model_type", "")
-        hf = {**hf, **{ours: hf[theirs] for ours, theirs in _OTHER_NAMES.get(kind, {}).items() if theirs in hf}}
-        architectures = hf.get("architectures") or []
-        if len(architectures) != 1:
-            raise UnsupportedModelError(f"config.json names {len(architectures)} architectures; exactly one is needed")
-        for key, only in _only(kind).items():
-            if (value := hf.get(key, only)) != only:
-                raise UnsupportedModelError(f"{key} {value!r} is not supported; supported: {only!r}")
-        try:
-            return cls(
-                architecture=architectures[0],
-                vocab_size=hf["vocab_size"],
-                embedding_size=hf.get("embedding_size", hf["hidden_size"]),
-                hidden_size=hf["hidden_size"],
-                layers=hf["num_hidden_layers"],
-                heads=hf["num_attention_heads"],
-                head_dim=hf.get("head_dim") or hf["hidden_size"] // hf["num_attention_heads"],
-                intermediate_size=hf["intermediate_size"],
-                norm_eps=_norm_eps(hf),
-                token_types=0 if kind in _NO_TOKEN_TYPES else hf.get("type_vocab_size", 2),
-                position_rows=hf["max_position_embeddings"],
-                position_offset=hf.get("pad_token_id", 1) + 1 if kind in _PADDED_POSITIONS else 0,
-                labels=_labels(hf),
-                score_activation=_score_activation(hf),
-                head=_head(kind, hf),
-                bias=_biases(hf) if kind == "modernbert" else Biases(),
-                rotary_layers=_rotary_layers(kind, hf),
-                gated_mlp=kind in _GTE,
-                decoder=_decoder(kind, hf) if kind in _DECODER_ACTIVATIONS else None,
-            )
-        except KeyError as error:
-            raise UnsupportedModelError(f"config.json lacks {error.args[0]!r}") from None
+def from_hf(hf: Mapping[str, Any]) -> ModelConfig:
+    """Translate a transformers `config.json`."""
+    kind = hf.get("model_type", "")
+    hf = {**hf, **{ours: hf[theirs] for ours, theirs in _OTHER_NAMES.get(kind, {}).items() if theirs in hf}}
+    architectures = hf.get("architectures") or []
+    if len(architectures) != 1:
+        raise UnsupportedModelError(f"config.json names {len(architectures)} architectures; exactly one is needed")
+    for key, only in _only(kind).items():
+        if (value := hf.get(key, only)) != only:
+            raise UnsupportedModelError(f"{key} {value!r} is not supported; supported: {only!r}")
+    try:
+        return ModelConfig(
+            architecture=architectures[0],
+            vocab_size=hf["vocab_size"],
+            embedding_size=hf.get("embedding_size", hf["hidden_size"]),
+            hidden_size=hf["hidden_size"],
+            layers=hf["num_hidden_layers"],
+            heads=hf["num_attention_heads"],
+            head_dim=hf.get("head_dim") or hf["hidden_size"] // hf["num_attention_heads"],
+            intermediate_size=hf["intermediate_size"],
+            norm_eps=_norm_eps(hf),
+            token_types=0 if kind in _NO_TOKEN_TYPES else hf.get("type_vocab_size", 2),
+            position_rows=hf["max_position_embeddings"],
+            position_offset=hf.get("pad_token_id", 1) + 1 if kind in _PADDED_POSITIONS else 0,
+            labels=_labels(hf),
+            score_activation=_score_activation(hf),
+            head=_head(kind, hf),
+            bias=_biases(hf) if kind == "modernbert" else Biases(),
+            rotary_layers=_rotary_layers(kind, hf),
+            gated_mlp=kind in _GTE,
+            decoder=_decoder(kind, hf) if kind in _DECODER_ACTIVATIONS else None,
+        )
+    except KeyError as error:
+        raise UnsupportedModelError(f"config.json lacks {error.args[0]!r}") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from sie_server.engine.packed import Packed
 from sie_server.engine.prefix import PrefixCache
-from sie_server.models.config import DecoderConfig, ModelConfig
 from sie_server.models.encoder import Encoder
+from sie_server.models.shape import DecoderConfig, ModelConfig
 from sie_server.nn.attention import attention
 from sie_server.nn.embed import Embedding
 from sie_server.nn.heads import LogitHead

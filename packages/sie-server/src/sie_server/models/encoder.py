@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from sie_server.engine.packed import Packed
-from sie_server.models.config import ModelConfig
+from sie_server.models.shape import ModelConfig
 from sie_server.nn.heads import ClassificationHead, LogitHead
 
 

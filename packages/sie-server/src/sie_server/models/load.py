@@ -18,12 +18,14 @@ from sie_server.engine.packed import Packed
 from sie_server.engine.tokenize import TextTokenizer
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.catalog import Entry
-from sie_server.models.config import ModelConfig
+from sie_server.models.config import read_config
 from sie_server.models.encoder import Encoder
 from sie_server.models.modules import head_files, max_length_hint, pooling_hint, with_modules
 from sie_server.models.prompts import Prompt, answers_hint, choose, prompts
 from sie_server.models.registry import resolve
+from sie_server.models.shape import ModelConfig
 from sie_server.models.source import locate, weight_files
+from sie_server.models.tokenizer import read_tokenizer
 from sie_server.nn.linear import Linear, pack_linears
 
 _LOG = logging.getLogger(__name__)
@@ -67,13 +69,17 @@ def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> M
     """
     started = time.perf_counter()
     folder = locate(entry)
-    config = with_modules(ModelConfig.from_folder(folder), folder)
+    config = with_modules(read_config(folder), folder)
     entry = complete(entry, folder, config)
     dtype = resolve_precision(precision, device)
     assert entry.max_length is not None
     prompt = None if entry.prompt is None else prompts()[entry.prompt]
-    tokenizer = TextTokenizer.from_folder(
-        folder, entry.max_length, token_types=config.token_types > 1, prompt=prompt, instruction=entry.instruction
+    tokenizer = TextTokenizer(
+        read_tokenizer(folder),
+        entry.max_length,
+        token_types=config.token_types > 1,
+        prompt=prompt,
+        instruction=entry.instruction,
     )
     encoder_class, head = resolve(config.architecture)
     answers = _answers(folder, prompt, tokenizer) if head == "tokens" else []
@@ -115,7 +121,7 @@ def inspect(entry: Entry) -> Entry:
     if entry.folder is None:
         return entry
     try:
-        config = with_modules(ModelConfig.from_folder(entry.folder), entry.folder)
+        config = with_modules(read_config(entry.folder), entry.folder)
         return complete(entry, entry.folder, config)
     except LoadError:
         return entry  # its load says what is wrong

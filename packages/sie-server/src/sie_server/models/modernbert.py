@@ -5,8 +5,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from sie_server.engine.packed import Packed
-from sie_server.models.config import ModelConfig, RotaryLayer
 from sie_server.models.encoder import Encoder
+from sie_server.models.shape import ModelConfig, RotaryLayer
 from sie_server.nn.attention import attention
 from sie_server.nn.embed import Embedding
 from sie_server.nn.linear import GatedLinear, Linear

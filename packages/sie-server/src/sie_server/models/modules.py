@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from sie_server.choices import Pooling
+from sie_server.choices import HeadActivation, Pooling
 from sie_server.errors import UnsupportedModelError
-from sie_server.models.config import ModelConfig, read_json
-from sie_server.nn.heads import HeadActivation, HeadConfig, Norm, Projection
+from sie_server.models.config import read_json
+from sie_server.models.shape import HeadConfig, ModelConfig, Norm, Projection
 
 _SUPPORTED = (
     "Transformer, Pooling and Normalize for embeddings; Transformer, Pooling, then Dense and LayerNorm, "

@@ -21,7 +21,9 @@ from sie_server.models.catalog import Entry
 from sie_server.models.modules import needed_files
 
 _LOG = logging.getLogger(__name__)
-_PATTERNS = ["*.json", "*.safetensors"]  # in sub-folders too
+_PATTERNS = ["*.json", "*.safetensors", "vocab.txt"]  # in sub-folders too
+# In order of preference. Repositories of BERT's time have only the vocabulary.
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 # The hub client retries a dead connection for half a minute; one short question first keeps the way to the
 # packaged weights, or to a clear error, short.
 _PROBE_TIMEOUT_S = 3.0
@@ -94,7 +96,9 @@ def _cached(entry: Entry) -> Path | None:
         return None
     folder = Path(path)
     # Another program may have fetched part of the repository only.
-    needed = [folder / "config.json", folder / "tokenizer.json", *needed_files(folder)]
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        return None
+    needed = [folder / "config.json", *needed_files(folder)]
     return folder if weight_files(folder) and all(path.is_file() for path in needed) else None
 
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sie_server.engine.packed import Packed
-from sie_server.models.config import ModelConfig
+from sie_server.models.shape import ModelConfig
 from sie_server.nn.linear import Linear
 from sie_server.nn.norm import LayerNorm
 

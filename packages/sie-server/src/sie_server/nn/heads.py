@@ -6,7 +6,6 @@ neighbours, and in float32.
 
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Items
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -15,13 +14,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sie_server.choices import Pooling
+from sie_server.choices import HeadActivation, Pooling
 from sie_server.engine.sequence import Sequence
+from sie_server.models.shape import HeadConfig, Norm, Projection
 from sie_server.nn.linear import Linear, at_least_min_rows
 from sie_server.nn.norm import LayerNorm
 
 Vectors = NDArray[np.float32]
-HeadActivation = Literal["identity", "tanh", "gelu", "relu"]
 
 _FUNCTIONS: dict[HeadActivation, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,
@@ -29,31 +28,6 @@ _FUNCTIONS: dict[HeadActivation, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "relu": F.relu,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Projection:
-    """`activation(x Wᵀ + b)`, `width` features wide."""
-
-    width: int
-    activation: HeadActivation = "identity"
-    bias: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Norm:
-    """LayerNorm."""
-
-    eps: float
-    bias: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class HeadConfig:
-    """How a score is read off: the pooled state goes through `layers` in order, the last of which has one feature."""
-
-    layers: Mapping[str, Projection | Norm]
-    pooling: Pooling = "cls"
 
 
 class Head(Protocol):

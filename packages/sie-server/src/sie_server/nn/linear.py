@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Activation = Literal["none", "gelu", "gelu_tanh", "silu"]
+from sie_server.choices import Activation
 
 # Each as a function, and as oneDNN's name and algorithm of it. There "none" means the exact erf form of GELU.
 ACTIVATIONS: dict[Activation, tuple[Callable[[Tensor], Tensor], str, str]] = {

@@ -1,0 +1,110 @@
+"""Shape and numerics of a model: the arguments of its layers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sie_server.choices import Activation, HeadActivation, Pooling
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """`activation(x Wᵀ + b)`, `width` features wide."""
+
+    width: int
+    activation: HeadActivation = "identity"
+    bias: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """LayerNorm."""
+
+    eps: float
+    bias: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class HeadConfig:
+    """How a score is read off: the pooled state goes through `layers` in order, the last of which has one feature."""
+
+    layers: Mapping[str, Projection | Norm]
+    pooling: Pooling = "cls"
+
+
+@dataclass(frozen=True, slots=True)
+class Biases:
+    """Which layers have a bias."""
+
+    attention: bool = True
+    mlp: bool = True
+    norm: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RotaryLayer:
+    """One layer's positions: base of the angles, how far a token sees to either side (None: everywhere), and what all
+    angles are divided by.
+    """
+
+    theta: float
+    window: int | None = None
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderConfig:
+    """What one decoder has that another has not.
+
+    qk_norm: RMSNorm of every query and key head. norm_offset: what is added to a norm's weight. embedding_scale: what
+    embeddings are multiplied by. tied: the output projection is the embedding table.
+    """
+
+    kv_heads: int
+    activation: Activation
+    theta: float
+    qkv_bias: bool
+    out_bias: bool
+    qk_norm: bool
+    norm_offset: float
+    embedding_scale: float
+    tied: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Shape and numerics of a model, plus what its config says about its scores.
+
+    head: the one an architecture with a classifier has. modular_head: sentence-transformers put this one behind an
+    architecture without; each of its layers has a sub-folder of its name.
+    """
+
+    architecture: str
+    vocab_size: int
+    embedding_size: int
+    hidden_size: int
+    layers: int
+    heads: int
+    head_dim: int
+    intermediate_size: int
+    norm_eps: float
+    token_types: int
+    position_rows: int
+    position_offset: int
+    labels: int
+    score_activation: str | None
+    head: HeadConfig
+    bias: Biases
+    rotary_layers: tuple[RotaryLayer, ...] = ()
+    gated_mlp: bool = False
+    modular_head: bool = False
+    decoder: DecoderConfig | None = None
+
+    @property
+    def sigmoid(self) -> bool:
+        """Whether a cross-encoder's score is a probability: sentence-transformers' rule for its default activation."""
+        return self.labels == 1 if self.score_activation is None else "Sigmoid" in self.score_activation
+
+    @property
+    def max_positions(self) -> int:
+        """Longest sequence the position table allows, in tokens."""
+        return self.position_rows - self.position_offset
