@@ -26,6 +26,7 @@ from sie_server.models.registry import resolve
 from sie_server.models.shape import ModelConfig
 from sie_server.models.source import locate, weight_files
 from sie_server.models.tokenizer import read_tokenizer
+from sie_server.nn.embed import Embedding
 from sie_server.nn.linear import Linear, pack_linears
 
 _LOG = logging.getLogger(__name__)
@@ -189,21 +190,21 @@ def _fill(
     files: each with its table of names. A tensor of a sub-folder's file goes by `sub-folder/name`.
     answers: the rows of the output projection that the head keeps, where it is a language model's.
     """
-    parameters = {
-        name: torch.empty(meta.shape, dtype=_dtype(encoder, name, dtype), device=device)
-        for name, meta in encoder.named_parameters()
-    }
-    filled = dict.fromkeys(parameters, 0)
+    shapes = {name: meta.shape for name, meta in encoder.named_parameters()}
+    parameters: dict[str, Tensor] = {}
+    filled = dict.fromkeys(shapes, 0)
     unknown = []
     for hub_name, value, renames in _tensors(folder, files):
         name, block = _rename(hub_name, renames)
-        if name not in parameters:
+        if name not in shapes:
             if "/" in hub_name or not name.startswith(encoder.ignored):
                 unknown.append(hub_name)
             continue
+        owner = encoder.get_submodule(name.rpartition(".")[0])
+        if name not in parameters:
+            parameters[name] = torch.empty(shapes[name], dtype=_dtype(owner, name, value.dtype, dtype), device=device)
         target = parameters[name]
         if block is not None:
-            owner = _owner(encoder, name)
             assert isinstance(owner, Linear)
             blocks = owner.blocks
             target = target[sum(blocks[:block]) :][: blocks[block]]
@@ -213,10 +214,10 @@ def _fill(
             raise UnsupportedModelError(f"{hub_name} has shape {tuple(value.shape)}, its config implies another")
         target.copy_(value)
         filled[name] += value.numel()
-    if answers and encoder.tied and not filled[_PROJECTION]:
-        parameters[_PROJECTION].copy_(parameters[_EMBEDDINGS][list(answers)])
+    if answers and encoder.tied and not filled[_PROJECTION] and _EMBEDDINGS in parameters:
+        parameters[_PROJECTION] = parameters[_EMBEDDINGS][list(answers)].float()
         filled[_PROJECTION] = parameters[_PROJECTION].numel()
-    missing = [name for name, count in filled.items() if count != parameters[name].numel()]
+    missing = [name for name, count in filled.items() if count != shapes[name].numel()]
     if missing or unknown:
         raise UnsupportedModelError(
             f"the checkpoint does not fit its config: {len(missing)} weights missing {missing[:3]}, "
@@ -225,14 +226,14 @@ def _fill(
     encoder.load_state_dict(parameters, assign=True, strict=True)
 
 
-def _dtype(encoder: nn.Module, parameter: str, dtype: torch.dtype) -> torch.dtype:
-    # Products run in the chosen precision; embeddings, norms and heads stay float32, where it costs nothing.
-    owner = _owner(encoder, parameter)
-    return dtype if isinstance(owner, Linear) and not parameter.startswith("head.") else torch.float32
+def _dtype(owner: nn.Module, parameter: str, stored: torch.dtype, chosen: torch.dtype) -> torch.dtype:
+    """Products run in the chosen precision; norms and heads stay float32, where it costs nothing.
 
-
-def _owner(encoder: nn.Module, parameter: str) -> nn.Module:
-    return encoder.get_submodule(parameter.rpartition(".")[0])
+    An embedding keeps the precision of its file: its rows become float32 exactly when they are looked up.
+    """
+    if isinstance(owner, Embedding):
+        return stored if stored in (torch.bfloat16, torch.float16) else torch.float32
+    return chosen if isinstance(owner, Linear) and not parameter.startswith("head.") else torch.float32
 
 
 def _tensors(folder: Path, files: Mapping[Path, Mapping[str, str]]) -> Iterator[tuple[str, Tensor, Mapping[str, str]]]:

@@ -18,7 +18,7 @@ class Embedding(nn.Module):
         self.weight = nn.Parameter(torch.empty(rows, hidden))
 
     def forward(self, ids: Tensor) -> Tensor:
-        return F.embedding(ids, self.weight)
+        return F.embedding(ids, self.weight).float()
 
 
 class BertEmbeddings(nn.Module):
