@@ -312,6 +312,14 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
     assert load(Entry("m", folder=tmp_path, prompt="zerank-2"), CPU).score == "logit"
 
 
+def test_a_prompt_that_is_assumed_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    build(tmp_path, "qwen3")
+    load(Entry("m", folder=tmp_path, prompt="qwen3-reranker"), CPU)
+    assert not caplog.records
+    load(Entry("m", folder=tmp_path), CPU)
+    assert "m: nothing says which prompt it was trained with; taking 'qwen3-reranker'" in caplog.text
+
+
 def test_a_checkpoint_without_its_projection_is_refused(tmp_path: Path) -> None:
     build(tmp_path, "qwen3")
     config = (tmp_path / "config.json").read_text()
