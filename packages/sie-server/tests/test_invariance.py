@@ -17,7 +17,7 @@ from sie_server.engine.engine import Limits
 from sie_server.models.catalog import Entry, shipped
 from sie_server.nn.heads import Dense, Multivector
 
-SMALL = ["bert", "xlm-roberta", "electra-narrow", "distilbert", "modernbert"]
+SMALL = ["bert", "xlm-roberta", "electra-narrow", "distilbert", "modernbert", "deberta", "deberta-v2", "mpnet"]
 QUERIES = ["what", "who made python", "is it a programming language " * 8]
 # Tokens per document. Around every size where a kernel might change its mind, and past the 512 a model can take.
 LENGTHS = [*range(20), 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 191, 192, 193, 255, 256, 300, 400, 511, 600]
@@ -47,9 +47,7 @@ async def _score(handle: Running, model_id: str, query: str, texts: list[str]) -
     return (await handle.engine.score(model, query, texts, Limits())).scores
 
 
-@pytest.mark.parametrize(
-    "model_id", ["bert", "xlm-roberta", "electra-narrow", "distilbert", "modernbert", "minilm", EMBEDDED]
-)
+@pytest.mark.parametrize("model_id", [*SMALL, "minilm", EMBEDDED])
 def test_score_does_not_depend_on_the_batch(engine: Running, model_id: str) -> None:
     alone: dict[tuple[str, str], float] = {}
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -13,8 +13,8 @@ from sie_server.nn.heads import HeadActivation, HeadConfig, Pooling
 # transformers' "gelu" is the exact erf form. The tanh approximations are other functions and would change scores.
 _ACTIVATIONS = {"gelu"}
 # Position tables of these keep rows up to the padding id for padding.
-_PADDED_POSITIONS = {"roberta", "xlm-roberta", "camembert"}
-_NO_TOKEN_TYPES = {"distilbert", "modernbert"}
+_PADDED_POSITIONS = {"roberta", "xlm-roberta", "camembert", "mpnet"}
+_NO_TOKEN_TYPES = {"distilbert", "modernbert", "mpnet"}
 _HEAD_ACTIVATIONS: dict[str, HeadActivation] = {"electra": "gelu", "distilbert": "relu"}
 # Model type → its own names for what the others call by the key.
 _OTHER_NAMES: dict[str, dict[str, str]] = {
@@ -47,8 +47,32 @@ class RotaryLayer:
 
 
 @dataclass(frozen=True, slots=True)
+class Disentangled:
+    """DeBERTa's attention: by content and by relative position.
+
+    span: a distance is one of `2 · span` rows of a table. max_distance: the furthest with a row of its own, or of its
+    bucket where `buckets` of them are shared logarithmically (0: each distance has its own). terms: of "c2p", content
+    to position, and "p2c", position to content. own_projections: positions have their own, not those of the content.
+    """
+
+    buckets: int
+    max_distance: int
+    terms: frozenset[str]
+    own_projections: bool
+    norm: bool
+
+    @property
+    def span(self) -> int:
+        return self.buckets or self.max_distance
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Shape and numerics of an encoder, plus what its config says about its scores."""
+    """Shape and numerics of an encoder, plus what its config says about its scores.
+
+    positions_in_input: there is a table of absolute positions. project_before_norm: where embeddings are narrower than
+    the layers.
+    """
 
     architecture: str
     vocab_size: int
@@ -66,6 +90,9 @@ class ModelConfig:
     head: HeadConfig
     bias: Biases
     rotary_layers: tuple[RotaryLayer, ...] = ()
+    positions_in_input: bool = True
+    project_before_norm: bool = False
+    disentangled: Disentangled | None = None
 
     @property
     def head_dim(self) -> int:
@@ -102,6 +129,7 @@ class ModelConfig:
             raise UnsupportedModelError(
                 f"position_embedding_type {positions!r} is not supported; supported: 'absolute'"
             )
+        deberta = kind == "deberta-v2"
         try:
             return cls(
                 architecture=architectures[0],
@@ -112,7 +140,7 @@ class ModelConfig:
                 heads=hf["num_attention_heads"],
                 intermediate_size=hf["intermediate_size"],
                 norm_eps=hf.get("norm_eps", hf.get("layer_norm_eps", 1e-12)),
-                token_types=0 if kind in _NO_TOKEN_TYPES else hf.get("type_vocab_size", 2),
+                token_types=0 if kind in _NO_TOKEN_TYPES else hf.get("type_vocab_size", 0 if deberta else 2),
                 position_rows=hf["max_position_embeddings"],
                 position_offset=hf.get("pad_token_id", 1) + 1 if kind in _PADDED_POSITIONS else 0,
                 labels=_labels(hf),
@@ -120,6 +148,9 @@ class ModelConfig:
                 head=_head(kind, hf),
                 bias=_biases(hf) if kind == "modernbert" else Biases(),
                 rotary_layers=_rotary_layers(hf) if kind == "modernbert" else (),
+                positions_in_input=hf.get("position_biased_input", True),
+                project_before_norm=deberta,
+                disentangled=_disentangled(hf) if deberta else None,
             )
         except KeyError as error:
             raise UnsupportedModelError(f"config.json lacks {error.args[0]!r}") from None
@@ -178,6 +209,11 @@ def _labels(hf: Mapping[str, Any]) -> int:
 
 
 def _head(kind: str, hf: Mapping[str, Any]) -> HeadConfig:
+    if kind == "deberta-v2":
+        if (activation := hf.get("pooler_hidden_act", "gelu")) not in get_args(HeadActivation):
+            supported = ", ".join(get_args(HeadActivation))
+            raise UnsupportedModelError(f"pooler_hidden_act {activation!r} is not supported; supported: {supported}")
+        return HeadConfig(activation)
     if kind != "modernbert":
         return HeadConfig(_HEAD_ACTIVATIONS.get(kind, "tanh"))
     if (activation := hf.get("classifier_activation", "gelu")) not in _ACTIVATIONS:
@@ -214,6 +250,26 @@ def _rotary_layers(hf: Mapping[str, Any]) -> tuple[RotaryLayer, ...]:
         hf.get("local_attention", 128) // 2,
     )
     return tuple(every_layer if kind == "full_attention" else local_layer for kind in types)
+
+
+def _disentangled(hf: Mapping[str, Any]) -> Disentangled:
+    if (kernel := hf.get("conv_kernel_size", 0)) > 0:
+        raise UnsupportedModelError(f"conv_kernel_size {kernel} is not supported; supported: 0")
+    terms = hf.get("pos_att_type") or []
+    terms = frozenset(term.strip() for term in (terms.lower().split("|") if isinstance(terms, str) else terms))
+    if not hf.get("relative_attention", False) or not terms or not terms <= {"c2p", "p2c"}:
+        raise UnsupportedModelError(
+            f"relative_attention {hf.get('relative_attention', False)} with pos_att_type {sorted(terms)} is not "
+            "supported; supported: True with c2p, p2c or both"
+        )
+    max_distance = hf.get("max_relative_positions", -1)
+    return Disentangled(
+        buckets=max(hf.get("position_buckets", -1), 0),
+        max_distance=max_distance if max_distance > 0 else hf["max_position_embeddings"],
+        terms=terms,
+        own_projections=not hf.get("share_att_key", False),
+        norm="layer_norm" in hf.get("norm_rel_ebd", "none").lower(),
+    )
 
 
 def _sigmoid(hf: Mapping[str, Any]) -> bool:

@@ -2,10 +2,12 @@
 
 from sie_server.errors import UnsupportedModelError
 from sie_server.models.bert import Bert
+from sie_server.models.deberta import Deberta
 from sie_server.models.distilbert import DistilBert
 from sie_server.models.electra import Electra
 from sie_server.models.encoder import Encoder
 from sie_server.models.modernbert import ModernBert
+from sie_server.models.mpnet import MPNet
 from sie_server.models.roberta import Roberta
 
 _ENCODERS: dict[str, type[Encoder]] = {
@@ -16,6 +18,8 @@ _ENCODERS: dict[str, type[Encoder]] = {
     "Electra": Electra,
     "DistilBert": DistilBert,
     "ModernBert": ModernBert,
+    "DebertaV2": Deberta,
+    "MPNet": MPNet,
 }
 _SUFFIXES = {"ForSequenceClassification": True, "Model": False}
 
