@@ -18,6 +18,9 @@ from transformers import (
     BertModel,
     CamembertConfig,
     CamembertForSequenceClassification,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
+    DebertaV2Model,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     ElectraConfig,
@@ -30,6 +33,9 @@ from transformers import (
     ModernBertConfig,
     ModernBertForSequenceClassification,
     ModernBertModel,
+    MPNetConfig,
+    MPNetForSequenceClassification,
+    MPNetModel,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
@@ -88,6 +94,17 @@ _MODERNBERT: dict[str, Any] = {
     **dict.fromkeys(("eos_token_id", "sep_token_id"), 3),
     "pad_token_id": 0,
 }
+# As DeBERTa-v3, with buckets so few that most distances share one.
+_DEBERTA: dict[str, Any] = {
+    **SMALL,
+    "max_position_embeddings": 512,
+    "relative_attention": True,
+    "position_buckets": 16,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "pos_att_type": "p2c|c2p",
+    "position_biased_input": False,
+}
 _ROBERTA: dict[str, Any] = {**SMALL, "max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 1}
 
 _DECODER: dict[str, Any] = {
@@ -134,9 +151,34 @@ ARCHITECTURES: dict[str, tuple[type[PreTrainedModel], type[Any], dict[str, Any]]
     ),
     "gte": (GteForSequenceClassification, GteConfig, {**_GTE, "rope_parameters": _NTK}),
     "gte-two-types": (GteForSequenceClassification, GteConfig, {**_GTE, "type_vocab_size": 2, "pad_token_id": 0}),
+    "deberta": (DebertaV2ForSequenceClassification, DebertaV2Config, _DEBERTA),
+    # What DeBERTa-v3 has not: no buckets, positions with projections of their own and in the input, token types.
+    "deberta-v2": (
+        DebertaV2ForSequenceClassification,
+        DebertaV2Config,
+        {
+            **_DEBERTA,
+            "embedding_size": 32,
+            "max_relative_positions": 64,
+            "pooler_hidden_act": "tanh",
+            "pos_att_type": ["c2p", "p2c"],
+            "position_biased_input": True,
+            "position_buckets": -1,
+            "share_att_key": False,
+            "type_vocab_size": 2,
+        },
+    ),
+    "deberta-c2p": (
+        DebertaV2ForSequenceClassification,
+        DebertaV2Config,
+        {**_DEBERTA, "norm_rel_ebd": "none", "pos_att_type": ["c2p"]},
+    ),
+    "mpnet": (MPNetForSequenceClassification, MPNetConfig, {**SMALL, "max_position_embeddings": 514}),
     "minilm-l12": (BertForSequenceClassification, BertConfig, MINILM_L12),
     "modernbert-encoder": (ModernBertModel, ModernBertConfig, _MODERNBERT),
     "gte-encoder": (GteModel, GteConfig, {**_GTE, "type_vocab_size": 0}),
+    "deberta-encoder": (DebertaV2Model, DebertaV2Config, _DEBERTA),
+    "mpnet-encoder": (MPNetModel, MPNetConfig, {**SMALL, "max_position_embeddings": 514}),
     "bert-encoder": (BertModel, BertConfig, {**SMALL, "max_position_embeddings": 512}),
     "xlm-roberta-encoder": (XLMRobertaModel, XLMRobertaConfig, _ROBERTA),
 }

@@ -17,7 +17,10 @@ from sie_server.engine.tokenize import Limits
 from sie_server.models.catalog import Entry, shipped
 from sie_server.nn.heads import Dense, Multivector
 
-SMALL = ["bert", "xlm-roberta", "electra-narrow", "distilbert", "modernbert", "gte", "qwen3", "qwen2", "gemma"]
+SMALL = [
+    *("bert", "xlm-roberta", "electra-narrow", "distilbert", "modernbert", "gte", "deberta", "deberta-v2", "mpnet"),
+    *("qwen3", "qwen2", "gemma"),
+]
 QUERIES = ["what", "who made python", "is it a programming language " * 8]
 # Tokens per document. Around every size where a kernel might change its mind, and past the 512 a model can take.
 LENGTHS = [*range(20), 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 191, 192, 193, 255, 256, 300, 400, 511, 600]

@@ -21,6 +21,8 @@ from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.catalog import Entry, shipped, with_models
 from sie_server.models.config import from_hf
 from sie_server.models.load import Model, load
+from sie_server.models.prompts import prompts
+from sie_server.models.registry import resolve
 from sie_server.models.tokenizer import read_tokenizer
 
 CPU = torch.device("cpu")
@@ -211,6 +213,30 @@ def test_modernbert_configs_of_older_releases_mean_the_same(tmp_path: Path) -> N
         from_hf(scaled)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"conv_kernel_size": 3}, "conv_kernel_size 3 is not supported"),
+        ({"relative_attention": False}, "relative_attention False with pos_att_type ['c2p', 'p2c'] is not supported"),
+        ({"pos_att_type": ["p2p"]}, "relative_attention True with pos_att_type ['p2p'] is not supported"),
+        ({"pos_att_type": None}, "relative_attention True with pos_att_type [] is not supported"),
+        ({"pooler_hidden_act": "gelu_new"}, "pooler_hidden_act 'gelu_new' is not supported"),
+    ],
+)
+def test_a_deberta_we_do_not_compute_is_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    build(tmp_path, "deberta")
+    edit_config(tmp_path, **changes)
+    assert words in refusal(tmp_path)
+
+
+def test_what_pretraining_left_in_a_deberta_changes_nothing(tmp_path: Path) -> None:
+    build(tmp_path, "deberta")
+    expected = scores(load(Entry("m", folder=tmp_path), CPU, "float32"))
+    for left in ("lm_predictions.bias", "mask_predictions.bias", "deberta.embeddings.position_embeddings.weight"):
+        edit_weights(tmp_path, **{left: torch.ones(2)})
+    assert scores(load(Entry("m", folder=tmp_path), CPU, "float32")) == expected
+
+
 def test_limits_come_from_the_checkpoint_and_never_exceed_its_positions(folder: Path) -> None:
     assert load(Entry("m", folder=folder), CPU).max_length == 512
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 100}')
@@ -268,6 +294,13 @@ def test_every_catalogue_entry_is_complete() -> None:
         for field in ("architecture", "parameters", "languages", "outputs", "score", "max_length", "license"):
             assert getattr(entry, field), (model_id, field)
         assert (entry.prompt is not None) == str(entry.architecture).endswith("ForCausalLM"), model_id
+
+
+def test_every_catalogue_architecture_is_supported() -> None:
+    for entry in shipped().values():
+        assert entry.architecture is not None
+        assert resolve(entry.architecture)  # raises where it is not
+        assert entry.prompt is None or entry.prompt in prompts()
 
 
 def test_the_catalogue_files_say_nothing_that_is_not_read() -> None:

@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
+from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
 from sie_server.choices import Activation
 from sie_server.engine.packed import Packed
 from sie_server.engine.sequence import Sequence
-from sie_server.models.shape import HeadConfig, Projection
+from sie_server.models.shape import Disentangled, HeadConfig, Projection
 from sie_server.nn.attention import attention
+from sie_server.nn.disentangled import DisentangledBias, PositionTables, columns_of, log_buckets
 from sie_server.nn.heads import ClassificationHead, Dense, MaxSim, Multivector, Together
 from sie_server.nn.linear import GatedLinear, Linear
+from sie_server.nn.relative import Bias, SharedBias, biased_attention, t5_buckets
 
 CPU = torch.device("cpu")
 
@@ -121,6 +125,54 @@ def test_attention_of_first_tokens_only_equals_theirs_in_full(dtype: torch.dtype
     first = attention(q[batch.starts], k, v, batch)
     tolerance = 1e-6 if dtype == torch.float32 else 1e-2
     assert torch.allclose(first, attention(q, k, v, batch)[batch.starts], rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(("buckets", "max_distance"), [(256, 512), (16, 512), (32, 128), (64, 4096)])
+def test_buckets_of_distances_equal_transformers(buckets: int, max_distance: int) -> None:
+    distance = torch.arange(-max_distance + 1, max_distance)
+    expected = make_log_bucket_position(distance, buckets, max_distance).long()
+    assert torch.equal(log_buckets(distance, buckets, max_distance), expected)
+    expected = MPNetEncoder.relative_position_bucket(-distance, buckets, max_distance // 2)
+    assert torch.equal(t5_buckets(distance, buckets, max_distance // 2), expected)
+
+
+@pytest.mark.parametrize("terms", [("c2p",), ("p2c",), ("c2p", "p2c"), ("shared",)])
+def test_biased_attention_equals_the_formula_and_each_sequence_alone(terms: tuple[str, ...]) -> None:
+    lengths = [1, 2, 9, 9, 33, 300, 1030]  # the last in several blocks of queries
+    heads, head_dim, span = 2, 8, 20
+    torch.manual_seed(0)
+    q, k, v = torch.randn(sum(lengths), 3, heads, head_dim).unbind(1)
+    key, query = torch.randn(2, heads, 2 * span, head_dim)
+    table = torch.randn(32, heads)
+    scale = 0.2 if "shared" not in terms else head_dim**-0.5
+
+    def bias() -> Bias:
+        if "shared" in terms:
+            return SharedBias(table)
+        tables = PositionTables(key if "c2p" in terms else None, query if "p2c" in terms else None)
+        config = Disentangled(span, 1030, frozenset(terms), own_projections=True, norm=False)
+        return DisentangledBias(tables, columns_of(config, CPU), scale)
+
+    batch = packed(lengths)
+    out, first = biased_attention(q, k, v, batch, bias()), biased_attention(q[batch.starts], k, v, batch, bias())
+    row = 0
+    for i, length in enumerate(lengths):
+        one = [x[row : row + length] for x in (q, k, v)]
+        assert torch.equal(biased_attention(*one, packed([length]), bias()), out[row : row + length])
+        a, b, c = (x.transpose(0, 1) for x in one)  # [heads, length, head_dim]
+        distance = torch.arange(length)[:, None] - torch.arange(length)
+        at = (log_buckets(distance, span, 1030) + span).clamp(0, 2 * span - 1)
+        logits = scale * a @ b.transpose(1, 2)
+        if "c2p" in terms:
+            logits += scale * (a @ key.transpose(1, 2)).gather(2, at.expand(heads, -1, -1))
+        if "p2c" in terms:
+            logits += scale * (b @ query.transpose(1, 2)).gather(2, at.T.expand(heads, -1, -1)).transpose(1, 2)
+        if "shared" in terms:
+            logits += table[t5_buckets(distance, 32)].permute(2, 0, 1)
+        exact = (torch.softmax(logits, dim=-1) @ c).transpose(0, 1)
+        assert torch.allclose(out[row : row + length], exact, rtol=0, atol=1e-5)
+        assert torch.allclose(first[i], exact[0], rtol=0, atol=1e-5)
+        row += length
 
 
 @pytest.mark.gpu

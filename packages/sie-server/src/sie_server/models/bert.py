@@ -1,5 +1,7 @@
 """BERT (Devlin et al. 2019) and its cross-encoders."""
 
+from collections.abc import Iterable
+from itertools import repeat
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from sie_server.nn.attention import attention
 from sie_server.nn.embed import BertEmbeddings
 from sie_server.nn.linear import GatedLinear, Linear
 from sie_server.nn.norm import LayerNorm
+from sie_server.nn.relative import Bias, biased_attention
 from sie_server.nn.rotary import Rotary, rotate
 
 Angles = tuple[Tensor, Tensor]
@@ -38,19 +41,22 @@ class BertLayer(nn.Module):
         self.down = Linear(width, hidden)
         self.mlp_norm = LayerNorm(hidden, config.norm_eps)
 
-    def forward(self, x: Tensor, packed: Packed, angles: Angles | None = None, first_only: bool = False) -> Tensor:
+    def forward(
+        self, x: Tensor, packed: Packed, angles: Angles | None, bias: Bias | None, first_only: bool = False
+    ) -> Tensor:
         q, k, v = self.qkv(x).view(-1, 3, self.heads, self.head_dim).unbind(1)
         if angles is not None:
             q, k = rotate(q, *angles), rotate(k, *angles)
         if first_only:
             q, x = q[packed.starts], x[packed.starts]
-        attended = attention(q, k, v, packed).flatten(1)
-        x = self.attention_norm(x + self.attention_out(attended))
+        attended = attention(q, k, v, packed) if bias is None else biased_attention(q, k, v, packed, bias)
+        x = self.attention_norm(x + self.attention_out(attended.flatten(1)))
         y: Tensor = self.mlp_norm(x + self.down(self.up(x)))
         return y
 
 
 class Bert(Encoder):
+    layer: ClassVar[type[BertLayer]] = BertLayer
     renames: ClassVar[dict[str, str]] = {
         "bert.": "",
         "embeddings.word_embeddings.": "embeddings.word.",
@@ -73,18 +79,22 @@ class Bert(Encoder):
     def __init__(self, config: ModelConfig, outputs: int) -> None:
         super().__init__(config, outputs)
         self.embeddings = BertEmbeddings(config)
-        self.layers = nn.ModuleList(BertLayer(config) for _ in range(config.layers))
+        self.layers = nn.ModuleList(self.layer(config) for _ in range(config.layers))
         self.rotary = Rotary(config.head_dim, config.max_positions)
         # All layers of such an encoder turn by the same angles.
         self.rotary_layer = config.rotary_layers[0] if config.rotary_layers else None
 
+    def biases(self, packed: Packed) -> Iterable[Bias | None]:
+        """One per layer: what is added to its attention's logits."""
+        return repeat(None, len(self.layers))
+
     def encode(self, packed: Packed) -> Tensor:
         angles = self._angles(packed)
         x: Tensor = self.embeddings(packed)
-        *layers, last = self.layers
-        for layer in layers:
-            x = layer(x, packed, angles)
-        y: Tensor = last(x, packed, angles, self.first_only)
+        *layers, (last, last_bias) = zip(self.layers, self.biases(packed), strict=True)
+        for layer, bias in layers:
+            x = layer(x, packed, angles, bias)
+        y: Tensor = last(x, packed, angles, last_bias, self.first_only)
         return y
 
     def _angles(self, packed: Packed) -> Angles | None:

@@ -2,13 +2,22 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from sie_server.choices import Activation, HeadActivation
 from sie_server.errors import UnsupportedModelError
-from sie_server.models.shape import Biases, DecoderConfig, HeadConfig, ModelConfig, Norm, Projection, RotaryLayer
+from sie_server.models.shape import (
+    Biases,
+    DecoderConfig,
+    Disentangled,
+    HeadConfig,
+    ModelConfig,
+    Norm,
+    Projection,
+    RotaryLayer,
+)
 
 # Keys that change what is computed, and the one value that we compute. transformers' "gelu" is the exact erf form; the
 # tanh approximations are other functions. transformers 5 no longer writes `position_embedding_type` for BERT.
@@ -20,8 +29,8 @@ _ONLY: dict[str, Any] = {
     "logn_attention_scale": False,
 }
 # Position tables of these keep rows up to the padding id for padding.
-_PADDED_POSITIONS = {"roberta", "xlm-roberta", "camembert"}
-_NO_TOKEN_TYPES = {"distilbert", "modernbert", "qwen2", "qwen3", "gemma"}
+_PADDED_POSITIONS = {"roberta", "xlm-roberta", "camembert", "mpnet"}
+_NO_TOKEN_TYPES = {"distilbert", "modernbert", "mpnet", "qwen2", "qwen3", "gemma"}
 # Gemma's first releases wrote "gelu" where the tanh approximation was meant, and the reference takes it so.
 _DECODER_ACTIVATIONS: dict[str, dict[str, Activation]] = {
     "qwen2": {"silu": "silu"},
@@ -63,6 +72,7 @@ def from_hf(hf: Mapping[str, Any]) -> ModelConfig:
     for key, only in _only(kind).items():
         if (value := hf.get(key, only)) != only:
             raise UnsupportedModelError(f"{key} {value!r} is not supported; supported: {only!r}")
+    deberta = kind == "deberta-v2"
     try:
         return ModelConfig(
             architecture=architectures[0],
@@ -74,7 +84,7 @@ def from_hf(hf: Mapping[str, Any]) -> ModelConfig:
             head_dim=hf.get("head_dim") or hf["hidden_size"] // hf["num_attention_heads"],
             intermediate_size=hf["intermediate_size"],
             norm_eps=_norm_eps(hf),
-            token_types=0 if kind in _NO_TOKEN_TYPES else hf.get("type_vocab_size", 2),
+            token_types=0 if kind in _NO_TOKEN_TYPES else hf.get("type_vocab_size", 0 if deberta else 2),
             position_rows=hf["max_position_embeddings"],
             position_offset=hf.get("pad_token_id", 1) + 1 if kind in _PADDED_POSITIONS else 0,
             labels=_labels(hf),
@@ -83,6 +93,9 @@ def from_hf(hf: Mapping[str, Any]) -> ModelConfig:
             bias=_biases(hf) if kind == "modernbert" else Biases(),
             rotary_layers=_rotary_layers(kind, hf),
             gated_mlp=kind in _GTE,
+            positions_in_input=kind not in _GTE and hf.get("position_biased_input", True),
+            project_before_norm=deberta,
+            disentangled=_disentangled(hf) if deberta else None,
             decoder=_decoder(kind, hf) if kind in _DECODER_ACTIVATIONS else None,
         )
     except KeyError as error:
@@ -119,6 +132,11 @@ def _labels(hf: Mapping[str, Any]) -> int:
 
 def _head(kind: str, hf: Mapping[str, Any]) -> HeadConfig:
     hidden = hf["hidden_size"]
+    if kind == "deberta-v2":
+        if (activation := hf.get("pooler_hidden_act", "gelu")) not in get_args(HeadActivation):
+            supported = ", ".join(get_args(HeadActivation))
+            raise UnsupportedModelError(f"pooler_hidden_act {activation!r} is not supported; supported: {supported}")
+        return HeadConfig({"dense": Projection(hidden, activation), "out": Projection(1)})
     if kind != "modernbert":
         activation = _HEAD_ACTIVATIONS.get(kind, "tanh")
         return HeadConfig({"dense": Projection(hidden, activation), "out": Projection(1)})
@@ -213,3 +231,23 @@ def _score_activation(hf: Mapping[str, Any]) -> str | None:
     """Import path of the function between logit and score, where the config names one."""
     named: str | None = (hf.get("sentence_transformers") or {}).get("activation_fn")
     return named or hf.get("sbert_ce_default_activation_function")
+
+
+def _disentangled(hf: Mapping[str, Any]) -> Disentangled:
+    if (kernel := hf.get("conv_kernel_size", 0)) > 0:
+        raise UnsupportedModelError(f"conv_kernel_size {kernel} is not supported; supported: 0")
+    terms = hf.get("pos_att_type") or []
+    terms = frozenset(term.strip() for term in (terms.lower().split("|") if isinstance(terms, str) else terms))
+    if not hf.get("relative_attention", False) or not terms or not terms <= {"c2p", "p2c"}:
+        raise UnsupportedModelError(
+            f"relative_attention {hf.get('relative_attention', False)} with pos_att_type {sorted(terms)} is not "
+            "supported; supported: True with c2p, p2c or both"
+        )
+    max_distance = hf.get("max_relative_positions", -1)
+    return Disentangled(
+        buckets=max(hf.get("position_buckets", -1), 0),
+        max_distance=max_distance if max_distance > 0 else hf["max_position_embeddings"],
+        terms=terms,
+        own_projections=not hf.get("share_att_key", False),
+        norm="layer_norm" in hf.get("norm_rel_ebd", "none").lower(),
+    )

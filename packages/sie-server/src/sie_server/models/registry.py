@@ -4,12 +4,14 @@ from typing import Literal
 
 from sie_server.errors import UnsupportedModelError
 from sie_server.models.bert import Bert
+from sie_server.models.deberta import Deberta
 from sie_server.models.decoder import Decoder
 from sie_server.models.distilbert import DistilBert
 from sie_server.models.electra import Electra
 from sie_server.models.encoder import Encoder
 from sie_server.models.gte import Gte
 from sie_server.models.modernbert import ModernBert
+from sie_server.models.mpnet import MPNet
 from sie_server.models.roberta import Roberta
 
 # What a checkpoint has on top of its layers: a classifier, the language model's tokens, or nothing.
@@ -25,6 +27,8 @@ _ENCODERS: dict[str, type[Encoder]] = {
     "ModernBert": ModernBert,
     "New": Gte,
     "Gte": Gte,
+    "DebertaV2": Deberta,
+    "MPNet": MPNet,
 }
 _DECODERS: dict[str, type[Encoder]] = dict.fromkeys(("Qwen2", "Qwen3", "Gemma"), Decoder)
 _CLASSIFIER = "ForSequenceClassification"

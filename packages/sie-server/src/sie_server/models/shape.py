@@ -71,11 +71,32 @@ class DecoderConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Disentangled:
+    """DeBERTa's attention: by content and by relative position.
+
+    span: a distance is one of `2 · span` rows of a table. max_distance: the furthest with a row of its own, or of its
+    bucket where `buckets` of them are shared logarithmically (0: each distance has its own). terms: of "c2p", content
+    to position, and "p2c", position to content. own_projections: positions have their own, not those of the content.
+    """
+
+    buckets: int
+    max_distance: int
+    terms: frozenset[str]
+    own_projections: bool
+    norm: bool
+
+    @property
+    def span(self) -> int:
+        return self.buckets or self.max_distance
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """Shape and numerics of a model, plus what its config says about its scores.
 
     head: the one an architecture with a classifier has. modular_head: sentence-transformers put this one behind an
-    architecture without; each of its layers has a sub-folder of its name.
+    architecture without; each of its layers has a sub-folder of its name. positions_in_input: there is a table of
+    absolute positions. project_before_norm: where embeddings are narrower than the layers.
     """
 
     architecture: str
@@ -96,6 +117,9 @@ class ModelConfig:
     bias: Biases
     rotary_layers: tuple[RotaryLayer, ...] = ()
     gated_mlp: bool = False
+    positions_in_input: bool = True
+    project_before_norm: bool = False
+    disentangled: Disentangled | None = None
     modular_head: bool = False
     decoder: DecoderConfig | None = None
 

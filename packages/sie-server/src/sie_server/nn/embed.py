@@ -25,17 +25,21 @@ class BertEmbeddings(nn.Module):
     """Word + position + token type, then LayerNorm (Devlin et al. 2019, figure 2).
 
     Positions start at `config.position_offset`: RoBERTa's table keeps its first rows for padding. Without token types,
-    or with rotary positions, none is added; embeddings narrower than the layers are projected to their width.
+    or with positions in the attention alone, none is added; embeddings narrower than the layers are projected to their
+    width, behind the norm (ELECTRA) or before it and without a bias (DeBERTa).
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width = config.embedding_size
         self.word = Embedding(config.vocab_size, width)
-        self.position = None if config.rotary_layers else Embedding(config.position_rows, width)
+        self.position = Embedding(config.position_rows, width) if config.positions_in_input else None
         self.token_type = Embedding(config.token_types, width) if config.token_types else None
-        self.norm = LayerNorm(width, config.norm_eps)
-        self.project = Linear(width, config.hidden_size) if width != config.hidden_size else None
+        self.project: Linear | None = None
+        if width != config.hidden_size:
+            self.project = Linear(width, config.hidden_size, bias=not config.project_before_norm)
+        self.project_before_norm = config.project_before_norm
+        self.norm = LayerNorm(config.hidden_size if config.project_before_norm else width, config.norm_eps)
         self.position_offset = config.position_offset
 
     def forward(self, packed: Packed) -> Tensor:
@@ -45,5 +49,9 @@ class BertEmbeddings(nn.Module):
             x = x + self.token_type(packed.type_ids)
         if self.position is not None:
             x = x + self.position(packed.positions + self.position_offset)
+        if self.project is not None and self.project_before_norm:
+            x = self.project(x)
         x = self.norm(x)
-        return x if self.project is None else self.project(x).float()
+        if self.project is not None and not self.project_before_norm:
+            x = self.project(x).float()
+        return x

@@ -1,0 +1,74 @@
+"""DeBERTa-v2 and v3 (He et al. 2021, He et al. 2023): BERT's layers with disentangled attention."""
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import ClassVar
+
+from torch import Tensor
+
+from sie_server.engine.packed import Packed
+from sie_server.models.bert import Bert, BertLayer
+from sie_server.models.shape import ModelConfig
+from sie_server.nn.disentangled import DisentangledBias, PositionTables, columns_of
+from sie_server.nn.embed import Embedding
+from sie_server.nn.linear import Linear
+from sie_server.nn.norm import LayerNorm
+from sie_server.nn.relative import Bias
+
+
+class DebertaLayer(BertLayer):
+    """BERT's layer, and the projections of relative positions where they are not those of the content."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        assert config.disentangled is not None
+        hidden = config.hidden_size
+        self.terms = config.disentangled.terms
+        own = self.terms if config.disentangled.own_projections else ()
+        self.position_key = Linear(hidden, hidden) if "c2p" in own else None
+        self.position_query = Linear(hidden, hidden) if "p2c" in own else None
+
+    def position_tables(self, positions: Tensor) -> PositionTables:
+        """Shapes: positions float32 `[2 · span, hidden]`."""
+        query, key, _ = self.qkv(positions).chunk(3, dim=-1)
+        key = key if self.position_key is None else self.position_key(positions)
+        query = query if self.position_query is None else self.position_query(positions)
+        key, query = (x.unflatten(1, (self.heads, self.head_dim)).transpose(0, 1).contiguous() for x in (key, query))
+        return PositionTables(key if "c2p" in self.terms else None, query if "p2c" in self.terms else None)
+
+
+class Deberta(Bert):
+    layer: ClassVar[type[BertLayer]] = DebertaLayer
+    renames: ClassVar[dict[str, str]] = {
+        "deberta.": "",
+        "embeddings.embed_proj.": "embeddings.project.",
+        "encoder.rel_embeddings.": "positions.",
+        "encoder.LayerNorm.": "position_norm.",
+        "attention.self.query_proj.": "qkv[0].",
+        "attention.self.key_proj.": "qkv[1].",
+        "attention.self.value_proj.": "qkv[2].",
+        "attention.self.pos_key_proj.": "position_key.",
+        "attention.self.pos_query_proj.": "position_query.",
+        **Bert.renames,
+    }
+    # Checkpoints of models without positions in the input may hold a table of them all the same.
+    ignored: ClassVar[tuple[str, ...]] = (*Bert.ignored, "lm_predictions.", "mask_predictions.", "embeddings.position.")
+
+    def __init__(self, config: ModelConfig, outputs: int) -> None:
+        super().__init__(config, outputs)
+        assert config.disentangled is not None
+        self.disentangled = config.disentangled
+        self.scale = (config.head_dim * (1 + len(self.disentangled.terms))) ** -0.5
+        self.positions = Embedding(2 * self.disentangled.span, config.hidden_size)
+        self.position_norm = LayerNorm(config.hidden_size, config.norm_eps) if self.disentangled.norm else None
+
+    @cached_property
+    def position_tables(self) -> list[PositionTables]:
+        # One per layer. Two threads may both compute them: their bits are the same.
+        positions: Tensor = self.positions.weight.float()
+        positions = positions if self.position_norm is None else self.position_norm(positions)
+        return [layer.position_tables(positions) for layer in self.layers if isinstance(layer, DebertaLayer)]
+
+    def biases(self, packed: Packed) -> Iterable[Bias | None]:
+        columns = columns_of(self.disentangled, packed.ids.device)
+        return [DisentangledBias(tables, columns, self.scale) for tables in self.position_tables]

@@ -1,0 +1,35 @@
+"""MPNet (Song et al. 2020): BERT's layers with one bias by relative position for all of them."""
+
+from collections.abc import Iterable
+from itertools import repeat
+from typing import ClassVar
+
+from sie_server.engine.packed import Packed
+from sie_server.models.bert import Bert
+from sie_server.models.shape import ModelConfig
+from sie_server.nn.embed import Embedding
+from sie_server.nn.relative import Bias, SharedBias
+
+# The reference computes this many, whatever `relative_attention_num_buckets` says.
+_BUCKETS = 32
+
+
+class MPNet(Bert):
+    renames: ClassVar[dict[str, str]] = {
+        "mpnet.": "",
+        "encoder.relative_attention_bias.": "distances.",
+        "attention.attn.q.": "qkv[0].",
+        "attention.attn.k.": "qkv[1].",
+        "attention.attn.v.": "qkv[2].",
+        "attention.attn.o.": "attention_out.",
+        "attention.LayerNorm.": "attention_norm.",
+        **Bert.renames,
+    }
+    head_renames: ClassVar[dict[str, str]] = {"classifier.dense.": "head.dense.", "classifier.out_proj.": "head.out."}
+
+    def __init__(self, config: ModelConfig, outputs: int) -> None:
+        super().__init__(config, outputs)
+        self.distances = Embedding(_BUCKETS, config.heads)
+
+    def biases(self, packed: Packed) -> Iterable[Bias | None]:
+        return repeat(SharedBias(self.distances.weight.float()), len(self.layers))
