@@ -8,31 +8,25 @@ in turning order; a ratio is taken per round, and its median is what counts. Tok
 """
 
 import argparse
-import asyncio
 import json
 import platform
 import random
 import statistics
 import tempfile
-import threading
-import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
+from interleave import interleave, lengths, ratios, serving
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from sentence_transformers import CrossEncoder
 
-from sie_server.engine.engine import Engine
-from sie_server.engine.tokenize import Limits
-from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry
-from sie_server.settings import Settings
 
 BASELINE = "ST float32"
 CONFIG = {
@@ -54,14 +48,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     arguments = parser.parse_args()
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as engines:
         checkpoint = build(Path(folder))
         query, documents = workload(checkpoint, arguments.documents)
-        candidates: dict[str, Callable[[], list[float]]] = {
-            BASELINE: peer(checkpoint, query, documents),
-            "sie auto": ours(checkpoint, "auto", arguments.device, query, documents),
-            "sie float32": ours(checkpoint, "float32", arguments.device, query, documents),
-        }
+        candidates: dict[str, Callable[[], list[float]]] = {BASELINE: peer(checkpoint, query, documents)}
+        for precision in ("auto", "float32"):
+            entry = Entry("model", folder=checkpoint, score="logit")
+            engine = engines.enter_context(serving(entry, precision=precision, device=arguments.device))
+            candidates[f"sie {precision}"] = lambda engine=engine: engine.score(query, documents).scores
         seconds = measure(candidates, arguments.rounds)
     report(seconds, arguments)
 
@@ -89,8 +83,8 @@ def workload(checkpoint: Path, count: int) -> tuple[str, list[str]]:
     vocabulary = json.loads((checkpoint / "tokenizer.json").read_text())["model"]["vocab"]
     words = sorted(word for word in vocabulary if word.isascii() and word.isalpha())
     rng = random.Random(1)
-    lengths = [max(32, min(411, int(rng.lognormvariate(4.85, 0.5)))) - 12 for _ in range(count)]
-    return " ".join(rng.choices(words, k=9)), [" ".join(rng.choices(words, k=length)) for length in lengths]
+    documents = [tokens - 12 for tokens in lengths(rng, count)]
+    return " ".join(rng.choices(words, k=9)), [" ".join(rng.choices(words, k=length)) for length in documents]
 
 
 def peer(checkpoint: Path, query: str, documents: list[str]) -> Callable[[], list[float]]:
@@ -98,25 +92,6 @@ def peer(checkpoint: Path, query: str, documents: list[str]) -> Callable[[], lis
     model = CrossEncoder(str(checkpoint), device="cpu" if not torch.cuda.is_available() else "cuda")
     pairs = [(query, document) for document in documents]
     return lambda: model.predict(pairs, activation_fn=torch.nn.Identity()).tolist()
-
-
-def ours(checkpoint: Path, precision: Any, device: str, query: str, documents: list[str]) -> Callable[[], list[float]]:
-    """Our engine on an event loop of its own, as in the server, without HTTP."""
-    entry = Entry("model", folder=checkpoint, score="logit")
-    engine = Engine(Settings(precision=precision, device=device), {"model": entry}, Metrics())
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, daemon=True).start()
-
-    async def start() -> None:
-        engine.start()
-        await engine.model("model", ["score"])
-
-    async def score() -> list[float]:
-        model = await engine.model("model", ["score"])
-        return (await engine.score(model, query, documents, Limits())).scores
-
-    asyncio.run_coroutine_threadsafe(start(), loop).result()
-    return lambda: asyncio.run_coroutine_threadsafe(score(), loop).result()
 
 
 def measure(candidates: dict[str, Callable[[], list[float]]], rounds: int) -> dict[str, list[float]]:
@@ -128,14 +103,7 @@ def measure(candidates: dict[str, Callable[[], list[float]]], rounds: int) -> di
         print(f"{name}: largest deviation {deviation:.1e} of the spread of scores")
         if deviation > 5e-2:
             raise SystemExit("that is not the same computation")
-    seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    names = list(candidates)
-    for turn in track(range(rounds), description="measuring", console=Console(stderr=True)):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            started = time.perf_counter()
-            candidates[name]()
-            seconds[name].append(time.perf_counter() - started)
-    return seconds
+    return interleave(candidates, track(range(rounds), description="measuring", console=Console(stderr=True)))
 
 
 def report(seconds: dict[str, list[float]], arguments: argparse.Namespace) -> None:
@@ -146,14 +114,14 @@ def report(seconds: dict[str, list[float]], arguments: argparse.Namespace) -> No
     rows = {}
     for name, times in seconds.items():
         rates = [arguments.documents / value for value in times]
-        ratios = [base / value for base, value in zip(seconds[BASELINE], times, strict=True)]
-        rows[name] = {"docs_per_s": statistics.median(rates), "ratio": statistics.median(ratios), "seconds": times}
+        ratio = ratios(seconds[BASELINE], times)
+        rows[name] = {"docs_per_s": statistics.median(rates), "ratio": ratio.median, "seconds": times}
         table.add_row(
             name,
             f"{statistics.median(rates):.1f}",
             f"{min(rates):.1f} to {max(rates):.1f}",
-            f"{statistics.median(ratios):.2f}",
-            f"{min(ratios):.2f} to {max(ratios):.2f}",
+            f"{ratio.median:.2f}",
+            f"{ratio.low:.2f} to {ratio.high:.2f}",
         )
     Console().print(table)
     if arguments.json:

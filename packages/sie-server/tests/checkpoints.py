@@ -221,11 +221,11 @@ def build_modular(
     pooling: str,
     head: Callable[[int], list[nn.Module]] = ettin_head,
     activation: nn.Module | None = None,
+    **overrides: Any,
 ) -> CrossEncoder:
     """Save an encoder of the table with a head of sentence-transformers' modules behind it; return its model."""
-    build(folder / "encoder", name)
+    width = build(folder / "encoder", name, **overrides).config.hidden_size
     torch.manual_seed(0)
-    width = SMALL["hidden_size"]
     modules = head(width)
     with torch.no_grad():
         for parameter in nn.ModuleList(modules).parameters():

@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import httpx2
 import numpy as np
 import pytest
 import torch
+from cards import BUILD, INSTRUCTION, Encode, encoder_of, qwen3
 from checkpoints import DECODERS, build, text
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -31,67 +32,6 @@ CPU = torch.device("cpu")
 QUERY = "what is python"
 LENGTHS = [1, 3, 17, 17, 60, 200, 380, 300]
 DOCUMENTS = [text(length, seed=i) for i, length in enumerate(LENGTHS)]
-INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
-Encode = Callable[[str], list[int]]
-
-
-# The prompts as the cards build them, written down again: nothing here comes from our templates.
-def qwen3(encode: Encode, query: str, document: str, instruction: str = INSTRUCTION) -> list[int]:
-    system = (
-        "Judge whether the Document meets the requirements based on the Query and the Instruct provided. "
-        'Note that the answer can only be "yes" or "no".'
-    )
-    return [
-        *encode(f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n"),
-        *encode(f"<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}"),
-        *encode("<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"),
-    ]
-
-
-def zerank(encode: Encode, query: str, document: str) -> list[int]:
-    return encode(
-        f"<|im_start|>system\n{query}<|im_end|>\n<|im_start|>user\n{document}<|im_end|>\n<|im_start|>assistant\n"
-    )
-
-
-def mxbai(encode: Encode, query: str, document: str, instruction: str = "") -> list[int]:
-    task = (
-        "You are a search relevance expert who evaluates how well documents match search queries. For each "
-        "query-document pair, carefully analyze the semantic relationship between them, then provide your binary "
-        "relevance judgment (0 for not relevant, 1 for relevant).\nRelevance:"
-    )
-    return [
-        *encode("<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"),
-        *encode("<|im_start|>user\n"),
-        *encode(f"instruction: {instruction}\nquery: {query}" if instruction else f"query: {query}"),
-        *encode("\n"),
-        *encode(f"document: {document}"),
-        *encode("\n"),
-        *encode(task),
-        *encode("<|im_end|>\n<|im_start|>assistant\n"),
-    ]
-
-
-def gemma(encode: Encode, query: str, document: str) -> list[int]:
-    prompt = (
-        "Given a query A and a passage B, determine whether the passage contains an answer to the query by providing "
-        "a prediction of either 'Yes' or 'No'."
-    )
-    pieces = (f"A: {query}", "\n", f"B: {document}", "\n", prompt)
-    return [*encode("<bos>"), *(token for piece in pieces for token in encode(piece))]
-
-
-BUILD: dict[str, Callable[..., list[int]]] = {
-    "qwen3-reranker": qwen3,
-    "zerank-2": zerank,
-    "mxbai-rerank-v2": mxbai,
-    "bge-reranker-gemma": gemma,
-}
-
-
-def encoder_of(folder: Path) -> Encode:
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    return lambda text: tokenizer.encode(text, add_special_tokens=False).ids
 
 
 def batch(sequences: list[Sequence]) -> list[Sequence]:

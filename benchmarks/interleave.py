@@ -1,0 +1,77 @@
+"""What the benchmarks of speed share: lengths, our engine in process, and rounds of candidates in turning order."""
+
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sie_server.engine.engine import Scored
+from sie_server.engine.tokenize import Limits
+from sie_server.models.catalog import Entry
+
+# The tests have what a benchmark needs: checkpoints, the cards' prompts, and an engine on an event loop of its own.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "packages/sie-server/tests"))
+
+import cards as cards
+import checkpoints as checkpoints
+from running import Running, running
+
+TIMEOUT_S = 3600.0
+
+
+class Ours:
+    """Our engine with one loaded model, on an event loop of its own as in the server, without HTTP."""
+
+    def __init__(self, running: Running, model_id: str) -> None:
+        self.running = running
+        self.model = running.run(running.engine.model(model_id, ["score"]), TIMEOUT_S)
+
+    def score(self, query: str, documents: list[str]) -> Scored:
+        """A whole request, tokenization included."""
+        return self.running.run(self.running.engine.score(self.model, query, documents, Limits()), TIMEOUT_S)
+
+
+@contextmanager
+def serving(entry: Entry, **settings: Any) -> Iterator[Ours]:
+    """An engine with the model of `entry`; its threads are gone afterwards."""
+    with running({entry.id: entry}, load_wait=TIMEOUT_S, **settings) as handle:
+        yield Ours(handle, entry.id)
+
+
+class Summary(NamedTuple):
+    """The median of some rounds, and how far they lie apart."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> "Summary":
+        values = list(values)
+        return cls(statistics.median(values), min(values), max(values))
+
+
+def lengths(rng: random.Random, count: int, log_mean: float = 4.85, shortest: int = 32) -> list[int]:
+    """Numbers of tokens, `shortest` to 411: log-normal, the logarithms with this mean and a deviation of 0.5."""
+    return [max(shortest, min(411, int(rng.lognormvariate(log_mean, 0.5)))) for _ in range(count)]
+
+
+def interleave(candidates: Mapping[str, Callable[[], object]], rounds: Iterable[int]) -> dict[str, list[float]]:
+    """Seconds per candidate and round. A round runs each candidate once, and the next one starts with another."""
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    names = list(candidates)
+    for turn in rounds:
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            started = time.perf_counter()
+            candidates[name]()
+            seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def ratios(base: Iterable[float], seconds: Iterable[float]) -> Summary:
+    """How many times faster than `base`, round by round."""
+    return Summary.of(theirs / ours for theirs, ours in zip(base, seconds, strict=True))
