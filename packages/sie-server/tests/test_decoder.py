@@ -1,5 +1,6 @@
 """Decoder rerankers score as their model cards say: prompt, cut, logits and formula, with the prompt's front shared."""
 
+import asyncio
 import math
 import shutil
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from tokenizers import Tokenizer
 
 from sie_server.engine.packed import Packed
 from sie_server.engine.prefix import Prefix
+from sie_server.engine.request import Request
+from sie_server.engine.runner import forward
 from sie_server.engine.sequence import Sequence
 from sie_server.engine.tokenize import Limits, TextTokenizer
 from sie_server.errors import SIEError, UnsupportedModelError
@@ -228,6 +231,25 @@ def test_prefix_of_several_requests_in_one_batch(tmp_path: Path) -> None:
     with torch.inference_mode():
         together = model.encoder.head(*model.encoder(Packed.of(mixed, CPU)))
     assert [*together[1:5], *together[5:9], *together[10:14]] == [score for call in alone for score in call]
+
+
+def test_two_turns_of_one_request_in_a_batch_share_its_prefix(tmp_path: Path) -> None:
+    build(tmp_path, "qwen3")
+    model = load(Entry("m", folder=tmp_path), CPU, "float32")
+    torch.set_num_threads(1)
+    assert model.encoder.head is not None
+    first, second = (model.tokenizer.pairs(query, DOCUMENTS[:4]) for query in ("w1", "w2 w3"))
+    alone = [scores(model, [fresh])[0] for call in (first, second) for fresh in _fresh(call)]
+    loop = asyncio.new_event_loop()
+    for call in (first, second):
+        Request(model, model.encoder.head, call, loop.create_future())
+    rows: list[int] = []
+    model.encoder.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0].ids)))
+    with torch.inference_mode():
+        together = forward([*first[:2], *second, *first[2:]])
+    loop.close()
+    assert [*together[:2], *together[6:], *together[2:6]] == alone
+    assert sum(rows) == sum(len(call[0].prefix or ()) + sum(map(len, call)) for call in (first, second))
 
 
 def _fresh(call: list[Sequence]) -> list[Sequence]:

@@ -95,7 +95,10 @@ def forward(batch: list[Sequence]) -> list[Any]:
     """One result per sequence. All sequences are for one model; each request's head reads its own rows."""
     model = _request(batch[0]).model
     groups = [(head, list(group)) for (head, _), group in groupby(batch, key=lambda s: (_request(s).head, s.prefix))]
-    leads = [head.lead or _prefix(group[0]) for head, group in groups]
+    leads: list[Sequence | None] = []
+    for head, group in groups:
+        lead = head.lead or _prefix(group[0])
+        leads.append(None if lead in leads else lead)  # a request may have two turns in one batch
     led = [[*([] if lead is None else [lead]), *group] for lead, (_, group) in zip(leads, groups, strict=True)]
     packed = Packed.of(chain.from_iterable(led), model.device)
     hidden, rows_each = model.encoder(packed)

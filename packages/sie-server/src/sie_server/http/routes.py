@@ -13,9 +13,9 @@ from sie_server import wire
 from sie_server.choices import LongDocuments
 from sie_server.engine.engine import Engine, Scored, Timing, unsupported
 from sie_server.engine.quantize import Dtype, quantize
-from sie_server.engine.residency import Slot
 from sie_server.engine.tokenize import Limits
 from sie_server.errors import Code, SIEError
+from sie_server.http.description import describe
 from sie_server.http.disconnect import until_disconnect
 from sie_server.http.docs import docs
 from sie_server.http.machine_profile import check_machine_profile
@@ -110,10 +110,10 @@ class Routes:
 
     async def models(self, request: Request) -> Response:
         slots = self._engine.residency.slots.values()
-        return json({"models": [_describe(slot) for slot in slots]})
+        return json({"models": [describe(slot) for slot in slots]})
 
     async def model(self, request: Request) -> Response:
-        return json(_describe(self._engine.residency.slot(request.path_params["model"])))
+        return json(describe(self._engine.residency.slot(request.path_params["model"])))
 
     async def root(self, request: Request) -> Response:
         return RedirectResponse("/docs", status_code=307)
@@ -264,33 +264,6 @@ def _embedding(item: wire.Item, vectors: dict[str, Any], dtype: Dtype) -> wire.E
     if (rows := vectors.get("multivector")) is not None:
         encoded.multivector = wire.MultiVector(rows.shape[1], rows.shape[0], name, quantize(rows, dtype))
     return encoded
-
-
-def _describe(slot: Slot) -> dict[str, Any]:
-    entry, error = slot.entry, slot.error
-    embeddings = [output for output in entry.outputs or () if output != "score"]
-    return {
-        "name": entry.id,
-        "inputs": ["text"],
-        "outputs": list(entry.outputs or ()),
-        "dims": {output: entry.dims for output in embeddings if entry.dims is not None},
-        "loaded": slot.model is not None,
-        "state": slot.state,
-        "last_error": None
-        if error is None
-        else {
-            "code": str(error.kind),
-            "message": str(error),
-            "attempts": slot.attempts,
-            "permanent": slot.permanent,
-        },
-        "max_sequence_length": entry.max_length,
-        "profiles": {"default": {"is_default": True}},
-        "revision": entry.revision,
-        "score": entry.score,
-        "prompt": entry.prompt,
-        "license": entry.license,
-    }
 
 
 def _timing(started: float, done: float, timing: Timing) -> wire.Timing:

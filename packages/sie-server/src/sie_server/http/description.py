@@ -1,0 +1,33 @@
+"""What `/v1/models` says of a model."""
+
+from typing import Any
+
+from sie_server.engine.residency import Slot
+
+
+def describe(slot: Slot) -> dict[str, Any]:
+    """One entry of the list: limits, state, and what its scores mean."""
+    entry, error = slot.entry, slot.error
+    embeddings = [output for output in entry.outputs or () if output != "score"]
+    return {
+        "name": entry.id,
+        "inputs": ["text"],
+        "outputs": list(entry.outputs or ()),
+        "dims": {output: entry.dims for output in embeddings if entry.dims is not None},
+        "loaded": slot.model is not None,
+        "state": slot.state,
+        "last_error": None
+        if error is None
+        else {
+            "code": str(error.kind),
+            "message": str(error),
+            "attempts": slot.attempts,
+            "permanent": slot.permanent,
+        },
+        "max_sequence_length": entry.max_length,
+        "profiles": {"default": {"is_default": True}},
+        "revision": entry.revision,
+        "score": entry.score,
+        "prompt": entry.prompt,
+        "license": entry.license,
+    }
