@@ -71,10 +71,7 @@ def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> M
     started = time.perf_counter()
     folder = locate(entry)
     config = with_modules(read_config(folder), folder)
-    named = entry.prompt
     entry = complete(entry, folder, config)
-    if entry.prompt != named:
-        _LOG.warning("%s: nothing says which prompt it was trained with; taking %r", entry.id, entry.prompt)
     dtype = resolve_precision(precision, device)
     assert entry.max_length is not None
     prompt = None if entry.prompt is None else prompts()[entry.prompt]

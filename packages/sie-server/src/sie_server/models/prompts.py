@@ -1,5 +1,6 @@
 """The prompts of decoder rerankers: what stands around query and document, and which tokens answer."""
 
+import logging
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -10,6 +11,8 @@ import msgspec
 from sie_server.choices import Score
 from sie_server.errors import UnsupportedModelError
 from sie_server.models.config import read_json
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ def choose(name: str | None, architecture: str, folder: Path) -> Prompt:
     own = answers_hint(folder)
     for prompt in prompts().values():
         if architecture.startswith(prompt.architecture) and (own is None or len(own) == len(prompt.answers)):
+            _LOG.warning("%s: nothing says which prompt it was trained with; taking %r", folder, prompt.name)
             return prompt
     raise UnsupportedModelError(f"no known prompt of {architecture} has {len(own or ())} answer tokens")
 
