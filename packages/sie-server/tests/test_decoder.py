@@ -1,6 +1,7 @@
 """Decoder rerankers score as their model cards say: prompt, cut, logits and formula, with the prompt's front shared."""
 
 import asyncio
+import json
 import math
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from live import connect, in_process
 from running import running
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling as STPooling
 from tokenizers import Tokenizer
 
 from sie_server.engine.packed import Packed
@@ -30,6 +34,7 @@ from sie_server.errors import SIEError, UnsupportedModelError
 from sie_server.models.catalog import Entry
 from sie_server.models.load import Model, inspect, load
 from sie_server.models.prompts import prompts
+from sie_server.nn.heads import Dense
 
 CPU = torch.device("cpu")
 QUERY = "what is python"
@@ -54,7 +59,7 @@ def logits(reference: Any, ids: list[int]) -> torch.Tensor:
         return reference(input_ids=torch.tensor([ids])).logits[0]
 
 
-@pytest.fixture(scope="module", params=[name for name in DECODERS if "classifier" not in name])
+@pytest.fixture(scope="module", params=[n for n in DECODERS if n.split("-")[-1] not in ("classifier", "encoder")])
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     folder = tmp_path_factory.mktemp(request.param)
     return folder, build(folder, request.param)
@@ -256,6 +261,26 @@ def _fresh(call: list[Sequence]) -> list[Sequence]:
     assert call[0].prefix is not None
     front = call[0].prefix.sequence
     return [Sequence(one.ids, one.type_ids, prefix=Prefix(front)) for one in call]
+
+
+@pytest.mark.parametrize("name", ["qwen3", "qwen3-encoder"])
+def test_a_pooled_decoder_embeds_as_sentence_transformers(name: str, tmp_path: Path) -> None:
+    """As Qwen3-Embedding: the last token, scaled to length 1; its checkpoint calls itself a causal language model."""
+    build(tmp_path / "plain", name)
+    transformer = Transformer(str(tmp_path / "plain"), max_seq_length=512)
+    reference = SentenceTransformer(
+        modules=[transformer, STPooling(transformer.get_embedding_dimension(), "lasttoken"), Normalize()],
+        device="cpu",
+    )
+    reference.save_pretrained(str(tmp_path / "saved"))
+    config = json.loads((tmp_path / "plain" / "config.json").read_text())
+    (tmp_path / "saved" / "config.json").write_text(json.dumps(config))
+    model = load(Entry("m", folder=tmp_path / "saved"), CPU, "float32")
+    assert (model.entry.outputs, model.pooling, model.entry.prompt, model.score) == (("dense",), "last", None, None)
+    texts = [*DOCUMENTS, "what is python"]
+    with torch.inference_mode():
+        vectors = Dense(model.pooling)(*model.encoder(Packed.of(model.tokenizer.singles(texts), CPU)))
+    np.testing.assert_allclose(vectors, [reference.encode(one) for one in texts], rtol=0, atol=1e-5)
 
 
 def test_what_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Literal
 # auto: bfloat16 where the hardware multiplies it natively, else float32.
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 # How token vectors become one.
-Pooling = Literal["mean", "cls"]
+Pooling = Literal["mean", "cls", "last"]
 Output = Literal["dense", "multivector", "score"]
 # What a score is: a sigmoid of a logit, the logit, or a sum of maximal cosines.
 Score = Literal["probability", "logit", "maxsim"]

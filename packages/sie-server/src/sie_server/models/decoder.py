@@ -1,4 +1,4 @@
-"""Decoder rerankers: Qwen2, Qwen3 and Gemma. A causal language model that reads query and document and says yes or no.
+"""Decoders: Qwen2, Qwen3 and Gemma. A reranker reads query and document and says yes or no, an embedder is pooled.
 
 One class for all: the differences are arguments in `DecoderConfig`.
 """
@@ -71,7 +71,8 @@ class Decoder(Encoder):
         "mlp.down_proj.": "down.",
     }
     head_renames: ClassVar[dict[str, str]] = {"lm_head.": "head.out.", "score.": "head.out."}
-    ignored: ClassVar[tuple[str, ...]] = ()
+    # Where the model embeds, what it would say is not computed.
+    ignored: ClassVar[tuple[str, ...]] = ("lm_head.",)
 
     def __init__(self, config: ModelConfig, outputs: int) -> None:
         super().__init__(config, outputs=0)

@@ -22,7 +22,7 @@ from sie_server.models.config import read_config
 from sie_server.models.encoder import Encoder
 from sie_server.models.modules import head_files, max_length_hint, pooling_hint, with_modules
 from sie_server.models.prompts import Prompt, answers_hint, choose, prompts
-from sie_server.models.registry import resolve
+from sie_server.models.registry import HeadKind, resolve
 from sie_server.models.shape import ModelConfig
 from sie_server.models.source import locate, weight_files
 from sie_server.models.tokenizer import read_tokenizer
@@ -82,7 +82,7 @@ def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> M
         prompt=prompt,
         instruction=entry.instruction,
     )
-    encoder_class, head = resolve(config.architecture)
+    encoder_class, head = _used(entry, folder, config)
     answers = _answers(folder, prompt, tokenizer) if head == "tokens" else []
     with torch.device("meta"):
         encoder = encoder_class(config, len(answers) or int(head is not None or config.modular_head))
@@ -134,10 +134,10 @@ def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
     Raises:
         UnsupportedModelError: what the entry asks for is not what the checkpoint can do.
     """
-    _, head = resolve(config.architecture)
+    _, head = _used(entry, folder, config)
     if head and config.modular_head:
         raise UnsupportedModelError(f"{config.architecture} has a head, and modules.json lists another one")
-    prompt = None if config.decoder is None else choose(entry.prompt, config.architecture, folder)
+    prompt = None if config.decoder is None or head is None else choose(entry.prompt, config.architecture, folder)
     scores = head is not None or config.modular_head
     if scores and head != "tokens" and config.labels != 1:
         raise UnsupportedModelError(f"{entry.source} has {config.labels} labels; a reranker has one")
@@ -153,9 +153,16 @@ def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
         score=entry.score or (own if scores else None),
         dims=entry.dims or (None if scores else config.hidden_size),
         prompt=None if prompt is None else prompt.name,
-        pooling=entry.pooling or pooling_hint(folder),
+        pooling=entry.pooling or pooling_hint(folder) or (None if config.decoder is None else "last"),
         max_length=min(entry.max_length or max_length_hint(folder) or config.max_positions, config.max_positions),
     )
+
+
+def _used(entry: Entry, folder: Path, config: ModelConfig) -> tuple[type[Encoder], HeadKind | None]:
+    """Class of the architecture, and which head of the checkpoint is used: a language model that is pooled has none."""
+    encoder_class, head = resolve(config.architecture)
+    pooled = pooling_hint(folder) is not None if entry.outputs is None else "dense" in entry.outputs
+    return encoder_class, None if head == "tokens" and pooled else head
 
 
 @torch.inference_mode()

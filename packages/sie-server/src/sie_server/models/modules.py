@@ -97,7 +97,7 @@ def pooling_hint(folder: Path) -> Pooling | None:
     """How sentence-transformers pools this checkpoint (`1_Pooling/config.json`), if it says.
 
     Raises:
-        UnsupportedModelError: it pools in another way than by mean or first token.
+        UnsupportedModelError: it pools in another way than by mean, first or last token.
     """
     path = folder / "1_Pooling" / "config.json"
     return _pooling(read_json(path)) if path.is_file() else None
@@ -140,7 +140,9 @@ def _pooling(settings: Mapping[str, Any]) -> Pooling:
             return "mean"
         case ["cls_token" | "cls"]:
             return "cls"
-    raise UnsupportedModelError(f"pooling {modes} is not supported; supported: mean, cls")
+        case ["lasttoken"]:
+            return "last"
+    raise UnsupportedModelError(f"pooling {modes} is not supported; supported: mean, cls, lasttoken")
 
 
 def _projection(folder: Path, last: bool) -> Projection:

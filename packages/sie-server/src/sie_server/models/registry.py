@@ -35,7 +35,7 @@ _CLASSIFIER = "ForSequenceClassification"
 
 _ARCHITECTURES: dict[str, tuple[type[Encoder], HeadKind | None]] = {
     **{name + _CLASSIFIER: (model, "classifier") for name, model in {**_ENCODERS, **_DECODERS}.items()},
-    **{name + "Model": (model, None) for name, model in _ENCODERS.items()},
+    **{name + "Model": (model, None) for name, model in {**_ENCODERS, **_DECODERS}.items()},
     **{name + "ForCausalLM": (model, "tokens") for name, model in _DECODERS.items()},
 }
 

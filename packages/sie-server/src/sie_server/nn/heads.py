@@ -101,14 +101,13 @@ class LogitHead(_Alone, nn.Module):
         self.out = Linear(hidden, outputs, bias=False)
 
     def forward(self, hidden: Tensor, lengths: Items[int]) -> list[float]:
-        last = torch.tensor(lengths, device=hidden.device).cumsum(0) - 1
-        yes, *no = self.out(hidden[last]).unbind(1)
+        yes, *no = self.out(_pool(hidden, lengths, "last")).unbind(1)
         logits: list[float] = (yes - no[0] if no else yes).tolist()
         return logits
 
 
 class Dense(_Alone):
-    """One vector per sequence: the mean over its tokens, or its first token; optionally scaled to length 1."""
+    """One vector per sequence: the mean over its tokens, its first or its last; optionally scaled to length 1."""
 
     def __init__(self, pooling: Pooling = "mean", normalize: bool = True) -> None:
         self.pooling = pooling
@@ -173,7 +172,13 @@ class Together(_Alone):
 
 def _pool(hidden: Tensor, lengths: Items[int], pooling: Pooling) -> Tensor:
     """One row per sequence: `[tokens, hidden]` → `[sequences, hidden]`."""
-    return hidden[_starts(lengths, hidden.device)] if pooling == "cls" else _segments(hidden, lengths, "mean")
+    match pooling:
+        case "cls":
+            return hidden[_starts(lengths, hidden.device)]
+        case "last":
+            return hidden[_starts(lengths, hidden.device) + torch.tensor(lengths, device=hidden.device) - 1]
+        case "mean":
+            return _segments(hidden, lengths, "mean")
 
 
 def _starts(lengths: Items[int], device: torch.device) -> Tensor:
