@@ -6,7 +6,7 @@ from typing import Literal
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 # How token vectors become one.
 Pooling = Literal["mean", "cls", "last"]
-Output = Literal["dense", "multivector", "score"]
+Output = Literal["dense", "sparse", "multivector", "score"]
 # What a score is: a sigmoid of a logit, the logit, or a sum of maximal cosines.
 Score = Literal["probability", "logit", "maxsim"]
 # What becomes of a document that does not fit: cut at its end, scored in overlapping windows, or refused.

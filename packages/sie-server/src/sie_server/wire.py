@@ -109,6 +109,15 @@ class DenseVector(Struct):
     values: NDArray[Any]
 
 
+class SparseVector(Struct):
+    """`indices`: token ids, ascending int32. `dims`: size of the vocabulary."""
+
+    dims: int | None
+    dtype: str
+    indices: NDArray[Any]
+    values: NDArray[Any]
+
+
 class MultiVector(Struct):
     token_dims: int
     num_tokens: int
@@ -119,6 +128,7 @@ class MultiVector(Struct):
 class EncodedItem(Struct):
     id: str | UnsetType = UNSET
     dense: DenseVector | UnsetType = UNSET
+    sparse: SparseVector | UnsetType = UNSET
     multivector: MultiVector | UnsetType = UNSET
 
 

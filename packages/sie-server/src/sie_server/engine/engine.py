@@ -27,7 +27,7 @@ from sie_server.errors import Code, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry
 from sie_server.models.load import Model, inspect, load
-from sie_server.nn.heads import Head, MaxSim, Together, Vectors
+from sie_server.nn.heads import Head, MaxSim, Together
 from sie_server.settings import Settings
 
 _CPU_BATCH_TOKENS = 512
@@ -71,7 +71,7 @@ class Scored:
 class Encoded:
     """One dict of vectors per text, by output type."""
 
-    vectors: list[dict[str, Vectors]]
+    vectors: list[dict[str, Any]]
     tokens: int
     timing: Timing
 
@@ -124,7 +124,7 @@ class Engine:
         return self._runner is not None and self._runner.alive
 
     async def model(self, model_id: str, outputs: Items[str], profile: str | None = None) -> Model:
-        """The loaded model that gives these outputs ("score", "dense", "multivector").
+        """The loaded model that gives these outputs ("score", "dense", "sparse", "multivector").
 
         Raises:
             SIEError: MODEL_NOT_FOUND; INVALID_INPUT for a task, output or profile it does not have; MODEL_LOADING;

@@ -77,6 +77,16 @@ _WRITTEN_BY_HAND: dict[str, Any] = {
                                 "values": _NUMBERS,
                             },
                         },
+                        "sparse": {
+                            "type": "object",
+                            "required": ["dims", "dtype", "indices", "values"],
+                            "properties": {
+                                "dims": {"type": ["integer", "null"]},
+                                "dtype": {"type": "string"},
+                                "indices": {"type": "array", "items": {"type": "integer"}},
+                                "values": _NUMBERS,
+                            },
+                        },
                         "multivector": {
                             "type": "object",
                             "required": ["token_dims", "num_tokens", "dtype", "values"],

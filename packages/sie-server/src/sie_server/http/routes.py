@@ -92,6 +92,8 @@ class Routes:
             "dense": Dense(options.pooling or model.pooling, normalize),
             "multivector": Multivector(normalize),
         }
+        if model.encoder.lexical is not None:
+            heads["sparse"] = model.encoder.lexical
         if instruction := params.instruction or options.instruction:
             texts = [f"{instruction} {text}" for text in texts]
         limits = Limits(options.max_seq_length, long_documents=_overflow(options, "truncate"))
@@ -99,7 +101,8 @@ class Routes:
         encoded = await until_disconnect(request, self._engine.encode(model, texts, chosen, limits))
         done = time.perf_counter()
         dtype = params.output_dtype or options.output_dtype or "float32"
-        items = [_embedding(item, vectors, dtype) for item, vectors in zip(body.items, encoded.vectors, strict=True)]
+        embedded = zip(body.items, encoded.vectors, strict=True)
+        items = [_embedding(item, vectors, dtype, model.entry.dims) for item, vectors in embedded]
         response = wire.EncodeResponse(
             model=model.id,
             items=items,
@@ -256,11 +259,16 @@ def _item_id(item: wire.Item, index: int) -> str:
     return f"item-{index}" if item.id is None else item.id
 
 
-def _embedding(item: wire.Item, vectors: dict[str, Any], dtype: Dtype) -> wire.EncodedItem:
+def _embedding(item: wire.Item, vectors: dict[str, Any], dtype: Dtype, vocabulary: int | None) -> wire.EncodedItem:
     encoded = wire.EncodedItem(id=UNSET if item.id is None else item.id)
     name = "binary" if dtype == "ubinary" else dtype
     if (dense := vectors.get("dense")) is not None:
         encoded.dense = wire.DenseVector(len(dense), name, quantize(dense, dtype))
+    if (sparse := vectors.get("sparse")) is not None:
+        # Weights of a few tokens: bits and bytes would not make them smaller by much, and are not asked for.
+        kind: Dtype = "float16" if dtype == "float16" else "float32"
+        indices, weights = sparse
+        encoded.sparse = wire.SparseVector(vocabulary, kind, indices, quantize(weights, kind))
     if (rows := vectors.get("multivector")) is not None:
         encoded.multivector = wire.MultiVector(rows.shape[1], rows.shape[0], name, quantize(rows, dtype))
     return encoded

@@ -1,6 +1,6 @@
 """BERT (Devlin et al. 2019) and its cross-encoders."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import repeat
 from typing import ClassVar
 
@@ -75,6 +75,13 @@ class Bert(Encoder):
     }
     ignored: ClassVar[tuple[str, ...]] = ("pooler.", "cls.", "lm_head.", "embeddings.position_ids")
     head_renames: ClassVar[dict[str, str]] = {"pooler.dense.": "head.dense.", "classifier.": "head.out."}
+    lexical_renames: ClassVar[dict[str, str]] = {
+        "cls.predictions.transform.dense.": "lexical.dense.",
+        "cls.predictions.transform.LayerNorm.": "lexical.norm.",
+        "cls.predictions.decoder.weight": "lexical.decoder.weight",
+        "cls.predictions.bias": "lexical.decoder.bias",
+    }
+    ties: Mapping[str, str] = {"lexical.decoder.weight": "embeddings.word.weight"}
 
     def __init__(self, config: ModelConfig, outputs: int) -> None:
         super().__init__(config, outputs)

@@ -78,7 +78,7 @@ class Decoder(Encoder):
         super().__init__(config, outputs=0)
         assert config.decoder is not None
         self.head = LogitHead(config.hidden_size, outputs) if outputs else None
-        self.tied = config.decoder.tied
+        self.ties = {"head.out.weight": "embeddings.weight"} if config.decoder.tied else {}
         self.rotary = Rotary(config.head_dim, config.max_positions)
         self.theta, self.scale = config.decoder.theta, config.decoder.embedding_scale
         self.embeddings = Embedding(config.vocab_size, config.hidden_size)

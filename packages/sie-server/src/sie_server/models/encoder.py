@@ -1,5 +1,6 @@
 """What every architecture has in common."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -7,24 +8,28 @@ from torch import Tensor, nn
 from sie_server.engine.packed import Packed
 from sie_server.models.shape import ModelConfig
 from sie_server.nn.heads import ClassificationHead, LogitHead
+from sie_server.nn.lexical import Lexical
 
 
 class Encoder(nn.Module):
     """A transformer over packed tokens, with a head that scores where the checkpoint has one.
 
-    outputs: of the head; 0 for none. tied: a decoder's output projection is its embedding table.
+    outputs: of the head; 0 for none. lexical: the head of a masked language model, where the checkpoint is one.
+    ties: parameters that a checkpoint may leave out because they are (rows of) another.
     renames: hub name → ours, applied in order as plain text replacements; `name[i]` is the i-th block of rows of
-    `name`. head_renames: the same for the head. ignored: what a checkpoint may hold beside that: heads of
-    pre-training, buffers that old releases saved.
+    `name`. head_renames, lexical_renames: the same for these heads. ignored: what a checkpoint may hold beside that:
+    heads of pre-training, buffers that old releases saved.
     """
 
     renames: ClassVar[dict[str, str]]
     head_renames: ClassVar[dict[str, str]]
     ignored: ClassVar[tuple[str, ...]]
-    tied = False
+    lexical_renames: ClassVar[dict[str, str]] = {}
+    ties: Mapping[str, str] = {}
 
     def __init__(self, config: ModelConfig, outputs: int) -> None:
         super().__init__()
+        self.lexical: Lexical | None = None
         self.head: ClassificationHead | LogitHead | None = (
             ClassificationHead(config.hidden_size, config.head) if outputs else None
         )

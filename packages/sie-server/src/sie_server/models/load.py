@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from sie_server.choices import Pooling, Precision, Score
+from sie_server.choices import Output, Pooling, Precision, Score
 from sie_server.engine.device import resolve_precision
 from sie_server.engine.packed import Packed
 from sie_server.engine.tokenize import TextTokenizer
@@ -27,10 +27,11 @@ from sie_server.models.shape import ModelConfig
 from sie_server.models.source import locate, weight_files
 from sie_server.models.tokenizer import read_tokenizer
 from sie_server.nn.embed import Embedding
+from sie_server.nn.lexical import Lexical
 from sie_server.nn.linear import Linear, pack_linears
 
 _LOG = logging.getLogger(__name__)
-_PROJECTION, _EMBEDDINGS = "head.out.weight", "embeddings.weight"
+_PROJECTION = "head.out.weight"
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,9 @@ def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> M
     encoder_class, head = _used(entry, folder, config)
     answers = _answers(folder, prompt, tokenizer) if head == "tokens" else []
     with torch.device("meta"):
-        encoder = encoder_class(config, len(answers) or int(head is not None or config.modular_head))
-    renames = encoder.renames if head is None else {**encoder.renames, **encoder.head_renames}
+        encoder = encoder_class(config, len(answers) or int(head == "classifier" or config.modular_head))
+        encoder.lexical = Lexical(config) if head == "lexical" else None
+    renames = {**encoder.renames, **_head_renames(encoder, head)}
     files = {**dict.fromkeys(weight_files(folder), renames), **head_files(folder, config)}
     try:
         _fill(encoder, folder, files, device, dtype, answers)
@@ -138,7 +140,8 @@ def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
     if head and config.modular_head:
         raise UnsupportedModelError(f"{config.architecture} has a head, and modules.json lists another one")
     prompt = None if config.decoder is None or head is None else choose(entry.prompt, config.architecture, folder)
-    scores = head is not None or config.modular_head
+    scores = head in ("classifier", "tokens") or config.modular_head
+    embeddings: Output = "sparse" if head == "lexical" else "dense"
     if scores and head != "tokens" and config.labels != 1:
         raise UnsupportedModelError(f"{entry.source} has {config.labels} labels; a reranker has one")
     if not scores and "score" in (entry.outputs or ()) and entry.score != "maxsim":
@@ -149,9 +152,9 @@ def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
     return replace(
         entry,
         architecture=config.architecture,
-        outputs=entry.outputs or (("score",) if scores else ("dense",)),
+        outputs=entry.outputs or (("score",) if scores else (embeddings,)),
         score=entry.score or (own if scores else None),
-        dims=entry.dims or (None if scores else config.hidden_size),
+        dims=entry.dims or (None if scores else config.vocab_size if head == "lexical" else config.hidden_size),
         prompt=None if prompt is None else prompt.name,
         pooling=entry.pooling or pooling_hint(folder) or (None if config.decoder is None else "last"),
         max_length=min(entry.max_length or max_length_hint(folder) or config.max_positions, config.max_positions),
@@ -171,6 +174,16 @@ def _warm_up(model: Model) -> None:
     hidden, _ = model.encoder(Packed.of(model.tokenizer.singles(["warm up"]), model.device))
     if not torch.isfinite(hidden).all():
         raise UnsupportedModelError(f"{model.entry.source} computes values that are not finite in {model.dtype}")
+
+
+def _head_renames(encoder: Encoder, head: HeadKind | None) -> Mapping[str, str]:
+    match head:
+        case None:
+            return {}
+        case "lexical":
+            return encoder.lexical_renames
+        case "classifier" | "tokens":
+            return encoder.head_renames
 
 
 def _answers(folder: Path, prompt: Prompt | None, tokenizer: TextTokenizer) -> list[int]:
@@ -221,9 +234,12 @@ def _fill(
             raise UnsupportedModelError(f"{hub_name} has shape {tuple(value.shape)}, its config implies another")
         target.copy_(value)
         filled[name] += value.numel()
-    if answers and encoder.tied and not filled[_PROJECTION] and _EMBEDDINGS in parameters:
-        parameters[_PROJECTION] = parameters[_EMBEDDINGS][list(answers)].float()
-        filled[_PROJECTION] = parameters[_PROJECTION].numel()
+    for name, source in encoder.ties.items():
+        if name in shapes and not filled[name] and source in parameters:
+            value = parameters[source]
+            owner = encoder.get_submodule(name.rpartition(".")[0])
+            parameters[name] = (value[list(answers)] if answers else value).to(_dtype(owner, name, value.dtype, dtype))
+            filled[name] = parameters[name].numel()
     missing = [name for name, count in filled.items() if count != shapes[name].numel()]
     if missing or unknown:
         raise UnsupportedModelError(

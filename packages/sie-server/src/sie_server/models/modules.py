@@ -116,6 +116,12 @@ def _head(folder: Path) -> HeadConfig | None:
     """The head that the modules behind the encoder make, if they make one."""
     listed = modules(folder)
     match kinds := [module.kind for module in listed]:
+        case ["MLMTransformer" | "Transformer", "SpladePooling"]:
+            splade = read_json(folder / listed[1].path / "config.json")
+            strategy = splade.get("pooling_strategy", "max"), splade.get("activation_function", "relu")
+            if strategy != ("max", "relu"):
+                raise UnsupportedModelError(f"SpladePooling by {strategy} is not supported; supported: max, relu")
+            return None
         case [] | ["Transformer"] | ["Transformer", "Pooling"] | ["Transformer", "Pooling", "Normalize"]:
             return None
         case ["Transformer", "Pooling", *between, "Dense"] if {"Dense", "LayerNorm"}.issuperset(between):

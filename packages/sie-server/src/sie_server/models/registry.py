@@ -14,8 +14,8 @@ from sie_server.models.modernbert import ModernBert
 from sie_server.models.mpnet import MPNet
 from sie_server.models.roberta import Roberta
 
-# What a checkpoint has on top of its layers: a classifier, the language model's tokens, or nothing.
-HeadKind = Literal["classifier", "tokens"]
+# What a checkpoint has on top of its layers: a classifier, a language model's tokens, a masked one's, or nothing.
+HeadKind = Literal["classifier", "tokens", "lexical"]
 
 _ENCODERS: dict[str, type[Encoder]] = {
     "Bert": Bert,
@@ -36,6 +36,7 @@ _CLASSIFIER = "ForSequenceClassification"
 _ARCHITECTURES: dict[str, tuple[type[Encoder], HeadKind | None]] = {
     **{name + _CLASSIFIER: (model, "classifier") for name, model in {**_ENCODERS, **_DECODERS}.items()},
     **{name + "Model": (model, None) for name, model in {**_ENCODERS, **_DECODERS}.items()},
+    "BertForMaskedLM": (Bert, "lexical"),
     **{name + "ForCausalLM": (model, "tokens") for name, model in _DECODERS.items()},
 }
 

@@ -44,7 +44,7 @@ class Head(Protocol):
     def __call__(self, hidden: Tensor, lengths: Items[int]) -> list[Any]: ...
 
 
-class _Alone:
+class Alone:
     """A head that reads nothing but its sequences. Where they have a prefix, the layers read that."""
 
     lead: ClassVar[None] = None
@@ -64,7 +64,7 @@ class _Projection(Linear):
         return self.function(super().forward(x))
 
 
-class ClassificationHead(_Alone, nn.Module):
+class ClassificationHead(Alone, nn.Module):
     """Projections and norms of the first token or the mean: BERT's pooler and classifier, say.
 
     Returns one float per sequence: the raw logit.
@@ -90,7 +90,7 @@ class ClassificationHead(_Alone, nn.Module):
         return logits
 
 
-class LogitHead(_Alone, nn.Module):
+class LogitHead(Alone, nn.Module):
     """Projection of the last token: one logit, or the first of two less the second ("yes" less "no").
 
     The sigmoid of that difference is the softmax over the two. Returns one float per sequence.
@@ -106,7 +106,7 @@ class LogitHead(_Alone, nn.Module):
         return logits
 
 
-class Dense(_Alone):
+class Dense(Alone):
     """One vector per sequence: the mean over its tokens, its first or its last; optionally scaled to length 1."""
 
     def __init__(self, pooling: Pooling = "mean", normalize: bool = True) -> None:
@@ -119,7 +119,7 @@ class Dense(_Alone):
         return list(x.cpu().numpy())
 
 
-class Multivector(_Alone):
+class Multivector(Alone):
     """One vector per token, special tokens included, optionally scaled to length 1: `[length, hidden]`."""
 
     def __init__(self, normalize: bool = True) -> None:
@@ -159,7 +159,7 @@ class MaxSim:
         return scores
 
 
-class Together(_Alone):
+class Together(Alone):
     """Several heads over the same hidden states. Returns a dict of their results per sequence."""
 
     def __init__(self, heads: Mapping[str, Head]) -> None:

@@ -1,0 +1,38 @@
+"""Sparse vectors over the vocabulary, from a masked language model."""
+
+from collections.abc import Sequence as Items
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sie_server.models.shape import ModelConfig
+from sie_server.nn.heads import Alone
+from sie_server.nn.linear import Linear
+from sie_server.nn.norm import LayerNorm
+
+SparseVector = tuple[NDArray[np.int32], NDArray[np.float32]]
+
+
+class Lexical(Alone, nn.Module):
+    """SPLADE (Formal et al. 2021, equation 2 with max pooling): ln(1 + max(0, the largest logit over the tokens)).
+
+    Returns for each sequence the token ids with a weight above zero, ascending int32, and their weights, float32.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.dense = Linear(config.hidden_size, config.hidden_size, activation="gelu")
+        self.norm = LayerNorm(config.hidden_size, config.norm_eps)
+        self.decoder = Linear(config.hidden_size, config.vocab_size)
+
+    def forward(self, hidden: Tensor, lengths: Items[int]) -> list[SparseVector]:
+        x = self.norm(self.dense(hidden))
+        return [self._weights(rows) for rows in torch.split(x, list(lengths))]
+
+    def _weights(self, rows: Tensor) -> SparseVector:
+        # One sequence at a time: the logits of a batch, tokens by vocabulary, would be hundreds of megabytes.
+        weights = self.decoder(rows).amax(dim=0).float().clamp(min=0).log1p()
+        indices = weights.nonzero()[:, 0]
+        return indices.int().cpu().numpy(), weights[indices].cpu().numpy()
