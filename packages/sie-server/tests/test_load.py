@@ -291,9 +291,12 @@ def test_models_are_named_by_id_folder_or_name(folder: Path) -> None:
 def test_every_catalogue_entry_is_complete() -> None:
     for model_id, entry in shipped().items():
         assert entry.revision is None or re.fullmatch("[0-9a-f]{40}", entry.revision), model_id
-        for field in ("architecture", "parameters", "languages", "outputs", "score", "max_length", "license"):
+        for field in ("architecture", "parameters", "languages", "outputs", "max_length", "license"):
             assert getattr(entry, field), (model_id, field)
-        assert (entry.prompt is not None) == str(entry.architecture).endswith("ForCausalLM"), model_id
+        scores = "score" in (entry.outputs or ())
+        assert (entry.score is not None) == scores, model_id
+        assert (entry.dims is not None) == (entry.outputs != ("score",)), model_id
+        assert (entry.prompt is not None) == (scores and str(entry.architecture).endswith("ForCausalLM")), model_id
 
 
 def test_every_catalogue_architecture_is_supported() -> None:

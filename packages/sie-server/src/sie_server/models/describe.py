@@ -23,7 +23,9 @@ def kind(entry: Entry) -> str:
         return "embeddings, late interaction"
     if entry.prompt is not None:
         return "decoder"
-    return "embeddings" if entry.score is None else "cross-encoder"
+    if entry.score is not None:
+        return "cross-encoder"
+    return "sparse embeddings" if entry.outputs == ("sparse",) else "embeddings"
 
 
 def size(parameters: int) -> str:
