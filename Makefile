@@ -43,5 +43,5 @@ clean:
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed pyproject.toml
-	$(BIN)/pip install --quiet --constraint constraints.txt --group dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --group dev --group examples
 	@touch $@
