@@ -1,6 +1,8 @@
 """POST /v1/encode/{model}, as a client sees it."""
 
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,13 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import ARCHITECTURES, text
-from live import EMBEDDED, error
+from live import EMBEDDED, connect, error, in_process
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+
+from sie_server.choices import Precision
+from sie_server.models.catalog import Entry
+from sie_server.models.load import Model, load
 
 TEXTS = ["python is a programming language", "snakes", "who made it"]
 MSGPACK = {"Accept": "application/msgpack"}
@@ -176,6 +182,89 @@ def test_instruction_is_put_before_the_text(api: httpx2.Client) -> None:
     assert np.array_equal(dense(api, ["snakes"], instruction="who is"), expected)
     assert np.array_equal(dense(api, ["snakes"], options={"instruction": "who is"}), expected)
     assert np.array_equal(dense(api, ["snakes"], instruction="who is", options={"instruction": "a"}), expected)
+
+
+QUERY_TEMPLATE = "made {instruction} is {text} ?"
+DOC_TEMPLATE = "it {text}"
+TEMPLATES = {"query_template": QUERY_TEMPLATE, "doc_template": DOC_TEMPLATE, "default_instruction": "what"}
+
+
+def loader(entry: Entry, device: torch.device, precision: Precision) -> Model:
+    """Loads models as if the catalogue had these templates for them."""
+    model = load(entry, device, precision)
+    return replace(model, entry=replace(model.entry, **TEMPLATES))
+
+
+@pytest.fixture(scope="module")
+def templated(models: Path) -> Iterator[httpx2.Client]:
+    """A client of a server whose model has templates of its own."""
+    with in_process(loader, model=(str(models / "bert-encoder"),)) as running, connect(running.url) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("params", "read"),
+    [
+        ({}, "it snakes"),
+        ({"options": {"is_query": False}}, "it snakes"),
+        ({"options": {"is_query": None}}, "it snakes"),
+        ({"is_query": True}, "made what is snakes ?"),
+        ({"options": {"is_query": True}}, "made what is snakes ?"),
+        ({"is_query": True, "options": {"is_query": False}}, "it snakes"),
+        ({"is_query": True, "instruction": "who"}, "made who is snakes ?"),
+        ({"is_query": True, "options": {"instruction": "who"}}, "made who is snakes ?"),
+        ({"is_query": True, "options": {"default_instruction": "python"}}, "made python is snakes ?"),
+        ({"is_query": True, "options": {"default_instruction": ""}}, "made  is snakes ?"),
+        ({"is_query": True, "options": {"query_template": "{text}"}}, "snakes"),
+        ({"is_query": True, "options": {"query_template": "a {text}"}}, "a snakes"),
+        ({"is_query": True, "options": {"doc_template": "a {text}"}}, "made what is snakes ?"),
+        ({"options": {"doc_template": "{text} {instruction} {{it}}"}}, "snakes what {it}"),
+        # An instruction that the template has no slot for goes in front; the default does not.
+        ({"instruction": "who"}, "who it snakes"),
+        ({"is_query": True, "instruction": "who", "options": {"query_template": "a {text}"}}, "who a snakes"),
+    ],
+)
+@pytest.mark.parametrize("own", [True, False], ids=["of the model", "of the request"])
+def test_templates(api: httpx2.Client, templated: httpx2.Client, params: dict[str, Any], read: str, own: bool) -> None:
+    expected = dense(api, [read], "bert-encoder")
+    assert not np.array_equal(expected, dense(api, ["w9"], "bert-encoder"))
+    if own:
+        got = dense(templated, ["snakes"], "bert-encoder", **params)
+    else:
+        options = {**TEMPLATES, **params.get("options", {})}
+        got = dense(api, ["snakes"], "bert-encoder", **{**params, "options": options})
+    assert np.array_equal(got, expected)
+
+
+def test_a_text_is_not_a_template(api: httpx2.Client) -> None:
+    text = "python {text} {instruction} {"
+    got = dense(api, [text], options={"doc_template": "query: {text}"}, instruction="{text}")
+    assert np.array_equal(got, dense(api, [f"{{text}} query: {text}"]))
+
+
+@pytest.mark.parametrize(
+    ("template", "fault"),
+    [
+        ("{query}", "has the slot {query}; slots are {instruction} and {text}"),
+        ("{text} {}", "has the slot {}; slots are {instruction} and {text}"),
+        ("{text} {0}", "has the slot {0}; slots are {instruction} and {text}"),
+        ("{text.__class__}", "has the slot {text.__class__}; slots are {instruction} and {text}"),
+        ("{text!r}", "has the slot {text!r}; slots are {instruction} and {text}"),
+        ("{text:>999999999}", "has the slot {text:>999999999}; slots are {instruction} and {text}"),
+        ("{instruction}", "must have the slot {text} once, not 0 times"),
+        ("", "must have the slot {text} once, not 0 times"),
+        ("{text}{text}", "must have the slot {text} once, not 2 times"),
+        ("{text} {", "is malformed: Single '{' encountered in format string"),
+        ("{text} }", "is malformed: Single '}' encountered in format string"),
+    ],
+)
+@pytest.mark.parametrize(("field", "is_query"), [("query_template", True), ("doc_template", False)])
+def test_a_template_that_is_none(api: httpx2.Client, field: str, is_query: bool, template: str, fault: str) -> None:
+    answer = post(api, TEXTS, is_query=is_query, options={field: template})
+    assert error(answer) == (400, "INVALID_INPUT", f"Field 'params.options.{field}' {fault}")
+    assert answer.json()["detail"]["param"] == f"params.options.{field}"
+    with pytest.raises(ValueError, match=re.escape(fault)):
+        Entry("x", **{field: template})  # nor can the catalogue have it
 
 
 def test_max_seq_length_cuts(api: httpx2.Client) -> None:

@@ -56,6 +56,16 @@ class ScoreRequest(Struct):
 
 
 class EncodeOptions(Options):
+    """`is_query`: the items are queries, and `query_template` is filled with each, else `doc_template`.
+
+    Templates have the slots `{text}` and, where the model reads one, `{instruction}`, which `default_instruction` fills
+    in a request without an instruction. Each is the model's own unless given.
+    """
+
+    is_query: bool | None = None
+    query_template: str | None = None
+    doc_template: str | None = None
+    default_instruction: str | None = None
     output_types: list[str] | None = None
     output_dtype: Dtype | None = None
     pooling: Pooling | None = None
@@ -63,6 +73,9 @@ class EncodeOptions(Options):
 
 
 class EncodeParams(Struct):
+    """`is_query`: as in the options, which win; a client may send it in either place."""
+
+    is_query: bool | None = None
     output_types: list[str] | None = None
     output_dtype: Dtype | None = None
     instruction: str | None = None

@@ -21,6 +21,7 @@ from sie_server.http.docs import docs
 from sie_server.http.machine_profile import check_machine_profile
 from sie_server.http.negotiation import json, read_body, respond, sends_msgpack
 from sie_server.http.openapi import openapi
+from sie_server.http.templates import written
 from sie_server.http.version_skew import VersionSkew
 from sie_server.metrics import CONTENT_TYPE, Metrics
 from sie_server.models.load import Model
@@ -86,14 +87,12 @@ class Routes:
         model = await self._engine.model(request.path_params["model"], outputs, options.profile)
         if "score" in outputs:  # an output of the model, but not of this route
             raise unsupported(model.entry, ["score"])
-        texts = _texts(body.items, "Encoder")
+        texts = written(_texts(body.items, "Encoder"), model.entry, params)
         normalize = options.normalize is not False
         heads: dict[str, Head] = {
             "dense": Dense(options.pooling or model.pooling, normalize),
             "multivector": Multivector(normalize),
         }
-        if instruction := params.instruction or options.instruction:
-            texts = [f"{instruction} {text}" for text in texts]
         limits = Limits(options.max_seq_length, long_documents=_overflow(options, "truncate"))
         chosen = {name: heads[name] for name in heads if name in outputs}
         encoded = await until_disconnect(request, self._engine.encode(model, texts, chosen, limits))

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from sie_server.choices import LongDocuments, Output, Pooling, Score
+from sie_server.models.templates import fill
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,10 @@ class Entry:
     architecture: its name in `config.json`. parameters: how many, about. languages: in words.
     score: what a score is. dims: width of an embedding. max_length: tokens, special ones included.
     prompt: name in `prompts.toml`. instruction: the prompt's default, where the model has one of its own.
-    long_documents: what becomes of one over the limit by default. examples: scores to check the model against.
-    package: `module/path` of a Python package with the same files. sha256: of that package's `model.safetensors`.
+    query_template, doc_template: what an encoder reads for a query and for a document, as `models/templates.py` says;
+    default_instruction: what fills their slot. long_documents: what becomes of one over the limit by default.
+    examples: scores to check the model against. package: `module/path` of a Python package with the same files.
+    sha256: of that package's `model.safetensors`.
     """
 
     id: str
@@ -53,11 +56,19 @@ class Entry:
     pooling: Pooling | None = None
     prompt: str | None = None
     instruction: str | None = None
+    query_template: str | None = None
+    doc_template: str | None = None
+    default_instruction: str | None = None
     long_documents: LongDocuments = "truncate"
     license: str | None = None
     package: str | None = None
     sha256: str | None = None
     examples: tuple[Example, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a template that can't be filled."""
+        for template in (self.query_template, self.doc_template):
+            fill(template, (), None)
 
     @cached_property
     def source(self) -> str:

@@ -1,0 +1,25 @@
+"""Which template a request's texts go into: its own, or the model's."""
+
+from sie_server import wire
+from sie_server.errors import Code, SIEError
+from sie_server.models.catalog import Entry
+from sie_server.models.templates import fill
+
+
+def written(texts: list[str], entry: Entry, params: wire.EncodeParams) -> list[str]:
+    """The texts as the model reads them.
+
+    Raises:
+        SIEError: INVALID_INPUT, the request's template is none; `param` names the field.
+    """
+    options = params.options or wire.EncodeOptions()
+    if params.is_query if options.is_query is None else options.is_query:
+        name, asked, own = "query_template", options.query_template, entry.query_template
+    else:
+        name, asked, own = "doc_template", options.doc_template, entry.doc_template
+    default = entry.default_instruction if options.default_instruction is None else options.default_instruction
+    try:
+        return fill(own if asked is None else asked, texts, params.instruction or options.instruction, default)
+    except ValueError as error:
+        field = f"params.options.{name}"
+        raise SIEError(Code.INVALID_INPUT, f"Field '{field}' {error}", param=field) from None
