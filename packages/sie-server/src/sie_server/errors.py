@@ -12,6 +12,8 @@ from typing import Any
 
 class Code(StrEnum):
     INVALID_INPUT = "INVALID_INPUT"
+    UNPROCESSABLE = "UNPROCESSABLE"
+    UNSUPPORTED_FIELD = "UNSUPPORTED_FIELD"
     MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
     INPUT_TOO_LONG = "INPUT_TOO_LONG"
     BODY_TOO_LARGE = "BODY_TOO_LARGE"
@@ -33,6 +35,9 @@ class Answer:
 
 ANSWERS: dict[Code, Answer] = {
     Code.INVALID_INPUT: Answer(400, "INVALID_INPUT"),
+    # What FastAPI and OpenAI answer, on the routes that are like theirs.
+    Code.UNPROCESSABLE: Answer(422, "INVALID_INPUT"),
+    Code.UNSUPPORTED_FIELD: Answer(400, "unsupported_field"),
     Code.MODEL_NOT_FOUND: Answer(404, "MODEL_NOT_FOUND"),
     Code.INPUT_TOO_LONG: Answer(400, "INPUT_TOO_LONG"),
     Code.BODY_TOO_LARGE: Answer(413, "INPUT_TOO_LONG"),

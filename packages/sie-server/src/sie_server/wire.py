@@ -89,6 +89,24 @@ class EncodeRequest(Struct):
     params: EncodeParams | None = None
 
 
+EncodingFormat = Literal["float", "base64"]
+# Lists hold one type each, which msgspec has no union for; the route checks it.
+EmbeddingsInput = str | list[str | int | list[int]]
+
+
+class EmbeddingsRequest(Struct):
+    """Body of `POST /v1/embeddings`.
+
+    `input`: a text, a list of texts, or token ids of the model's own tokenizer, for one text or several.
+    `dimensions`: keep so many, scaled to length 1 again; only for models that were trained for it.
+    """
+
+    model: str
+    input: EmbeddingsInput
+    encoding_format: EncodingFormat | None = None
+    dimensions: Positive | None = None
+
+
 class Usage(Struct):
     input_tokens: int
 
@@ -162,21 +180,43 @@ class EncodeResponse(Struct):
     usage: Usage
 
 
-def decode(body: bytes, kind: type[T], *, msgpack: bool) -> T:
+class Embedding(Struct):
+    """`embedding`: numbers, or the base64 of their little-endian float32 bytes."""
+
+    index: int
+    embedding: list[float] | str
+    object: Literal["embedding"] = "embedding"
+
+
+class EmbeddingsUsage(Struct):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsResponse(Struct):
+    """`data` in the order of the inputs."""
+
+    model: str
+    data: list[Embedding]
+    usage: EmbeddingsUsage
+    object: Literal["list"] = "list"
+
+
+def decode(body: bytes, kind: type[T], *, msgpack: bool, invalid: Code = Code.INVALID_INPUT) -> T:
     """Decode and validate a request body in one pass.
 
     Raises:
-        SIEError: INVALID_INPUT with the JSON path of the fault.
+        SIEError: `invalid` with the JSON path of the fault.
     """
     try:
         return msgspec.msgpack.decode(body, type=kind) if msgpack else msgspec.json.decode(body, type=kind)
     except msgspec.MsgspecError as error:
-        raise SIEError(Code.INVALID_INPUT, str(error)) from None
+        raise SIEError(invalid, str(error)) from None
     except UnicodeDecodeError as error:
         name = "MessagePack data" if msgpack else "JSON"
-        raise SIEError(Code.INVALID_INPUT, f"{name} is malformed: text is not valid UTF-8 ({error.reason})") from None
+        raise SIEError(invalid, f"{name} is malformed: text is not valid UTF-8 ({error.reason})") from None
     except RecursionError:
-        raise SIEError(Code.INVALID_INPUT, "the body is nested too deeply") from None
+        raise SIEError(invalid, "the body is nested too deeply") from None
 
 
 def encode(response: Any, *, msgpack: bool) -> bytes:

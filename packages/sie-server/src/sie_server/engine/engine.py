@@ -174,11 +174,14 @@ class Engine:
             timing=timing,
         )
 
-    async def encode(self, model: Model, texts: Items[str], heads: Mapping[str, Head], limits: Limits) -> Encoded:
-        """What each head reads off each text.
+    async def encode(
+        self, model: Model, texts: Items[str] | Items[list[int]], heads: Mapping[str, Head], limits: Limits
+    ) -> Encoded:
+        """What each head reads off each text, or off each list of token ids.
 
         Raises:
-            SIEError: INPUT_TOO_LONG, QUEUE_FULL or INFERENCE_ERROR.
+            SIEError: INVALID_INPUT, an id that the tokenizer does not have; INPUT_TOO_LONG, QUEUE_FULL or
+                INFERENCE_ERROR.
         """
         timing = Timing()
         sequences = await self._tokenize(partial(model.tokenizer.singles, texts, limits), timing)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,17 +157,23 @@ class TextTokenizer:
             )
         return self._sequence(*self._single.join(ids), Piece(0, ids))
 
-    def singles(self, texts: Items[str], limits: Limits = Limits()) -> list[Sequence]:
-        """One sequence per text or window. Windows need a limit that `query` accepts.
+    def singles(self, texts: Items[str] | Items[list[int]], limits: Limits = Limits()) -> list[Sequence]:
+        """One sequence per text or window, at least one. Windows need a limit that `query` accepts.
+
+        The texts may all come as the ids of their tokens, with the special tokens around them or without. Such a one is
+        cut where it does not fit.
 
         Raises:
-            SIEError: INPUT_TOO_LONG, a text does not fit and `long_documents` is "error".
+            SIEError: INPUT_TOO_LONG, a text does not fit and `long_documents` is "error"; INVALID_INPUT, an id that the
+                tokenizer does not have.
         """
         room = max(self._limit(limits) - self._single.tokens, 0)
-        return [
-            self._sequence(*self._single.join(piece.ids), piece)
-            for piece in self._pieces(texts, room, limits.long_documents)
-        ]
+        if isinstance(texts[0], str):
+            pieces = self._pieces(cast(Items[str], texts), room, limits.long_documents)
+        else:
+            given = map(self._given, cast(Items[list[int]], texts))
+            pieces = [Piece(document, ids[:room], truncated=len(ids) > room) for document, ids in enumerate(given)]
+        return [self._sequence(*self._single.join(piece.ids), piece) for piece in pieces]
 
     def _prompted(
         self, prompt: Prompt, query: str, documents: Items[str], limits: Limits, instruction: str | None
@@ -196,6 +203,22 @@ class TextTokenizer:
     def _encode(self, texts: Items[str]) -> list[Ids]:
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [_int32(encoding.ids) for encoding in encodings]
+
+    def _given(self, ids: list[int]) -> Ids:
+        """Ids that a client made, without special tokens around them."""
+        vocabulary = self._tokenizer.get_vocab_size()
+        for token in ids:
+            if not 0 <= token < vocabulary:
+                raise SIEError(
+                    Code.INVALID_INPUT,
+                    f"token id {token} is outside of the vocabulary of {vocabulary}",
+                    param="input",
+                )
+        before, after = (special.tolist() for special in self._single.ids)
+        end = len(ids) - len(after)
+        if len(before) <= end and ids[: len(before)] == before and ids[end:] == after:
+            ids = ids[len(before) : end]
+        return _int32(ids)
 
     def _pieces(self, texts: Items[str], room: int, long_documents: LongDocuments) -> list[Piece]:
         """The texts' tokens in pieces of at most `room`, in order, whatever is to stand before and behind them."""

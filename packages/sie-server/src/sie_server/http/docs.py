@@ -43,9 +43,10 @@ def _example(path: str, operation: dict[str, Any]) -> str:
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("example")
     if body is None:
         return ""
-    model = operation["parameters"][0]["example"]
+    for parameter in operation.get("parameters", ()):
+        path = path.replace(f"{{{parameter['name']}}}", parameter["example"])
     command = (
-        f"curl http://localhost:8080{path.replace('{model}', model)} \\\n"
+        f"curl http://localhost:8080{path} \\\n"
         "  -H 'Content-Type: application/json' -H 'Accept: application/json' \\\n"
         f"  -d '{msgspec.json.encode(body).decode()}'"
     )

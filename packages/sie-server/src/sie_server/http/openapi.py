@@ -1,18 +1,22 @@
 """The OpenAPI document, from the same types that decode requests."""
 
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import msgspec
 
 from sie_server import __version__, wire
-from sie_server.errors import ANSWERS
+from sie_server.errors import ANSWERS, Answer, Code
 
 _ENCODINGS = ("application/json", "application/msgpack")
 
 
 def openapi() -> dict[str, Any]:
     """OpenAPI 3.1 description of the HTTP interface."""
-    bodies = (wire.ScoreRequest, wire.EncodeRequest, wire.ScoreResponse)
+    bodies = (
+        *(wire.ScoreRequest, wire.EncodeRequest, wire.ScoreResponse),
+        *(wire.EmbeddingsRequest, wire.EmbeddingsResponse),
+    )
     _, schemas = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     schemas |= _WRITTEN_BY_HAND
     return {
@@ -26,6 +30,7 @@ def openapi() -> dict[str, Any]:
         "paths": {
             "/v1/score/{model}": {"post": _operation("score", "Rank items by relevance to a query", "Score")},
             "/v1/encode/{model}": {"post": _operation("encode", "Embed items", "Encode")},
+            "/v1/embeddings": {"post": _embeddings()},
             "/v1/models": {"get": _get("listModels", "All models", "ModelList")},
             "/v1/models/{model}": {"get": _get("getModel", "One model", "Model", parameters=[_MODEL], errors=(404,))},
             "/healthz": {"get": _plain("healthz", "The process answers")},
@@ -45,6 +50,9 @@ _MODEL = {
     "schema": {"type": "string", "minLength": 1},
     "example": "sentence-transformers/all-MiniLM-L6-v2",
 }
+
+# Without those of the route that is OpenAI's.
+_NATIVE = [answer for code, answer in ANSWERS.items() if code not in (Code.UNPROCESSABLE, Code.UNSUPPORTED_FIELD)]
 
 _EXAMPLES: dict[str, Any] = {
     "score": {
@@ -138,8 +146,24 @@ _WRITTEN_BY_HAND: dict[str, Any] = {
                 "type": "object",
                 "required": ["code", "message"],
                 "properties": {
-                    "code": {"enum": sorted({answer.wire for answer in ANSWERS.values()})},
+                    "code": {"enum": sorted({answer.wire for answer in _NATIVE})},
                     "message": {"type": "string"},
+                },
+            }
+        },
+    },
+    "OpenAIError": {
+        "type": "object",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["message", "type", "param", "code"],
+                "properties": {
+                    "message": {"type": "string"},
+                    "type": {"enum": ["invalid_request_error", "server_error"]},
+                    "param": {"type": ["string", "null"]},
+                    "code": {"enum": sorted({answer.wire for answer in ANSWERS.values()})},
                 },
             }
         },
@@ -160,20 +184,23 @@ def _operation(name: str, summary: str, types: str) -> dict[str, Any]:
         "requestBody": {"required": True, "content": body},
         "responses": {
             "200": {"description": summary, "content": content(f"{types}Response")},
-            **_errors(*sorted({answer.status for answer in ANSWERS.values()})),
+            **_errors(_NATIVE),
         },
     }
 
 
 def _get(
-    name: str, summary: str, schema: str, parameters: list[Any] | None = None, errors: tuple[int, ...] = ()
+    name: str, summary: str, schema: str, parameters: list[Any] | None = None, errors: Collection[int] = ()
 ) -> dict[str, Any]:
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
     return {
         "operationId": name,
         "summary": summary,
         "parameters": parameters or [],
-        "responses": {"200": {"description": summary, "content": content}, **_errors(*errors)},
+        "responses": {
+            "200": {"description": summary, "content": content},
+            **_errors(answer for answer in _NATIVE if answer.status in errors),
+        },
     }
 
 
@@ -186,12 +213,30 @@ def _plain(name: str, summary: str, *others: int) -> dict[str, Any]:
     }
 
 
-def _errors(*statuses: int) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+def _embeddings() -> dict[str, Any]:
+    def content(schema: str) -> dict[str, Any]:
+        return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+
+    body = content("EmbeddingsRequest")
+    body["application/json"]["example"] = {"model": _MODEL["example"], "input": ["What is Python?"]}
+    summary = "Embed texts, as OpenAI's route of this name"
     return {
-        str(status): {
-            "description": ", ".join(sorted({a.wire for a in ANSWERS.values() if a.status == status})),
-            "content": content,
-        }
-        for status in statuses
+        "operationId": "embeddings",
+        "summary": summary,
+        "requestBody": {"required": True, "content": body},
+        "responses": {
+            "200": {"description": summary, "content": content("EmbeddingsResponse")},
+            **_errors(ANSWERS.values(), "OpenAIError"),
+        },
+    }
+
+
+def _errors(answers: Iterable[Answer], schema: str = "Error") -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    codes: dict[int, set[str]] = {}
+    for answer in answers:
+        codes.setdefault(answer.status, set()).add(answer.wire)
+    return {
+        str(status): {"description": ", ".join(sorted(names)), "content": content}
+        for status, names in sorted(codes.items())
     }

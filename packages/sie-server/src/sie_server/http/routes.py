@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from msgspec import UNSET
 from starlette.requests import ClientDisconnect, Request
@@ -15,14 +15,15 @@ from sie_server.engine.engine import Engine, Scored, Timing, unsupported
 from sie_server.engine.quantize import Dtype, quantize
 from sie_server.engine.tokenize import Limits
 from sie_server.errors import Code, SIEError
+from sie_server.http.body import Bodies
 from sie_server.http.description import describe
 from sie_server.http.disconnect import until_disconnect
 from sie_server.http.docs import docs
-from sie_server.http.machine_profile import check_machine_profile
-from sie_server.http.negotiation import json, read_body, respond, sends_msgpack
+from sie_server.http.embeddings import Embeddings
+from sie_server.http.negotiation import json, respond, sends_msgpack
 from sie_server.http.openapi import openapi
 from sie_server.http.templates import written
-from sie_server.http.version_skew import VersionSkew
+from sie_server.http.timing import in_body, observe
 from sie_server.metrics import CONTENT_TYPE, Metrics
 from sie_server.models.load import Model
 from sie_server.nn.heads import Dense, Head, Multivector
@@ -37,9 +38,9 @@ class Routes:
 
     def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
         self._engine = engine
-        self._settings = settings
         self._metrics = metrics
-        self._skew = VersionSkew()
+        self._bodies = Bodies(settings, engine.device)
+        self._embeddings = Embeddings(engine, self._bodies, metrics)
         self.ready = False
 
     def table(self) -> list[Route]:
@@ -56,13 +57,14 @@ class Routes:
             Route("/v1/models/{model:path}", self.model),
             Route("/v1/score/{model:path}", self._measured("score", self.score), methods=["POST"]),
             Route("/v1/encode/{model:path}", self._measured("encode", self.encode), methods=["POST"]),
+            Route("/v1/embeddings", self._measured("embeddings", self._embeddings), methods=["POST"]),
         ]
 
     async def score(self, request: Request) -> Response:
         started = time.perf_counter()
         body = await self._body(request, wire.ScoreRequest)
         options = body.options or wire.ScoreOptions()
-        self._check_size(body.query, "query")
+        self._bodies.check_size(body.query.text or "", "query", body.query.metadata)
         model = await self._engine.model(request.path_params["model"], ["score"], options.profile)
         query, documents = _texts_to_score(body, model)
         instruction = body.instruction or options.instruction
@@ -105,7 +107,7 @@ class Routes:
         response = wire.EncodeResponse(
             model=model.id,
             items=items,
-            timing=_timing(started, done, encoded.timing),
+            timing=in_body(started, done, encoded.timing),
             usage=wire.Usage(encoded.tokens),
         )
         return self._respond(request, response, model.id, "encode", started, done, encoded.timing)
@@ -139,32 +141,11 @@ class Routes:
         return PlainTextResponse("ok") if self._engine.alive else PlainTextResponse("device thread died", 503)
 
     async def _body(self, request: Request, kind: type[T]) -> T:
-        self._skew.check(request.headers.get("X-SIE-SDK-Version"))
-        check_machine_profile(request.headers, self._settings.machine_profile, self._engine.device)
-        raw = await read_body(request, self._settings.max_request_body_bytes)
-        body = wire.decode(raw, kind, msgpack=sends_msgpack(request))
-        self._check_items(body)
-        return body
-
-    def _check_items(self, body: Any) -> None:
-        if not body.items:
-            raise SIEError(Code.INVALID_INPUT, "Field 'items' must not be empty")
-        if len(body.items) > self._settings.max_items:
-            raise SIEError(
-                Code.INVALID_INPUT, f"Field 'items' must contain at most {self._settings.max_items} candidates"
-            )
+        body: Any = await self._bodies.read(request, kind, msgpack=sends_msgpack(request))
+        self._bodies.check_count(len(body.items), "items", "candidates")
         for index, item in enumerate(body.items):
-            self._check_size(item, f"items[{index}]")
-
-    def _check_size(self, item: wire.Item, field: str) -> None:
-        limit = self._settings.max_item_text_bytes
-        text = item.text or ""
-        # A character has at most four bytes, so that most texts need no counting.
-        if item.metadata is None and len(text) * 4 <= limit:
-            return
-        size = len(text.encode()) + sum(len(key.encode()) + len(raw) for key, raw in (item.metadata or {}).items())
-        if size > limit:
-            raise SIEError(Code.INVALID_INPUT, f"Field '{field}' must hold at most {limit} bytes of UTF-8 text")
+            self._bodies.check_size(item.text or "", f"items[{index}]", item.metadata)
+        return cast(T, body)
 
     def _measured(self, endpoint: str, handler: Handler) -> Handler:
         """Count answers by status, errors included."""
@@ -183,7 +164,9 @@ class Routes:
                 status = 499
                 return Response(status_code=status)
             finally:
-                model_id = request.path_params["model"].removesuffix(":default")
+                # The route of OpenAI's API has it in the body, and leaves it here.
+                named = request.path_params.get("model", getattr(request.state, "model", ""))
+                model_id = named.removesuffix(":default")
                 known = model_id if model_id in self._engine.residency.slots else "unknown"
                 self._metrics.requests.labels(known, endpoint, str(status)).inc()
 
@@ -192,22 +175,7 @@ class Routes:
     def _respond(
         self, request: Request, body: Any, model_id: str, endpoint: str, started: float, done: float, timing: Timing
     ) -> Response:
-        now = time.perf_counter()
-        phases = {
-            "total": now - started,
-            "queue": timing.queue,
-            "tokenize": timing.tokenization,
-            "inference": timing.inference,
-        }
-        for phase, seconds in phases.items():
-            self._metrics.duration.labels(model_id, endpoint, phase).observe(seconds)
-        headers = {
-            "X-Total-Time": _ms(now - started),
-            "X-Queue-Time": _ms(timing.queue),
-            "X-Tokenization-Time": _ms(timing.tokenization),
-            "X-Inference-Time": _ms(timing.inference),
-            "X-Postprocessing-Time": _ms(now - done),
-        }
+        headers = observe(self._metrics, model_id, endpoint, started, done, timing)
         return respond(request, body, headers)
 
 
@@ -271,18 +239,3 @@ def _embedding(item: wire.Item, vectors: dict[str, Any], dtype: Dtype, vocabular
     if (rows := vectors.get("multivector")) is not None:
         encoded.multivector = wire.MultiVector(rows.shape[1], rows.shape[0], name, quantize(rows, dtype))
     return encoded
-
-
-def _timing(started: float, done: float, timing: Timing) -> wire.Timing:
-    now = time.perf_counter()
-    return wire.Timing(
-        total_ms=(now - started) * 1e3,
-        queue_ms=timing.queue * 1e3,
-        tokenization_ms=timing.tokenization * 1e3,
-        inference_ms=timing.inference * 1e3,
-        postprocessing_ms=(now - done) * 1e3,
-    )
-
-
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1e3:.2f}"

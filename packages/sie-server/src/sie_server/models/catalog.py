@@ -34,7 +34,8 @@ class Entry:
 
     id: name on the wire. repository: hub id. folder: local checkpoint; set, the hub is never asked.
     architecture: its name in `config.json`. parameters: how many, about. languages: in words.
-    score: what a score is. dims: width of an embedding. max_length: tokens, special ones included.
+    score: what a score is. dims: width of an embedding; matryoshka: the smaller widths it was trained to be cut to, or
+    true for any. max_length: tokens, special ones included.
     prompt: name in `prompts.toml`. instruction: the prompt's default, where the model has one of its own.
     query_template, doc_template: what an encoder reads for a query and for a document, as `models/templates.py` says;
     default_instruction: what fills their slot. long_documents: what becomes of one over the limit by default.
@@ -52,6 +53,7 @@ class Entry:
     outputs: tuple[Output, ...] | None = None
     score: Score | None = None
     dims: int | None = None
+    matryoshka: bool | tuple[int, ...] = False
     max_length: int | None = None
     pooling: Pooling | None = None
     prompt: str | None = None

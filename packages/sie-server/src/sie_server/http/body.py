@@ -1,0 +1,56 @@
+"""Reading a request: the headers that every route honours, its body, and the limits on it."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import torch
+from starlette.requests import Request
+
+from sie_server import wire
+from sie_server.errors import Code, SIEError
+from sie_server.http.machine_profile import check_machine_profile
+from sie_server.http.negotiation import read_body
+from sie_server.http.version_skew import VersionSkew
+from sie_server.settings import Settings
+
+T = TypeVar("T")
+
+
+class Bodies:
+    """The request bodies of one server."""
+
+    def __init__(self, settings: Settings, device: torch.device) -> None:
+        self._settings = settings
+        self._device = device
+        self._skew = VersionSkew()
+
+    async def read(self, request: Request, kind: type[T], *, msgpack: bool, invalid: Code = Code.INVALID_INPUT) -> T:
+        """The decoded body.
+
+        Raises:
+            SIEError: `invalid`, with the path of the fault; BODY_TOO_LARGE; INVALID_INPUT for another machine's.
+        """
+        self._skew.check(request.headers.get("X-SIE-SDK-Version"))
+        check_machine_profile(request.headers, self._settings.machine_profile, self._device)
+        raw = await read_body(request, self._settings.max_request_body_bytes)
+        return wire.decode(raw, kind, msgpack=msgpack, invalid=invalid)
+
+    def check_count(self, count: int, field: str, noun: str) -> None:
+        """Raises SIEError: INVALID_INPUT, there are none or too many."""
+        if not count:
+            raise SIEError(Code.INVALID_INPUT, f"Field '{field}' must not be empty", param=field)
+        if count > self._settings.max_items:
+            limit = self._settings.max_items
+            raise SIEError(Code.INVALID_INPUT, f"Field '{field}' must contain at most {limit} {noun}", param=field)
+
+    def check_size(self, text: str, field: str, metadata: Mapping[str, Any] | None = None) -> None:
+        """Raises SIEError: INVALID_INPUT, a text with its metadata, values as they came, is over the limit."""
+        limit = self._settings.max_item_text_bytes
+        # A character has at most four bytes, so that most texts need no counting.
+        if metadata is None and len(text) * 4 <= limit:
+            return
+        size = len(text.encode()) + sum(len(key.encode()) + len(raw) for key, raw in (metadata or {}).items())
+        if size > limit:
+            raise SIEError(
+                Code.INVALID_INPUT, f"Field '{field}' must hold at most {limit} bytes of UTF-8 text", param=field
+            )

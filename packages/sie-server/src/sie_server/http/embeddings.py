@@ -1,0 +1,124 @@
+"""`POST /v1/embeddings`: OpenAI's embeddings API over the same models. Bodies and errors are OpenAI's, in JSON."""
+
+import time
+from base64 import b64encode
+from typing import cast
+
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sie_server import wire
+from sie_server.engine.engine import Engine
+from sie_server.engine.tokenize import Limits
+from sie_server.errors import Code, SIEError
+from sie_server.http.body import Bodies
+from sie_server.http.disconnect import until_disconnect
+from sie_server.http.negotiation import json
+from sie_server.http.templates import written
+from sie_server.http.timing import observe
+from sie_server.metrics import Metrics
+from sie_server.models.catalog import Entry
+from sie_server.nn.heads import Dense, Vectors
+
+
+class Embeddings:
+    """The route's handler. It leaves the model's id in `request.state.model`."""
+
+    def __init__(self, engine: Engine, bodies: Bodies, metrics: Metrics) -> None:
+        self._engine = engine
+        self._bodies = bodies
+        self._metrics = metrics
+
+    async def __call__(self, request: Request) -> Response:
+        try:
+            return await self._embed(request)
+        except SIEError as error:
+            headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+            return json(_openai(error), error.answer.status, headers)
+
+    async def _embed(self, request: Request) -> Response:
+        started = time.perf_counter()
+        body = await self._bodies.read(request, wire.EmbeddingsRequest, msgpack=False, invalid=Code.UNPROCESSABLE)
+        request.state.model = body.model
+        texts = self._inputs(body.input)
+        model = await self._engine.model(body.model, ["dense"])
+        dimensions = _dimensions(body.dimensions, model.entry)
+        if isinstance(texts[0], str):
+            # Token ids are what the client wants read, without the words of a template.
+            texts = written(texts, model.entry, wire.EncodeParams())
+        heads = {"dense": Dense(model.pooling)}
+        encoded = await until_disconnect(request, self._engine.encode(model, texts, heads, Limits()))
+        done = time.perf_counter()
+        response = wire.EmbeddingsResponse(
+            model=model.id,
+            data=[
+                wire.Embedding(index, _values(_cut(vectors["dense"], dimensions), body.encoding_format))
+                for index, vectors in enumerate(encoded.vectors)
+            ],
+            usage=wire.EmbeddingsUsage(encoded.tokens, encoded.tokens),
+        )
+        return json(response, headers=observe(self._metrics, model.id, "embeddings", started, done, encoded.timing))
+
+    def _inputs(self, given: wire.EmbeddingsInput) -> list[str] | list[list[int]]:
+        """One input per embedding, none empty."""
+        kinds = {str} if isinstance(given, str) else {type(text) for text in given}
+        if len(kinds) > 1:
+            raise SIEError(
+                Code.INVALID_INPUT,
+                "Field 'input' must be a text, a list of texts, a list of token ids, or a list of such lists",
+                param="input",
+            )
+        alone = isinstance(given, str) or kinds == {int}
+        texts = cast(list[str] | list[list[int]], [given] if alone else given)
+        self._bodies.check_count(len(texts), "input", "texts")
+        for index, text in enumerate(texts):
+            field = "input" if alone else f"input[{index}]"
+            if not text:
+                raise SIEError(Code.INVALID_INPUT, f"Field '{field}' must not be empty", param="input")
+            if isinstance(text, str):
+                self._bodies.check_size(text, field)
+        return texts
+
+
+def _dimensions(asked: int | None, entry: Entry) -> int | None:
+    """How many values of an embedding to keep; None for all.
+
+    Raises:
+        SIEError: UNSUPPORTED_FIELD, the model was not trained for this width.
+    """
+    assert entry.dims is not None
+    if asked is None or asked == entry.dims:
+        return None
+    widths = range(1, entry.dims) if entry.matryoshka is True else entry.matryoshka or ()
+    if asked in widths:
+        return asked
+    supported = f"1 to {entry.dims}" if entry.matryoshka is True else ", ".join(map(str, (*widths, entry.dims)))
+    raise SIEError(
+        Code.UNSUPPORTED_FIELD,
+        f"Model '{entry.id}' does not support {asked} dimensions. Supported: {supported}",
+        param="dimensions",
+    )
+
+
+def _cut(vector: Vectors, dimensions: int | None) -> Vectors:
+    """The first `dimensions` values, scaled to length 1 again (Kusupati et al. 2022, Matryoshka representations)."""
+    if dimensions is None:
+        return vector
+    front = vector[:dimensions]
+    unit: Vectors = front / max(float(np.linalg.norm(front)), 1e-12)
+    return unit
+
+
+def _values(vector: Vectors, encoding: wire.EncodingFormat | None) -> list[float] | str:
+    if encoding == "base64":
+        return b64encode(vector.astype("<f4").tobytes()).decode()
+    values: list[float] = vector.tolist()
+    return values
+
+
+def _openai(error: SIEError) -> dict[str, object]:
+    """An error in OpenAI's shape."""
+    kind = "invalid_request_error" if error.answer.status < 500 else "server_error"
+    fields = {"message": error.message, "type": kind, "param": None, "code": error.answer.wire}
+    return {"error": {**fields, **error.extras}}

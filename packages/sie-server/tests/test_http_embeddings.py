@@ -1,0 +1,221 @@
+"""POST /v1/embeddings, as a client of OpenAI's API sees it."""
+
+import base64
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+import torch
+from jsonschema_rs import Draft202012Validator
+from live import EMBEDDED, connect, in_process, metric
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from sie_server.choices import Precision
+from sie_server.models.catalog import Entry
+from sie_server.models.load import Model, load
+
+TEXTS = ["python is a programming language", "snakes", "who made it"]
+MODELS = pytest.mark.parametrize("model", [EMBEDDED, "bert-encoder"])
+
+
+def post(api: httpx2.Client, given: Any, model: str = EMBEDDED, **fields: Any) -> httpx2.Response:
+    answer = api.post("/v1/embeddings", json={"model": model, "input": given, **fields})
+    document = api.get("/openapi.json").json()
+    response = document["paths"]["/v1/embeddings"]["post"]["responses"][str(answer.status_code)]
+    schema = response["content"]["application/json"]["schema"]
+    Draft202012Validator({**schema, "components": document["components"]}).validate(answer.json())
+    return answer
+
+
+def embed(api: httpx2.Client, given: Any, model: str = EMBEDDED, **fields: Any) -> NDArray[np.float32]:
+    answer = post(api, given, model, **fields)
+    assert answer.status_code == 200, answer.text
+    return np.array([entry["embedding"] for entry in answer.json()["data"]], np.float32)
+
+
+def encode(api: httpx2.Client, texts: list[str], model: str = EMBEDDED, **params: Any) -> NDArray[np.float32]:
+    """What the native route gives."""
+    items = [{"text": text} for text in texts]
+    answer = api.post(f"/v1/encode/{model}", json={"items": items, "params": params}).json()
+    return np.array([item["dense"]["values"] for item in answer["items"]], np.float32)
+
+
+def refusal(answer: httpx2.Response) -> tuple[int, str, str | None, str]:
+    """Status, code, param and message of an error in OpenAI's shape."""
+    body = answer.json()
+    assert body.keys() == {"error"}
+    kind = "server_error" if answer.status_code >= 500 else "invalid_request_error"
+    assert body["error"]["type"] == kind
+    return answer.status_code, body["error"]["code"], body["error"]["param"], body["error"]["message"]
+
+
+@MODELS
+def test_the_answer_is_openai_s_and_the_values_are_encode_s(api: httpx2.Client, model: str) -> None:
+    answer = post(api, TEXTS, model, user="someone", unknown=1)
+    body = answer.json()
+    assert body.keys() == {"object", "data", "model", "usage"}
+    assert (body["object"], body["model"]) == ("list", model)
+    assert [(entry["object"], entry["index"]) for entry in body["data"]] == [("embedding", i) for i in range(3)]
+    items = [{"text": text} for text in TEXTS]
+    tokens = api.post(f"/v1/encode/{model}", json={"items": items}).json()["usage"]["input_tokens"]
+    assert body["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
+    assert [entry["embedding"] for entry in body["data"]] == encode(api, TEXTS, model).tolist()
+    assert float(answer.headers["x-total-time"]) > 0
+
+
+@pytest.mark.parametrize("accept", ["application/msgpack", "*/*"])
+def test_json_whatever_is_accepted_or_sent(api: httpx2.Client, accept: str) -> None:
+    headers = {"Accept": accept, "Content-Type": "application/msgpack"}
+    body = f'{{"model": "{EMBEDDED}", "input": "snakes"}}'
+    answer = api.post("/v1/embeddings", content=body, headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+
+
+def test_one_text_is_a_list_of_one(api: httpx2.Client) -> None:
+    assert np.array_equal(embed(api, "snakes"), embed(api, ["snakes"]))
+
+
+@MODELS
+def test_base64_is_little_endian_float32(api: httpx2.Client, model: str) -> None:
+    entries = post(api, TEXTS, model, encoding_format="base64").json()["data"]
+    decoded = [np.frombuffer(base64.b64decode(entry["embedding"], validate=True), "<f4") for entry in entries]
+    assert np.array_equal(np.stack(decoded), embed(api, TEXTS, model, encoding_format="float"))
+
+
+def test_token_ids(api: httpx2.Client, models: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(models / "bert-encoder" / "tokenizer.json"))
+    expected = embed(api, TEXTS, "bert-encoder")
+    for special in (True, False):
+        ids = [tokenizer.encode(text, add_special_tokens=special).ids for text in TEXTS]
+        assert np.array_equal(embed(api, ids, "bert-encoder"), expected)
+        assert np.array_equal(embed(api, ids[0], "bert-encoder"), expected[:1])
+    long = tokenizer.encode("snakes " * 11_000, add_special_tokens=False).ids
+    answer = post(api, long, "bert-encoder")
+    assert answer.json()["usage"]["total_tokens"] == 512
+    assert np.array_equal(embed(api, [long], "bert-encoder"), embed(api, ["snakes " * 1000], "bert-encoder"))
+
+
+# --- the model's own templates and widths ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=[True, (16, 32)], ids=["any width", "two widths"])
+def trained(models: Path, request: pytest.FixtureRequest) -> Iterator[httpx2.Client]:
+    """A client of a server whose model has a template for documents and was trained to be cut."""
+
+    def loader(entry: Entry, device: torch.device, precision: Precision) -> Model:
+        model = load(entry, device, precision)
+        facts = {"matryoshka": request.param, "doc_template": "it {text}", "query_template": "who {text}"}
+        return replace(model, entry=replace(model.entry, **facts))
+
+    with in_process(loader, model=(str(models / "bert-encoder"),)) as running, connect(running.url) as client:
+        yield client
+
+
+@pytest.mark.parametrize("dimensions", [16, 32, 64])
+def test_dimensions_cut_and_normalise_again(trained: httpx2.Client, dimensions: int) -> None:
+    cut = embed(trained, TEXTS, "bert-encoder", dimensions=dimensions)
+    raw = encode(trained, TEXTS, "bert-encoder", options={"normalize": False})[:, :dimensions]
+    assert cut == pytest.approx(raw / np.linalg.norm(raw, axis=1, keepdims=True), abs=1e-6)
+
+
+def test_the_template_is_that_of_documents(trained: httpx2.Client, api: httpx2.Client, models: Path) -> None:
+    expected = embed(api, ["it snakes"], "bert-encoder")
+    assert np.array_equal(embed(trained, "snakes", "bert-encoder"), expected)
+    # Token ids are read as they are.
+    tokenizer = Tokenizer.from_file(str(models / "bert-encoder" / "tokenizer.json"))
+    assert np.array_equal(embed(trained, tokenizer.encode("it snakes").ids, "bert-encoder"), expected)
+
+
+def test_more_dimensions_than_there_are(trained: httpx2.Client) -> None:
+    answer = refusal(post(trained, "snakes", "bert-encoder", dimensions=65))
+    assert answer[:3] == (400, "unsupported_field", "dimensions")
+    assert answer[3].startswith("Model 'bert-encoder' does not support 65 dimensions. Supported: 1")
+
+
+def test_dimensions_of_a_model_that_was_not_trained_for_them(api: httpx2.Client) -> None:
+    message = f"Model '{EMBEDDED}' does not support 128 dimensions. Supported: 384"
+    assert refusal(post(api, "snakes", dimensions=128)) == (400, "unsupported_field", "dimensions", message)
+    assert np.array_equal(embed(api, "snakes", dimensions=384), embed(api, "snakes"))
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("", "Field 'input' must not be empty"),
+        ([], "Field 'input' must not be empty"),
+        (["a", ""], "Field 'input[1]' must not be empty"),
+        ([[]], "Field 'input[0]' must not be empty"),
+        ([[5], []], "Field 'input[1]' must not be empty"),
+        (["a", 1], "Field 'input' must be a text, a list of texts, a list of token ids, or a list of such lists"),
+        (["a", [1]], "Field 'input' must be a text, a list of texts, a list of token ids, or a list of such lists"),
+        ([[5], 5], "Field 'input' must be a text, a list of texts, a list of token ids, or a list of such lists"),
+        (["a"] * 10_001, "Field 'input' must contain at most 10000 texts"),
+        ([[5], [-1]], "token id -1 is outside of the vocabulary of 30522"),
+        ([5, 2**64], "token id 18446744073709551616 is outside of the vocabulary of 30522"),
+        (["a", "b" * 2**21 + "c"], "Field 'input[1]' must hold at most 2097152 bytes of UTF-8 text"),
+    ],
+)
+def test_inputs_that_are_none(api: httpx2.Client, given: Any, message: str) -> None:
+    status, code, param, told = refusal(post(api, given))
+    assert (status, code, told) == (400, "INVALID_INPUT", message)
+    assert param is not None
+    assert param.startswith("input")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "Input data was truncated"),
+        (b"[]", "Expected `object`, got `array`"),
+        (b'{"model": "m"}', "Object missing required field `input`"),
+        (b'{"input": "a"}', "Object missing required field `model`"),
+        (b'{"model": 1, "input": "a"}', "Expected `str`, got `int` - at `$.model`"),
+        (b'{"model": "m", "input": {}}', "Expected `str | array`, got `object` - at `$.input`"),
+        (b'{"model": "m", "input": [true]}', "Expected `int | str | array`, got `bool` - at `$.input[0]`"),
+        (
+            b'{"model": "m", "input": "a", "encoding_format": "hex"}',
+            "Invalid enum value 'hex' - at `$.encoding_format`",
+        ),
+        (b'{"model": "m", "input": "a", "dimensions": 0}', "Expected `int` >= 1 - at `$.dimensions`"),
+    ],
+)
+def test_bodies_that_are_none(api: httpx2.Client, content: bytes, message: str) -> None:
+    status, code, _, told = refusal(api.post("/v1/embeddings", content=content))
+    assert (status, code, told) == (422, "INVALID_INPUT", message)
+
+
+def test_models_that_are_none(api: httpx2.Client) -> None:
+    before = metric(api, "sie_requests_total", endpoint="embeddings", model="unknown", status="404")
+    message = "Model 'xyzzy' not found"
+    assert refusal(post(api, "a", "xyzzy")) == (404, "MODEL_NOT_FOUND", None, message)
+    assert metric(api, "sie_requests_total", endpoint="embeddings", model="unknown", status="404") == before + 1
+    message = "Model 'bert' does not support output types: {'dense'}. Supported: {}"
+    assert refusal(post(api, "a", "bert")) == (400, "INVALID_INPUT", None, message)
+
+
+def test_a_cold_model(models: Path) -> None:
+    with (
+        in_process(model=(str(models / "bert-encoder"),), load_wait=0) as running,
+        connect(running.url) as api,
+    ):
+        answer = post(api, "a", "bert-encoder")
+        message = "Model 'bert-encoder' is loading, please retry"
+        assert refusal(answer) == (503, "MODEL_LOADING", None, message)
+        assert answer.headers["retry-after"] == "5"
+
+
+def test_headers_that_other_routes_honour(api: httpx2.Client) -> None:
+    body = {"model": EMBEDDED, "input": "a"}
+    answer = api.post("/v1/embeddings", json=body, headers={"X-SIE-MACHINE-PROFILE": "l4"})
+    assert refusal(answer)[:2] == (400, "INVALID_INPUT")
+    answer = api.post("/v1/embeddings", json=body)
+    assert answer.status_code == 200
+    assert metric(api, "sie_requests_total", endpoint="embeddings", model=EMBEDDED, status="200") >= 1
