@@ -1,13 +1,15 @@
-"""What the benchmarks of speed share: lengths, our engine in process, and rounds of candidates in turning order."""
+"""What the benchmarks of the engine share: lengths, our engine in process, and the rounds of `rounds.py`."""
 
 import random
-import statistics
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from rounds import Summary as Summary
+from rounds import interleave as interleave
+from rounds import ratios as ratios
 
 from sie_server.engine.engine import Scored
 from sie_server.engine.tokenize import Limits
@@ -42,36 +44,6 @@ def serving(entry: Entry, **settings: Any) -> Iterator[Ours]:
         yield Ours(handle, entry.id)
 
 
-class Summary(NamedTuple):
-    """The median of some rounds, and how far they lie apart."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> "Summary":
-        values = list(values)
-        return cls(statistics.median(values), min(values), max(values))
-
-
 def lengths(rng: random.Random, count: int, log_mean: float = 4.85, shortest: int = 32) -> list[int]:
     """Numbers of tokens, `shortest` to 411: log-normal, the logarithms with this mean and a deviation of 0.5."""
     return [max(shortest, min(411, int(rng.lognormvariate(log_mean, 0.5)))) for _ in range(count)]
-
-
-def interleave(candidates: Mapping[str, Callable[[], object]], rounds: Iterable[int]) -> dict[str, list[float]]:
-    """Seconds per candidate and round. A round runs each candidate once, and the next one starts with another."""
-    seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    names = list(candidates)
-    for turn in rounds:
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            started = time.perf_counter()
-            candidates[name]()
-            seconds[name].append(time.perf_counter() - started)
-    return seconds
-
-
-def ratios(base: Iterable[float], seconds: Iterable[float]) -> Summary:
-    """How many times faster than `base`, round by round."""
-    return Summary.of(theirs / ours for theirs, ours in zip(base, seconds, strict=True))

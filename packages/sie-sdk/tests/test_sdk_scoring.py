@@ -68,6 +68,20 @@ def test_products_are_float32(dtype):
     assert maxsim(query, [document]) == [57600.0]
 
 
+def test_every_float16_is_itself():
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    for values in (halves[np.isfinite(halves)], np.array([1, np.inf, -np.inf, np.nan], np.float16)):
+        expected = values.astype(np.float32)
+        np.testing.assert_array_equal(maxsim(np.eye(1), values[:, None, None]), expected)
+        np.testing.assert_array_equal(maxsim(np.eye(1), list(values[:, None, None])), expected)
+
+
+def test_float32_in_three_dimensions_is_not_copied():
+    documents = np.ones((4, 3, 2), np.float32)
+    rows, _ = scoring._packed(documents[1:3])
+    assert np.shares_memory(rows, documents)
+
+
 def test_two_dimensions_are_one_document():
     assert maxsim(np.eye(2), np.array([[1, 0], [0.5, 0.5]])) == [1.5]
 

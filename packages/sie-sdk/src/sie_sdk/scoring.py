@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-# One matrix of similarities holds at most this many float32 (4 MiB), unless a single pair needs more.
+# The vectors of some documents and their similarities hold at most this many float32 (4 MiB, to stay in the processor's
+# cache), unless a single document needs more.
 _CHUNK_ELEMENTS = 1024 * 1024
 _CHUNK_QUERY_TOKENS = 1024
 
@@ -26,8 +27,8 @@ def maxsim(query: Array, documents: Array | Sequence[Array]) -> list[float]:
 
     Args:
         query: `[query_tokens, dim]`, of any real dtype.
-        documents: A list of arrays `[document_tokens, dim]`, whose lengths may differ; a 3-D array is a list of
-            documents of one length, a 2-D array a single document.
+        documents: A list of arrays `[document_tokens, dim]` of any real dtype, whose lengths may differ; a 3-D array is
+            a list of documents of one length (contiguous float32 is used in place), a 2-D array a single document.
 
     Returns:
         One score per document, in their order; higher is better. An empty list for no documents.
@@ -58,29 +59,35 @@ def maxsim_batch(queries: Array | Sequence[Array], documents: Array | Sequence[A
     return _maxsim(arrays, _matrices("documents", documents), names=[f"queries[{i}]" for i in range(len(arrays))])
 
 
-def _matrices(name: str, arrays: Array | Sequence[Array]) -> list[Array]:
+def _matrices(name: str, arrays: Array | Sequence[Array]) -> Array | list[Array]:
+    """A 3-D array or a list: both have a length, slices of their own kind, and the items as arrays."""
     if isinstance(arrays, np.ndarray):
         if arrays.ndim not in (2, 3):
             raise ValueError(f"{name} must be a list of 2-D arrays, one 2-D or one 3-D array, got shape {arrays.shape}")
-        return [arrays] if arrays.ndim == 2 else list(arrays)
+        return arrays[None] if arrays.ndim == 2 else arrays
     return [np.asarray(array) for array in arrays]
 
 
-def _maxsim(queries: list[Array], documents: list[Array], *, names: list[str]) -> NDArray[np.float32]:
+def _maxsim(queries: Array | list[Array], documents: Array | list[Array], *, names: list[str]) -> NDArray[np.float32]:
     width = _check(queries, names, None)
     _check(documents, [f"documents[{i}]" for i in range(len(documents))], width)
     scores = np.empty((len(queries), len(documents)), np.float32)
     for some_queries in _chunks(queries, _CHUNK_QUERY_TOKENS):
         query_rows, query_starts = _packed(queries[some_queries])
-        for some_documents in _chunks(documents, _CHUNK_ELEMENTS // len(query_rows)):
-            document_rows, document_starts = _packed(documents[some_documents])
-            similarities = query_rows @ document_rows.T  # [query tokens, document tokens]
-            best = np.maximum.reduceat(similarities, document_starts, axis=1)  # [query tokens, documents]
-            scores[some_queries, some_documents] = np.add.reduceat(best, query_starts, axis=0)
+        for some_documents in _chunks(documents, _CHUNK_ELEMENTS // sum(query_rows.shape)):
+            best = _best(query_rows, documents[some_documents])
+            scores[some_queries, some_documents] = np.add.reduceat(best, query_starts, axis=1).T
     return scores
 
 
-def _check(arrays: list[Array], names: list[str], width: int | None) -> int | None:
+def _best(query_rows: NDArray[np.float32], documents: Array | list[Array]) -> NDArray[np.float32]:
+    """The best match of each query token in each document: `[documents, query tokens]`."""
+    rows, starts = _packed(documents)
+    # Document tokens first: OpenBLAS takes a third less time for this than for the transposed product.
+    return np.maximum.reduceat(rows @ query_rows.T, starts, axis=0)
+
+
+def _check(arrays: Array | list[Array], names: list[str], width: int | None) -> int | None:
     """Raises ValueError unless every array is `[tokens >= 1, width]`; returns the width, None for no arrays."""
     for array, name in zip(arrays, names, strict=True):
         if array.ndim != 2:
@@ -93,7 +100,7 @@ def _check(arrays: list[Array], names: list[str], width: int | None) -> int | No
     return width
 
 
-def _chunks(arrays: list[Array], tokens: int) -> Iterator[slice]:
+def _chunks(arrays: Array | list[Array], tokens: int) -> Iterator[slice]:
     """Runs of arrays of at most `tokens` tokens together; an array longer than that is a run of its own."""
     start, held = 0, 0
     for i, array in enumerate(arrays):
@@ -101,12 +108,28 @@ def _chunks(arrays: list[Array], tokens: int) -> Iterator[slice]:
             yield slice(start, i)
             start, held = i, 0
         held += len(array)
-    if arrays:
+    if len(arrays):
         yield slice(start, len(arrays))
 
 
-def _packed(arrays: list[Array]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+def _packed(arrays: Array | list[Array]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
     """All tokens in one float32 array, and the row where each array begins."""
-    lengths = [len(array) for array in arrays]
-    rows = np.concatenate(arrays, dtype=np.float32, casting="unsafe")
-    return rows, np.cumsum([0, *lengths[:-1]])
+    if isinstance(arrays, np.ndarray):
+        count, length, width = arrays.shape
+        return _float32(arrays.reshape(count * length, width)), np.arange(count) * length
+    return _float32(np.concatenate(arrays)), np.cumsum([0, *map(len, arrays[:-1])])
+
+
+def _float32(rows: Array) -> NDArray[np.float32]:
+    """The same values. numpy's cast of float16 takes more than twice as long as the products, this one about half."""
+    if rows.dtype != np.float16:
+        return rows.astype(np.float32, copy=False)
+    half = rows.view(np.int16)
+    if (half & 0x7C00 == 0x7C00).any():  # infinite, or not a number: another exponent than the shift gives
+        return rows.astype(np.float32)
+    bits = half.astype(np.int32)
+    bits <<= 13  # the mantissa, and the exponent above it, where float32 has them
+    bits &= ~0x70000000  # three copies of the sign between itself and the exponent
+    values = bits.view(np.float32)
+    values *= 2.0**112  # the exponents count from -127 instead of -15; exact, also for subnormal values
+    return values

@@ -1,0 +1,43 @@
+"""Rounds of candidates in turning order, and what is said about them. Imports nothing heavy."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+
+class Summary(NamedTuple):
+    """The median of some rounds, and how far they lie apart."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> "Summary":
+        values = list(values)
+        return cls(statistics.median(values), min(values), max(values))
+
+
+def interleave(
+    candidates: Mapping[str, Callable[[], object]], rounds: Iterable[int], rest: float = 0.0
+) -> dict[str, list[float]]:
+    """Seconds per candidate and round. A round runs each candidate once, and the next one starts with another.
+
+    `rest` is a wait in seconds before each, for candidates so short that the last one's idle threads, which look out
+    for work for a while before they sleep, would be timed with them.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    names = list(candidates)
+    for turn in rounds:
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            time.sleep(rest)
+            started = time.perf_counter()
+            candidates[name]()
+            seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def ratios(base: Iterable[float], seconds: Iterable[float]) -> Summary:
+    """How many times faster than `base`, round by round."""
+    return Summary.of(theirs / ours for theirs, ours in zip(base, seconds, strict=True))
