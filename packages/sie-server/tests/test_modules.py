@@ -119,7 +119,7 @@ def refusal(folder: Path) -> str:
         ("4_Dense/config.json", {"out_features": "1"}, "4_Dense/config.json: Expected `int`, got `str`"),
         ("2_Dense/config.json", {"out_features": 32}, "2_Dense/linear.weight has shape (64, 64)"),
         ("2_Dense/config.json", {"bias": True}, "1 weights missing ['head.2_Dense.bias']"),
-        ("1_Pooling/config.json", {"pooling_mode": "lasttoken"}, "pooling ['lasttoken'] is not supported"),
+        ("1_Pooling/config.json", {"pooling_mode": "weightedmean"}, "pooling ['weightedmean'] is not supported"),
         (
             "config.json",
             {"architectures": ["BertForSequenceClassification"]},
