@@ -34,6 +34,12 @@ def attention(
     return _sdpa_per_run(q, k, v, packed, window, causal)
 
 
+def attention_dtype(v: Tensor) -> torch.dtype:
+    """What attention computes in: float32 on a CPU without AMX, whose bfloat16 is no faster, only less exact."""
+    on_plain_cpu = v.device.type == "cpu" and not torch.cpu._is_amx_tile_supported()
+    return torch.float32 if on_plain_cpu else v.dtype
+
+
 def _flash_varlen(q: Tensor, k: Tensor, v: Tensor, packed: Packed, window: int | None, causal: bool) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
@@ -62,9 +68,8 @@ def _sdpa_per_run(q: Tensor, k: Tensor, v: Tensor, packed: Packed, window: int |
     _, heads, head_dim = q.shape
     kv_heads = k.shape[1]
     out = torch.empty(q.shape, dtype=v.dtype, device=q.device)
-    # Without AMX the CPU's bfloat16 attention is no faster than float32, only less exact.
-    exact = q.device.type == "cpu" and not torch.cpu._is_amx_tile_supported()
-    q, k, v = (x.float() if exact else x.to(v.dtype) for x in (q, k, v))
+    dtype = attention_dtype(v)
+    q, k, v = (x.to(dtype) for x in (q, k, v))
     every = len(q) == len(packed.ids)
     asked = seen = 0
     for _, count, length, prefix in packed.runs:

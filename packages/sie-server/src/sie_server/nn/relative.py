@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sie_server.engine.packed import Packed
+from sie_server.nn.attention import attention_dtype
 
 # Logits that are computed together, by device. On CPU a larger allocation is fresh memory every time, whose first
 # touch costs more than the products.
@@ -41,9 +42,8 @@ def biased_attention(q: Tensor, k: Tensor, v: Tensor, packed: Packed, bias: Bias
     small matrices, and such a product's bits depend on how many stand beside it.
     """
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    # As in plain attention: without AMX the CPU's bfloat16 is no faster, only less exact. A bias has its own products.
-    exact = q.device.type == "cpu" and not torch.cpu._is_amx_tile_supported()
-    wide = [x.float() if exact else x for x in (q, k, v)]
+    dtype = attention_dtype(v)  # a bias has its own products, in the weights' precision
+    wide = [x.to(dtype) for x in (q, k, v)]
     _, heads, _ = q.shape
     row = asked = 0
     for length in packed.lengths:
