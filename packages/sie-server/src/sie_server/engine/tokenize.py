@@ -12,7 +12,7 @@ from sie_server.choices import LongDocuments
 from sie_server.engine.prefix import Prefix
 from sie_server.engine.sequence import Sequence
 from sie_server.errors import Code, SIEError, UnsupportedModelError
-from sie_server.models.prompts import Prompt
+from sie_server.models.prompts import Prompt, instructed
 
 Ids = NDArray[np.int32]
 
@@ -135,7 +135,7 @@ class TextTokenizer:
         """
         if self.prompt is not None:
             return self._prompted(self.prompt, query, documents, limits, instruction or self._instruction)
-        query_ids = self._encode([_instructed(query, instruction)])[0][: limits.query]
+        query_ids = self._encode([instructed(query, instruction)])[0][: limits.query]
         room = _room(self._limit(limits), self._pair.tokens, len(query_ids), limits.long_documents)
         return [
             self._sequence(*self._pair.join(query_ids, piece.ids), piece)
@@ -149,7 +149,7 @@ class TextTokenizer:
             SIEError: INPUT_TOO_LONG, it does not fit, or a document of one token would not.
         """
         limit = self._limit(limits)
-        ids = self._encode([_instructed(text, instruction)])[0][: limits.query]
+        ids = self._encode([instructed(text, instruction)])[0][: limits.query]
         if max(len(ids), 1) + self._single.tokens > limit:
             raise SIEError(
                 Code.INPUT_TOO_LONG,
@@ -246,10 +246,6 @@ class TextTokenizer:
     def _sequence(self, ids: Ids, types: Ids, piece: Piece) -> Sequence:
         types = types if self._token_types else np.zeros_like(types)
         return Sequence(ids, types, piece.document, piece.span, piece.truncated)
-
-
-def _instructed(query: str, instruction: str | None) -> str:
-    return f"{instruction} {query}" if instruction else query
 
 
 def _room(limit: int, special: int, query: int, long_documents: LongDocuments) -> int:

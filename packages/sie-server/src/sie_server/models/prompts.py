@@ -38,14 +38,19 @@ class Prompt:
         """The pieces in front of a document."""
         instruction = instruction or self.instruction
         if self.slot is None:
-            query = query if instruction is None else f"{instruction} {query}"
-            instruction = None
-        slot = "" if instruction is None or self.slot is None else self.slot.format(instruction)
+            query, slot = instructed(query, instruction), ""
+        else:
+            slot = self.slot.format(instruction) if instruction else ""
         return [piece.format(instruction=slot, query=query) for piece in self.before]
 
     def piece(self, document: str) -> str:
         """The piece that holds the document."""
         return self.document.format(document=document)
+
+
+def instructed(query: str, instruction: str | None) -> str:
+    """The query as a model reads it that has no place of its own for an instruction."""
+    return f"{instruction} {query}" if instruction else query
 
 
 @cache
