@@ -149,15 +149,16 @@ class Engine:
         """
         timing = Timing()
         head: Head | None = model.encoder.head
+        query_tokens = 0
         if head is not None:
             pairs = partial(model.tokenizer.pairs, query, documents, limits, instruction)
             sequences = await self._tokenize(pairs, timing)
-            prefix = 0 if sequences[0].prefix is None else len(sequences[0].prefix)
-            lead_tokens = prefix
         else:
             lead = await self._tokenize(partial(model.tokenizer.query, query, limits, instruction), timing)
             sequences = await self._tokenize(partial(model.tokenizer.singles, documents, limits), timing)
-            head, lead_tokens, prefix = MaxSim(lead), len(lead), 0
+            head, query_tokens = MaxSim(lead), len(lead)
+        prefix = len(sequences[0].prefix or ())
+        lead_tokens = query_tokens + prefix
         scores = await self._run("scoring", model, head, sequences, timing)
         self._metrics.tokens.labels(model.id).inc(lead_tokens)
         if not all(map(math.isfinite, scores)):
