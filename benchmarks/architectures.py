@@ -32,12 +32,13 @@ from typing import Any
 import sentence_transformers
 import torch
 import transformers
-from interleave import Summary, checkpoints, interleave, lengths, ratios, serving
+from in_process import checkpoints, lengths, serving
 from references import Reference, SentenceTransformers, Transformers
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 from rich.table import Table
+from rounds import Summary, interleave, ratios
 from sentence_transformers import CrossEncoder
 
 from sie_server.engine.device import resolve_precision

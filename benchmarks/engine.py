@@ -20,10 +20,11 @@ from pathlib import Path
 
 import torch
 import transformers
-from interleave import interleave, lengths, ratios, serving
+from in_process import lengths, serving
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from rounds import interleave, ratios
 from sentence_transformers import CrossEncoder
 
 from sie_server.models.catalog import Entry

@@ -25,10 +25,11 @@ import numpy as np
 import torch
 import transformers
 from architectures import ROWS
-from interleave import TIMEOUT_S, Ours, Summary, checkpoints, interleave, lengths, serving
+from in_process import TIMEOUT_S, Ours, checkpoints, lengths, serving
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from rounds import Summary, interleave
 
 from sie_server.engine.request import Request
 from sie_server.engine.sequence import Sequence

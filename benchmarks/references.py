@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import torch
 import transformers
-from interleave import cards
+from in_process import cards
 from sentence_transformers import CrossEncoder
 
 from sie_server.models.prompts import prompts

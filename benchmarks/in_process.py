@@ -1,4 +1,4 @@
-"""What the benchmarks of the engine share: lengths, our engine in process, and the rounds of `rounds.py`."""
+"""What the benchmarks of the engine share: our engine in process, and lengths of documents."""
 
 import random
 import sys
@@ -6,10 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from rounds import Summary as Summary
-from rounds import interleave as interleave
-from rounds import ratios as ratios
 
 from sie_server.engine.engine import Scored
 from sie_server.engine.tokenize import Limits
