@@ -20,8 +20,8 @@ from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.catalog import Entry
 from sie_server.models.config import read_config
 from sie_server.models.encoder import Encoder
-from sie_server.models.modules import head_files, max_length_hint, pooling_hint, with_modules
-from sie_server.models.prompts import Prompt, answers_hint, choose, prompts
+from sie_server.models.modules import answers_hint, head_files, max_length_hint, pooling_hint, with_modules
+from sie_server.models.prompts import Prompt, choose, prompts
 from sie_server.models.registry import HeadKind, resolve
 from sie_server.models.shape import ModelConfig
 from sie_server.models.source import locate, weight_files

@@ -103,6 +103,15 @@ def pooling_hint(folder: Path) -> Pooling | None:
     return _pooling(read_json(path)) if path.is_file() else None
 
 
+def answers_hint(folder: Path) -> list[int] | None:
+    """Ids of the answer tokens as sentence-transformers saved them (`1_LogitScore/config.json`), if it did."""
+    path = folder / "1_LogitScore" / "config.json"
+    if not path.is_file():
+        return None
+    score = read_json(path)
+    return [token for key in ("true_token_id", "false_token_id") if (token := score.get(key)) is not None]
+
+
 def max_length_hint(folder: Path) -> int | None:
     """The limit in tokens that sentence-transformers or the tokenizer sets, if either does."""
     for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):

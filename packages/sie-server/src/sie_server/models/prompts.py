@@ -10,7 +10,7 @@ import msgspec
 
 from sie_server.choices import Score
 from sie_server.errors import UnsupportedModelError
-from sie_server.models.config import read_json
+from sie_server.models.modules import answers_hint
 
 _LOG = logging.getLogger(__name__)
 
@@ -77,12 +77,3 @@ def choose(name: str | None, architecture: str, folder: Path) -> Prompt:
             _LOG.warning("%s: nothing says which prompt it was trained with; taking %r", folder, prompt.name)
             return prompt
     raise UnsupportedModelError(f"no known prompt of {architecture} has {len(own or ())} answer tokens")
-
-
-def answers_hint(folder: Path) -> list[int] | None:
-    """Ids of the answer tokens as sentence-transformers saved them (`1_LogitScore/config.json`), if it did."""
-    path = folder / "1_LogitScore" / "config.json"
-    if not path.is_file():
-        return None
-    score = read_json(path)
-    return [token for key in ("true_token_id", "false_token_id") if (token := score.get(key)) is not None]
