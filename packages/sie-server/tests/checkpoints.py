@@ -107,7 +107,7 @@ _DEBERTA: dict[str, Any] = {
     "pos_att_type": "p2c|c2p",
     "position_biased_input": False,
 }
-_ROBERTA: dict[str, Any] = {**SMALL, "max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 1}
+ROBERTA: dict[str, Any] = {**SMALL, "max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 1}
 
 _DECODER: dict[str, Any] = {
     **{key: value for key, value in SMALL.items() if key != "num_labels"},
@@ -140,9 +140,9 @@ ARCHITECTURES: dict[str, tuple[type[PreTrainedModel], type[Any], dict[str, Any]]
         BertConfig,
         {**SMALL, "max_position_embeddings": 512, "type_vocab_size": 1},
     ),
-    "roberta": (RobertaForSequenceClassification, RobertaConfig, _ROBERTA),
-    "xlm-roberta": (XLMRobertaForSequenceClassification, XLMRobertaConfig, _ROBERTA),
-    "camembert": (CamembertForSequenceClassification, CamembertConfig, _ROBERTA),
+    "roberta": (RobertaForSequenceClassification, RobertaConfig, ROBERTA),
+    "xlm-roberta": (XLMRobertaForSequenceClassification, XLMRobertaConfig, ROBERTA),
+    "camembert": (CamembertForSequenceClassification, CamembertConfig, ROBERTA),
     "electra": (ElectraForSequenceClassification, ElectraConfig, {**SMALL, "embedding_size": 64}),
     "electra-narrow": (ElectraForSequenceClassification, ElectraConfig, {**SMALL, "embedding_size": 32}),
     "distilbert": (DistilBertForSequenceClassification, DistilBertConfig, _DISTILBERT),
@@ -184,7 +184,7 @@ ARCHITECTURES: dict[str, tuple[type[PreTrainedModel], type[Any], dict[str, Any]]
     "mpnet-encoder": (MPNetModel, MPNetConfig, {**SMALL, "max_position_embeddings": 514}),
     "bert-lexical-encoder": (BertForMaskedLM, BertConfig, {**SMALL, "max_position_embeddings": 512}),
     "bert-encoder": (BertModel, BertConfig, {**SMALL, "max_position_embeddings": 512}),
-    "xlm-roberta-encoder": (XLMRobertaModel, XLMRobertaConfig, _ROBERTA),
+    "xlm-roberta-encoder": (XLMRobertaModel, XLMRobertaConfig, ROBERTA),
 }
 
 

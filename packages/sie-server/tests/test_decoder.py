@@ -33,7 +33,8 @@ from sie_server.engine.sequence import Sequence
 from sie_server.engine.tokenize import Limits, TextTokenizer
 from sie_server.errors import SIEError, UnsupportedModelError
 from sie_server.models.catalog import Entry
-from sie_server.models.load import Model, inspect, load
+from sie_server.models.load import inspect, load
+from sie_server.models.model import Model
 from sie_server.models.prompts import prompts
 from sie_server.nn.heads import Dense
 
@@ -52,7 +53,7 @@ def batch(sequences: list[Sequence]) -> list[Sequence]:
 def scores(model: Model, sequences: list[Sequence]) -> list[float]:
     assert model.encoder.head is not None
     with torch.inference_mode():
-        return model.encoder.head(*model.encoder(Packed.of(batch(sequences), CPU)))[-len(sequences) :]
+        return model.encoder.head(*model.encoder(Packed.of(batch(sequences), CPU)), sequences)[-len(sequences) :]
 
 
 def logits(reference: Any, ids: list[int]) -> torch.Tensor:
@@ -235,7 +236,7 @@ def test_prefix_of_several_requests_in_one_batch(tmp_path: Path) -> None:
     mixed = [*batch(calls[0]), *calls[1], *batch(calls[2])]
     assert model.encoder.head is not None
     with torch.inference_mode():
-        together = model.encoder.head(*model.encoder(Packed.of(mixed, CPU)))
+        together = model.encoder.head(*model.encoder(Packed.of(mixed, CPU)), mixed)
     assert [*together[1:5], *together[5:9], *together[10:14]] == [score for call in alone for score in call]
 
 
@@ -280,7 +281,8 @@ def test_a_pooled_decoder_embeds_as_sentence_transformers(name: str, tmp_path: P
     assert (model.entry.outputs, model.pooling, model.entry.prompt, model.score) == (("dense",), "last", None, None)
     texts = [*DOCUMENTS, "what is python"]
     with torch.inference_mode():
-        vectors = Dense(model.pooling)(*model.encoder(Packed.of(model.tokenizer.singles(texts), CPU)))
+        sequences = model.tokenizer.singles(texts)
+        vectors = Dense(model.pooling)(*model.encoder(Packed.of(sequences, CPU)), sequences)
     np.testing.assert_allclose(vectors, [reference.encode(one) for one in texts], rtol=0, atol=1e-5)
 
 

@@ -13,14 +13,15 @@ import pytest
 import torch
 from checkpoints import VOCABULARY, text, tokenizer
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from sie_server.engine.packed import Packed
 from sie_server.engine.sequence import Sequence
 from sie_server.errors import UnsupportedModelError
 from sie_server.models.catalog import Entry
 from sie_server.models.config import from_hf
-from sie_server.models.load import Model, load
+from sie_server.models.load import load
+from sie_server.models.model import Model
 from sie_server.nn.heads import Multivector
 
 CPU = torch.device("cpu")
@@ -169,7 +170,7 @@ def pairs(model: Model) -> list[Sequence]:
 def ours(model: Model, sequences: list[Sequence]) -> list[float]:
     """Raw logits of one packed batch."""
     assert model.encoder.head is not None
-    return model.encoder.head(*model.encoder(Packed.of(sequences, CPU)))
+    return model.encoder.head(*model.encoder(Packed.of(sequences, CPU)), sequences)
 
 
 def test_scores_equal_the_formulas(reranker: Path, weights: dict[str, Tensor]) -> None:
@@ -192,7 +193,7 @@ def test_states_of_the_encoder_equal_the_formulas(tmp_path: Path, weights: dict[
     model = load(Entry("m", folder=write(tmp_path, {**kept, **extra}, architectures=["NewModel"])), CPU, "float32")
     sequences = pairs(model)
     with torch.inference_mode():
-        vectors = Multivector(normalize=False)(*model.encoder(Packed.of(sequences, CPU)))
+        vectors = Multivector(nn.Identity(), normalize=False)(*model.encoder(Packed.of(sequences, CPU)), sequences)
     for sequence, vector in zip(sequences, vectors, strict=True):
         np.testing.assert_allclose(vector, states(weights, sequence.ids.tolist()), rtol=0, atol=1e-5)
 

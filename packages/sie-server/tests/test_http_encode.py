@@ -19,7 +19,8 @@ from tokenizers import Tokenizer
 
 from sie_server.choices import Precision
 from sie_server.models.catalog import Entry
-from sie_server.models.load import Model, load
+from sie_server.models.load import load
+from sie_server.models.model import Model
 
 TEXTS = ["python is a programming language", "snakes", "who made it"]
 MSGPACK = {"Accept": "application/msgpack"}

@@ -25,7 +25,8 @@ from sie_server.engine.packed import Packed
 from sie_server.errors import LoadClass, LoadError
 from sie_server.models.bert import Bert
 from sie_server.models.catalog import Entry
-from sie_server.models.load import Model, load
+from sie_server.models.load import load
+from sie_server.models.model import Model
 from sie_server.settings import Precision
 
 BODY = {"query": {"text": "what is python"}, "items": [{"text": "it"}, {"text": "snakes are reptiles"}]}

@@ -15,7 +15,6 @@ from running import Running, running
 
 from sie_server.engine.tokenize import Limits
 from sie_server.models.catalog import Entry, shipped
-from sie_server.nn.heads import Dense, Multivector
 
 SMALL = [
     *("bert", "xlm-roberta", "electra-narrow", "distilbert", "modernbert", "gte", "deberta", "deberta-v2", "mpnet"),
@@ -76,15 +75,16 @@ def test_score_does_not_depend_on_the_batch(engine: Running, model_id: str) -> N
 
 def test_vectors_do_not_depend_on_the_batch(engine: Running) -> None:
     texts = [text(length, 1) for length in LENGTHS]
-    heads = {"dense": Dense("mean"), "multivector": Multivector()}
+    names = ["dense", "multivector"]
 
     async def encode(some: list[str]) -> list[dict[str, np.ndarray]]:
-        model = await engine.engine.model(EMBEDDED, ["dense", "multivector"])
-        return (await engine.engine.encode(model, some, heads, Limits())).vectors
+        model = await engine.engine.model(EMBEDDED, names)
+        heads = model.embedders()
+        return (await engine.engine.encode(model, some, {name: heads[name] for name in names}, Limits())).vectors
 
     for one, vectors in zip(texts, engine.run(encode(texts)), strict=True):
         [alone] = engine.run(encode([one]))
-        for name in heads:
+        for name in names:
             assert np.array_equal(vectors[name], alone[name]), (name, len(one.split()))
 
 

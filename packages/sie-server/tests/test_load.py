@@ -20,7 +20,8 @@ from sie_server.engine.packed import Packed
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.catalog import Entry, shipped, with_models
 from sie_server.models.config import from_hf
-from sie_server.models.load import Model, load
+from sie_server.models.load import load
+from sie_server.models.model import Model
 from sie_server.models.prompts import prompts
 from sie_server.models.registry import resolve
 from sie_server.models.tokenizer import read_tokenizer
@@ -47,9 +48,9 @@ def edit_weights(folder: Path, **changes: torch.Tensor | None) -> None:
 
 @torch.inference_mode()
 def scores(model: Model) -> list[float]:
-    packed = Packed.of(model.tokenizer.pairs("what is python", ["a language", "snakes are reptiles"]), CPU)
+    sequences = model.tokenizer.pairs("what is python", ["a language", "snakes are reptiles"])
     assert model.encoder.head is not None
-    return model.encoder.head(*model.encoder(packed))
+    return model.encoder.head(*model.encoder(Packed.of(sequences, CPU)), sequences)
 
 
 def refusal(folder: Path) -> str:
@@ -295,7 +296,9 @@ def test_every_catalogue_entry_is_complete() -> None:
             assert getattr(entry, field), (model_id, field)
         scores = "score" in (entry.outputs or ())
         assert (entry.score is not None) == scores, model_id
-        assert (entry.dims is not None) == (entry.outputs != ("score",)), model_id
+        outputs = set(entry.outputs or ())
+        assert (entry.dims is not None) == bool(outputs & {"dense", "multivector"}), model_id
+        assert (entry.sparse_dims is not None) == ("sparse" in outputs), model_id
         assert (entry.prompt is not None) == (scores and str(entry.architecture).endswith("ForCausalLM")), model_id
 
 

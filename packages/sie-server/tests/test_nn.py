@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
@@ -15,9 +16,10 @@ from sie_server.engine.sequence import Sequence
 from sie_server.models.shape import Disentangled, HeadConfig, Projection
 from sie_server.nn.attention import attention
 from sie_server.nn.disentangled import DisentangledBias, PositionTables, columns_of, log_buckets
-from sie_server.nn.heads import ClassificationHead, Dense, MaxSim, Multivector, Together
+from sie_server.nn.heads import ClassificationHead, Dense, Multivector, Together
 from sie_server.nn.linear import GatedLinear, Linear
 from sie_server.nn.relative import Bias, SharedBias, biased_attention, t5_buckets
+from sie_server.nn.similarity import MaxSim
 
 CPU = torch.device("cpu")
 
@@ -187,29 +189,34 @@ def test_flash_attention_on_a_gpu_equals_sdpa_on_the_cpu(head_dim: int) -> None:
     assert torch.allclose(out.float().cpu(), exact, rtol=0, atol=3e-2)
 
 
+def blanks(*lengths: int) -> list[Sequence]:
+    return [Sequence(ids, ids) for ids in (np.zeros(length, np.int32) for length in lengths)]
+
+
 def test_dense_is_the_mean_or_the_first_token() -> None:
-    hidden = torch.randn(7, 16)
-    mean = Dense("mean", normalize=False)(hidden, [3, 4])
+    hidden, texts = torch.randn(7, 16), blanks(3, 4)
+    mean = Dense("mean", normalize=False)(hidden, [3, 4], texts)
     assert torch.allclose(torch.from_numpy(mean[1]), hidden[3:].mean(0), atol=1e-6)
-    first = Dense("cls")(hidden, [3, 4])
+    first = Dense("cls")(hidden, [3, 4], texts)
     assert torch.allclose(torch.from_numpy(first[1]), F.normalize(hidden[3], dim=-1), atol=1e-6)
 
 
 def test_maxsim_is_the_sum_of_maxima() -> None:
     query, hidden = torch.randn(5, 16), torch.randn(9, 16)
-    ids = np.zeros(5, np.int32)
-    head = MaxSim(Sequence(ids, ids))
+    head = MaxSim(*blanks(5), nn.Identity())
     assert head.lead is not None
     head.read_lead(query)
     assert head.lead is None
-    scores = head(hidden, [1, 8])
+    scores = head(hidden, [1, 8], blanks(1, 8))
     expected = (F.normalize(query, dim=-1) @ F.normalize(hidden[1:], dim=-1).T).max(dim=1).values.sum()
     assert scores[1] == pytest.approx(float(expected), abs=1e-5)
 
 
 def test_together_gives_every_head_per_sequence() -> None:
     hidden = torch.randn(6, 16)
-    [first, second] = Together({"dense": Dense(), "multivector": Multivector()})(hidden, [2, 4])
+    [first, second] = Together({"dense": Dense(), "multivector": Multivector(nn.Identity())})(
+        hidden, [2, 4], blanks(2, 4)
+    )
     assert first["dense"].shape == second["dense"].shape == (16,)
     assert first["multivector"].shape == (2, 16)
     assert second["multivector"].shape == (4, 16)
@@ -223,6 +230,7 @@ def test_classification_head_reads_first_tokens_only() -> None:
     hidden = torch.randn(7, 16)
     other = hidden.clone()
     other[[1, 2, 4, 5, 6]] += 1
+    texts = blanks(3, 4)
     with torch.inference_mode():
-        assert head(hidden, [3, 4]) == head(other, [3, 4])
-        assert head(hidden, [3, 4])[1] != head(hidden, [2, 5])[1]
+        assert head(hidden, [3, 4], texts) == head(other, [3, 4], texts)
+        assert head(hidden, [3, 4], texts)[1] != head(hidden, [2, 5], texts)[1]

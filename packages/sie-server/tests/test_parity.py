@@ -10,12 +10,14 @@ import pytest
 import torch
 from checkpoints import ARCHITECTURES, build, text
 from sentence_transformers import CrossEncoder, SentenceTransformer
+from torch import nn
 
 from sie_server.engine.packed import Packed
 from sie_server.engine.sequence import Sequence
 from sie_server.models.catalog import Entry, shipped
-from sie_server.models.load import Model, load
-from sie_server.nn.heads import Dense, Multivector
+from sie_server.models.load import load
+from sie_server.models.model import Model
+from sie_server.nn.heads import Multivector
 
 CPU = torch.device("cpu")
 CLASSIFIERS = [name for name in ARCHITECTURES if "encoder" not in name]
@@ -28,7 +30,7 @@ def ours(model: Model, sequences: Items[Sequence]) -> list[float]:
     packed = Packed.of(sequences, model.device)
     assert model.encoder.head is not None
     with torch.inference_mode():
-        return model.encoder.head(*model.encoder(packed))
+        return model.encoder.head(*model.encoder(packed), sequences)
 
 
 def theirs(reference: Any, sequences: Items[Sequence], *, pad: int) -> list[float]:
@@ -100,7 +102,7 @@ def test_encoder_states_equal_transformers(name: str, tmp_path: Path) -> None:
     sequences = model.tokenizer.singles([text(length, seed=i) for i, length in enumerate(LENGTHS)])
     packed = Packed.of(sequences, CPU)
     with torch.inference_mode():
-        vectors = Multivector(normalize=False)(*model.encoder(packed))
+        vectors = Multivector(nn.Identity(), normalize=False)(*model.encoder(packed), sequences)
         for sequence, states in zip(sequences, vectors, strict=True):
             expected = reference(input_ids=torch.from_numpy(sequence.ids)[None]).last_hidden_state[0]
             np.testing.assert_allclose(states, expected.numpy(), rtol=0, atol=1e-5)
@@ -115,11 +117,12 @@ def test_embedded_default_equals_sentence_transformers_on_real_weights() -> None
     assert package.submodule_search_locations is not None
     reference = SentenceTransformer(package.submodule_search_locations[0] + "/model", device="cpu")
     texts = ["", "Python", "Python was created by Guido van Rossum. " * 60, "naïve café — 日本語 🐍"]
-    packed = Packed.of(model.tokenizer.singles(texts), CPU)
+    sequences = model.tokenizer.singles(texts)
+    heads = model.embedders()
     with torch.inference_mode():
-        hidden = model.encoder(packed)
-        dense = Dense("mean")(*hidden)
-        tokens = Multivector()(*hidden)
+        hidden = model.encoder(Packed.of(sequences, CPU))
+        dense = heads["dense"](*hidden, sequences)
+        tokens = heads["multivector"](*hidden, sequences)
     np.testing.assert_allclose(dense, reference.encode(texts), rtol=0, atol=1e-6)
     expected = reference.encode(texts, output_value="token_embeddings")
     for ours_, theirs_ in zip(tokens, expected, strict=True):

@@ -20,7 +20,8 @@ from sie_server.engine.packed import Packed
 from sie_server.engine.sequence import Sequence
 from sie_server.errors import UnsupportedModelError
 from sie_server.models.catalog import Entry
-from sie_server.models.load import Model, load
+from sie_server.models.load import load
+from sie_server.models.model import Model
 from sie_server.nn.lexical import SparseVector
 
 CPU = torch.device("cpu")
@@ -40,13 +41,13 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 def sparse(model: Model, sequences: list[Sequence]) -> list[SparseVector]:
     assert model.encoder.lexical is not None
     with torch.inference_mode():
-        return model.encoder.lexical(*model.encoder(Packed.of(sequences, CPU)))
+        return model.encoder.lexical(*model.encoder(Packed.of(sequences, CPU)), sequences)
 
 
 def test_weights_equal_sentence_transformers(saved: tuple[Path, Any]) -> None:
     folder, reference = saved
     model = load(Entry("m", folder=folder), CPU, "float32")
-    assert (model.entry.outputs, model.entry.dims, model.score) == (("sparse",), 600, None)
+    assert (model.entry.outputs, model.entry.sparse_dims, model.score) == (("sparse",), 600, None)
     sequences = model.tokenizer.singles(TEXTS)
     for one, (indices, weights) in zip(TEXTS, sparse(model, sequences), strict=True):
         expected = reference.encode(one, convert_to_sparse_tensor=False).numpy()

@@ -7,10 +7,12 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 # How token vectors become one.
 Pooling = Literal["mean", "cls", "last"]
 Output = Literal["dense", "sparse", "multivector", "score"]
-# What a score is: a sigmoid of a logit, the logit, or a sum of maximal cosines.
-Score = Literal["probability", "logit", "maxsim"]
+# What a score is: a sigmoid of a logit, the logit, a sum of maximal cosines, or what `ScoreMode` the request chose.
+Score = Literal["probability", "logit", "maxsim", "similarity"]
 # What becomes of a document that does not fit: cut at its end, scored in overlapping windows, or refused.
 LongDocuments = Literal["truncate", "chunk_max", "error"]
 # What follows a linear layer. "gelu" is the exact erf form, "gelu_tanh" its approximation.
 Activation = Literal["none", "gelu", "gelu_tanh", "silu"]
+# How a model with several outputs compares a query with a document; "colbert" is late interaction.
+ScoreMode = Literal["dense", "sparse", "colbert", "hybrid"]
 HeadActivation = Literal["identity", "tanh", "gelu", "relu"]

@@ -7,12 +7,13 @@ import numpy as np
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from numpy.typing import NDArray
 
-from sie_server.choices import LongDocuments, Pooling
+from sie_server.choices import LongDocuments, Pooling, ScoreMode
 from sie_server.engine.quantize import Dtype
 from sie_server.errors import Code, SIEError
 
 T = TypeVar("T")
 Positive = Annotated[int, Meta(ge=1)]
+Weight = Annotated[float, Meta(ge=0, lt=1e9)]
 
 
 class Item(Struct):
@@ -30,18 +31,30 @@ class Options(Struct):
     profile: str | None = None
     instruction: str | None = None
     max_seq_length: Positive | None = None
+    query_max_length: Positive | None = None
     overflow_policy: Literal["default", "truncate_text", "error"] | None = None
 
 
+class ScoreWeights(Struct):
+    """Weights of the parts of a hybrid score."""
+
+    dense: Weight = 0.4
+    sparse: Weight = 0.2
+    colbert: Weight = 0.4
+
+
 class ScoreOptions(Options):
-    """`long_documents`: what becomes of a document that does not fit.
+    """`score_mode`, `score_weights`: how a model with several embeddings compares them, BGE-M3 say.
+
+    `long_documents`: what becomes of a document that does not fit.
 
     It is cut at its end (`truncate`, the default), scored in overlapping windows, of which the best counts
     (`chunk_max`), or refused (`error`, as by `overflow_policy`, over which this wins).
     """
 
     long_documents: LongDocuments | None = None
-    query_max_length: Positive | None = None
+    score_mode: ScoreMode | None = None
+    score_weights: ScoreWeights | None = None
     top_k: Positive | None = None
     return_tokens: bool = False
 

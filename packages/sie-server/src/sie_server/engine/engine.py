@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from sie_server.choices import Precision
+from sie_server.choices import Precision, ScoreMode
 from sie_server.engine.device import resolve_device, resolve_precision
 from sie_server.engine.request import Request
 from sie_server.engine.residency import Residency
@@ -26,8 +26,9 @@ from sie_server.engine.tokenize import Limits
 from sie_server.errors import Code, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry
-from sie_server.models.load import Model, inspect, load
-from sie_server.nn.heads import Head, MaxSim, Together
+from sie_server.models.load import inspect, load
+from sie_server.models.model import HYBRID_WEIGHTS, Model
+from sie_server.nn.heads import Head, Together
 from sie_server.settings import Settings
 
 _CPU_BATCH_TOKENS = 512
@@ -140,9 +141,18 @@ class Engine:
         return model
 
     async def score(
-        self, model: Model, query: str, documents: Items[str], limits: Limits, instruction: str | None = None
+        self,
+        model: Model,
+        query: str,
+        documents: Items[str],
+        limits: Limits,
+        instruction: str | None = None,
+        mode: ScoreMode = "dense",
+        weights: Mapping[ScoreMode, float] = HYBRID_WEIGHTS,
     ) -> Scored:
         """Relevance of each document to the query; what the number means is `model.score`.
+
+        mode: how a "similarity" model compares them; weights: those of the parts of "hybrid", one at least above zero.
 
         Raises:
             SIEError: INPUT_TOO_LONG, QUEUE_FULL or INFERENCE_ERROR.
@@ -156,7 +166,7 @@ class Engine:
         else:
             lead = await self._tokenize(partial(model.tokenizer.query, query, limits, instruction), timing)
             sequences = await self._tokenize(partial(model.tokenizer.singles, documents, limits), timing)
-            head, query_tokens = MaxSim(lead), len(lead)
+            head, query_tokens = model.similarity(lead, mode, weights), len(lead)
         prefix = len(sequences[0].prefix or ())
         lead_tokens = query_tokens + prefix
         scores = await self._run("scoring", model, head, sequences, timing)
@@ -176,16 +186,24 @@ class Engine:
         )
 
     async def encode(
-        self, model: Model, texts: Items[str] | Items[list[int]], heads: Mapping[str, Head], limits: Limits
+        self,
+        model: Model,
+        texts: Items[str] | Items[list[int]],
+        heads: Mapping[str, Head],
+        limits: Limits,
+        is_query: bool = False,
     ) -> Encoded:
         """What each head reads off each text, or off each list of token ids.
 
+        is_query: the texts are queries, which late interaction reads in another way.
+
         Raises:
-            SIEError: INVALID_INPUT, an id that the tokenizer does not have; INPUT_TOO_LONG, QUEUE_FULL or
-                INFERENCE_ERROR.
+            SIEError: INVALID_INPUT, an id that the tokenizer does not have, or no room for a query; INPUT_TOO_LONG,
+                QUEUE_FULL or INFERENCE_ERROR.
         """
         timing = Timing()
-        sequences = await self._tokenize(partial(model.tokenizer.singles, texts, limits), timing)
+        tokenize = model.tokenizer.queries if is_query else model.tokenizer.singles
+        sequences = await self._tokenize(partial(tokenize, texts, limits), timing)
         vectors = await self._run("encoding", model, Together(heads), sequences, timing)
         return Encoded(vectors, _tokens(sequences), timing)
 

@@ -18,12 +18,12 @@ Rows = NDArray[np.int64]
 
 
 class Run(NamedTuple):
-    """Neighbouring sequences of equal `length`, the first from row `start` on, each behind `prefix` tokens."""
+    """Neighbouring sequences of equal `length`, the first from row `start` on, whose tokens attend to `keys` each."""
 
     start: int
     sequences: int
     length: int
-    prefix: int
+    keys: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,8 @@ class Packed:
 
     ids, positions, type_ids: int32 `[tokens]`; positions count a prefix. cu_seqlens: int32 `[sequences + 1]`, the row
     where each sequence starts, closed by the total; key_cu_seqlens: the same for keys, prefixes included. lengths:
-    tokens per sequence without its prefix.
+    tokens per sequence without its prefix. attended: int64 `[keys]`, rows of the tokens that are attended to, where
+    those are not all.
     """
 
     ids: Tensor
@@ -57,6 +58,7 @@ class Packed:
     lengths: tuple[int, ...]
     runs: tuple[Run, ...]
     shared: Shared | None
+    attended: Tensor | None
 
     @property
     def starts(self) -> Tensor:
@@ -74,8 +76,8 @@ class Packed:
 
     @property
     def max_keys(self) -> int:
-        """Longest sequence, its prefix included."""
-        return max(run.prefix + run.length for run in self.runs)
+        """Most keys of a sequence, its prefix included."""
+        return max(run.keys for run in self.runs)
 
     @classmethod
     def of(cls, sequences: Iterable[Sequence], device: torch.device) -> "Packed":
@@ -86,6 +88,8 @@ class Packed:
         sequences = list(sequences)
         lengths = tuple(len(sequence) for sequence in sequences)
         prefixes = [0 if sequence.prefix is None else len(sequence.prefix) for sequence in sequences]
+        hidden = [sequence.unattended for sequence in sequences]
+        keys = [sum(counts) for counts in zip(prefixes, lengths, (-count for count in hidden), strict=True)]
         offsets = _offsets(lengths)
         tokens = int(offsets[-1])
         arrays = {
@@ -93,22 +97,29 @@ class Packed:
             "positions": np.arange(tokens) - np.repeat(offsets[:-1] - prefixes, lengths),
             "type_ids": np.concatenate([sequence.type_ids for sequence in sequences]),
             "cu_seqlens": offsets,
-            "key_cu_seqlens": _offsets([length + prefix for length, prefix in zip(lengths, prefixes, strict=True)]),
+            "key_cu_seqlens": _offsets(keys),
         }
         tensors = {name: torch.from_numpy(array.astype(np.int32)).to(device) for name, array in arrays.items()}
         shared = _share(sequences, offsets, device) if any(prefixes) else None
-        return cls(**tensors, lengths=lengths, runs=tuple(_runs(lengths, prefixes)), shared=shared)
+        attended = _attended(lengths, hidden).to(device) if any(hidden) else None
+        runs = tuple(_runs(lengths, keys))
+        return cls(**tensors, lengths=lengths, runs=runs, shared=shared, attended=attended)
 
 
 def _offsets(lengths: Items[int]) -> Rows:
     return np.concatenate(([0], np.cumsum(lengths)))
 
 
-def _runs(lengths: Iterable[int], prefixes: Iterable[int]) -> Iterator[Run]:
+def _attended(lengths: Items[int], hidden: Items[int]) -> Tensor:
+    behind = np.concatenate([np.arange(length, 0, -1) for length in lengths])  # tokens from here to the sequence's end
+    return torch.from_numpy(np.flatnonzero(behind > np.repeat(hidden, lengths)))
+
+
+def _runs(lengths: Iterable[int], keys: Iterable[int]) -> Iterator[Run]:
     row = 0
-    for (length, prefix), group in groupby(zip(lengths, prefixes, strict=True)):
+    for (length, visible), group in groupby(zip(lengths, keys, strict=True)):
         count = sum(1 for _ in group)
-        yield Run(row, count, length, prefix)
+        yield Run(row, count, length, visible)
         row += count * length
 
 

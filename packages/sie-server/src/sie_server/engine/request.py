@@ -10,7 +10,7 @@ from sie_server.engine.sequence import Sequence
 from sie_server.nn.heads import Head
 
 if TYPE_CHECKING:
-    from sie_server.models.load import Model
+    from sie_server.models.model import Model
 
 
 class Request:

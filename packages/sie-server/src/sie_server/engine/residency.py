@@ -10,7 +10,7 @@ from typing import Literal
 
 from sie_server.errors import COOLDOWN_S, Code, LoadClass, LoadError, SIEError
 from sie_server.models.catalog import Entry, did_you_mean
-from sie_server.models.load import Model
+from sie_server.models.model import Model
 
 _LOG = logging.getLogger(__name__)
 _MAX_COOLDOWN_S = 1800.0

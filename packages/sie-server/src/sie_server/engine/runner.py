@@ -109,7 +109,7 @@ def forward(batch: list[Sequence]) -> list[Any]:
             head.read_lead(hidden[row : row + rows_each[first]])
             row, first = row + rows_each[first], first + 1
         lengths = rows_each[first : first + len(group)]
-        answers = head(hidden[row : row + sum(lengths)], lengths)
+        answers = head(hidden[row : row + sum(lengths)], lengths, group)
         assert len(answers) == len(group), f"{head} gave {len(answers)} results for {len(group)} sequences"
         results += answers
         row, first = row + sum(lengths), first + len(lengths)

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from sie_server.choices import LongDocuments
+from sie_server.engine.late import LateTokens
 from sie_server.engine.prefix import Prefix
 from sie_server.engine.sequence import Sequence
-from sie_server.errors import Code, SIEError, UnsupportedModelError
+from sie_server.engine.template import Ids, Template, int32, token_id
+from sie_server.errors import Code, SIEError
 from sie_server.models.prompts import Prompt, instructed
-
-Ids = NDArray[np.int32]
+from sie_server.models.shape import LateInteraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,54 +22,12 @@ class Limits:
     """Per-request limits in tokens, where `None` is the model's own, and what becomes of a document over them.
 
     A request can lower the model's limit, not raise it. `query`: a query is cut to it; without it none is ever cut.
+    For late interaction, which has limits of its own for queries and documents, `query` counts special tokens too.
     """
 
     sequence: int | None = None
     query: int | None = None
     long_documents: LongDocuments = "truncate"
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """Special tokens around the parts of an input, as the tokenizer's own post-processor places them.
-
-    One entry more than there are parts: ids and type ids before, between and behind them. `part_types` holds the type
-    id of each part's own tokens.
-    """
-
-    ids: tuple[Ids, ...]
-    types: tuple[Ids, ...]
-    part_types: tuple[int, ...]
-
-    @property
-    def tokens(self) -> int:
-        return sum(map(len, self.ids))
-
-    @classmethod
-    def of(cls, encoding: Encoding, parts: int) -> "Template":
-        """Read the template off an encoding of `parts` texts."""
-        ids: list[list[int]] = [[] for _ in range(parts + 1)]
-        types: list[list[int]] = [[] for _ in range(parts + 1)]
-        part_types = [0] * parts
-        seen = 0
-        for token, type_id, part in zip(encoding.ids, encoding.type_ids, encoding.sequence_ids, strict=True):
-            if part is None:
-                ids[seen].append(token)
-                types[seen].append(type_id)
-            else:
-                seen = part + 1
-                part_types[part] = type_id
-        return cls(tuple(map(_int32, ids)), tuple(map(_int32, types)), tuple(part_types))
-
-    def join(self, *parts: Ids) -> tuple[Ids, Ids]:
-        """Ids and type ids of the parts with their special tokens: int32 `[sum of lengths + tokens]` each."""
-        ids, types = [self.ids[0]], [self.types[0]]
-        for part, part_type, after, after_types in zip(
-            parts, self.part_types, self.ids[1:], self.types[1:], strict=True
-        ):
-            ids += [part, after]
-            types += [np.full(len(part), part_type, np.int32), after_types]
-        return np.concatenate(ids), np.concatenate(types)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +45,10 @@ class TextTokenizer:
 
     Thread-safe. `max_length` counts tokens, special ones included. Without `token_types` all type ids are zero,
     also for a model that has one type and adds its row to every token. `prompt`: what a decoder reranker wants around
-    query and document; `instruction` replaces the prompt's default.
+    query and document; `instruction` replaces the prompt's default. `late`: how a late-interaction model reads them;
+    `window`: the least one of its layers, where one has a window.
+
+    Raises UnsupportedModelError where the tokenizer lacks a token that these need.
     """
 
     def __init__(
@@ -97,6 +58,8 @@ class TextTokenizer:
         token_types: bool,
         prompt: Prompt | None = None,
         instruction: str | None = None,
+        late: LateInteraction = LateInteraction(),
+        window: int | None = None,
     ) -> None:
         # A checkpoint may carry padding and truncation of its own; both are decided here.
         tokenizer.no_padding()
@@ -108,7 +71,15 @@ class TextTokenizer:
         self.max_length = max_length
         self.prompt = prompt
         self._instruction = instruction
-        self._after = np.concatenate(self._encode(prompt.after)) if prompt else _int32([])
+        self._late = LateTokens(late, tokenizer, window)
+        self._query = self._late.marked(self._single, late.query_marker)
+        self._single = self._late.marked(self._single, late.document_marker)
+        self._after = np.concatenate(self._encode(prompt.after)) if prompt else int32([])
+
+    def special_ids(self) -> list[int]:
+        """Ids of the tokens that stand for no text: those around it, for padding, and for what is unknown."""
+        ids = map(self._tokenizer.token_to_id, ("<pad>", "[PAD]", "<unk>", "[UNK]"))
+        return [*np.concatenate(self._single.ids).tolist(), *(token for token in ids if token is not None)]
 
     def token_id(self, token: str) -> int:
         """Id of a token of the vocabulary.
@@ -116,10 +87,7 @@ class TextTokenizer:
         Raises:
             UnsupportedModelError: there is none.
         """
-        token_id = self._tokenizer.token_to_id(token)
-        if token_id is None:
-            raise UnsupportedModelError(f"the tokenizer has no token {token!r}, which the model's prompt needs")
-        return int(token_id)
+        return token_id(self._tokenizer, token)
 
     def pairs(
         self, query: str, documents: Items[str], limits: Limits = Limits(), instruction: str | None = None
@@ -148,14 +116,45 @@ class TextTokenizer:
         Raises:
             SIEError: INPUT_TOO_LONG, it does not fit, or a document of one token would not.
         """
+        text = instructed(text, instruction)
         limit = self._limit(limits)
-        ids = self._encode([instructed(text, instruction)])[0][: limits.query]
+        if self._late.rules.query_length is not None:
+            if limit <= self._single.tokens:
+                raise SIEError(
+                    Code.INPUT_TOO_LONG,
+                    f"A limit of {limit} tokens leaves no room for a document; {self._single.tokens} are special",
+                )
+            return self.queries([text], limits)[0]
+        ids = self._encode([text])[0][: limits.query]
         if max(len(ids), 1) + self._single.tokens > limit:
             raise SIEError(
                 Code.INPUT_TOO_LONG,
                 f"Field 'query' has {len(ids)} tokens; the limit is {limit}, {self._single.tokens} of them special",
             )
-        return self._sequence(*self._single.join(ids), Piece(0, ids))
+        return self._vectors(*self._query.join(ids), Piece(0, ids), query=True)
+
+    def queries(self, texts: Items[str] | Items[list[int]], limits: Limits = Limits()) -> list[Sequence]:
+        """One sequence per query to be encoded. Late interaction marks them, cuts them and fills them up.
+
+        Token ids are taken as they are, as by `singles`.
+
+        Raises:
+            SIEError: INVALID_INPUT, `limits.query` leaves no room; else as `singles`.
+        """
+        if self._late.rules.query_length is None or not isinstance(texts[0], str):
+            return self.singles(texts, limits)
+        length = min(limits.query or self._late.rules.query_length, self.max_length)
+        room = length - self._query.tokens
+        if room < 1:
+            raise SIEError(
+                Code.INVALID_INPUT,
+                f"Field 'options.query_max_length' is {length}; {self._query.tokens} tokens of a query are special",
+                param="options.query_max_length",
+            )
+        return [
+            self._expanded(Piece(index, ids[:room], truncated=len(ids) > room), length)
+            for index, ids in enumerate(self._encode(cast(Items[str], texts)))
+        ]
 
     def singles(self, texts: Items[str] | Items[list[int]], limits: Limits = Limits()) -> list[Sequence]:
         """One sequence per text or window, at least one. Windows need a limit that `query` accepts.
@@ -167,13 +166,14 @@ class TextTokenizer:
             SIEError: INPUT_TOO_LONG, a text does not fit and `long_documents` is "error"; INVALID_INPUT, an id that the
                 tokenizer does not have.
         """
-        room = max(self._limit(limits) - self._single.tokens, 0)
+        own = self._late.rules.document_length or self.max_length
+        room = max(min(limits.sequence or own, self.max_length) - self._single.tokens, 0)
         if isinstance(texts[0], str):
             pieces = self._pieces(cast(Items[str], texts), room, limits.long_documents)
         else:
             given = map(self._given, cast(Items[list[int]], texts))
             pieces = [Piece(document, ids[:room], truncated=len(ids) > room) for document, ids in enumerate(given)]
-        return [self._sequence(*self._single.join(piece.ids), piece) for piece in pieces]
+        return [self._vectors(*self._single.join(piece.ids), piece) for piece in pieces]
 
     def _prompted(
         self, prompt: Prompt, query: str, documents: Items[str], limits: Limits, instruction: str | None
@@ -202,7 +202,7 @@ class TextTokenizer:
 
     def _encode(self, texts: Items[str]) -> list[Ids]:
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [_int32(encoding.ids) for encoding in encodings]
+        return [int32(encoding.ids) for encoding in encodings]
 
     def _given(self, ids: list[int]) -> Ids:
         """Ids that a client made, without special tokens around them."""
@@ -218,7 +218,7 @@ class TextTokenizer:
         end = len(ids) - len(after)
         if len(before) <= end and ids[: len(before)] == before and ids[end:] == after:
             ids = ids[len(before) : end]
-        return _int32(ids)
+        return int32(ids)
 
     def _pieces(self, texts: Items[str], room: int, long_documents: LongDocuments) -> list[Piece]:
         """The texts' tokens in pieces of at most `room`, in order, whatever is to stand before and behind them."""
@@ -242,6 +242,20 @@ class TextTokenizer:
             for document, ids in enumerate(encoded)
             for start in _starts(len(ids), room)
         ]
+
+    def _expanded(self, piece: Piece, length: int) -> Sequence:
+        ids, types = self._query.join(piece.ids)
+        masks = self._late.expansion(length - len(ids))
+        ids, types = np.concatenate((ids, masks)), np.concatenate((types, np.zeros_like(masks)))
+        sequence = self._vectors(ids, types, piece, query=True)
+        sequence.unattended = 0 if self._late.rules.attend else len(masks)
+        return sequence
+
+    def _vectors(self, ids: Ids, types: Ids, piece: Piece, query: bool = False) -> Sequence:
+        """A sequence whose tokens may have vectors of their own."""
+        sequence = self._sequence(ids, types, piece)
+        sequence.keep = self._late.kept(ids, query)
+        return sequence
 
     def _sequence(self, ids: Ids, types: Ids, piece: Piece) -> Sequence:
         types = types if self._token_types else np.zeros_like(types)
@@ -277,7 +291,3 @@ def _span(encoding: Encoding, first: int, last: int) -> tuple[int, int]:
     assert start is not None
     assert end is not None
     return start[0], end[1]
-
-
-def _int32(ids: list[int]) -> Ids:
-    return np.array(ids, dtype=np.int32)

@@ -8,12 +8,12 @@ from sie_server.engine.residency import Slot
 def describe(slot: Slot) -> dict[str, Any]:
     """One entry of the list: limits, state, and what its scores mean."""
     entry, error = slot.entry, slot.error
-    embeddings = [output for output in entry.outputs or () if output != "score"]
+    widths = {"dense": entry.dims, "sparse": entry.sparse_dims, "multivector": entry.dims}
     return {
         "name": entry.id,
         "inputs": ["text"],
         "outputs": list(entry.outputs or ()),
-        "dims": {output: entry.dims for output in embeddings if entry.dims is not None},
+        "dims": {output: width for output in entry.outputs or () if (width := widths.get(output)) is not None},
         "loaded": slot.model is not None,
         "state": slot.state,
         "last_error": None

@@ -19,7 +19,7 @@ from sie_server.http.templates import written
 from sie_server.http.timing import observe
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry
-from sie_server.nn.heads import Dense, Vectors
+from sie_server.nn.heads import Vectors
 
 
 class Embeddings:
@@ -47,7 +47,7 @@ class Embeddings:
         if isinstance(texts[0], str):
             # Token ids are what the client wants read, without the words of a template.
             texts = written(texts, model.entry, wire.EncodeParams())
-        heads = {"dense": Dense(model.pooling)}
+        heads = {"dense": model.embedders()["dense"]}
         encoded = await until_disconnect(request, self._engine.encode(model, texts, heads, Limits()))
         done = time.perf_counter()
         response = wire.EmbeddingsResponse(

@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from sie_server import wire
-from sie_server.choices import LongDocuments
+from sie_server.choices import LongDocuments, ScoreMode
 from sie_server.engine.engine import Engine, Scored, Timing, unsupported
 from sie_server.engine.quantize import Dtype, quantize
 from sie_server.engine.tokenize import Limits
@@ -22,11 +22,10 @@ from sie_server.http.docs import docs
 from sie_server.http.embeddings import Embeddings
 from sie_server.http.negotiation import json, respond, sends_msgpack
 from sie_server.http.openapi import openapi
-from sie_server.http.templates import written
+from sie_server.http.templates import is_query, written
 from sie_server.http.timing import in_body, observe
 from sie_server.metrics import CONTENT_TYPE, Metrics
-from sie_server.models.load import Model
-from sie_server.nn.heads import Dense, Head, Multivector
+from sie_server.models.model import Model
 from sie_server.settings import Settings
 
 T = TypeVar("T")
@@ -70,7 +69,9 @@ class Routes:
         instruction = body.instruction or options.instruction
         long_documents = options.long_documents or _overflow(options, model.entry.long_documents)
         limits = Limits(options.max_seq_length, options.query_max_length, long_documents)
-        scored = await until_disconnect(request, self._engine.score(model, query, documents, limits, instruction))
+        mode, weights = options.score_mode or "dense", _weights(options)
+        scoring = self._engine.score(model, query, documents, limits, instruction, mode, weights)
+        scored = await until_disconnect(request, scoring)
         done = time.perf_counter()
         response = wire.ScoreResponse(
             model=model.id,
@@ -90,20 +91,15 @@ class Routes:
         if "score" in outputs:  # an output of the model, but not of this route
             raise unsupported(model.entry, ["score"])
         texts = written(_texts(body.items, "Encoder"), model.entry, params)
-        normalize = options.normalize is not False
-        heads: dict[str, Head] = {
-            "dense": Dense(options.pooling or model.pooling, normalize),
-            "multivector": Multivector(normalize),
-        }
-        if model.encoder.lexical is not None:
-            heads["sparse"] = model.encoder.lexical
-        limits = Limits(options.max_seq_length, long_documents=_overflow(options, "truncate"))
+        heads = model.embedders(options.pooling, options.normalize is not False)
+        limits = Limits(options.max_seq_length, options.query_max_length, _overflow(options, "truncate"))
         chosen = {name: heads[name] for name in heads if name in outputs}
-        encoded = await until_disconnect(request, self._engine.encode(model, texts, chosen, limits))
+        encoding = self._engine.encode(model, texts, chosen, limits, bool(is_query(params)))
+        encoded = await until_disconnect(request, encoding)
         done = time.perf_counter()
         dtype = params.output_dtype or options.output_dtype or "float32"
         embedded = zip(body.items, encoded.vectors, strict=True)
-        items = [_embedding(item, vectors, dtype, model.entry.dims) for item, vectors in embedded]
+        items = [_embedding(item, vectors, dtype, model.entry.sparse_dims) for item, vectors in embedded]
         response = wire.EncodeResponse(
             model=model.id,
             items=items,
@@ -192,6 +188,14 @@ def _texts(items: Sequence[wire.Item], adapter: str) -> list[str]:
 def _overflow(options: wire.Options, default: LongDocuments) -> LongDocuments:
     policies: dict[str | None, LongDocuments] = {"error": "error", "truncate_text": "truncate"}
     return policies.get(options.overflow_policy, default)
+
+
+def _weights(options: wire.ScoreOptions) -> dict[ScoreMode, float]:
+    given = options.score_weights or wire.ScoreWeights()
+    weights: dict[ScoreMode, float] = {"dense": given.dense, "sparse": given.sparse, "colbert": given.colbert}
+    if not any(weights.values()):
+        raise SIEError(Code.INVALID_INPUT, "Field 'options.score_weights' needs one weight above zero")
+    return weights
 
 
 def _texts_to_score(body: wire.ScoreRequest, model: Model) -> tuple[str, list[str]]:

@@ -13,7 +13,7 @@ def written(texts: list[str], entry: Entry, params: wire.EncodeParams) -> list[s
         SIEError: INVALID_INPUT, the request's template is none; `param` names the field.
     """
     options = params.options or wire.EncodeOptions()
-    if params.is_query if options.is_query is None else options.is_query:
+    if is_query(params):
         name, asked, own = "query_template", options.query_template, entry.query_template
     else:
         name, asked, own = "doc_template", options.doc_template, entry.doc_template
@@ -23,3 +23,9 @@ def written(texts: list[str], entry: Entry, params: wire.EncodeParams) -> list[s
     except ValueError as error:
         field = f"params.options.{name}"
         raise SIEError(Code.INVALID_INPUT, f"Field '{field}' {error}", param=field) from None
+
+
+def is_query(params: wire.EncodeParams) -> bool:
+    """Whether the texts are queries; a client may say so in either place, and the options win."""
+    options = params.options or wire.EncodeOptions()
+    return bool(params.is_query if options.is_query is None else options.is_query)

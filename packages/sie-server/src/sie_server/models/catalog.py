@@ -1,7 +1,7 @@
 """Which models this server knows: the catalogue that ships with it, and those an operator adds."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from importlib.resources import files
@@ -34,8 +34,10 @@ class Entry:
 
     id: name on the wire. repository: hub id. folder: local checkpoint; set, the hub is never asked.
     architecture: its name in `config.json`. parameters: how many, about. languages: in words.
-    score: what a score is. dims: width of an embedding; matryoshka: the smaller widths it was trained to be cut to, or
-    true for any. max_length: tokens, special ones included.
+    score: what a score is. dims: width of an embedding, or of a token's; matryoshka: the smaller widths it was trained
+    to be cut to, or true for any. sparse_dims: width of a sparse vector. max_length: tokens, special ones included.
+    late_interaction: fields of `LateInteraction` in place of what the checkpoint's files say. pickled: the repository
+    has no safetensors; its pickled tensors are read with torch's weights-only loader, which builds tensors and no more.
     prompt: name in `prompts.toml`. instruction: the prompt's default, where the model has one of its own.
     query_template, doc_template: what an encoder reads for a query and for a document, as `models/templates.py` says;
     default_instruction: what fills their slot. long_documents: what becomes of one over the limit by default.
@@ -54,7 +56,10 @@ class Entry:
     score: Score | None = None
     dims: int | None = None
     matryoshka: bool | tuple[int, ...] = False
+    sparse_dims: int | None = None
     max_length: int | None = None
+    late_interaction: dict[str, Any] = field(default_factory=dict)
+    pickled: bool = False
     pooling: Pooling | None = None
     prompt: str | None = None
     instruction: str | None = None

@@ -39,6 +39,8 @@ _DECODER_ACTIVATIONS: dict[str, dict[str, Activation]] = {
 }
 # Alibaba-NLP/new-impl: under its first name on the hub, under the other in transformers.
 _GTE = {"new", "gte"}
+# ColBERT's own package names the architecture after itself; the layers are those of the model type.
+_STANFORD = {"bert": "BertModel", "xlm-roberta": "XLMRobertaModel"}
 _HEAD_ACTIVATIONS: dict[str, HeadActivation] = {"electra": "gelu", "distilbert": "relu"}
 # Model type → its own names for what the others call by the key.
 _OTHER_NAMES: dict[str, dict[str, str]] = {
@@ -69,13 +71,16 @@ def from_hf(hf: Mapping[str, Any]) -> ModelConfig:
     architectures = hf.get("architectures") or []
     if len(architectures) != 1:
         raise UnsupportedModelError(f"config.json names {len(architectures)} architectures; exactly one is needed")
-    for key, only in _only(kind).items():
+    for key, only in _only(kind, hf).items():
         if (value := hf.get(key, only)) != only:
             raise UnsupportedModelError(f"{key} {value!r} is not supported; supported: {only!r}")
     deberta = kind == "deberta-v2"
+    stanford = architectures == ["HF_ColBERT"]
+    if stanford and kind not in _STANFORD:
+        raise UnsupportedModelError(f"HF_ColBERT over {kind!r} is not supported; supported: {', '.join(_STANFORD)}")
     try:
         return ModelConfig(
-            architecture=architectures[0],
+            architecture=_STANFORD[kind] if stanford else architectures[0],
             vocab_size=hf["vocab_size"],
             embedding_size=hf.get("embedding_size", hf["hidden_size"]),
             hidden_size=hf["hidden_size"],
@@ -86,17 +91,18 @@ def from_hf(hf: Mapping[str, Any]) -> ModelConfig:
             norm_eps=_norm_eps(hf),
             token_types=0 if kind in _NO_TOKEN_TYPES else hf.get("type_vocab_size", 0 if deberta else 2),
             position_rows=hf["max_position_embeddings"],
-            position_offset=hf.get("pad_token_id", 1) + 1 if kind in _PADDED_POSITIONS else 0,
+            position_offset=hf.get("pad_token_id", 1) + 1 if kind in _PADDED_POSITIONS and not _rotary(hf) else 0,
             labels=_labels(hf),
             score_activation=_score_activation(hf),
             head=_head(kind, hf),
             bias=_biases(hf) if kind == "modernbert" else Biases(),
             rotary_layers=_rotary_layers(kind, hf),
             gated_mlp=kind in _GTE,
-            positions_in_input=kind not in _GTE and hf.get("position_biased_input", True),
+            positions_in_input=kind not in _GTE and not _rotary(hf) and hf.get("position_biased_input", True),
             project_before_norm=deberta,
             disentangled=_disentangled(hf) if deberta else None,
             decoder=_decoder(kind, hf) if kind in _DECODER_ACTIVATIONS else None,
+            stanford=stanford,
         )
     except KeyError as error:
         raise UnsupportedModelError(f"config.json lacks {error.args[0]!r}") from None
@@ -116,10 +122,17 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UnsupportedModelError(f"{path.name} is not a JSON object: {error}") from None
 
 
-def _only(kind: str) -> dict[str, Any]:
+def _only(kind: str, hf: Mapping[str, Any]) -> dict[str, Any]:
     if kind in _DECODER_ACTIVATIONS:
         return {}
-    return _ONLY | {"position_embedding_type": "rope"} if kind in _GTE else _ONLY
+    if kind in _GTE:
+        return _ONLY | {"position_embedding_type": "rope"}
+    # jina's XLM-R may have rotary positions.
+    return _ONLY | ({"position_embedding_type": "rotary"} if kind == "xlm-roberta" and _rotary(hf) else {})
+
+
+def _rotary(hf: Mapping[str, Any]) -> bool:
+    return hf.get("position_embedding_type") == "rotary"
 
 
 def _labels(hf: Mapping[str, Any]) -> int:
@@ -186,6 +199,8 @@ def _biases(hf: Mapping[str, Any]) -> Biases:
 def _rotary_layers(kind: str, hf: Mapping[str, Any]) -> tuple[RotaryLayer, ...]:
     if kind in _GTE:
         return tuple([_gte_layer(hf)] * hf["num_hidden_layers"])
+    if _rotary(hf):
+        return tuple([RotaryLayer(hf.get("rotary_emb_base", 10_000.0))] * hf["num_hidden_layers"])
     return _modernbert_layers(hf) if kind == "modernbert" else ()
 
 

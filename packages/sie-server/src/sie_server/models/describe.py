@@ -7,6 +7,7 @@ _MEANINGS: dict[Score, str] = {
     "probability": "probability, 0 to 1",
     "logit": "raw logit",
     "maxsim": "sum of maximal cosines, one per query token",
+    "similarity": "cosine, or what `score_mode` asks for",
 }
 # Upper bounds of the size classes, in parameters.
 SIZES = {"tiny": 20_000_000, "small": 100_000_000, "base": 350_000_000, "large": 1_000_000_000}
@@ -20,7 +21,9 @@ def meaning(score: Score | None) -> str:
 def kind(entry: Entry) -> str:
     """How the model scores."""
     if entry.score == "maxsim":
-        return "embeddings, late interaction"
+        return "embeddings, late interaction" if "dense" in (entry.outputs or ()) else "late interaction"
+    if entry.score == "similarity":
+        return "embeddings of three kinds"
     if entry.prompt is not None:
         return "decoder"
     if entry.score is not None:

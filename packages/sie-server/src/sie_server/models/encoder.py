@@ -7,14 +7,15 @@ from torch import Tensor, nn
 
 from sie_server.engine.packed import Packed
 from sie_server.models.shape import ModelConfig
-from sie_server.nn.heads import ClassificationHead, LogitHead
-from sie_server.nn.lexical import Lexical
+from sie_server.nn.heads import ClassificationHead, LogitHead, Projections
+from sie_server.nn.lexical import Lexical, TokenWeights
 
 
 class Encoder(nn.Module):
     """A transformer over packed tokens, with a head that scores where the checkpoint has one.
 
-    outputs: of the head; 0 for none. lexical: the head of a masked language model, where the checkpoint is one.
+    outputs: of the head; 0 for none. lexical: the head that gives sparse vectors, where the checkpoint has one.
+    projections: what token vectors go through.
     ties: parameters that a checkpoint may leave out because they are (rows of) another.
     renames: hub name → ours, applied in order as plain text replacements; `name[i]` is the i-th block of rows of
     `name`. head_renames, lexical_renames: the same for these heads. ignored: what a checkpoint may hold beside that:
@@ -29,7 +30,8 @@ class Encoder(nn.Module):
 
     def __init__(self, config: ModelConfig, outputs: int) -> None:
         super().__init__()
-        self.lexical: Lexical | None = None
+        self.lexical: Lexical | TokenWeights | None = None
+        self.projections = Projections(config.hidden_size, config.projections)
         self.head: ClassificationHead | LogitHead | None = (
             ClassificationHead(config.hidden_size, config.head) if outputs else None
         )

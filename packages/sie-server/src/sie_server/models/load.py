@@ -1,18 +1,14 @@
 """A checkpoint's files → a model on its device."""
 
 import logging
-import re
 import time
-from collections.abc import Iterator, Mapping
-from collections.abc import Sequence as Items
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
 
-from sie_server.choices import Output, Pooling, Precision, Score
+from sie_server.choices import Output, Precision, Score
 from sie_server.engine.device import resolve_precision
 from sie_server.engine.packed import Packed
 from sie_server.engine.tokenize import TextTokenizer
@@ -20,47 +16,19 @@ from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.catalog import Entry
 from sie_server.models.config import read_config
 from sie_server.models.encoder import Encoder
+from sie_server.models.late_interaction import overridden
+from sie_server.models.model import Model
 from sie_server.models.modules import answers_hint, head_files, max_length_hint, pooling_hint, with_modules
 from sie_server.models.prompts import Prompt, choose, prompts
 from sie_server.models.registry import HeadKind, resolve
-from sie_server.models.shape import ModelConfig
+from sie_server.models.shape import LateInteraction, ModelConfig
 from sie_server.models.source import locate, weight_files
 from sie_server.models.tokenizer import read_tokenizer
-from sie_server.nn.embed import Embedding
-from sie_server.nn.lexical import Lexical
-from sie_server.nn.linear import Linear, pack_linears
+from sie_server.models.weights import fill
+from sie_server.nn.lexical import Lexical, TokenWeights
+from sie_server.nn.linear import pack_linears
 
 _LOG = logging.getLogger(__name__)
-_PROJECTION = "head.out.weight"
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model that answers: weights on `device`, tokenizer, and a complete entry."""
-
-    entry: Entry
-    tokenizer: TextTokenizer
-    encoder: Encoder
-    device: torch.device
-    dtype: torch.dtype
-    parameters: int
-    bytes: int
-
-    @property
-    def id(self) -> str:
-        return self.entry.id
-
-    @property
-    def max_length(self) -> int:
-        return self.tokenizer.max_length
-
-    @property
-    def pooling(self) -> Pooling:
-        return self.entry.pooling or "mean"
-
-    @property
-    def score(self) -> Score | None:
-        return self.entry.score
 
 
 def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> Model:
@@ -73,6 +41,7 @@ def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> M
     folder = locate(entry)
     config = with_modules(read_config(folder), folder)
     entry = complete(entry, folder, config)
+    late = overridden(config.late or LateInteraction(), entry.late_interaction)
     dtype = resolve_precision(precision, device)
     assert entry.max_length is not None
     prompt = None if entry.prompt is None else prompts()[entry.prompt]
@@ -82,16 +51,23 @@ def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> M
         token_types=config.token_types > 1,
         prompt=prompt,
         instruction=entry.instruction,
+        late=late,
+        window=min((layer.window for layer in config.rotary_layers if layer.window is not None), default=None),
     )
     encoder_class, head = _used(entry, folder, config)
     answers = _answers(folder, prompt, tokenizer) if head == "tokens" else []
     with torch.device("meta"):
         encoder = encoder_class(config, len(answers) or int(head == "classifier" or config.modular_head))
-        encoder.lexical = Lexical(config) if head == "lexical" else None
+        if head == "lexical":
+            encoder.lexical = Lexical(config)
+        elif config.token_weights:
+            encoder.lexical = TokenWeights(config, tokenizer.special_ids())
     renames = {**encoder.renames, **_head_renames(encoder, head)}
-    files = {**dict.fromkeys(weight_files(folder), renames), **head_files(folder, config)}
+    if config.stanford:
+        renames["linear."] = "projections.linear."
+    files = {**dict.fromkeys(weight_files(folder, entry.pickled), renames), **head_files(folder, config)}
     try:
-        _fill(encoder, folder, files, device, dtype, answers)
+        fill(encoder, folder, files, device, dtype, answers)
     except torch.OutOfMemoryError as error:
         raise LoadError(LoadClass.OOM, f"{entry.id} does not fit into the memory of {device}") from error
     size = [(p.numel(), p.numel() * p.element_size()) for p in encoder.parameters()]
@@ -137,28 +113,45 @@ def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
         UnsupportedModelError: what the entry asks for is not what the checkpoint can do.
     """
     _, head = _used(entry, folder, config)
-    if head and config.modular_head:
+    if head and (config.modular_head or config.late):
         raise UnsupportedModelError(f"{config.architecture} has a head, and modules.json lists another one")
+    if config.late and (config.decoder or config.disentangled):
+        raise UnsupportedModelError(f"late interaction over {config.architecture} is not supported")
     prompt = None if config.decoder is None or head is None else choose(entry.prompt, config.architecture, folder)
     scores = head in ("classifier", "tokens") or config.modular_head
-    embeddings: Output = "sparse" if head == "lexical" else "dense"
+    own_outputs, own = _own(config, head, scores)
     if scores and head != "tokens" and config.labels != 1:
         raise UnsupportedModelError(f"{entry.source} has {config.labels} labels; a reranker has one")
-    if not scores and "score" in (entry.outputs or ()) and entry.score != "maxsim":
+    if not scores and "score" in (entry.outputs or ()) and entry.score not in ("maxsim", own):
         raise UnsupportedModelError(f"{entry.source} has no classification head, and its score is a {entry.score}")
-    own: Score = "probability" if config.sigmoid else "logit"
     if head == "tokens" and prompt is not None:
         own = prompt.score
+    sparse = head == "lexical" or config.token_weights
+    *_, width = config.hidden_size, *(projection.width for projection in config.projections.values())
+    # PyLate saves the limit of what it read last.
+    hint = None if config.late else max_length_hint(folder)
     return replace(
         entry,
         architecture=config.architecture,
-        outputs=entry.outputs or (("score",) if scores else (embeddings,)),
-        score=entry.score or (own if scores else None),
-        dims=entry.dims or (None if scores else config.vocab_size if head == "lexical" else config.hidden_size),
+        outputs=entry.outputs or own_outputs,
+        score=entry.score or own,
+        dims=entry.dims or (None if scores or head == "lexical" else width),
+        sparse_dims=entry.sparse_dims or (config.vocab_size if sparse else None),
         prompt=None if prompt is None else prompt.name,
         pooling=entry.pooling or pooling_hint(folder) or (None if config.decoder is None else "last"),
-        max_length=min(entry.max_length or max_length_hint(folder) or config.max_positions, config.max_positions),
+        max_length=min(entry.max_length or hint or config.max_positions, config.max_positions),
     )
+
+
+def _own(config: ModelConfig, head: HeadKind | None, scores: bool) -> tuple[tuple[Output, ...], Score | None]:
+    """What a checkpoint gives by its own files, and what its score is."""
+    if config.token_weights:
+        return ("dense", "sparse", "multivector", "score"), "similarity"
+    if config.late:
+        return ("multivector", "score"), "maxsim"
+    if scores:
+        return ("score",), "probability" if config.sigmoid else "logit"
+    return (("sparse",) if head == "lexical" else ("dense",)), None
 
 
 def _used(entry: Entry, folder: Path, config: ModelConfig) -> tuple[type[Encoder], HeadKind | None]:
@@ -195,85 +188,3 @@ def _answers(folder: Path, prompt: Prompt | None, tokenizer: TextTokenizer) -> l
             f"{folder} answers with tokens {own}, the prompt {prompt.name!r} with {answers}; its prompt is another"
         )
     return answers
-
-
-def _fill(
-    encoder: Encoder,
-    folder: Path,
-    files: Mapping[Path, Mapping[str, str]],
-    device: torch.device,
-    dtype: torch.dtype,
-    answers: Items[int] = (),
-) -> None:
-    """Give every parameter of a meta-device module its values; strict in both directions.
-
-    files: each with its table of names. A tensor of a sub-folder's file goes by `sub-folder/name`.
-    answers: the rows of the output projection that the head keeps, where it is a language model's.
-    """
-    shapes = {name: meta.shape for name, meta in encoder.named_parameters()}
-    parameters: dict[str, Tensor] = {}
-    filled = dict.fromkeys(shapes, 0)
-    unknown = []
-    for hub_name, value, renames in _tensors(folder, files):
-        name, block = _rename(hub_name, renames)
-        if name not in shapes:
-            if "/" in hub_name or not name.startswith(encoder.ignored):
-                unknown.append(hub_name)
-            continue
-        owner = encoder.get_submodule(name.rpartition(".")[0])
-        if name not in parameters:
-            parameters[name] = torch.empty(shapes[name], dtype=_dtype(owner, name, value.dtype, dtype), device=device)
-        target = parameters[name]
-        if block is not None:
-            assert isinstance(owner, Linear)
-            blocks = owner.blocks
-            target = target[sum(blocks[:block]) :][: blocks[block]]
-        if name == _PROJECTION and answers:
-            value = value[list(answers)]
-        if target.shape != value.shape:
-            raise UnsupportedModelError(f"{hub_name} has shape {tuple(value.shape)}, its config implies another")
-        target.copy_(value)
-        filled[name] += value.numel()
-    for name, source in encoder.ties.items():
-        if name in shapes and not filled[name] and source in parameters:
-            value = parameters[source]
-            owner = encoder.get_submodule(name.rpartition(".")[0])
-            parameters[name] = (value[list(answers)] if answers else value).to(_dtype(owner, name, value.dtype, dtype))
-            filled[name] = parameters[name].numel()
-    missing = [name for name, count in filled.items() if count != shapes[name].numel()]
-    if missing or unknown:
-        raise UnsupportedModelError(
-            f"the checkpoint does not fit its config: {len(missing)} weights missing {missing[:3]}, "
-            f"{len(unknown)} not known {unknown[:3]}"
-        )
-    encoder.load_state_dict(parameters, assign=True, strict=True)
-
-
-def _dtype(owner: nn.Module, parameter: str, stored: torch.dtype, chosen: torch.dtype) -> torch.dtype:
-    """Products run in the chosen precision; norms and heads stay float32, where it costs nothing.
-
-    An embedding keeps the precision of its file: its rows become float32 exactly when they are looked up.
-    """
-    if isinstance(owner, Embedding):
-        return stored if stored in (torch.bfloat16, torch.float16) else torch.float32
-    return chosen if isinstance(owner, Linear) and not parameter.startswith("head.") else torch.float32
-
-
-def _tensors(folder: Path, files: Mapping[Path, Mapping[str, str]]) -> Iterator[tuple[str, Tensor, Mapping[str, str]]]:
-    for path, renames in files.items():
-        inside = path.parent.relative_to(folder)
-        try:
-            with safe_open(path, framework="pt") as checkpoint:
-                for name in checkpoint.keys():  # noqa: SIM118 (not a dict)
-                    yield (inside / name).as_posix(), checkpoint.get_tensor(name), renames
-        except (OSError, ValueError, SafetensorError) as error:
-            raise UnsupportedModelError(f"{path} is not a readable safetensors file: {error}") from error
-
-
-def _rename(name: str, renames: Mapping[str, str]) -> tuple[str, int | None]:
-    """Our name for a hub tensor, and which block of rows of a fused weight it is."""
-    for theirs, ours in renames.items():
-        name = name.replace(theirs, ours)
-    if match := re.search(r"\[(\d)\]", name):
-        return name.replace(match[0], ""), int(match[1])
-    return name, None

@@ -1,6 +1,7 @@
 """What sentence-transformers' files in a checkpoint's folder say, beside `config.json`."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence as Items
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,13 +11,16 @@ import msgspec
 from sie_server.choices import HeadActivation, Pooling
 from sie_server.errors import UnsupportedModelError
 from sie_server.models.config import read_json
-from sie_server.models.shape import HeadConfig, ModelConfig, Norm, Projection
+from sie_server.models.late_interaction import pylate, sentence_transformers, stanford
+from sie_server.models.shape import HeadConfig, LateInteraction, ModelConfig, Norm, Projection
 
 _SUPPORTED = (
     "Transformer, Pooling and Normalize for embeddings; Transformer, Pooling, then Dense and LayerNorm, "
-    "a Dense last, for scores"
+    "a Dense last, for scores; Transformer, Dense, MultiVectorMask and Normalize for late interaction"
 )
 _ACTIVATIONS: dict[str, HeadActivation] = {"Identity": "identity", "Tanh": "tanh", "GELU": "gelu", "ReLU": "relu"}
+# Heads of BGE-M3 as its authors' package saves them: pickled tensors.
+BGE_M3_FILES = ("sparse_linear.pt", "colbert_linear.pt")
 _NORM_EPS = 1e-5  # torch's default; sentence-transformers has no setting for it
 
 
@@ -28,7 +32,7 @@ class Module(msgspec.Struct, frozen=True):
 
     @property
     def kind(self) -> str:
-        return _class_name(self.type, "sentence_transformers")
+        return _class_name(self.type, "sentence_transformers", "pylate")
 
 
 class _Dense(msgspec.Struct, frozen=True):
@@ -37,7 +41,7 @@ class _Dense(msgspec.Struct, frozen=True):
     out_features: int
     bias: bool = True
     activation_function: str = "torch.nn.Tanh"
-    module_input_name: str = "sentence_embedding"
+    module_input_name: str | None = None
     module_output_name: str | None = None
     use_residual: bool = False
 
@@ -72,24 +76,37 @@ def needed_files(folder: Path) -> list[Path]:
 
 
 def with_modules(config: ModelConfig, folder: Path) -> ModelConfig:
-    """The config as sentence-transformers' files complete it: a head made of modules, and what a score is.
+    """The config as the other files complete it: a head made of modules, late interaction, and what a score is.
 
     Raises:
         UnsupportedModelError: a file is broken, or modules are listed that we do not compute.
     """
-    if config.decoder is None and (head := _head(folder)) is not None:
-        config = replace(config, head=head, modular_head=True, labels=1)
     path = folder / "config_sentence_transformers.json"
+    settings = read_json(path) if path.is_file() else {}
+    config = _with_late_interaction(config, folder, settings)
+    if config.decoder is None and config.late is None and (head := _head(folder)) is not None:
+        config = replace(config, head=head, modular_head=True, labels=1)
     # From release 5.4 on the name stands here, and goes before that in `config.json`.
-    activation = read_json(path).get("activation_fn") if path.is_file() else None
-    return replace(config, score_activation=activation or config.score_activation)
+    return replace(config, score_activation=settings.get("activation_fn") or config.score_activation)
 
 
 def head_files(folder: Path, config: ModelConfig) -> dict[Path, Mapping[str, str]]:
-    """Weights of a head made of modules: each file, and the table from its tensors' names to ours."""
+    """Weights of heads with files of their own: each file, and the table from its tensors' names to ours."""
+    if config.token_weights:
+        return {
+            folder / file: {name: f"{ours}.{name}" for name in ("weight", "bias")}
+            for file, ours in zip(BGE_M3_FILES, ("lexical.out", "projections.colbert_linear"), strict=True)
+        }
+    names = {name: f"head.{name}." for name in (config.head.layers if config.modular_head else ())}
+    if not config.stanford:
+        names |= {name: f"projections.{name}." for name in config.projections}
     return {
-        folder / name / "model.safetensors": {f"{name}/linear.": f"head.{name}.", f"{name}/norm.": f"head.{name}."}
-        for name in (config.head.layers if config.modular_head else ())
+        folder / name / "model.safetensors": {
+            f"{name}/residual.": f"{ours}residual.",
+            f"{name}/linear.": ours,
+            f"{name}/norm.": ours,
+        }
+        for name, ours in names.items()
     }
 
 
@@ -121,6 +138,29 @@ def max_length_hint(folder: Path) -> int | None:
     return None
 
 
+def _with_late_interaction(config: ModelConfig, folder: Path, settings: Mapping[str, Any]) -> ModelConfig:
+    """The config of a model that was trained for late interaction."""
+    listed = modules(folder)
+    match [module.kind for module in listed]:
+        case ["Transformer", "Dense", *more] if set(more) <= {"Dense"}:  # as PyLate saves it
+            return replace(config, late=pylate(settings), projections=_projections(folder, listed[1:]))
+        case ["Transformer", *more, "MultiVectorMask", "Normalize"] if set(more) <= {"Dense"}:
+            late = sentence_transformers(folder, listed[-2].path, settings.get("prompts") or {})
+            return replace(config, late=late, projections=_projections(folder, listed[1:-2]))
+    if config.stanford:
+        late, width = stanford(folder)
+        return replace(config, late=late, projections={"linear": Projection(width, bias=False)})
+    if all((folder / name).is_file() for name in BGE_M3_FILES):
+        # FlagEmbedding leaves out the vector of the first token, and nothing else.
+        projections = {"colbert_linear": Projection(config.hidden_size)}
+        return replace(config, late=LateInteraction(first=1), projections=projections, token_weights=True)
+    return config
+
+
+def _projections(folder: Path, listed: Items[Module]) -> dict[str, Projection]:
+    return {module.path: _projection(folder / module.path, "token_embeddings") for module in listed}
+
+
 def _head(folder: Path) -> HeadConfig | None:
     """The head that the modules behind the encoder make, if they make one."""
     listed = modules(folder)
@@ -138,9 +178,16 @@ def _head(folder: Path) -> HeadConfig | None:
             layers = {
                 module.path: Norm(_NORM_EPS)
                 if module.kind == "LayerNorm"
-                else _projection(folder / module.path, last=module is chain[-1])
+                else _projection(
+                    folder / module.path,
+                    "sentence_embedding",
+                    "scores" if module is chain[-1] else "sentence_embedding",
+                )
                 for module in chain
             }
+            *_, last = layers.values()
+            if isinstance(last, Projection) and last.width != 1:
+                raise UnsupportedModelError(f"{chain[-1].path} has {last.width} outputs; a reranker has one")
             return HeadConfig(layers, _pooling(read_json(folder / pooling.path / "config.json")))
     raise UnsupportedModelError(f"modules.json lists {', '.join(kinds)}; supported: {_SUPPORTED}")
 
@@ -160,7 +207,8 @@ def _pooling(settings: Mapping[str, Any]) -> Pooling:
     raise UnsupportedModelError(f"pooling {modes} is not supported; supported: mean, cls, lasttoken")
 
 
-def _projection(folder: Path, last: bool) -> Projection:
+def _projection(folder: Path, reads: str, writes: str | None = None) -> Projection:
+    """A Dense module that maps features named `reads` to those named `writes`, by default the same."""
     try:
         dense = msgspec.convert(read_json(folder / "config.json"), _Dense)
     except msgspec.ValidationError as error:
@@ -169,19 +217,16 @@ def _projection(folder: Path, last: bool) -> Projection:
         raise UnsupportedModelError(
             f"{folder.name}: activation_function {function!r} is not supported; supported: {', '.join(_ACTIVATIONS)}"
         )
-    if dense.use_residual:
-        raise UnsupportedModelError(f"{folder.name}: use_residual is not supported")
-    names = dense.module_input_name, dense.module_output_name or dense.module_input_name
-    if names != ("sentence_embedding", "scores" if last else "sentence_embedding"):
+    # PyLate names neither: all of its modules are for token vectors.
+    given = dense.module_input_name or reads
+    names, supported = (given, dense.module_output_name or given), (reads, writes or reads)
+    if names != supported:
         raise UnsupportedModelError(
-            f"{folder.name} maps {names[0]!r} to {names[1]!r}; supported: 'sentence_embedding' from Dense to Dense, "
-            "and 'scores' at last"
+            f"{folder.name} maps {names[0]!r} to {names[1]!r}; supported: {supported[0]!r} to {supported[1]!r}"
         )
-    if last and dense.out_features != 1:
-        raise UnsupportedModelError(f"{folder.name} has {dense.out_features} outputs; a reranker has one")
-    return Projection(dense.out_features, _ACTIVATIONS[function], dense.bias)
+    return Projection(dense.out_features, _ACTIVATIONS[function], dense.bias, dense.use_residual)
 
 
-def _class_name(path: str, package: str) -> str:
-    """Name of a class; the whole import path of one that is not the package's own."""
-    return path.rpartition(".")[2] if path.startswith(f"{package}.") else path
+def _class_name(path: str, *packages: str) -> str:
+    """Name of a class; the whole import path of one that is of another package."""
+    return path.rpartition(".")[2] if path.startswith(tuple(f"{package}." for package in packages)) else path

@@ -16,6 +16,8 @@ _README = (
     "jinaai/jina-reranker-v2-base-multilingual",
     "mixedbread-ai/mxbai-rerank-base-v2",
     "Qwen/Qwen3-Reranker-0.6B",
+    "lightonai/GTE-ModernColBERT-v1",
+    "BAAI/bge-m3",
 )
 _MARKERS = re.compile(r"(?<=<!-- models -->\n).*(?=<!-- /models -->)", re.DOTALL)
 
@@ -91,7 +93,14 @@ Time per token grows with them, roughly in proportion; those of a multilingual v
 marked * refuses it instead.
 
 **A score** ranks the documents of one query. A *probability* is the sigmoid of a logit, a *raw logit* can be any
-number, and a *sum of maximal cosines* is at most the number of query tokens. Scores of two models can't be compared.
+number, and a *sum of maximal cosines* is at most the number of query tokens, markers and expansion included. BGE-M3
+gives the *cosine* of its dense vectors, or with `options.score_mode` the match of its sparse ones, the mean of maximal
+cosines of its token vectors, or a weighted sum of the three. Scores of two models can't be compared.
+
+**Late interaction** reads a query and a document each in its own way: with a marker in front, a query cut or filled up
+with mask tokens to a fixed length, punctuation of a document without vectors. A checkpoint's own files say so, those of
+PyLate, ColBERT or sentence-transformers. Its limits are often far below that of the table, 32 tokens for a query and
+180 or 300 for a document; `options.query_max_length` and `options.max_seq_length` choose others.
 
 ## What is behind them
 

@@ -1,18 +1,22 @@
 """Shape and numerics of a model: the arguments of its layers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sie_server.choices import Activation, HeadActivation, Pooling
 
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """`activation(x Wᵀ + b)`, `width` features wide."""
+    """`activation(x Wᵀ + b)`, `width` features wide.
+
+    residual: the input is added to that, through a projection of its own where it has another width.
+    """
 
     width: int
     activation: HeadActivation = "identity"
     bias: bool = True
+    residual: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,27 @@ class HeadConfig:
 
     layers: Mapping[str, Projection | Norm]
     pooling: Pooling = "cls"
+
+
+@dataclass(frozen=True, slots=True)
+class LateInteraction:
+    """How a late-interaction model reads queries and documents (Khattab and Zaharia 2020, section 3.2).
+
+    query_marker, document_marker: token behind the first special one; empty for none. query_length, document_length:
+    in tokens, special ones and marker included; what is longer is cut; None: the model's limit, and a query over it is
+    refused. expansion: a query is filled up to its length with mask tokens; attend: whether its tokens attend to those,
+    which always attend to its tokens. skip: tokens of a document that get no vector. first: so many tokens at the
+    front get none.
+    """
+
+    query_marker: str = ""
+    document_marker: str = ""
+    query_length: int | None = None
+    document_length: int | None = None
+    expansion: bool = False
+    attend: bool = False
+    skip: tuple[str, ...] = ()
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +117,14 @@ class Disentangled:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Shape and numerics of a model, plus what its config says about its scores.
+    """Shape and numerics of a model, plus what its files say about its scores and its token vectors.
 
     head: the one an architecture with a classifier has. modular_head: sentence-transformers put this one behind an
     architecture without; each of its layers has a sub-folder of its name. positions_in_input: there is a table of
-    absolute positions. project_before_norm: where embeddings are narrower than the layers.
+    absolute positions. project_before_norm: where embeddings are narrower than the layers. late: where the checkpoint
+    was trained for late interaction. projections: what its token vectors go through, in order, each by the name of its
+    weights; stanford: those are in the file of the layers. token_weights: it weighs its tokens for sparse vectors
+    (BGE-M3).
     """
 
     architecture: str
@@ -122,6 +150,10 @@ class ModelConfig:
     disentangled: Disentangled | None = None
     modular_head: bool = False
     decoder: DecoderConfig | None = None
+    late: LateInteraction | None = None
+    projections: Mapping[str, Projection] = field(default_factory=dict)
+    stanford: bool = False
+    token_weights: bool = False
 
     @property
     def sigmoid(self) -> bool:

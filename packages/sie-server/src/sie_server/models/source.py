@@ -18,10 +18,12 @@ from huggingface_hub.errors import (
 
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.catalog import Entry
-from sie_server.models.modules import needed_files
+from sie_server.models.late_interaction import STANFORD_FILE
+from sie_server.models.modules import BGE_M3_FILES, needed_files
 
 _LOG = logging.getLogger(__name__)
-_PATTERNS = ["*.json", "*.safetensors", "vocab.txt"]  # in sub-folders too
+_PATTERNS = ["*.json", "*.safetensors", "vocab.txt", STANFORD_FILE]  # in sub-folders too
+_PICKLED = "pytorch_model.bin"
 # In order of preference. Repositories of BERT's time have only the vocabulary.
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 # The hub client retries a dead connection for half a minute; one short question first keeps the way to the
@@ -39,7 +41,7 @@ def locate(entry: Entry) -> Path:
         UnsupportedModelError: the files are there, but no safetensors weights among them, or with the wrong checksum.
     """
     if entry.folder is not None:
-        _require_safetensors(entry.folder)
+        _require_weights(entry.folder, entry)
         return entry.folder
     if (folder := _cached(entry)) is not None:
         return folder
@@ -50,7 +52,7 @@ def locate(entry: Entry) -> Path:
             raise
         _LOG.info("%s: hub not reachable, using the weights installed with %s", entry.id, entry.package)
         return packaged
-    _require_safetensors(folder)
+    _require_weights(folder, entry)
     return folder
 
 
@@ -63,17 +65,24 @@ def on_this_machine(entry: Entry) -> Path | None:
     return entry.folder or _cached(entry) or _packaged(entry)
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint: one, or those a `model.safetensors.index.json` stands for."""
+def weight_files(folder: Path, pickled: bool = False) -> list[Path]:
+    """The safetensors files of a checkpoint: one, or those a `model.safetensors.index.json` stands for.
+
+    Where there are none and `pickled` allows it, the file of pickled tensors.
+    """
     if (folder / "model.safetensors").is_file():
         return [folder / "model.safetensors"]
     if (folder / "model.safetensors.index.json").is_file():
         return sorted(folder.glob("model-*.safetensors"))
-    return []
+    return [folder / _PICKLED] if pickled and (folder / _PICKLED).is_file() else []
 
 
-def _require_safetensors(folder: Path) -> None:
-    if weight_files(folder):
+def _patterns(entry: Entry) -> list[str]:
+    return [*_PATTERNS, _PICKLED, *BGE_M3_FILES] if entry.pickled else _PATTERNS
+
+
+def _require_weights(folder: Path, entry: Entry) -> None:
+    if weight_files(folder, entry.pickled):
         return
     if pickles := sorted(path.name for path in folder.glob("*.bin")):
         raise UnsupportedModelError(
@@ -90,7 +99,7 @@ def _require_safetensors(folder: Path) -> None:
 def _cached(entry: Entry) -> Path | None:
     try:
         path = snapshot_download(
-            entry.repository, revision=entry.revision, allow_patterns=_PATTERNS, local_files_only=True
+            entry.repository, revision=entry.revision, allow_patterns=_patterns(entry), local_files_only=True
         )
     except (LocalEntryNotFoundError, HFValidationError):
         return None
@@ -99,7 +108,8 @@ def _cached(entry: Entry) -> Path | None:
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         return None
     needed = [folder / "config.json", *needed_files(folder)]
-    return folder if weight_files(folder) and all(path.is_file() for path in needed) else None
+    needed += [folder / name for name in BGE_M3_FILES if entry.pickled]
+    return folder if weight_files(folder, entry.pickled) and all(path.is_file() for path in needed) else None
 
 
 def _download(entry: Entry) -> Path:
@@ -116,7 +126,7 @@ def _download(entry: Entry) -> Path:
             LoadClass.NETWORK, f"{entry.repository} is not in the local cache and the hub is not reachable: {error}"
         ) from error
     try:
-        return Path(snapshot_download(entry.repository, revision=entry.revision, allow_patterns=_PATTERNS))
+        return Path(snapshot_download(entry.repository, revision=entry.revision, allow_patterns=_patterns(entry)))
     except GatedRepoError as error:
         raise LoadError(
             LoadClass.GATED, f"{entry.repository} is gated: accept its terms on the hub and set HF_TOKEN"

@@ -15,7 +15,8 @@ from sie_server.engine.tokenize import Limits
 from sie_server.errors import LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry, Example
-from sie_server.models.load import Model, load
+from sie_server.models.load import load
+from sie_server.models.model import Model
 from sie_server.settings import Settings
 
 _LOG = logging.getLogger(__name__)

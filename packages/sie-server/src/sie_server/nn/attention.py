@@ -21,6 +21,8 @@ def attention(
 
     `window`: a token attends to those at most so many positions away; None: to all. With a window q has every token.
     `causal`: a token attends to itself and those before it, its prefix included.
+    Tokens that `packed` has as not attended to are left out of the keys. With a window, there are at most so many of
+    them in a sequence; `causal` does not go with them.
 
     Shapes: k, v `[key_tokens, kv_heads, head_dim]` (any stride over the first two), prefixes included; q
     `[tokens, heads, head_dim]` with `heads` a multiple of `kv_heads`, or one row per sequence
@@ -29,7 +31,11 @@ def attention(
     CUDA half precision takes the variable-length flash kernel; everything else `scaled_dot_product_attention` once
     per run of equally long sequences, whose result for a sequence is bit-identical to that sequence alone.
     """
-    if v.is_cuda and v.dtype in (torch.bfloat16, torch.float16):
+    if packed.attended is not None:
+        k, v = k[packed.attended], v[packed.attended]
+    # The kernel would count a window from the last key, not from the query's position.
+    moved = window is not None and packed.attended is not None
+    if v.is_cuda and v.dtype in (torch.bfloat16, torch.float16) and not moved:
         return _flash_varlen(q.to(v.dtype), k.to(v.dtype), v, packed, window, causal)
     return _sdpa_per_run(q, k, v, packed, window, causal)
 
@@ -72,8 +78,8 @@ def _sdpa_per_run(q: Tensor, k: Tensor, v: Tensor, packed: Packed, window: int |
     q, k, v = (x.to(dtype) for x in (q, k, v))
     every = len(q) == len(packed.ids)
     asked = seen = 0
-    for _, count, length, prefix in packed.runs:
-        queries, visible = length if every else 1, prefix + length
+    for _, count, length, visible in packed.runs:
+        queries = length if every else 1
         rows, keys = slice(asked, asked + count * queries), slice(seen, seen + count * visible)
         asked, seen = rows.stop, keys.stop
         # [count, heads, length, head_dim], all views
@@ -92,9 +98,9 @@ def _blocks(visible: int, queries: int, window: int | None, causal: bool, device
     """Queries, the keys they can see, and which of those each one sees: all at once, or block by block."""
     if causal and queries > 1:
         return _causal_blocks(visible, queries, device)
-    if window is None or visible <= window + 1:
+    if window is None or max(queries, visible) <= window + 1:
         return iter([(slice(0, queries), slice(0, visible), None)])
-    return _windows(visible, window, device)
+    return _windows(visible, queries, window, device)
 
 
 def _causal_blocks(visible: int, queries: int, device: torch.device) -> Iterator[Block]:
@@ -107,10 +113,10 @@ def _causal_blocks(visible: int, queries: int, device: torch.device) -> Iterator
         yield block, slice(0, keys), mask
 
 
-def _windows(length: int, window: int, device: torch.device) -> Iterator[Block]:
+def _windows(visible: int, queries: int, window: int, device: torch.device) -> Iterator[Block]:
     size = 2 * window
-    for first in range(0, length, size):
-        block = slice(first, min(first + size, length))
-        near = slice(max(first - window, 0), min(block.stop + window, length))
+    for first in range(0, queries, size):
+        block = slice(first, min(first + size, queries))
+        near = slice(max(first - window, 0), min(block.stop + window, visible))
         rows, columns = (torch.arange(part.start, part.stop, device=device) for part in (block, near))
         yield block, near, (rows[:, None] - columns).abs() <= window

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sie_server.choices import HeadActivation, Pooling
 from sie_server.engine.sequence import Sequence
 from sie_server.models.shape import HeadConfig, Norm, Projection
-from sie_server.nn.linear import Linear, at_least_min_rows
+from sie_server.nn.linear import Linear
 from sie_server.nn.norm import LayerNorm
 
 Vectors = NDArray[np.float32]
@@ -31,9 +31,10 @@ _FUNCTIONS: dict[HeadActivation, Callable[[Tensor], Tensor]] = {
 
 
 class Head(Protocol):
-    """Shapes: hidden float32 `[tokens, hidden]`, the sequences of `lengths` end to end → one result per sequence.
+    """Shapes: hidden float32 `[rows, hidden]`, `lengths` of them for each sequence → one result per sequence.
 
-    `lead`, where it is not None, has to go through the encoder in the same batch; its rows go to `read_lead` first.
+    Those are a sequence's tokens, or one of them where the encoder computes no more. `lead`, where it is not None, has
+    to go through the encoder in the same batch; its rows go to `read_lead` first.
     """
 
     @property
@@ -41,7 +42,7 @@ class Head(Protocol):
 
     def read_lead(self, hidden: Tensor) -> None: ...
 
-    def __call__(self, hidden: Tensor, lengths: Items[int]) -> list[Any]: ...
+    def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[Any]: ...
 
 
 class Alone:
@@ -54,14 +55,37 @@ class Alone:
 
 
 class _Projection(Linear):
-    """A linear layer and torch's own activation: a head has few rows, so nothing is won by fusing them."""
+    """A linear layer and torch's own activation: a head is a small part of the work, so nothing is won by fusing."""
 
     def __init__(self, inputs: int, config: Projection) -> None:
         super().__init__(inputs, config.width, bias=config.bias)
         self.function = _FUNCTIONS[config.activation]
+        self.add_input = config.residual
+        self.residual = Linear(inputs, config.width, bias=False) if config.residual and inputs != config.width else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.function(super().forward(x))
+        y = self.function(super().forward(x))
+        if not self.add_input:
+            return y
+        return y + (x if self.residual is None else self.residual(x))
+
+
+class Projections(nn.Module):
+    """What token vectors go through, one after the other; nothing where there are none.
+
+    Shapes: hidden float32 `[tokens, hidden]` → `[tokens, width of the last]`.
+    """
+
+    def __init__(self, hidden: int, projections: Mapping[str, Projection]) -> None:
+        super().__init__()
+        for name, projection in projections.items():
+            self.add_module(name, _Projection(hidden, projection))
+            hidden = projection.width
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        for projection in self.children():
+            hidden = projection(hidden)
+        return hidden
 
 
 class ClassificationHead(Alone, nn.Module):
@@ -82,8 +106,8 @@ class ClassificationHead(Alone, nn.Module):
                 case Norm():
                     self.add_module(name, LayerNorm(width, layer.eps, layer.bias))
 
-    def forward(self, hidden: Tensor, lengths: Items[int]) -> list[float]:
-        x = _pool(hidden, lengths, self.pooling)
+    def forward(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[float]:
+        x = pool(hidden, lengths, self.pooling)
         for layer in self.children():
             x = layer(x)
         logits: list[float] = x[:, 0].tolist()
@@ -100,8 +124,8 @@ class LogitHead(Alone, nn.Module):
         super().__init__()
         self.out = Linear(hidden, outputs, bias=False)
 
-    def forward(self, hidden: Tensor, lengths: Items[int]) -> list[float]:
-        yes, *no = self.out(_pool(hidden, lengths, "last")).unbind(1)
+    def forward(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[float]:
+        yes, *no = self.out(pool(hidden, lengths, "last")).unbind(1)
         logits: list[float] = (yes - no[0] if no else yes).tolist()
         return logits
 
@@ -113,50 +137,23 @@ class Dense(Alone):
         self.pooling = pooling
         self.normalize = normalize
 
-    def __call__(self, hidden: Tensor, lengths: Items[int]) -> list[Vectors]:
-        x = _pool(hidden, lengths, self.pooling)
+    def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[Vectors]:
+        x = pool(hidden, lengths, self.pooling)
         x = F.normalize(x, dim=-1) if self.normalize else x
         return list(x.cpu().numpy())
 
 
 class Multivector(Alone):
-    """One vector per token, special tokens included, optionally scaled to length 1: `[length, hidden]`."""
+    """One vector per token that has one, special tokens included, optionally scaled to length 1: `[tokens, width]`."""
 
-    def __init__(self, normalize: bool = True) -> None:
+    def __init__(self, projections: nn.Module, normalize: bool = True) -> None:
+        self.projections = projections
         self.normalize = normalize
 
-    def __call__(self, hidden: Tensor, lengths: Items[int]) -> list[Vectors]:
-        x = F.normalize(hidden, dim=-1) if self.normalize else hidden
-        return [rows.numpy() for rows in torch.split(x.cpu(), list(lengths))]
-
-
-class MaxSim:
-    """Late interaction (Khattab and Zaharia 2020, eq. 3) of each sequence with one query.
-
-    Σ over query tokens of the largest dot product with a document token, both normalised. Returns a float per sequence.
-    The query leads the first batch and its vectors are kept for the others. Two threads may both compute them: their
-    bits are the same.
-    """
-
-    def __init__(self, query: Sequence) -> None:
-        self._query = query
-        self._vectors: Tensor | None = None  # [query tokens, or a few rows of zeros more, hidden]
-
-    @property
-    def lead(self) -> Sequence | None:
-        return self._query if self._vectors is None else None
-
-    def read_lead(self, hidden: Tensor) -> None:
-        self._vectors = at_least_min_rows(F.normalize(hidden, dim=-1))
-
-    def __call__(self, hidden: Tensor, lengths: Items[int]) -> list[float]:
-        assert self._vectors is not None
-        documents = F.normalize(hidden, dim=-1)
-        # One product for all documents: [tokens, query tokens].
-        product = at_least_min_rows(documents) @ self._vectors.T
-        similarity = product[: len(documents), : len(self._query)]
-        scores: list[float] = _segments(similarity, lengths, "max").sum(dim=1).tolist()
-        return scores
+    def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[Vectors]:
+        x, counts = kept(self.projections(hidden), lengths, sequences)
+        x = F.normalize(x, dim=-1) if self.normalize else x
+        return [rows.numpy() for rows in torch.split(x.cpu(), counts)]
 
 
 class Together(Alone):
@@ -165,12 +162,12 @@ class Together(Alone):
     def __init__(self, heads: Mapping[str, Head]) -> None:
         self.heads = heads
 
-    def __call__(self, hidden: Tensor, lengths: Items[int]) -> list[dict[str, Any]]:
-        columns = [head(hidden, lengths) for head in self.heads.values()]
+    def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[dict[str, Any]]:
+        columns = [head(hidden, lengths, sequences) for head in self.heads.values()]
         return [dict(zip(self.heads, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _pool(hidden: Tensor, lengths: Items[int], pooling: Pooling) -> Tensor:
+def pool(hidden: Tensor, lengths: Items[int], pooling: Pooling) -> Tensor:
     """One row per sequence: `[tokens, hidden]` → `[sequences, hidden]`."""
     match pooling:
         case "cls":
@@ -178,7 +175,16 @@ def _pool(hidden: Tensor, lengths: Items[int], pooling: Pooling) -> Tensor:
         case "last":
             return hidden[_starts(lengths, hidden.device) + torch.tensor(lengths, device=hidden.device) - 1]
         case "mean":
-            return _segments(hidden, lengths, "mean")
+            return segments(hidden, lengths, "mean")
+
+
+def kept(rows: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> tuple[Tensor, list[int]]:
+    """The rows of tokens that have a vector of their own, and how many of them each sequence has."""
+    if all(sequence.keep is None for sequence in sequences):
+        return rows, list(lengths)
+    masks = [np.ones(len(s), np.bool_) if s.keep is None else s.keep for s in sequences]
+    chosen = torch.from_numpy(np.flatnonzero(np.concatenate(masks))).to(rows.device)
+    return rows[chosen], [int(mask.sum()) for mask in masks]
 
 
 def _starts(lengths: Items[int], device: torch.device) -> Tensor:
@@ -186,6 +192,6 @@ def _starts(lengths: Items[int], device: torch.device) -> Tensor:
     return torch.tensor([0, *lengths[:-1]], device=device).cumsum(0)
 
 
-def _segments(x: Tensor, lengths: Items[int], reduce: Literal["mean", "max"]) -> Tensor:
+def segments(x: Tensor, lengths: Items[int], reduce: Literal["mean", "max"]) -> Tensor:
     """Reduce the rows of each sequence: `[tokens, n]` → `[sequences, n]`."""
     return torch.segment_reduce(x, reduce, lengths=torch.tensor(lengths, device=x.device))

@@ -1,0 +1,74 @@
+"""A loaded model, and the heads its answers are read off with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from sie_server.choices import Pooling, Score, ScoreMode
+from sie_server.engine.sequence import Sequence
+from sie_server.engine.tokenize import TextTokenizer
+from sie_server.models.catalog import Entry
+from sie_server.models.encoder import Encoder
+from sie_server.nn.heads import Dense, Head, Multivector
+from sie_server.nn.similarity import Cosine, Hybrid, LexicalMatch, MaxSim, Similarity
+
+# Weights of the parts of a "hybrid" score (Chen et al. 2024, M3-Embedding, section 4.1).
+HYBRID_WEIGHTS: Mapping[ScoreMode, float] = {"dense": 0.4, "sparse": 0.2, "colbert": 0.4}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that answers: weights on `device`, tokenizer, and a complete entry."""
+
+    entry: Entry
+    tokenizer: TextTokenizer
+    encoder: Encoder
+    device: torch.device
+    dtype: torch.dtype
+    parameters: int
+    bytes: int
+
+    @property
+    def id(self) -> str:
+        return self.entry.id
+
+    @property
+    def max_length(self) -> int:
+        return self.tokenizer.max_length
+
+    @property
+    def pooling(self) -> Pooling:
+        return self.entry.pooling or "mean"
+
+    @property
+    def score(self) -> Score | None:
+        return self.entry.score
+
+    def embedders(self, pooling: Pooling | None = None, normalize: bool = True) -> dict[str, Head]:
+        """The heads that embed a text, by what they give."""
+        heads: dict[str, Head] = {
+            "dense": Dense(pooling or self.pooling, normalize),
+            "multivector": Multivector(self.encoder.projections, normalize),
+        }
+        return heads if self.encoder.lexical is None else {**heads, "sparse": self.encoder.lexical}
+
+    def similarity(
+        self, query: Sequence, mode: ScoreMode = "dense", weights: Mapping[ScoreMode, float] = HYBRID_WEIGHTS
+    ) -> Similarity:
+        """The head that scores by comparing embeddings with the query's. Only a "similarity" model has modes."""
+        if self.score == "maxsim":
+            return MaxSim(query, self.encoder.projections)
+        if mode == "hybrid":
+            return Hybrid({self._compared(query, part): weight for part, weight in weights.items() if weight > 0})
+        return self._compared(query, mode)
+
+    def _compared(self, query: Sequence, mode: ScoreMode) -> Similarity:
+        match mode:
+            case "dense":
+                return Cosine(query, self.pooling)
+            case "sparse":
+                assert self.encoder.lexical is not None
+                return LexicalMatch(query, self.encoder.lexical)
+            case _:
+                return MaxSim(query, self.encoder.projections, mean=True)

@@ -1,0 +1,129 @@
+"""Heads that compare each sequence with one query, which leads the first batch.
+
+What is read off the query is kept for the other batches. Two threads may both compute it: their bits are the same.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence as Items
+from typing import Any, Protocol
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sie_server.choices import Pooling
+from sie_server.engine.sequence import Sequence
+from sie_server.nn.heads import Head, kept, pool, segments
+from sie_server.nn.lexical import SparseVector
+from sie_server.nn.linear import at_least_min_rows
+
+
+class Similarity(Protocol):
+    """Of each sequence to `query`: a float each."""
+
+    query: Sequence
+
+    @property
+    def lead(self) -> Sequence | None: ...
+
+    def read_lead(self, hidden: Tensor) -> None: ...
+
+    def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[float]: ...
+
+
+class _Led:
+    """`_query` is what was read off the query, None until its rows came."""
+
+    def __init__(self, query: Sequence) -> None:
+        self.query = query
+        self._query: Any = None
+
+    @property
+    def lead(self) -> Sequence | None:
+        return self.query if self._query is None else None
+
+
+class MaxSim(_Led):
+    """Late interaction (Khattab and Zaharia 2020, eq. 3).
+
+    Σ over query tokens of the largest dot product with a document token, both normalised; `mean` divides it by the
+    number of query tokens. Tokens without a vector of their own take no part.
+    """
+
+    def __init__(self, query: Sequence, projections: nn.Module, mean: bool = False) -> None:
+        super().__init__(query)
+        self._projections = projections
+        self._tokens = len(query) if query.keep is None else int(query.keep.sum())
+        self._scale = 1 / self._tokens if mean else 1.0
+
+    def read_lead(self, hidden: Tensor) -> None:
+        vectors, _ = kept(self._projections(hidden), [len(hidden)], [self.query])
+        self._query = at_least_min_rows(F.normalize(vectors, dim=-1))
+
+    def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[float]:
+        vectors, counts = kept(self._projections(hidden), lengths, sequences)
+        documents = F.normalize(vectors, dim=-1)
+        # One product for all documents: [tokens, query tokens].
+        product = at_least_min_rows(documents) @ self._query.T
+        best = segments(product[: len(documents), : self._tokens], counts, "max")
+        scores: list[float] = (best.sum(dim=1) * self._scale).tolist()
+        return scores
+
+
+class Cosine(_Led):
+    """Cosine of the pooled vectors."""
+
+    def __init__(self, query: Sequence, pooling: Pooling) -> None:
+        super().__init__(query)
+        self._pooling = pooling
+
+    def _pooled(self, hidden: Tensor, lengths: Items[int]) -> Tensor:
+        return F.normalize(pool(hidden, lengths, self._pooling), dim=-1)
+
+    def read_lead(self, hidden: Tensor) -> None:
+        self._query = self._pooled(hidden, [len(hidden)])
+
+    def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[float]:
+        scores: list[float] = (self._pooled(hidden, lengths) * self._query).sum(dim=1).tolist()
+        return scores
+
+
+class LexicalMatch(_Led):
+    """Dot product of the sparse vectors that `lexical` reads off query and document."""
+
+    def __init__(self, query: Sequence, lexical: Head) -> None:
+        super().__init__(query)
+        self._lexical = lexical
+
+    def read_lead(self, hidden: Tensor) -> None:
+        [self._query] = self._lexical(hidden, [len(hidden)], [self.query])
+
+    def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[float]:
+        return [self._match(vector) for vector in self._lexical(hidden, lengths, sequences)]
+
+    def _match(self, vector: SparseVector) -> float:
+        (query_tokens, query_weights), (tokens, weights) = self._query, vector
+        _, ours, theirs = np.intersect1d(query_tokens, tokens, assume_unique=True, return_indices=True)
+        return float(np.dot(query_weights[ours], weights[theirs]))
+
+
+class Hybrid:
+    """Weighted sum of several similarities to one query."""
+
+    def __init__(self, weights: Mapping[Similarity, float]) -> None:
+        self._weights = weights
+        self.query = next(iter(weights)).query
+
+    @property
+    def lead(self) -> Sequence | None:
+        return next((part.lead for part in self._weights if part.lead is not None), None)
+
+    def read_lead(self, hidden: Tensor) -> None:
+        for part in self._weights:
+            part.read_lead(hidden)
+
+    def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[float]:
+        columns = [
+            [weight * score for score in part(hidden, lengths, sequences)] for part, weight in self._weights.items()
+        ]
+        return [sum(parts) for parts in zip(*columns, strict=True)]
