@@ -6,6 +6,7 @@ from typing import Literal
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 # How token vectors become one.
 Pooling = Literal["mean", "cls", "last"]
+Dtype = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
 Output = Literal["dense", "sparse", "multivector", "score"]
 # What a score is: a sigmoid of a logit, the logit, or a sum of maximal cosines.
 Score = Literal["probability", "logit", "maxsim"]

@@ -7,8 +7,7 @@ import numpy as np
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from numpy.typing import NDArray
 
-from sie_server.choices import LongDocuments, Pooling
-from sie_server.engine.quantize import Dtype
+from sie_server.choices import Dtype, LongDocuments, Pooling
 from sie_server.errors import Code, SIEError
 
 T = TypeVar("T")

@@ -6,13 +6,12 @@ from sie_server.models.catalog import Entry
 from sie_server.models.templates import fill
 
 
-def written(texts: list[str], entry: Entry, params: wire.EncodeParams) -> list[str]:
-    """The texts as the model reads them.
+def written(texts: list[str], entry: Entry, params: wire.EncodeParams, options: wire.EncodeOptions) -> list[str]:
+    """The texts as the model reads them. `options`: those of the params, completed.
 
     Raises:
         SIEError: INVALID_INPUT, the request's template is none; `param` names the field.
     """
-    options = params.options or wire.EncodeOptions()
     if params.is_query if options.is_query is None else options.is_query:
         name, asked, own = "query_template", options.query_template, entry.query_template
     else:
