@@ -20,7 +20,14 @@ from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.catalog import Entry
 from sie_server.models.config import read_config
 from sie_server.models.encoder import Encoder
-from sie_server.models.modules import answers_hint, head_files, max_length_hint, pooling_hint, with_modules
+from sie_server.models.modules import (
+    answers_hint,
+    head_files,
+    max_length_hint,
+    pooling_hint,
+    templates_hint,
+    with_modules,
+)
 from sie_server.models.prompts import Prompt, choose, prompts
 from sie_server.models.registry import HeadKind, resolve
 from sie_server.models.shape import ModelConfig
@@ -149,6 +156,9 @@ def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
     own: Score = "probability" if config.sigmoid else "logit"
     if head == "tokens" and prompt is not None:
         own = prompt.score
+    templates = entry.query_template, entry.doc_template
+    if not scores and templates == (None, None):
+        templates = templates_hint(folder)
     return replace(
         entry,
         architecture=config.architecture,
@@ -156,6 +166,8 @@ def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
         score=entry.score or (own if scores else None),
         dims=entry.dims or (None if scores else config.vocab_size if head == "lexical" else config.hidden_size),
         prompt=None if prompt is None else prompt.name,
+        query_template=templates[0],
+        doc_template=templates[1],
         pooling=entry.pooling or pooling_hint(folder) or (None if config.decoder is None else "last"),
         max_length=min(entry.max_length or max_length_hint(folder) or config.max_positions, config.max_positions),
     )
