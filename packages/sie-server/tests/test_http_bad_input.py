@@ -244,9 +244,40 @@ def test_a_million_characters(api: httpx2.Client, document: str, same_as: str) -
 
 def test_an_instruction_of_a_megabyte(api: httpx2.Client) -> None:
     instruction = "made " * 200_000
+    message = "must hold at most 65536 bytes of UTF-8 text in a request of 1 items"
+    for field, body in (("instruction", {"instruction": instruction}), ("options.instruction", None)):
+        answer = api.post("/v1/score/bert", json={**BODY, **(body or {"options": {"instruction": instruction}})})
+        assert error(answer) == (400, "INVALID_INPUT", f"Field '{field}' {message}")
     for model in ("bert", EMBEDDED):
-        answer = api.post(f"/v1/score/{model}", json={**BODY, "instruction": instruction})
+        answer = api.post(f"/v1/score/{model}", json={**BODY, "instruction": "made " * 13_000})
         assert error(answer)[:2] == (400, "INPUT_TOO_LONG")
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "params.instruction",
+        "params.options.instruction",
+        "params.options.query_template",
+        "params.options.doc_template",
+        "params.options.default_instruction",
+    ],
+)
+@pytest.mark.parametrize(("items", "limit"), [(1, 65536), (544, 65536), (10_000, 3565)])
+def test_what_stands_around_every_text_is_limited(api: httpx2.Client, field: str, items: int, limit: int) -> None:
+    value: Any = "{text}" + "é" * ((limit - 6) // 2 + 1)
+    for name in reversed(field.split(".")):
+        value = {name: value}
+    answer = api.post(f"/v1/encode/{EMBEDDED}", json={"items": [{"text": "a"}] * items, **value})
+    message = f"Field '{field}' must hold at most {limit} bytes of UTF-8 text in a request of {items} items"
+    assert error(answer) == (400, "INVALID_INPUT", message)
+    assert answer.json()["detail"]["param"] == field
+
+
+def test_a_long_template_of_one_text(api: httpx2.Client) -> None:
+    params = {"options": {"doc_template": "{text}".ljust(65536)}}
+    answer = api.post(f"/v1/encode/{EMBEDDED}", json={"items": [{"text": "a"}], "params": params})
+    assert answer.status_code == 200
 
 
 @pytest.mark.parametrize(

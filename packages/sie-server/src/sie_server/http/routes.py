@@ -23,7 +23,7 @@ from sie_server.http.embeddings import Embeddings
 from sie_server.http.negotiation import json, respond, sends_msgpack
 from sie_server.http.openapi import openapi
 from sie_server.http.profile import completed
-from sie_server.http.templates import written
+from sie_server.http.templates import around_texts, written
 from sie_server.http.timing import in_body, observe
 from sie_server.metrics import CONTENT_TYPE, Metrics
 from sie_server.models.load import Model
@@ -66,6 +66,8 @@ class Routes:
         body = await self._body(request, wire.ScoreRequest)
         asked = body.options or wire.ScoreOptions()
         self._bodies.check_size(body.query.text or "", "query", body.query.metadata)
+        # However many items there are, an instruction is read with the query alone.
+        self._bodies.check_repeated({"instruction": body.instruction, "options.instruction": asked.instruction}, 1)
         address = self._engine.residency.address(request.path_params["model"], asked.profile)
         options = completed(asked, address.profile)
         model = await self._engine.model(request.path_params["model"], ["score"])
@@ -88,6 +90,7 @@ class Routes:
         body = await self._body(request, wire.EncodeRequest)
         params = body.params or wire.EncodeParams()
         asked = params.options or wire.EncodeOptions()
+        self._bodies.check_repeated(around_texts(params), len(body.items))
         address = self._engine.residency.address(request.path_params["model"], asked.profile)
         options = completed(asked, address.profile)
         outputs = options.output_types or params.output_types or ["dense"]

@@ -5,6 +5,17 @@ from sie_server.errors import Code, SIEError
 from sie_server.models.catalog import Entry
 from sie_server.models.templates import fill
 
+_OPTIONS = ("instruction", "query_template", "doc_template", "default_instruction")
+
+
+def around_texts(params: wire.EncodeParams) -> dict[str, str | None]:
+    """What a request puts around each of its texts, by field."""
+    options = params.options or wire.EncodeOptions()
+    return {
+        "params.instruction": params.instruction,
+        **{f"params.options.{name}": getattr(options, name) for name in _OPTIONS},
+    }
+
 
 def written(texts: list[str], entry: Entry, params: wire.EncodeParams, options: wire.EncodeOptions) -> list[str]:
     """The texts as the model reads them. `options`: those of the params, completed.
