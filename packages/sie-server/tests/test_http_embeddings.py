@@ -63,7 +63,7 @@ def test_the_answer_is_openai_s_and_the_values_are_encode_s(api: httpx2.Client, 
     assert [(entry["object"], entry["index"]) for entry in body["data"]] == [("embedding", i) for i in range(3)]
     items = [{"text": text} for text in TEXTS]
     tokens = api.post(f"/v1/encode/{model}", json={"items": items}).json()["usage"]["input_tokens"]
-    assert body["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
+    assert body["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens, "sie_token_source": "worker"}
     assert [entry["embedding"] for entry in body["data"]] == encode(api, TEXTS, model).tolist()
     assert float(answer.headers["x-total-time"]) > 0
 

@@ -188,8 +188,11 @@ class Embedding(Struct):
 
 
 class EmbeddingsUsage(Struct):
+    """`sie_token_source`: who counted; other servers estimate."""
+
     prompt_tokens: int
     total_tokens: int
+    sie_token_source: Literal["worker"] = "worker"
 
 
 class EmbeddingsResponse(Struct):
