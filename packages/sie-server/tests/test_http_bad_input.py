@@ -226,9 +226,20 @@ def test_empty_strings_are_scored(api: httpx2.Client, model: str) -> None:
     assert len(scores(api, model, "", ["python", ""])) == 2
 
 
-def test_an_empty_text_is_embedded(api: httpx2.Client) -> None:
-    answer = api.post(f"/v1/encode/{EMBEDDED}", json={"items": [{"text": ""}]})
-    assert sum(x * x for x in answer.json()["items"][0]["dense"]["values"]) == pytest.approx(1, abs=1e-4)
+@pytest.mark.parametrize("model", ["bert-encoder", EMBEDDED])
+@pytest.mark.parametrize("text", ["", " "])
+def test_an_empty_text_is_embedded(api: httpx2.Client, model: str, text: str) -> None:
+    answer = api.post(f"/v1/encode/{model}", json={"items": [{"text": text}, {"text": "snakes"}]})
+    for item in answer.json()["items"]:
+        assert sum(x * x for x in item["dense"]["values"]) == pytest.approx(1, abs=1e-4)
+
+
+def test_an_empty_text_has_the_vectors_of_its_special_tokens(api: httpx2.Client) -> None:
+    params = {"output_types": ["multivector"]}
+    [item] = api.post(f"/v1/encode/{EMBEDDED}", json={"items": [{"text": ""}], "params": params}).json()["items"]
+    assert item["multivector"]["num_tokens"] == len(item["multivector"]["values"]) == 2
+    for row in item["multivector"]["values"]:
+        assert sum(x * x for x in row) == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize(
