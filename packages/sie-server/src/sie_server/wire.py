@@ -7,7 +7,7 @@ import numpy as np
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from numpy.typing import NDArray
 
-from sie_server.choices import Dtype, LongDocuments, Pooling
+from sie_server.choices import Dtype, LongDocuments, Muvera, Pooling
 from sie_server.errors import Code, SIEError
 
 T = TypeVar("T")
@@ -59,6 +59,8 @@ class EncodeOptions(Options):
 
     Templates have the slots `{text}` and, where the model reads one, `{instruction}`, which `default_instruction` fills
     in a request without an instruction. Each is the model's own unless given.
+    `muvera`: `dense` is a fixed dimensional encoding of the token vectors, whose inner product with that of a query
+    approximates MaxSim.
     """
 
     is_query: bool | None = None
@@ -69,6 +71,7 @@ class EncodeOptions(Options):
     output_dtype: Dtype | None = None
     pooling: Pooling | None = None
     normalize: bool | None = None
+    muvera: Muvera | None = None
 
 
 class EncodeParams(Struct):

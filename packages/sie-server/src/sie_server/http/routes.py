@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from sie_server import wire
-from sie_server.choices import Dtype, LongDocuments
+from sie_server.choices import Dtype, LongDocuments, Muvera
 from sie_server.engine.engine import Engine, Scored, Timing, unsupported
 from sie_server.engine.quantize import quantize
 from sie_server.engine.tokenize import Limits
@@ -23,12 +23,15 @@ from sie_server.http.embeddings import Embeddings
 from sie_server.http.negotiation import json, respond, sends_msgpack
 from sie_server.http.openapi import openapi
 from sie_server.http.profile import completed
-from sie_server.http.templates import around_texts, written
+from sie_server.http.templates import around_texts, is_query, written
 from sie_server.http.timing import in_body, observe
 from sie_server.metrics import CONTENT_TYPE, Metrics
 from sie_server.models.load import Model
 from sie_server.nn.heads import Dense, Head, Multivector
+from sie_server.nn.muvera import FixedDimensional
 from sie_server.settings import Settings
+
+_MAX_ENCODING_DIMS = 65536
 
 T = TypeVar("T")
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -94,7 +97,12 @@ class Routes:
         address = self._engine.residency.address(request.path_params["model"], asked.profile)
         options = completed(asked, address.profile)
         outputs = options.output_types or params.output_types or ["dense"]
-        model = await self._engine.model(request.path_params["model"], outputs)
+        needed = outputs
+        if options.muvera is not None:
+            _check_dims(options.muvera)
+            outputs = [*outputs, "dense"]
+            needed = ["multivector", *(output for output in outputs if output != "dense")]
+        model = await self._engine.model(request.path_params["model"], needed)
         if "score" in outputs:  # an output of the model, but not of this route
             raise unsupported(model.entry, ["score"])
         texts = written(_texts(body.items, "Encoder"), model.entry, params, options)
@@ -105,6 +113,9 @@ class Routes:
         }
         if model.encoder.lexical is not None:
             heads["sparse"] = model.encoder.lexical
+        if options.muvera is not None:
+            queries = is_query(params, options)
+            heads["dense"] = FixedDimensional(heads["multivector"], options.muvera, is_query=queries)
         limits = Limits(options.max_seq_length, long_documents=_overflow(options, "truncate"))
         chosen = {name: heads[name] for name in heads if name in outputs}
         encoded = await until_disconnect(request, self._engine.encode(model, texts, chosen, limits))
@@ -204,6 +215,16 @@ def _texts(items: Sequence[wire.Item], adapter: str) -> list[str]:
 def _overflow(options: wire.Options, default: LongDocuments) -> LongDocuments:
     policies: dict[str | None, LongDocuments] = {"error": "error", "truncate_text": "truncate"}
     return policies.get(options.overflow_policy, default)
+
+
+def _check_dims(muvera: Muvera) -> None:
+    if muvera.dims > _MAX_ENCODING_DIMS:
+        field = "params.options.muvera"
+        raise SIEError(
+            Code.INVALID_INPUT,
+            f"Field '{field}' makes vectors of {muvera.dims} dimensions; the limit is {_MAX_ENCODING_DIMS}",
+            param=field,
+        )
 
 
 def _texts_to_score(body: wire.ScoreRequest, model: Model) -> tuple[str, list[str]]:

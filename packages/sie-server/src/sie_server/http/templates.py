@@ -17,13 +17,18 @@ def around_texts(params: wire.EncodeParams) -> dict[str, str | None]:
     }
 
 
+def is_query(params: wire.EncodeParams, options: wire.EncodeOptions) -> bool:
+    """Whether the items are queries; what is not said to be one is a document."""
+    return bool(params.is_query if options.is_query is None else options.is_query)
+
+
 def written(texts: list[str], entry: Entry, params: wire.EncodeParams, options: wire.EncodeOptions) -> list[str]:
     """The texts as the model reads them. `options`: those of the params, completed.
 
     Raises:
         SIEError: INVALID_INPUT, the request's template is none; `param` names the field.
     """
-    if params.is_query if options.is_query is None else options.is_query:
+    if is_query(params, options):
         name, asked, own = "query_template", options.query_template, entry.query_template
     else:
         name, asked, own = "doc_template", options.doc_template, entry.doc_template
