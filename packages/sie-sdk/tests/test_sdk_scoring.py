@@ -70,10 +70,11 @@ def test_products_are_float32(dtype):
 
 def test_every_float16_is_itself():
     halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
-    for values in (halves[np.isfinite(halves)], np.array([1, np.inf, -np.inf, np.nan], np.float16)):
-        expected = values.astype(np.float32)
-        np.testing.assert_array_equal(maxsim(np.eye(1), values[:, None, None]), expected)
-        np.testing.assert_array_equal(maxsim(np.eye(1), list(values[:, None, None])), expected)
+    values = halves[np.isfinite(halves)]
+    expected = values.astype(np.float32)
+    np.testing.assert_array_equal(maxsim(np.eye(1), values[:, None, None]), expected)
+    np.testing.assert_array_equal(maxsim(np.eye(1), list(values[:, None, None])), expected)
+    np.testing.assert_array_equal(scoring._float32(halves), halves.astype(np.float32))
 
 
 def test_float32_in_three_dimensions_is_not_copied():
@@ -107,6 +108,9 @@ def test_nothing_to_score():
         (np.eye(2), [np.eye(2), np.ones(2)], r"documents\[1\] must be a 2-D array"),
         (np.eye(2), [np.eye(2), np.eye(2), np.ones((0, 2))], r"documents\[2\] has no tokens"),
         (np.eye(2), [np.eye(3)], r"documents\[0\] has vectors of 3 dimensions, the query's have 2"),
+        (np.ones((2, 0)), [np.ones((2, 0))], "query has vectors of no dimensions"),
+        ([], [np.eye(2)], r"query must be a 2-D array \[tokens, dim\], got shape \(0,\)"),
+        (np.eye(2), [[]], r"documents\[0\] must be a 2-D array"),
         (np.eye(2), np.ones(2), r"documents must be a list of 2-D arrays"),
         (np.eye(2), np.ones((1, 1, 1, 2)), r"documents must be a list of 2-D arrays"),
         (np.eye(2), np.ones((3, 0, 2)), r"documents\[0\] has no tokens"),
@@ -120,3 +124,27 @@ def test_arrays_that_can_not_be_scored(query, documents, message):
 def test_batch_names_the_query():
     with pytest.raises(ValueError, match=r"queries\[1\] has vectors of 3 dimensions"):
         maxsim_batch([np.eye(2), np.eye(3)], [np.eye(2)])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_values_without_a_score_are_named(bad, dtype):
+    query, *documents = vectors(0, [3, 5, 1, 4], 6, dtype)
+    spoilt = [array.copy() for array in documents]
+    spoilt[1][0, 2] = bad
+    with pytest.raises(ValueError, match=r"^documents\[1\] holds values that are infinite or not a number"):
+        maxsim(query, spoilt)
+    with pytest.raises(ValueError, match=r"^documents\[1\] holds values"):
+        maxsim_batch([query, query], spoilt)
+    query[2] = bad
+    with pytest.raises(ValueError, match=r"^query holds values"):
+        maxsim(query, documents)
+    with pytest.raises(ValueError, match=r"^queries\[1\] holds values"):
+        maxsim_batch([documents[0], query], documents)
+
+
+def test_values_too_large_for_float32():
+    with pytest.raises(ValueError, match=r"^documents\[0\] holds values that are infinite or not a number in float32"):
+        maxsim(np.eye(2), [np.full((1, 2), 1e300)])
+    with pytest.raises(ValueError, match=r"^the products of query and documents\[1\] are too large for float32"):
+        maxsim(np.full((1, 2), 1e30), [np.eye(2), np.full((1, 2), 1e30)])

@@ -18,7 +18,7 @@ import uvicorn
 from sie_server.engine.engine import Engine, Loader
 from sie_server.http.app import create_app
 from sie_server.metrics import Metrics
-from sie_server.models.catalog import shipped, with_models
+from sie_server.models.catalog import Entry, shipped, with_models
 from sie_server.models.load import load
 from sie_server.settings import Settings
 
@@ -107,14 +107,17 @@ class InProcess(NamedTuple):
 
 
 @contextmanager
-def in_process(loader: Loader = load, *, ready: bool = True, **settings: Any) -> Iterator[InProcess]:
+def in_process(
+    loader: Loader = load, *, ready: bool = True, entries: Sequence[Entry] = (), **settings: Any
+) -> Iterator[InProcess]:
     """The application served by a thread of this process, where a test can stand in for its parts.
 
-    With `ready` false it is handed out before its preloads are done.
+    With `ready` false it is handed out before its preloads are done. entries: beside those of the catalogue.
     """
     config = Settings(**settings)
     metrics = Metrics()
-    engine = Engine(config, with_models(shipped(), config.model), metrics, loader)
+    known = {**shipped(), **{entry.id: entry for entry in entries}}
+    engine = Engine(config, with_models(known, config.model), metrics, loader)
     app = create_app(config, engine, metrics, on_ready=lambda: None, on_failed=lambda _: None)
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, log_level="critical", timeout_graceful_shutdown=5))

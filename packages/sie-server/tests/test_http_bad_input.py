@@ -226,9 +226,20 @@ def test_empty_strings_are_scored(api: httpx2.Client, model: str) -> None:
     assert len(scores(api, model, "", ["python", ""])) == 2
 
 
-def test_an_empty_text_is_embedded(api: httpx2.Client) -> None:
-    answer = api.post(f"/v1/encode/{EMBEDDED}", json={"items": [{"text": ""}]})
-    assert sum(x * x for x in answer.json()["items"][0]["dense"]["values"]) == pytest.approx(1, abs=1e-4)
+@pytest.mark.parametrize("model", ["bert-encoder", EMBEDDED])
+@pytest.mark.parametrize("text", ["", " "])
+def test_an_empty_text_is_embedded(api: httpx2.Client, model: str, text: str) -> None:
+    answer = api.post(f"/v1/encode/{model}", json={"items": [{"text": text}, {"text": "snakes"}]})
+    for item in answer.json()["items"]:
+        assert sum(x * x for x in item["dense"]["values"]) == pytest.approx(1, abs=1e-4)
+
+
+def test_an_empty_text_has_the_vectors_of_its_special_tokens(api: httpx2.Client) -> None:
+    params = {"output_types": ["multivector"]}
+    [item] = api.post(f"/v1/encode/{EMBEDDED}", json={"items": [{"text": ""}], "params": params}).json()["items"]
+    assert item["multivector"]["num_tokens"] == len(item["multivector"]["values"]) == 2
+    for row in item["multivector"]["values"]:
+        assert sum(x * x for x in row) == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -244,9 +255,40 @@ def test_a_million_characters(api: httpx2.Client, document: str, same_as: str) -
 
 def test_an_instruction_of_a_megabyte(api: httpx2.Client) -> None:
     instruction = "made " * 200_000
+    message = "must hold at most 65536 bytes of UTF-8 text in a request of 1 items"
+    for field, body in (("instruction", {"instruction": instruction}), ("options.instruction", None)):
+        answer = api.post("/v1/score/bert", json={**BODY, **(body or {"options": {"instruction": instruction}})})
+        assert error(answer) == (400, "INVALID_INPUT", f"Field '{field}' {message}")
     for model in ("bert", EMBEDDED):
-        answer = api.post(f"/v1/score/{model}", json={**BODY, "instruction": instruction})
+        answer = api.post(f"/v1/score/{model}", json={**BODY, "instruction": "made " * 13_000})
         assert error(answer)[:2] == (400, "INPUT_TOO_LONG")
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "params.instruction",
+        "params.options.instruction",
+        "params.options.query_template",
+        "params.options.doc_template",
+        "params.options.default_instruction",
+    ],
+)
+@pytest.mark.parametrize(("items", "limit"), [(1, 65536), (544, 65536), (10_000, 3565)])
+def test_what_stands_around_every_text_is_limited(api: httpx2.Client, field: str, items: int, limit: int) -> None:
+    value: Any = "{text}" + "é" * ((limit - 6) // 2 + 1)
+    for name in reversed(field.split(".")):
+        value = {name: value}
+    answer = api.post(f"/v1/encode/{EMBEDDED}", json={"items": [{"text": "a"}] * items, **value})
+    message = f"Field '{field}' must hold at most {limit} bytes of UTF-8 text in a request of {items} items"
+    assert error(answer) == (400, "INVALID_INPUT", message)
+    assert answer.json()["detail"]["param"] == field
+
+
+def test_a_long_template_of_one_text(api: httpx2.Client) -> None:
+    params = {"options": {"doc_template": "{text}".ljust(65536)}}
+    answer = api.post(f"/v1/encode/{EMBEDDED}", json={"items": [{"text": "a"}], "params": params})
+    assert answer.status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ from typing import Any
 
 import httpx2
 import numpy as np
+import openai
 import pytest
 import torch
 from jsonschema_rs import Draft202012Validator
-from live import EMBEDDED, connect, in_process, metric
+from live import EMBEDDED, Server, connect, in_process, metric
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -64,7 +65,7 @@ def test_the_answer_is_openai_s_and_the_values_are_encode_s(api: httpx2.Client, 
     assert [(entry["object"], entry["index"]) for entry in body["data"]] == [("embedding", i) for i in range(3)]
     items = [{"text": text} for text in TEXTS]
     tokens = api.post(f"/v1/encode/{model}", json={"items": items}).json()["usage"]["input_tokens"]
-    assert body["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
+    assert body["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens, "sie_token_source": "worker"}
     assert [entry["embedding"] for entry in body["data"]] == encode(api, TEXTS, model).tolist()
     assert float(answer.headers["x-total-time"]) > 0
 
@@ -142,6 +143,69 @@ def test_dimensions_of_a_model_that_was_not_trained_for_them(api: httpx2.Client)
     message = f"Model '{EMBEDDED}' does not support 128 dimensions. Supported: 384"
     assert refusal(post(api, "snakes", dimensions=128)) == (400, "unsupported_field", "dimensions", message)
     assert np.array_equal(embed(api, "snakes", dimensions=384), embed(api, "snakes"))
+
+
+# --- OpenAI's own client ---------------------------------------------------------------------------------------------
+
+
+def openai_client(url: str) -> openai.OpenAI:
+    """What users have who come from OpenAI: only the address is another. It does not retry, and asks no proxy."""
+    return openai.OpenAI(
+        base_url=f"{url}/v1", api_key="x", max_retries=0, http_client=httpx2.Client(timeout=60, trust_env=False)
+    )
+
+
+@pytest.fixture(scope="module")
+def theirs(server: Server) -> Iterator[openai.OpenAI]:
+    """OpenAI's client of the running server."""
+    with openai_client(server.url) as client:
+        yield client
+
+
+def test_openai_s_client_reads_the_answer(api: httpx2.Client, theirs: openai.OpenAI, models: Path) -> None:
+    # It asks for base64 unless told otherwise, and decodes it.
+    for options in ({}, {"encoding_format": "float"}, {"encoding_format": "float", "dimensions": 384, "user": "u"}):
+        answer = theirs.embeddings.create(model=EMBEDDED, input=TEXTS, **options)
+        assert (answer.object, answer.model, [entry.index for entry in answer.data]) == ("list", EMBEDDED, [0, 1, 2])
+        values = np.array([entry.embedding for entry in answer.data], np.float32)
+        assert np.array_equal(values, embed(api, TEXTS))
+        assert answer.usage.prompt_tokens == answer.usage.total_tokens > 0
+    raw = theirs.embeddings.create(model=EMBEDDED, input="snakes", encoding_format="base64").data[0].embedding
+    assert raw == post(api, "snakes", encoding_format="base64").json()["data"][0]["embedding"]
+    tokenizer = Tokenizer.from_file(str(models / "bert-encoder" / "tokenizer.json"))
+    ids = [tokenizer.encode(text).ids for text in TEXTS]
+    answer = theirs.embeddings.create(model="bert-encoder", input=ids)
+    values = np.array([entry.embedding for entry in answer.data], np.float32)
+    assert np.array_equal(values, embed(api, TEXTS, "bert-encoder"))
+
+
+def test_openai_s_client_raises_what_it_raises_for_openai(theirs: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        theirs.embeddings.create(model=EMBEDDED, input="snakes", dimensions=128)
+    assert (refused.value.code, refused.value.param) == ("unsupported_field", "dimensions")
+    assert refused.value.type == "invalid_request_error"
+    assert "does not support 128 dimensions" in refused.value.message
+    with pytest.raises(openai.BadRequestError, match="must not be empty"):
+        theirs.embeddings.create(model=EMBEDDED, input=[""])
+    with pytest.raises(openai.UnprocessableEntityError, match="Invalid enum value 'hex'"):
+        theirs.embeddings.create(model=EMBEDDED, input="a", encoding_format="hex")  # type: ignore[arg-type]
+    with pytest.raises(openai.NotFoundError) as unknown:
+        theirs.embeddings.create(model="xyzzy", input="a")
+    assert (unknown.value.code, unknown.value.status_code) == ("MODEL_NOT_FOUND", 404)
+
+
+@pytest.mark.slow
+def test_openai_s_client_waits_for_a_cold_model(models: Path) -> None:
+    with (
+        in_process(model=(str(models / "bert-encoder"),), load_wait=0) as running,
+        openai_client(running.url) as client,
+    ):
+        with pytest.raises(openai.InternalServerError) as loading:
+            client.embeddings.create(model="bert-encoder", input="a")
+        assert (loading.value.status_code, loading.value.code) == (503, "MODEL_LOADING")
+        assert loading.value.response.headers["retry-after"] == "5"
+        answer = client.with_options(max_retries=3).embeddings.create(model="bert-encoder", input="a")
+        assert len(answer.data) == 1
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """POST /v1/encode/{model}, as a client sees it."""
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -321,6 +322,8 @@ def test_unsupported_output_types(api: httpx2.Client, model: str, outputs: list[
         ({"items": ["x"]}, "Expected `object`, got `str` - at `$.items[0]`"),
         ({"items": [{"text": 1}]}, "Expected `str | null`, got `int` - at `$.items[0].text`"),
         ({"items": [{"id": "no text"}]}, "Encoder adapter requires text input"),
+        ({"items": [{"images": [{"data": "aGk=", "format": "jpeg"}]}]}, "Encoder adapter requires text input"),
+        ({"items": [{"text": "a"}, {"document": {"data": "aGk="}}]}, "Encoder adapter requires text input"),
         ({"items": [{"text": "a"}], "params": 1}, "Expected `object | null`, got `int` - at `$.params`"),
         (
             {"items": [{"text": "a"}], "params": {"output_types": "dense"}},
@@ -329,6 +332,22 @@ def test_unsupported_output_types(api: httpx2.Client, model: str, outputs: list[
         (
             {"items": [{"text": "a"}], "params": {"output_dtype": "int4"}},
             "Invalid enum value 'int4' - at `$.params.output_dtype`",
+        ),
+        (
+            {"items": [{"text": "a"}], "params": {"output_types": ["dense", 1]}},
+            "Expected `str`, got `int` - at `$.params.output_types[1]`",
+        ),
+        (
+            {"items": [{"text": "a"}], "params": {"options": {"output_dtype": "int4"}}},
+            "Invalid enum value 'int4' - at `$.params.options.output_dtype`",
+        ),
+        (
+            {"items": [{"text": "a"}], "params": {"is_query": "yes"}},
+            "Expected `bool | null`, got `str` - at `$.params.is_query`",
+        ),
+        (
+            {"items": [{"text": "a"}], "params": {"options": {"is_query": 1}}},
+            "Expected `bool | null`, got `int` - at `$.params.options.is_query`",
         ),
         (
             {"items": [{"text": "a"}], "params": {"options": {"normalize": "yes"}}},
@@ -345,7 +364,12 @@ def test_unsupported_output_types(api: httpx2.Client, model: str, outputs: list[
     ],
 )
 def test_invalid_bodies(api: httpx2.Client, body: object, message: str) -> None:
-    assert error(api.post(f"/v1/encode/{EMBEDDED}", json=body)) == (400, "INVALID_INPUT", message)
+    for content, encoding in (
+        (json.dumps(body).encode(), "application/json"),
+        (msgpack.packb(body), MSGPACK["Accept"]),
+    ):
+        answer = api.post(f"/v1/encode/{EMBEDDED}", content=content, headers={"Content-Type": encoding})
+        assert error(answer) == (400, "INVALID_INPUT", message)
 
 
 def test_unknown_model(api: httpx2.Client) -> None:

@@ -18,7 +18,7 @@ from transformers import BertTokenizer
 from sie_server.engine.device import resolve_precision
 from sie_server.engine.packed import Packed
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
-from sie_server.models.catalog import Entry, shipped, with_models
+from sie_server.models.catalog import Entry, Profile, shipped, with_models
 from sie_server.models.config import from_hf
 from sie_server.models.load import load
 from sie_server.models.model import Model
@@ -284,6 +284,9 @@ def test_models_are_named_by_id_folder_or_name(folder: Path) -> None:
     assert entries["BAAI/bge-reranker-base"] == catalogue["BAAI/bge-reranker-base"]
     with pytest.raises(ValueError, match="the name 'bert' is taken"):
         with_models({}, [str(folder), f"bert={folder.parent}"])
+    profiled = {"bert": Entry("bert", folder=folder, profiles={"fast": Profile()})}
+    with pytest.raises(ValueError, match="the name 'bert:fast' is taken"):
+        with_models(profiled, [f"bert:fast={folder}"])
     for typo in ("./nowhere", "name=/nowhere", "/a/b", "a/b/c", ""):
         with pytest.raises(ValueError, match="no such folder"):
             with_models({}, [typo])
@@ -299,6 +302,8 @@ def test_every_catalogue_entry_is_complete() -> None:
         outputs = set(entry.outputs or ())
         assert (entry.dims is not None) == bool(outputs & {"dense", "multivector"}), model_id
         assert (entry.sparse_dims is not None) == ("sparse" in outputs), model_id
+        for profile in entry.profiles.values():
+            assert set(profile.output_types or ()) <= outputs - {"score"}, model_id
         assert (entry.prompt is not None) == (scores and str(entry.architecture).endswith("ForCausalLM")), model_id
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from checkpoints import SMALL, build, build_modular, ettin_head, text
 from safetensors.torch import load_file, save_file
-from sentence_transformers import CrossEncoder
-from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm
+from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm, Pooling, Transformer
 from torch import nn
 
 from sie_server.engine.packed import Packed
@@ -20,6 +20,7 @@ from sie_server.models.catalog import Entry
 from sie_server.models.load import inspect, load
 from sie_server.models.model import Model
 from sie_server.models.source import locate
+from sie_server.models.templates import fill
 
 CPU = torch.device("cpu")
 WIDTH = SMALL["hidden_size"]
@@ -185,3 +186,62 @@ def test_a_cache_without_the_head_is_not_complete(folder: Path, monkeypatch: pyt
     (folder / "4_Dense" / "model.safetensors").unlink()
     with pytest.raises(Exception, match="is not in the local cache"):
         locate(entry)
+
+
+# --- prompts ---------------------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def embedded(model: Model, template: str | None) -> np.ndarray:
+    """DOCUMENTS in the template, as `/v1/encode` embeds them, not normalised."""
+    texts = fill(template, DOCUMENTS, None)
+    sequences = model.tokenizer.singles(texts)
+    head = model.embedders(normalize=False)["dense"]
+    return np.stack(head(*model.encoder(Packed.of(sequences, CPU)), sequences))
+
+
+@pytest.mark.parametrize(
+    ("prompts", "default"),
+    [
+        ({"query": "who made ", "document": "it is "}, None),
+        ({"query": "who made ", "document": ""}, "query"),
+        ({"query": "{what} {{is} ", "document": "{text} "}, None),
+        ({"document": "it "}, "document"),
+        # encode_document takes a prompt "passage" only of a model that was made with prompts of its own.
+        ({"query": "who ", "passage": "it is "}, "passage"),
+        ({"other": "it is "}, "other"),
+        ({"query": None, "document": None}, None),
+        ({}, None),
+    ],
+)
+def test_prompts_are_those_of_encode_query_and_encode_document(
+    tmp_path: Path, prompts: dict[str, str], default: str | None
+) -> None:
+    encoder = tmp_path / "encoder"
+    width = build(encoder, "bert-encoder").config.hidden_size
+    SentenceTransformer(modules=[Transformer(str(encoder)), Pooling(width, "mean")]).save_pretrained(str(tmp_path))
+    edit(tmp_path / "config_sentence_transformers.json", prompts=prompts, default_prompt_name=default)
+    reference = SentenceTransformer(str(tmp_path), device="cpu")
+    entry = inspect(Entry("m", folder=tmp_path))
+    model = load(entry, CPU, "float32")
+    for template, expected in (
+        (entry.query_template, reference.encode_query(DOCUMENTS)),
+        (entry.doc_template, reference.encode_document(DOCUMENTS)),
+    ):
+        np.testing.assert_allclose(embedded(model, template), expected, rtol=0, atol=1e-5)
+        if template is not None:
+            assert not np.allclose(embedded(model, None), expected, rtol=0, atol=1e-3)
+
+
+def test_an_entry_s_templates_go_before_the_folder_s_prompts(tmp_path: Path) -> None:
+    build(tmp_path, "bert-encoder")
+    path = tmp_path / "config_sentence_transformers.json"
+    path.write_text(json.dumps({"prompts": {"query": "who ", "document": "it "}}))
+    entry = inspect(Entry("m", folder=tmp_path, query_template="what {text}"))
+    assert (entry.query_template, entry.doc_template) == ("what {text}", None)
+    (tmp_path / "1_Pooling").mkdir()
+    pooling = tmp_path / "1_Pooling" / "config.json"
+    pooling.write_text(json.dumps({"pooling_mode_mean_tokens": True, "include_prompt": False}))
+    assert "1_Pooling leaves the prompt out" in refusal(tmp_path)
+    path.write_text(json.dumps({"prompts": {"query": 1}}))
+    assert "prompts: Expected `str | null`, got `int`" in refusal(tmp_path)

@@ -34,8 +34,9 @@ def maxsim(query: Array, documents: Array | Sequence[Array]) -> list[float]:
         One score per document, in their order; higher is better. An empty list for no documents.
 
     Raises:
-        ValueError: An array is not 2-D, has no tokens, or is not as wide as the query. The message names it,
-            `documents[3]` for instance.
+        ValueError: An array is not 2-D, has no tokens, is not as wide as the query, or holds values for which there is
+            no score: infinite, not a number, or too large for float32. The message names it, `documents[3]` for
+            instance.
     """
     query = np.asarray(query)
     scores: list[float] = _maxsim([query], _matrices("documents", documents), names=["query"])[0].tolist()
@@ -69,14 +70,23 @@ def _matrices(name: str, arrays: Array | Sequence[Array]) -> Array | list[Array]
 
 
 def _maxsim(queries: Array | list[Array], documents: Array | list[Array], *, names: list[str]) -> NDArray[np.float32]:
+    document_names = [f"documents[{i}]" for i in range(len(documents))]
     width = _check(queries, names, None)
-    _check(documents, [f"documents[{i}]" for i in range(len(documents))], width)
+    _check(documents, document_names, width)
     scores = np.empty((len(queries), len(documents)), np.float32)
-    for some_queries in _chunks(queries, _CHUNK_QUERY_TOKENS):
-        query_rows, query_starts = _packed(queries[some_queries])
-        for some_documents in _chunks(documents, _CHUNK_ELEMENTS // sum(query_rows.shape)):
-            best = _best(query_rows, documents[some_documents])
-            scores[some_queries, some_documents] = np.add.reduceat(best, query_starts, axis=1).T
+    # What can't be multiplied is refused below, by name.
+    with np.errstate(invalid="ignore", over="ignore"):
+        for some_queries in _chunks(queries, _CHUNK_QUERY_TOKENS):
+            query_rows, query_starts = _packed(queries[some_queries])
+            for some_documents in _chunks(documents, _CHUNK_ELEMENTS // sum(query_rows.shape)):
+                best = _best(query_rows, documents[some_documents])
+                scores[some_queries, some_documents] = np.add.reduceat(best, query_starts, axis=1).T
+        # The scores are far fewer than the values, so the values are looked at only when a score says so.
+        if not np.isfinite(scores).all():
+            _check_finite(queries, names)
+            _check_finite(documents, document_names)
+            query, document = np.argwhere(~np.isfinite(scores))[0]
+            raise ValueError(f"the products of {names[query]} and {document_names[document]} are too large for float32")
     return scores
 
 
@@ -88,16 +98,25 @@ def _best(query_rows: NDArray[np.float32], documents: Array | list[Array]) -> ND
 
 
 def _check(arrays: Array | list[Array], names: list[str], width: int | None) -> int | None:
-    """Raises ValueError unless every array is `[tokens >= 1, width]`; returns the width, None for no arrays."""
+    """Raises ValueError unless every array is `[tokens >= 1, width >= 1]`; returns the width, None for no arrays."""
     for array, name in zip(arrays, names, strict=True):
         if array.ndim != 2:
             raise ValueError(f"{name} must be a 2-D array [tokens, dim], got shape {array.shape}")
         if array.shape[0] == 0:
             raise ValueError(f"{name} has no tokens")
+        if array.shape[1] == 0:
+            raise ValueError(f"{name} has vectors of no dimensions")
         width = array.shape[1] if width is None else width
         if array.shape[1] != width:
             raise ValueError(f"{name} has vectors of {array.shape[1]} dimensions, the query's have {width}")
     return width
+
+
+def _check_finite(arrays: Array | list[Array], names: list[str]) -> None:
+    """Raises ValueError for an array that holds something else than finite numbers of float32."""
+    for array, name in zip(arrays, names, strict=True):
+        if not np.isfinite(_float32(array)).all():
+            raise ValueError(f"{name} holds values that are infinite or not a number in float32")
 
 
 def _chunks(arrays: Array | list[Array], tokens: int) -> Iterator[slice]:

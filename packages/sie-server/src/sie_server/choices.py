@@ -1,11 +1,14 @@
 """What there is to choose from, in catalogue, settings and requests. Imports nothing heavy."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
 
 # auto: bfloat16 where the hardware multiplies it natively, else float32.
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 # How token vectors become one.
 Pooling = Literal["mean", "cls", "last"]
+Dtype = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
 Output = Literal["dense", "sparse", "multivector", "score"]
 # What a score is: a sigmoid of a logit, the logit, a sum of maximal cosines, or what `ScoreMode` the request chose.
 Score = Literal["probability", "logit", "maxsim", "similarity"]
@@ -16,3 +19,21 @@ Activation = Literal["none", "gelu", "gelu_tanh", "silu"]
 # How a model with several outputs compares a query with a document; "colbert" is late interaction.
 ScoreMode = Literal["dense", "sparse", "colbert", "hybrid"]
 HeadActivation = Literal["identity", "tanh", "gelu", "relu"]
+
+
+class Muvera(Struct, frozen=True):
+    """Settings of a fixed dimensional encoding (`nn/muvera.py`). Queries and documents must have the same.
+
+    num_repetitions: independent partitions of the space. num_simhash_projections: hyperplanes that make one, k for
+    2^k parts. projection_dim: what a part is projected to.
+    """
+
+    num_repetitions: Annotated[int, Meta(ge=1, le=256)] = 40
+    num_simhash_projections: Annotated[int, Meta(ge=1, le=10)] = 6
+    projection_dim: Annotated[int, Meta(ge=1, le=1024)] = 8
+    seed: Annotated[int, Meta(ge=0, lt=2**32)] = 42
+
+    @property
+    def dims(self) -> int:
+        """Length of an encoding."""
+        return self.num_repetitions * (1 << self.num_simhash_projections) * self.projection_dim

@@ -7,8 +7,7 @@ import numpy as np
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from numpy.typing import NDArray
 
-from sie_server.choices import LongDocuments, Pooling, ScoreMode
-from sie_server.engine.quantize import Dtype
+from sie_server.choices import Dtype, LongDocuments, Muvera, Pooling, ScoreMode
 from sie_server.errors import Code, SIEError
 
 T = TypeVar("T")
@@ -73,6 +72,8 @@ class EncodeOptions(Options):
 
     Templates have the slots `{text}` and, where the model reads one, `{instruction}`, which `default_instruction` fills
     in a request without an instruction. Each is the model's own unless given.
+    `muvera`: `dense` is a fixed dimensional encoding of the token vectors, whose inner product with that of a query
+    approximates MaxSim.
     """
 
     is_query: bool | None = None
@@ -83,6 +84,7 @@ class EncodeOptions(Options):
     output_dtype: Dtype | None = None
     pooling: Pooling | None = None
     normalize: bool | None = None
+    muvera: Muvera | None = None
 
 
 class EncodeParams(Struct):
@@ -202,8 +204,11 @@ class Embedding(Struct):
 
 
 class EmbeddingsUsage(Struct):
+    """`sie_token_source`: who counted; other servers estimate."""
+
     prompt_tokens: int
     total_tokens: int
+    sie_token_source: Literal["worker"] = "worker"
 
 
 class EmbeddingsResponse(Struct):

@@ -232,6 +232,7 @@ def _lines(entry: Entry, facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("outputs", ", ".join(facts["outputs"] or ())),
         ("dimensions", facts["dims"] and str(facts["dims"])),
         ("pooling", facts["pooling"]),
+        ("profiles", ", ".join(facts["profiles"])),
         ("revision", facts["revision"] or ("" if entry.folder else "not pinned: the default branch")),
         ("published scores", str(sum(len(example.scores) for example in entry.examples) or "none")),
         ("here", facts["local"] or "no; `sie-server models pull` fetches it"),

@@ -124,18 +124,16 @@ class Engine:
         """Whether the device threads run."""
         return self._runner is not None and self._runner.alive
 
-    async def model(self, model_id: str, outputs: Items[str], profile: str | None = None) -> Model:
+    async def model(self, model_id: str, outputs: Items[str]) -> Model:
         """The loaded model that gives these outputs ("score", "dense", "sparse", "multivector").
 
         Raises:
-            SIEError: MODEL_NOT_FOUND; INVALID_INPUT for a task, output or profile it does not have; MODEL_LOADING;
+            SIEError: MODEL_NOT_FOUND; INVALID_INPUT for a task or output it does not have; MODEL_LOADING;
                 MODEL_LOAD_FAILED.
         """
         entry = self.residency.slot(model_id).entry
         if entry.outputs is not None:
             _require(entry, outputs)
-        if profile not in (None, "default"):
-            raise SIEError(Code.INVALID_INPUT, f"Profile '{profile}' not found. Available: ['default']")
         model = await self.residency.model(model_id)
         _require(model.entry, outputs)
         return model

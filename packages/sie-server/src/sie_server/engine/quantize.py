@@ -1,11 +1,11 @@
 """Embeddings in fewer bits."""
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Dtype = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
+from sie_server.choices import Dtype
 
 
 def quantize(vectors: NDArray[np.float32], dtype: Dtype) -> NDArray[Any]:

@@ -5,11 +5,11 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sie_server.errors import COOLDOWN_S, Code, LoadClass, LoadError, SIEError
-from sie_server.models.catalog import Entry, did_you_mean
+from sie_server.models.catalog import Entry, Profile, address, did_you_mean
 from sie_server.models.model import Model
 
 _LOG = logging.getLogger(__name__)
@@ -44,6 +44,37 @@ class Slot:
         return self.error is not None and (self.error.permanent or self.attempts >= _MAX_ATTEMPTS)
 
 
+@dataclass(frozen=True)
+class Address:
+    """What a model id of a request stands for: a model, and what a request to it means where it says nothing.
+
+    name: the profile in the id, "default" where there is none; a request's options may have chosen another `profile`.
+    """
+
+    slot: Slot
+    name: str
+    profile: Profile
+
+    @property
+    def id(self) -> str:
+        """As configured."""
+        return address(self.slot.entry.id, self.name)
+
+    @property
+    def entry(self) -> Entry:
+        """The model as if the profile were one of its own, as far as it is known."""
+        entry, profile = self.slot.entry, self.profile
+        kept = profile.output_types and ("score", *profile.output_types)
+        limits = [limit for limit in (profile.max_seq_length, entry.max_length) if limit is not None]
+        return replace(
+            entry,
+            id=self.id,
+            outputs=entry.outputs and tuple(output for output in entry.outputs if not kept or output in kept),
+            max_length=min(limits, default=None),
+            long_documents=profile.long_documents or entry.long_documents,
+        )
+
+
 class Residency:
     """The models of one device. Lives on the event loop; loads run one at a time in a thread of their own."""
 
@@ -53,16 +84,41 @@ class Residency:
         self._load_wait_s = load_wait_s
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
 
-    def slot(self, model_id: str) -> Slot:
-        """The slot of a model; `id:default` is `id`.
+    @property
+    def addresses(self) -> list[Address]:
+        """Every model, and behind it each of its profiles but the default."""
+        return [
+            Address(slot, name, profile)
+            for slot in self.slots.values()
+            for name, profile in slot.entry.every_profile.items()
+        ]
+
+    def address(self, model_id: str, profile: str | None = None) -> Address:
+        """The model and profile of an `id` or `id:profile`, where `profile` wins over the one in the id.
 
         Raises:
-            SIEError: MODEL_NOT_FOUND, with up to three similar names.
+            SIEError: MODEL_NOT_FOUND, with up to three similar names; INVALID_INPUT, the model has no such `profile`.
         """
-        slot = self.slots.get(model_id.removesuffix(":default"))
+        slot, name = self.slots.get(model_id), "default"
         if slot is None:
-            raise SIEError(Code.MODEL_NOT_FOUND, f"Model '{model_id}' not found{did_you_mean(model_id, self.slots)}")
-        return slot
+            model, _, name = model_id.rpartition(":")
+            slot = self.slots.get(model)
+        if slot is None or name not in slot.entry.every_profile:
+            similar = did_you_mean(model_id, [address.id for address in self.addresses])
+            raise SIEError(Code.MODEL_NOT_FOUND, f"Model '{model_id}' not found{similar}")
+        profiles = slot.entry.every_profile
+        chosen = name if profile is None else profile
+        if chosen not in profiles:
+            raise SIEError(Code.INVALID_INPUT, f"Profile '{chosen}' not found. Available: {list(profiles)}")
+        return Address(slot, name, profiles[chosen])
+
+    def slot(self, model_id: str) -> Slot:
+        """The slot of a model, which its profiles share.
+
+        Raises:
+            SIEError: MODEL_NOT_FOUND, as `address`.
+        """
+        return self.address(model_id).slot
 
     async def model(self, model_id: str) -> Model:
         """A loaded model, starting its load and waiting up to the load wait where needed.

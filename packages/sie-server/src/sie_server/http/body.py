@@ -14,6 +14,7 @@ from sie_server.http.version_skew import VersionSkew
 from sie_server.settings import Settings
 
 T = TypeVar("T")
+_MAX_REPEATED_BYTES = 64 * 2**10
 
 
 class Bodies:
@@ -49,8 +50,26 @@ class Bodies:
         # A character has at most four bytes, so that most texts need no counting.
         if metadata is None and len(text) * 4 <= limit:
             return
-        size = len(text.encode()) + sum(len(key.encode()) + len(raw) for key, raw in (metadata or {}).items())
+        size = _bytes(text) + sum(len(key.encode()) + len(raw) for key, raw in (metadata or {}).items())
         if size > limit:
             raise SIEError(
                 Code.INVALID_INPUT, f"Field '{field}' must hold at most {limit} bytes of UTF-8 text", param=field
             )
+
+    def check_repeated(self, fields: Mapping[str, str | None], items: int) -> None:
+        """For templates and instructions, which every item gets: together they must not be more than a body may hold.
+
+        Raises SIEError: INVALID_INPUT, one of the fields is over its share for so many items, or over 64 KiB.
+        """
+        limit = min(_MAX_REPEATED_BYTES, self._settings.max_request_body_bytes // items)
+        for field, text in fields.items():
+            if text is not None and _bytes(text) > limit:
+                raise SIEError(
+                    Code.INVALID_INPUT,
+                    f"Field '{field}' must hold at most {limit} bytes of UTF-8 text in a request of {items} items",
+                    param=field,
+                )
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode())

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from sie_server.engine.residency import Slot
+from sie_server.engine.residency import Address
 
 
-def describe(slot: Slot) -> dict[str, Any]:
-    """One entry of the list: limits, state, and what its scores mean."""
-    entry, error = slot.entry, slot.error
+def describe(address: Address) -> dict[str, Any]:
+    """One entry of the list: limits, state, and what its scores mean. A profile has the state of its model."""
+    entry, slot, error = address.entry, address.slot, address.slot.error
     widths = {"dense": entry.dims, "sparse": entry.sparse_dims, "multivector": entry.dims}
     return {
         "name": entry.id,
@@ -25,7 +25,7 @@ def describe(slot: Slot) -> dict[str, Any]:
             "permanent": slot.permanent,
         },
         "max_sequence_length": entry.max_length,
-        "profiles": {"default": {"is_default": True}},
+        "profiles": {name: {"is_default": name == "default"} for name in entry.every_profile},
         "revision": entry.revision,
         "score": entry.score,
         "prompt": entry.prompt,

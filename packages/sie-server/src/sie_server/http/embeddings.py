@@ -9,12 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sie_server import wire
-from sie_server.engine.engine import Engine
+from sie_server.engine.engine import Engine, unsupported
 from sie_server.engine.tokenize import Limits
 from sie_server.errors import Code, SIEError
 from sie_server.http.body import Bodies
 from sie_server.http.disconnect import until_disconnect
 from sie_server.http.negotiation import json
+from sie_server.http.profile import completed
 from sie_server.http.templates import written
 from sie_server.http.timing import observe
 from sie_server.metrics import Metrics
@@ -42,16 +43,21 @@ class Embeddings:
         body = await self._bodies.read(request, wire.EmbeddingsRequest, msgpack=False, invalid=Code.UNPROCESSABLE)
         request.state.model = body.model
         texts = self._inputs(body.input)
+        address = self._engine.residency.address(body.model)
+        if "dense" not in (address.profile.output_types or ("dense",)):
+            raise unsupported(address.entry, ["dense"])
+        options = completed(wire.EncodeOptions(), address.profile)
         model = await self._engine.model(body.model, ["dense"])
         dimensions = _dimensions(body.dimensions, model.entry)
         if isinstance(texts[0], str):
             # Token ids are what the client wants read, without the words of a template.
-            texts = written(texts, model.entry, wire.EncodeParams())
-        heads = {"dense": model.embedders()["dense"]}
-        encoded = await until_disconnect(request, self._engine.encode(model, texts, heads, Limits()))
+            texts = written(texts, model.entry, wire.EncodeParams(), options)
+        heads = {"dense": model.embedders(options.pooling, options.normalize is not False)["dense"]}
+        limits = Limits(options.max_seq_length)
+        encoded = await until_disconnect(request, self._engine.encode(model, texts, heads, limits))
         done = time.perf_counter()
         response = wire.EmbeddingsResponse(
-            model=model.id,
+            model=address.id,
             data=[
                 wire.Embedding(index, _values(_cut(vectors["dense"], dimensions), body.encoding_format))
                 for index, vectors in enumerate(encoded.vectors)

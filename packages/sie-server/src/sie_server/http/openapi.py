@@ -1,11 +1,12 @@
 """The OpenAPI document, from the same types that decode requests."""
 
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from sie_server import __version__, wire
+from sie_server.choices import Score
 from sie_server.errors import ANSWERS, Answer, Code
 
 _ENCODINGS = ("application/json", "application/msgpack")
@@ -127,7 +128,7 @@ _WRITTEN_BY_HAND: dict[str, Any] = {
             "profiles": {"type": "object"},
             "revision": {"type": ["string", "null"]},
             "score": {
-                "enum": ["probability", "logit", "maxsim", None],
+                "enum": [*get_args(Score), None],
                 "description": "What a score of this model is.",
             },
             "license": {"type": ["string", "null"]},

@@ -10,9 +10,9 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from sie_server import wire
-from sie_server.choices import LongDocuments, ScoreMode
+from sie_server.choices import Dtype, LongDocuments, Muvera, ScoreMode
 from sie_server.engine.engine import Engine, Scored, Timing, unsupported
-from sie_server.engine.quantize import Dtype, quantize
+from sie_server.engine.quantize import quantize
 from sie_server.engine.tokenize import Limits
 from sie_server.errors import Code, SIEError
 from sie_server.http.body import Bodies
@@ -22,11 +22,15 @@ from sie_server.http.docs import docs
 from sie_server.http.embeddings import Embeddings
 from sie_server.http.negotiation import json, respond, sends_msgpack
 from sie_server.http.openapi import openapi
-from sie_server.http.templates import is_query, written
+from sie_server.http.profile import completed
+from sie_server.http.templates import around_texts, is_query, written
 from sie_server.http.timing import in_body, observe
 from sie_server.metrics import CONTENT_TYPE, Metrics
 from sie_server.models.model import Model
+from sie_server.nn.muvera import FixedDimensional
 from sie_server.settings import Settings
+
+_MAX_ENCODING_DIMS = 65536
 
 T = TypeVar("T")
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -62,19 +66,23 @@ class Routes:
     async def score(self, request: Request) -> Response:
         started = time.perf_counter()
         body = await self._body(request, wire.ScoreRequest)
-        options = body.options or wire.ScoreOptions()
+        asked = body.options or wire.ScoreOptions()
         self._bodies.check_size(body.query.text or "", "query", body.query.metadata)
-        model = await self._engine.model(request.path_params["model"], ["score"], options.profile)
+        # However many items there are, an instruction is read with the query alone.
+        self._bodies.check_repeated({"instruction": body.instruction, "options.instruction": asked.instruction}, 1)
+        address = self._engine.residency.address(request.path_params["model"], asked.profile)
+        options = completed(asked, address.profile)
+        model = await self._engine.model(request.path_params["model"], ["score"])
         query, documents = _texts_to_score(body, model)
         instruction = body.instruction or options.instruction
-        long_documents = options.long_documents or _overflow(options, model.entry.long_documents)
+        long_documents = asked.long_documents or _overflow(asked, address.entry.long_documents)
         limits = Limits(options.max_seq_length, options.query_max_length, long_documents)
         mode, weights = options.score_mode or "dense", _weights(options)
         scoring = self._engine.score(model, query, documents, limits, instruction, mode, weights)
         scored = await until_disconnect(request, scoring)
         done = time.perf_counter()
         response = wire.ScoreResponse(
-            model=model.id,
+            model=address.id,
             query_id=body.query.id,
             scores=_ranking(body.items, scored, options),
             usage=wire.Usage(scored.tokens),
@@ -85,23 +93,34 @@ class Routes:
         started = time.perf_counter()
         body = await self._body(request, wire.EncodeRequest)
         params = body.params or wire.EncodeParams()
-        options = params.options or wire.EncodeOptions()
+        asked = params.options or wire.EncodeOptions()
+        self._bodies.check_repeated(around_texts(params), len(body.items))
+        address = self._engine.residency.address(request.path_params["model"], asked.profile)
+        options = completed(asked, address.profile)
         outputs = options.output_types or params.output_types or ["dense"]
-        model = await self._engine.model(request.path_params["model"], outputs, options.profile)
+        needed = outputs
+        if options.muvera is not None:
+            _check_dims(options.muvera)
+            outputs = [*outputs, "dense"]
+            needed = ["multivector", *(output for output in outputs if output != "dense")]
+        model = await self._engine.model(request.path_params["model"], needed)
         if "score" in outputs:  # an output of the model, but not of this route
             raise unsupported(model.entry, ["score"])
-        texts = written(_texts(body.items, "Encoder"), model.entry, params)
+        texts = written(_texts(body.items, "Encoder"), model.entry, params, options)
+        queries = is_query(params, options)
         heads = model.embedders(options.pooling, options.normalize is not False)
+        if options.muvera is not None:
+            heads["dense"] = FixedDimensional(heads["multivector"], options.muvera, is_query=queries)
         limits = Limits(options.max_seq_length, options.query_max_length, _overflow(options, "truncate"))
         chosen = {name: heads[name] for name in heads if name in outputs}
-        encoding = self._engine.encode(model, texts, chosen, limits, bool(is_query(params)))
+        encoding = self._engine.encode(model, texts, chosen, limits, queries)
         encoded = await until_disconnect(request, encoding)
         done = time.perf_counter()
         dtype = params.output_dtype or options.output_dtype or "float32"
         embedded = zip(body.items, encoded.vectors, strict=True)
         items = [_embedding(item, vectors, dtype, model.entry.sparse_dims) for item, vectors in embedded]
         response = wire.EncodeResponse(
-            model=model.id,
+            model=address.id,
             items=items,
             timing=in_body(started, done, encoded.timing),
             usage=wire.Usage(encoded.tokens),
@@ -109,11 +128,10 @@ class Routes:
         return self._respond(request, response, model.id, "encode", started, done, encoded.timing)
 
     async def models(self, request: Request) -> Response:
-        slots = self._engine.residency.slots.values()
-        return json({"models": [describe(slot) for slot in slots]})
+        return json({"models": [describe(address) for address in self._engine.residency.addresses]})
 
     async def model(self, request: Request) -> Response:
-        return json(describe(self._engine.residency.slot(request.path_params["model"])))
+        return json(describe(self._engine.residency.address(request.path_params["model"])))
 
     async def root(self, request: Request) -> Response:
         return RedirectResponse("/docs", status_code=307)
@@ -162,11 +180,16 @@ class Routes:
             finally:
                 # The route of OpenAI's API has it in the body, and leaves it here.
                 named = request.path_params.get("model", getattr(request.state, "model", ""))
-                model_id = named.removesuffix(":default")
-                known = model_id if model_id in self._engine.residency.slots else "unknown"
-                self._metrics.requests.labels(known, endpoint, str(status)).inc()
+                self._metrics.requests.labels(self._known(named), endpoint, str(status)).inc()
 
         return measured
+
+    def _known(self, model_id: str) -> str:
+        """The model that a request is counted for, with those to its profiles."""
+        try:
+            return self._engine.residency.slot(model_id).entry.id
+        except SIEError:
+            return "unknown"
 
     def _respond(
         self, request: Request, body: Any, model_id: str, endpoint: str, started: float, done: float, timing: Timing
@@ -196,6 +219,16 @@ def _weights(options: wire.ScoreOptions) -> dict[ScoreMode, float]:
     if not any(weights.values()):
         raise SIEError(Code.INVALID_INPUT, "Field 'options.score_weights' needs one weight above zero")
     return weights
+
+
+def _check_dims(muvera: Muvera) -> None:
+    if muvera.dims > _MAX_ENCODING_DIMS:
+        field = "params.options.muvera"
+        raise SIEError(
+            Code.INVALID_INPUT,
+            f"Field '{field}' makes vectors of {muvera.dims} dimensions; the limit is {_MAX_ENCODING_DIMS}",
+            param=field,
+        )
 
 
 def _texts_to_score(body: wire.ScoreRequest, model: Model) -> tuple[str, list[str]]:

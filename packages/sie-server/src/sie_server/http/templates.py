@@ -5,15 +5,30 @@ from sie_server.errors import Code, SIEError
 from sie_server.models.catalog import Entry
 from sie_server.models.templates import fill
 
+_OPTIONS = ("instruction", "query_template", "doc_template", "default_instruction")
 
-def written(texts: list[str], entry: Entry, params: wire.EncodeParams) -> list[str]:
-    """The texts as the model reads them.
+
+def around_texts(params: wire.EncodeParams) -> dict[str, str | None]:
+    """What a request puts around each of its texts, by field."""
+    options = params.options or wire.EncodeOptions()
+    return {
+        "params.instruction": params.instruction,
+        **{f"params.options.{name}": getattr(options, name) for name in _OPTIONS},
+    }
+
+
+def is_query(params: wire.EncodeParams, options: wire.EncodeOptions) -> bool:
+    """Whether the items are queries; what is not said to be one is a document."""
+    return bool(params.is_query if options.is_query is None else options.is_query)
+
+
+def written(texts: list[str], entry: Entry, params: wire.EncodeParams, options: wire.EncodeOptions) -> list[str]:
+    """The texts as the model reads them. `options`: those of the params, completed.
 
     Raises:
         SIEError: INVALID_INPUT, the request's template is none; `param` names the field.
     """
-    options = params.options or wire.EncodeOptions()
-    if is_query(params):
+    if is_query(params, options):
         name, asked, own = "query_template", options.query_template, entry.query_template
     else:
         name, asked, own = "doc_template", options.doc_template, entry.doc_template
@@ -23,9 +38,3 @@ def written(texts: list[str], entry: Entry, params: wire.EncodeParams) -> list[s
     except ValueError as error:
         field = f"params.options.{name}"
         raise SIEError(Code.INVALID_INPUT, f"Field '{field}' {error}", param=field) from None
-
-
-def is_query(params: wire.EncodeParams) -> bool:
-    """Whether the texts are queries; a client may say so in either place, and the options win."""
-    options = params.options or wire.EncodeOptions()
-    return bool(params.is_query if options.is_query is None else options.is_query)

@@ -1,6 +1,6 @@
 """Which models this server knows: the catalogue that ships with it, and those an operator adds."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from sie_server.choices import LongDocuments, Output, Pooling, Score
+from sie_server.choices import Dtype, LongDocuments, Muvera, Output, Pooling, Score, ScoreMode
 from sie_server.models.templates import fill
 
 
@@ -28,6 +28,32 @@ class Example:
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
 
 
+class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a request that names it means where it says nothing itself: the options of a request, by their names.
+
+    output_types: also what the model is listed with under the profile's name. output_dtype: of `/v1/encode`.
+    """
+
+    output_types: tuple[Output, ...] | None = None
+    output_dtype: Dtype | None = None
+    pooling: Pooling | None = None
+    normalize: bool | None = None
+    instruction: str | None = None
+    query_template: str | None = None
+    doc_template: str | None = None
+    default_instruction: str | None = None
+    max_seq_length: int | None = None
+    query_max_length: int | None = None
+    long_documents: LongDocuments | None = None
+    score_mode: ScoreMode | None = None
+    muvera: Muvera | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a template that can't be filled."""
+        for template in (self.query_template, self.doc_template):
+            fill(template, (), None)
+
+
 @dataclass(frozen=True)
 class Entry:
     """A model as the operator or the catalogue names it. `None` means: as its own config files say.
@@ -41,6 +67,7 @@ class Entry:
     prompt: name in `prompts.toml`. instruction: the prompt's default, where the model has one of its own.
     query_template, doc_template: what an encoder reads for a query and for a document, as `models/templates.py` says;
     default_instruction: what fills their slot. long_documents: what becomes of one over the limit by default.
+    profiles: by name; "default" is that of requests that name none, and empty unless it is here.
     examples: scores to check the model against. package: `module/path` of a Python package with the same files.
     sha256: of that package's `model.safetensors`.
     """
@@ -70,6 +97,7 @@ class Entry:
     license: str | None = None
     package: str | None = None
     sha256: str | None = None
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
     examples: tuple[Example, ...] = ()
 
     def __post_init__(self) -> None:
@@ -81,6 +109,16 @@ class Entry:
     def source(self) -> str:
         """What to call the checkpoint's origin in messages."""
         return str(self.folder or self.repository)
+
+    @cached_property
+    def every_profile(self) -> dict[str, Profile]:
+        """The profiles with "default", which comes first."""
+        return {"default": Profile(), **self.profiles}
+
+
+def address(model_id: str, profile: str) -> str:
+    """The id that names a profile of a model as if it were a model of its own: `id:profile`, or `id` for "default"."""
+    return model_id if profile == "default" else f"{model_id}:{profile}"
 
 
 def shipped() -> dict[str, Entry]:
@@ -112,7 +150,8 @@ def with_models(entries: dict[str, Entry], models: Iterable[str]) -> dict[str, E
             entry = parse(model, entries)
         except ValueError as error:
             raise ValueError(f"--model {model}: {error}") from None
-        if entry.id in result and result[entry.id] != entry:
+        taken = {address(id_, name) for id_, other in result.items() for name in other.every_profile}
+        if entry.id in taken and result.get(entry.id) != entry:
             raise ValueError(f"--model {model}: the name {entry.id!r} is taken; give another one as NAME=PATH")
         result[entry.id] = entry
     return result

@@ -18,7 +18,14 @@ from sie_server.models.config import read_config
 from sie_server.models.encoder import Encoder
 from sie_server.models.late_interaction import overridden
 from sie_server.models.model import Model
-from sie_server.models.modules import answers_hint, head_files, max_length_hint, pooling_hint, with_modules
+from sie_server.models.modules import (
+    answers_hint,
+    head_files,
+    max_length_hint,
+    pooling_hint,
+    templates_hint,
+    with_modules,
+)
 from sie_server.models.prompts import Prompt, choose, prompts
 from sie_server.models.registry import HeadKind, resolve
 from sie_server.models.shape import LateInteraction, ModelConfig
@@ -130,6 +137,9 @@ def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
     *_, width = config.hidden_size, *(projection.width for projection in config.projections.values())
     # PyLate saves the limit of what it read last.
     hint = None if config.late else max_length_hint(folder)
+    templates = entry.query_template, entry.doc_template
+    if not scores and not config.late and templates == (None, None):
+        templates = templates_hint(folder)
     return replace(
         entry,
         architecture=config.architecture,
@@ -138,6 +148,8 @@ def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
         dims=entry.dims or (None if scores or head == "lexical" else width),
         sparse_dims=entry.sparse_dims or (config.vocab_size if sparse else None),
         prompt=None if prompt is None else prompt.name,
+        query_template=templates[0],
+        doc_template=templates[1],
         pooling=entry.pooling or pooling_hint(folder) or (None if config.decoder is None else "last"),
         max_length=min(entry.max_length or hint or config.max_positions, config.max_positions),
     )

@@ -120,6 +120,34 @@ def pooling_hint(folder: Path) -> Pooling | None:
     return _pooling(read_json(path)) if path.is_file() else None
 
 
+class _Prompts(msgspec.Struct, frozen=True):
+    """What `config_sentence_transformers.json` puts in front of texts; a null is no prompt."""
+
+    query: str | None = None
+    document: str | None = None
+
+
+def templates_hint(folder: Path) -> tuple[str | None, str | None]:
+    """Templates for queries and documents that read as sentence-transformers' `encode_query` and `encode_document` do.
+
+    Neither falls back on the prompt that `default_prompt_name` names, nor on one of another name.
+
+    Raises:
+        UnsupportedModelError: the prompts are none, or pooling is to leave their tokens out.
+    """
+    path = folder / "config_sentence_transformers.json"
+    if not path.is_file():
+        return None, None
+    try:
+        prompts = msgspec.convert(read_json(path).get("prompts") or {}, _Prompts)
+    except msgspec.ValidationError as error:
+        raise UnsupportedModelError(f"{path.name}: prompts: {error}") from error
+    pooling = folder / "1_Pooling" / "config.json"
+    if (prompts.query or prompts.document) and pooling.is_file() and read_json(pooling).get("include_prompt") is False:
+        raise UnsupportedModelError("1_Pooling leaves the prompt out (include_prompt is false), which is not supported")
+    return _template(prompts.query), _template(prompts.document)
+
+
 def answers_hint(folder: Path) -> list[int] | None:
     """Ids of the answer tokens as sentence-transformers saved them (`1_LogitScore/config.json`), if it did."""
     path = folder / "1_LogitScore" / "config.json"
@@ -136,6 +164,10 @@ def max_length_hint(folder: Path) -> int | None:
             # transformers writes 1e30 for "no limit".
             return int(limit) if limit < 1e9 else None
     return None
+
+
+def _template(prompt: str | None) -> str | None:
+    return prompt.replace("{", "{{").replace("}", "}}") + "{text}" if prompt else None
 
 
 def _with_late_interaction(config: ModelConfig, folder: Path, settings: Mapping[str, Any]) -> ModelConfig:
