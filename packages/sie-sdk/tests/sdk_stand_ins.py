@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import httpx2
 import msgpack
 import msgpack_numpy
+import numpy as np
 
 from sie_sdk._exchange import Clock
 
@@ -68,14 +69,70 @@ class Server:
         return msgpack.unpackb(self.requests[-1].content, object_hook=msgpack_numpy.decode)
 
 
+class Engine:
+    """Answers score, encode and extract as a server does, each request by itself.
+
+    A text is a number: its score, and the only component of its embedding. `refuse` may answer first.
+    """
+
+    def __init__(self, refuse=lambda _: None):
+        self.bodies = []
+        self.refuse = refuse
+
+    def __call__(self, request):
+        body = msgpack.unpackb(request.content)
+        self.bodies.append(body)
+        return self.refuse(body) or getattr(self, request.url.path.split("/")[2])(body)
+
+    @property
+    def sizes(self):
+        return sorted((len(body["items"]) for body in self.bodies), reverse=True)
+
+    def score(self, body):
+        scores = [float(item["text"]) for item in body["items"]]
+        order = sorted(range(len(scores)), key=lambda i: -scores[i])[: body.get("options", {}).get("top_k")]
+        entries = [{"item_id": name(body, i), "score": scores[i], "rank": rank} for rank, i in enumerate(order)]
+        usage = {"input_tokens": 2 * len(scores), "input_tokens_details": {"content_tokens": len(scores)}}
+        return packed({"model": "m", "query_id": body["query"].get("id"), "scores": entries, "usage": usage})
+
+    def encode(self, body):
+        values = [np.array([item["text"]], "<f4") for item in body["items"]]
+        return packed({"model": "m", "items": [{"dense": {"dims": 1, "values": value}} for value in values]})
+
+    def extract(self, body):
+        return packed({"model": "m", "items": [{"id": name(body, i)} for i in range(len(body["items"]))]})
+
+
+def name(body, i):
+    given = body["items"][i].get("id")
+    return f"item-{i}" if given is None else given
+
+
 class Driven:
     """One of the two clients, driven from blocking code."""
 
     def __init__(self, client):
         self.client = client
 
+    def encode_stream(self, *args, **kwargs):
+        stream = self.client.encode_stream(*args, **kwargs)
+        return _blocking(stream) if inspect.isasyncgen(stream) else stream
+
     def __getattr__(self, name):
         member = getattr(self.client, name)
         if not inspect.iscoroutinefunction(member):
             return member
         return lambda *args, **kwargs: asyncio.run(member(*args, **kwargs))
+
+
+def _blocking(stream):
+    with asyncio.Runner() as runner:
+
+        async def pull():
+            return await anext(stream, None)
+
+        try:
+            while (result := runner.run(pull())) is not None:
+                yield result
+        finally:
+            runner.run(stream.aclose())

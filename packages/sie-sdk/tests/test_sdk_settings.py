@@ -164,6 +164,10 @@ def test_clients_are_the_same_but_for_await():
         blocking, awaited = getattr(SIEClient, name), getattr(SIEAsyncClient, name)
         assert inspect.signature(blocking) == inspect.signature(awaited)
         assert inspect.iscoroutinefunction(awaited)
+    # The one takes async iterables too, and gives one.
+    blocking, awaited = (inspect.signature(client.encode_stream).parameters for client in (SIEClient, SIEAsyncClient))
+    assert {**awaited, "items": blocking["items"]} == blocking
+    assert list(awaited) == list(blocking)
     arguments, async_arguments = (inspect.signature(c).parameters.keys() for c in (SIEClient, SIEAsyncClient))
     assert async_arguments - arguments == {"max_concurrency"}
     assert arguments - async_arguments == set()

@@ -1,19 +1,23 @@
-"""Where a client's requests go and what each of them carries; turns the arguments of a method into a `Call`."""
+"""Where a client's requests go and what each of them carries; turns the arguments of a method into `Call`s."""
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict, TypeVar, Unpack
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence, Sized
+from typing import Any, TypedDict, TypeVar, Unpack, cast
 from urllib.parse import quote, urlsplit
 
 from sie_sdk import _results, _wire
 from sie_sdk._exchange import Call
-from sie_sdk._items import listed, wire_item, wire_items
+from sie_sdk._items import checked, listed, wire_item
+from sie_sdk._parts import Part
+from sie_sdk._pipeline import Batch, Stream
+from sie_sdk._progress import Report, reporting
 from sie_sdk._reply import Reply, Subject
 from sie_sdk._version import __version__
 from sie_sdk.retry import RetryOptions
 from sie_sdk.types import EncodeResult, ExtractResult, Item, ModelInfo, ScoreResult
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 DEFAULT_CONNECT_TIMEOUT_S = 10.0
@@ -28,6 +32,16 @@ class Capacity(TypedDict):
     wait_for_capacity: bool
     provision_timeout_s: float | None
     max_oom_retries: int
+
+
+class Encoding(Capacity):
+    """What an encoder is to make of its items."""
+
+    output_types: Sequence[str] | None
+    instruction: str | None
+    output_dtype: str | None
+    is_query: bool | None
+    options: Mapping[str, Any] | None
 
 
 class Endpoint:
@@ -67,52 +81,56 @@ class Endpoint:
         self,
         model: str,
         query: Item,
-        items: Sequence[Item],
+        items: Iterable[Item],
         *,
         instruction: str | None,
         options: Mapping[str, Any] | None,
         **capacity: Unpack[Capacity],
-    ) -> Call[ScoreResult]:
+    ) -> Batch[ScoreResult, ScoreResult]:
         options = {**self._options, **(options or {})}
-        body = {
-            "query": wire_item(query),
-            "items": wire_items(listed(items)),
-            **_present(instruction=instruction, options=options or None),
-        }
-        return self._inference("score", model, body, options, _results.score_result, **capacity)
+        fields = {"query": wire_item(query), **_present(instruction=instruction, options=options or None)}
+        call = self._inference(
+            "score", model, fields, options, lambda reply, _: [_results.score_result(reply)], **capacity
+        )
+        stream = Stream(listed(items), call, named=True, progress=reporting(False, None), sends_empty=True)
+        return Batch(stream, lambda parts: _results.merged_scores(parts, options.get("top_k")))
 
     def encode(
         self,
         model: str,
-        items: Item | Sequence[Item],
+        items: Item | Iterable[Item],
         *,
-        output_types: Sequence[str] | None,
-        instruction: str | None,
-        output_dtype: str | None,
-        is_query: bool | None,
-        options: Mapping[str, Any] | None,
-        **capacity: Unpack[Capacity],
-    ) -> Call[EncodeResult | list[EncodeResult]]:
-        options = {**self._options, **(options or {}), **_present(is_query=is_query)}
-        params = _present(
-            output_types=None if output_types is None else list(output_types),
-            output_dtype=output_dtype,
-            instruction=instruction,
-            options=options or None,
-        )
-        return self._batch("encode", model, items, params, options, _results.encode_results, **capacity)
+        progress: Report | bool,
+        **arguments: Unpack[Encoding],
+    ) -> Batch[EncodeResult, EncodeResult | list[EncodeResult]]:
+        batch = _batch(items)
+        call = self._encoding(model, **arguments)
+        stream = Stream(batch, call, named=False, progress=reporting(progress, len(batch)), sends_empty=True)
+        return Batch(stream, _as_given(items))
+
+    def encode_stream(
+        self,
+        model: str,
+        items: Iterable[Item] | AsyncIterable[Item],
+        *,
+        progress: Report | bool,
+        **arguments: Unpack[Encoding],
+    ) -> Stream[EncodeResult]:
+        call = self._encoding(model, **arguments)
+        total = len(items) if isinstance(items, Sized) else None
+        return Stream(checked(items), call, named=False, progress=reporting(progress, total))
 
     def extract(
         self,
         model: str,
-        items: Item | Sequence[Item],
+        items: Item | Iterable[Item],
         *,
         labels: Sequence[str] | None,
         output_schema: Mapping[str, Any] | None,
         instruction: str | None,
         options: Mapping[str, Any] | None,
         **capacity: Unpack[Capacity],
-    ) -> Call[ExtractResult | list[ExtractResult]]:
+    ) -> Batch[ExtractResult, ExtractResult | list[ExtractResult]]:
         options = {**self._options, **(options or {})}
         params = _present(
             labels=None if labels is None else list(labels),
@@ -120,7 +138,10 @@ class Endpoint:
             instruction=instruction,
             options=options or None,
         )
-        return self._batch("extract", model, items, params, options, _results.extract_results, **capacity)
+        fields = {"params": params} if params else {}
+        call = self._inference("extract", model, fields, options, _results.extract_results, **capacity)
+        stream = Stream(_batch(items), call, named=True, progress=reporting(False, None), sends_empty=True)
+        return Batch(stream, _as_given(items))
 
     def list_models(self) -> Call[list[ModelInfo]]:
         return self._look_up("/v1/models", None, _results.model_infos)
@@ -128,54 +149,62 @@ class Endpoint:
     def get_model(self, name: str) -> Call[ModelInfo]:
         return self._look_up(f"/v1/models/{_model_path(name)}", name, _results.model_info)
 
-    def _batch(
+    def _encoding(
         self,
-        task: str,
         model: str,
-        items: Item | Sequence[Item],
-        params: Mapping[str, Any],
-        options: Mapping[str, Any],
-        parse: Callable[[Reply, Sequence[Item]], list[T]],
+        *,
+        output_types: Sequence[str] | None,
+        instruction: str | None,
+        output_dtype: str | None,
+        is_query: bool | None,
+        options: Mapping[str, Any] | None,
         **capacity: Unpack[Capacity],
-    ) -> Call[T | list[T]]:
-        """A call of one result per item: a list for a list, the result itself for a lone item."""
-        lone = isinstance(items, Mapping)
-        batch = [items] if isinstance(items, Mapping) else listed(items)
-        body = {"items": wire_items(batch), **({"params": params} if params else {})}
-
-        def results(reply: Reply) -> T | list[T]:
-            parsed = parse(reply, batch)
-            return parsed[0] if lone else parsed
-
-        return self._inference(task, model, body, options, results, **capacity)
+    ) -> Callable[[Part], Call[list[EncodeResult]]]:
+        options = {**self._options, **(options or {}), **_present(is_query=is_query)}
+        params = _present(
+            output_types=None if output_types is None else list(output_types),
+            output_dtype=output_dtype,
+            instruction=instruction,
+            options=options or None,
+        )
+        fields = {"params": params} if params else {}
+        return self._inference("encode", model, fields, options, _results.encode_results, **capacity)
 
     def _inference(
         self,
         task: str,
         model: str,
-        body: Mapping[str, Any],
+        fields: Mapping[str, Any],
         options: Mapping[str, Any],
-        parse: Callable[[Reply], T],
+        parse: Callable[[Reply, Part], list[R]],
         *,
         gpu: str | None,
         wait_for_capacity: bool,
         provision_timeout_s: float | None,
         max_oom_retries: int,
-    ) -> Call[T]:
+    ) -> Callable[[Part], Call[list[R]]]:
+        """The request for one part of the items; `fields` is the rest of its body."""
         gpu = gpu or self._gpu
         media = {"content-type": _wire.CONTENT_TYPE, "accept": _wire.CONTENT_TYPE}
-        return Call(
-            method="POST",
-            url=f"{self.base_url}/v1/{task}/{_model_path(model)}",
-            headers={**self._headers, **_gpu_headers(gpu), **media},
-            body=_wire.encode(body),
-            parse=parse,
-            subject=Subject(model=model, gpu=gpu, lora=options.get("lora_id")),
-            retrying=RetryOptions(wait_for_capacity=wait_for_capacity, max_oom_retries=max_oom_retries),
-            budget_s=_budget(provision_timeout_s),
-            connect_timeout_s=self._connect_timeout_s,
-            read_timeout_s=self._read_timeout_s,
-        )
+        url = f"{self.base_url}/v1/{task}/{_model_path(model)}"
+        headers = {**self._headers, **_gpu_headers(gpu), **media}
+        budget_s = _budget(provision_timeout_s)
+
+        def call(part: Part) -> Call[list[R]]:
+            return Call(
+                method="POST",
+                url=url,
+                headers=headers,
+                body=_wire.encode({"items": part.packed, **fields}),
+                parse=lambda reply: parse(reply, part),
+                subject=Subject(model=model, gpu=gpu, lora=options.get("lora_id"), first_item=part.start),
+                retrying=RetryOptions(wait_for_capacity=wait_for_capacity, max_oom_retries=max_oom_retries),
+                budget_s=budget_s,
+                connect_timeout_s=self._connect_timeout_s,
+                read_timeout_s=self._read_timeout_s,
+            )
+
+        return call
 
     def _look_up(self, path: str, model: str | None, parse: Callable[[Reply], T]) -> Call[T]:
         return Call(
@@ -190,6 +219,15 @@ class Endpoint:
             connect_timeout_s=self._connect_timeout_s,
             read_timeout_s=self._read_timeout_s,
         )
+
+
+def _batch(items: Item | Iterable[Item]) -> list[Item]:
+    return [cast(Item, items)] if isinstance(items, Mapping) else listed(items)
+
+
+def _as_given(items: Item | Iterable[Item]) -> Callable[[list[R]], R | list[R]]:
+    """Results as the items were given: a list for a list, the result itself for a lone item."""
+    return lambda results: results[0] if isinstance(items, Mapping) else results
 
 
 def _present(**fields: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One call's life, without I/O.
 
 `exchange` is a generator. It yields an `Attempt` (send it, answer with the `Reply` or the `Failure`) or a `Pause`
-(sleep), and returns the result or raises. `SIEClient` and `SIEAsyncClient` are two loops around it.
+(sleep), and returns the result or raises. `BlockingSession` and `AwaitedSession` are two loops around it.
 """
 
 import logging
@@ -79,6 +79,11 @@ class Trace:
 
     retries: Counter[retry.Reason] = field(default_factory=Counter)
     model_revision: str | None = None
+
+    def add(self, other: "Trace") -> None:
+        """Counts another call in, one that was a part of this one."""
+        self.retries.update(other.retries)
+        self.model_revision = other.model_revision or self.model_revision
 
 
 @dataclass(frozen=True, slots=True)

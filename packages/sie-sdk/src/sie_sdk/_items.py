@@ -1,22 +1,24 @@
 """From the items a caller has to the items the wire carries."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sie_sdk.types import Item
 
+Items = TypeVar("Items")
 
-def listed(items: Sequence[Item]) -> list[Item]:
-    """A list of items. A lone item or text is refused: iterating over it would send its keys or characters."""
+
+def listed(items: Iterable[Item]) -> list[Item]:
+    return list(checked(items))
+
+
+def checked(items: Items) -> Items:
+    """The items. A lone item or text is refused: iterating over it would send its keys or characters."""
     if isinstance(items, str | bytes | Mapping):
         raise TypeError(f"items must be a list of Items, got a {type(items).__name__}")
-    return list(items)
-
-
-def wire_items(items: Sequence[Item]) -> list[Any]:
-    return [wire_item(item) for item in items]
+    return items
 
 
 def wire_item(item: Item) -> Any:

@@ -1,5 +1,6 @@
 """An HTTP response as the SDK sees it: bytes, headers, and the server's error in either."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,15 +12,26 @@ from sie_sdk.types import RequestInfo
 
 _UNITS = "x-sie-units-"
 _EXTRACT_CHARS = 200
+_ITEM = re.compile(r"\bitems\[(\d+)\]", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a request was about, for the errors that name it."""
+    """What a request was about, for the errors that name it.
+
+    `first_item` is where the request's items begin in the caller's.
+    """
 
     model: str | None = None
     gpu: str | None = None
     lora: str | None = None
+    first_item: int = 0
+
+    def in_the_input(self, text: Any) -> Any:
+        """A text of the server, its `items[0]` as the caller counts them."""
+        if not isinstance(text, str):
+            return text
+        return _ITEM.sub(lambda match: f"items[{int(match[1]) + self.first_item}]", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +94,8 @@ class Reply:
         said = self.server_message()
         raised = error_class(self.status, said.code)
         known = {
-            **{name: said.fields.get(name) for name in ("param", "error_class", "permanent", "attempts")},
+            **{name: said.fields.get(name) for name in ("error_class", "permanent", "attempts")},
+            "param": subject.in_the_input(said.fields.get("param")),
             "code": said.code,
             "status_code": self.status,
             "request": self.request_info() or None,
@@ -92,7 +105,8 @@ class Reply:
             "gpu": subject.gpu,
             "lora": subject.lora,
         }
-        return raised(said.message, **{name: value for name, value in known.items() if hasattr(raised, name)})
+        message = subject.in_the_input(said.message)
+        return raised(message, **{name: value for name, value in known.items() if hasattr(raised, name)})
 
     def _fallback_message(self) -> str:
         if 300 <= self.status < 400:

@@ -1,12 +1,14 @@
 """From a reply's bytes to the results of `sie_sdk.types`. Anything that is not what was asked for is a RequestError."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, cast
 
 import msgspec
 import numpy as np
 
 from sie_sdk import _wire
+from sie_sdk._parts import Part
 from sie_sdk._reply import Reply
 from sie_sdk.errors import IncompleteBatchError, RequestError
 from sie_sdk.types import EncodeResult, ExtractResult, Item, ModelInfo, ScoreResult
@@ -34,18 +36,34 @@ def score_result(reply: Reply) -> ScoreResult:
     return cast(ScoreResult, body)
 
 
-def encode_results(reply: Reply, items: Sequence[Item]) -> list[EncodeResult]:
+def merged_scores(parts: Sequence[ScoreResult], top_k: Any) -> ScoreResult:
+    """One ranking of all that the parts of one input rank; a lone part as it is.
+
+    Documents that score the same stay in their order, as they do in each part.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    entries = sorted((entry for part in parts for entry in part["scores"]), key=lambda entry: -entry["score"])
+    if isinstance(top_k, int):
+        del entries[top_k:]
+    ranked = [{**entry, "rank": rank} for rank, entry in enumerate(entries)]
+    counted = {name: _sum([part[name] for part in parts if name in part]) for name in ("usage", "request")}
+    result = {**parts[0], "scores": ranked, **{name: count for name, count in counted.items() if count}}
+    return cast(ScoreResult, result)
+
+
+def encode_results(reply: Reply, part: Part) -> list[EncodeResult]:
     """One result per item, in the order of the items."""
     body = _wire.decode(reply.content, "encode")
     results = [_encode_result(entry, body, reply) for entry in _entries(body, "encode")]
-    _check_complete(results, items, reply)
+    _check_complete(results, part.items, reply)
     return results
 
 
-def extract_results(reply: Reply, items: Sequence[Item]) -> list[ExtractResult]:
+def extract_results(reply: Reply, part: Part) -> list[ExtractResult]:
     """One result per item, in the order of the items."""
     results = cast(list[ExtractResult], _entries(_wire.decode(reply.content, "extract"), "extract"))
-    _check_complete(results, items, reply)
+    _check_complete(results, part.items, reply)
     return results
 
 
@@ -93,6 +111,15 @@ def _array(embedding: Any, field: str, dimensions: int, kind: str) -> Any:
     if array.ndim != dimensions:
         raise _wire.malformed("encode", f"{kind}.{field} has {array.ndim} dimensions, not {dimensions}")
     return array
+
+
+def _sum(parts: Sequence[Any]) -> Any:
+    """Numbers are added up, in maps too; of anything else there is one, the first."""
+    if parts and all(isinstance(part, dict) for part in parts):
+        return {key: _sum([part[key] for part in parts if key in part]) for key in dict.fromkeys(chain(*parts))}
+    if parts and all(isinstance(part, int | float) for part in parts):
+        return sum(parts)
+    return parts[0] if parts else None
 
 
 def _check_complete(results: Sequence[Any], items: Sequence[Item], reply: Reply) -> None:

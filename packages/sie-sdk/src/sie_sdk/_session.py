@@ -2,12 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 from sie_sdk._endpoint import Endpoint
-from sie_sdk._exchange import Call, Clock, Steps, Trace, VersionSkew, exchange
-
-T = TypeVar("T")
+from sie_sdk._exchange import Clock, Trace, VersionSkew
 
 
 class Session:
@@ -26,7 +23,7 @@ class Session:
 
     @property
     def last_retry_count(self) -> int:
-        """How often the call that ended last was sent again."""
+        """How often the call that ended last was sent again, all its parts together."""
         return self._trace.retries.total()
 
     @property
@@ -35,10 +32,10 @@ class Session:
         return self._trace.model_revision
 
     @contextmanager
-    def _exchange(self, call: Call[T]) -> Iterator[Steps[T]]:
+    def _tracing(self) -> Iterator[Trace]:
         trace = Trace()
         try:
-            yield exchange(call, trace, self._skew, self._clock)
+            yield trace
         finally:
             # Only now: calls that run side by side must not mix their counts.
             self._trace = trace

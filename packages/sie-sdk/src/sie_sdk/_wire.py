@@ -23,15 +23,15 @@ _SCALAR_KEYS = {b"nd", b"type", b"data"}
 _MAX_DIMENSIONS = 8
 
 
-def encode(body: Mapping[str, Any]) -> bytes:
-    """The MessagePack bytes of a request body.
+def encode(body: Any, path: str = "") -> bytes:
+    """The MessagePack bytes of a request body, or of the part of one that is at `path`.
 
     Raises ValueError, naming the field, if a text is not valid Unicode, and TypeError for what MessagePack can't carry.
     """
     try:
         return msgspec.msgpack.encode(body, enc_hook=_array_map)
     except UnicodeEncodeError as error:
-        path, text = next(_surrogates(body, ""))
+        path, text = next(_surrogates(body, path))
         at = next(i for i, char in enumerate(text) if "\ud800" <= char <= "\udfff")
         message = f"{path} is not valid Unicode: lone surrogate U+{ord(text[at]):04X} at character {at}"
         raise ValueError(message) from error

@@ -1,26 +1,29 @@
 """The blocking client."""
 
-import time
-from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
+from sie_sdk._blocking import BlockingSession
 from sie_sdk._endpoint import Endpoint
-from sie_sdk._exchange import Attempt, Call, Failure, Pause
-from sie_sdk._reply import Reply
-from sie_sdk._session import Session
 from sie_sdk.async_client import SIEAsyncClient
-from sie_sdk.types import EncodeResult, ExtractResult, Item, ModelInfo, OutputDType, OutputType, ScoreResult
+from sie_sdk.types import (
+    EncodeArguments,
+    EncodeResult,
+    ExtractResult,
+    Item,
+    ModelInfo,
+    OutputDType,
+    OutputType,
+    ScoreResult,
+)
 
 if TYPE_CHECKING:
     import httpx2
 
 __all__ = ["SIEAsyncClient", "SIEClient"]
 
-T = TypeVar("T")
 
-
-class SIEClient(Session):
+class SIEClient(BlockingSession):
     """A connection to an SIE server. Safe to share between threads; use it as a context manager or `close()` it.
 
         with SIEClient("http://localhost:8080") as client:
@@ -50,6 +53,9 @@ class SIEClient(Session):
     full, the connection is refused) a call waits and asks again, for up to `provision_timeout_s` (900) in all; with
     `wait_for_capacity=False` it waits neither for a machine nor for the server to come up. Look-ups never wait for
     either.
+
+    More items than fit one request are sent in parts of at most 256 items and 1 MiB, four at a time. Each part waits
+    and asks again as a call does. An error names an item by its index in the whole input.
     """
 
     def __init__(
@@ -83,13 +89,7 @@ class SIEClient(Session):
             base_url_headers=base_url_headers,
             remote=remote,
         )
-        super().__init__(endpoint)
-        import httpx2
-
-        from sie_sdk import _http
-
-        self._owns_http = http_client is None
-        self._http = http_client or httpx2.Client(limits=_http.limits(max_connections or 100))
+        super().__init__(endpoint, max_connections, http_client)
 
     def score(
         self,
@@ -114,7 +114,7 @@ class SIEClient(Session):
             options: Among others `top_k`, `return_tokens`, `max_seq_length` (tokens), `long_documents`, `profile`.
             gpu: As for the client.
             wait_for_capacity: Whether to wait for a machine, and for a server that does not answer.
-            provision_timeout_s: Seconds this call may take, waiting included (900); 0 sends it only once.
+            provision_timeout_s: Seconds each request may take, waiting included (900); 0 sends it only once.
             max_oom_retries: How often to ask again when the server is out of memory.
 
         Returns:
@@ -124,7 +124,7 @@ class SIEClient(Session):
             ValueError: A text is not valid Unicode, or an argument can't be right.
             SIEError: See `sie_sdk.errors`.
         """
-        call = self._endpoint.score(
+        batch = self._endpoint.score(
             model,
             query,
             items,
@@ -135,46 +135,18 @@ class SIEClient(Session):
             provision_timeout_s=provision_timeout_s,
             max_oom_retries=max_oom_retries,
         )
-        return self._run(call)
+        return self._all(batch)
 
     @overload
-    def encode(
-        self,
-        model: str,
-        items: Item,
-        *,
-        output_types: Sequence[OutputType] | None = None,
-        instruction: str | None = None,
-        output_dtype: OutputDType | None = None,
-        is_query: bool | None = None,
-        options: Mapping[str, Any] | None = None,
-        gpu: str | None = None,
-        wait_for_capacity: bool = True,
-        provision_timeout_s: float | None = None,
-        max_oom_retries: int = 3,
-    ) -> EncodeResult: ...
+    def encode(self, model: str, items: Item, **arguments: Unpack[EncodeArguments]) -> EncodeResult: ...
 
     @overload
-    def encode(
-        self,
-        model: str,
-        items: Sequence[Item],
-        *,
-        output_types: Sequence[OutputType] | None = None,
-        instruction: str | None = None,
-        output_dtype: OutputDType | None = None,
-        is_query: bool | None = None,
-        options: Mapping[str, Any] | None = None,
-        gpu: str | None = None,
-        wait_for_capacity: bool = True,
-        provision_timeout_s: float | None = None,
-        max_oom_retries: int = 3,
-    ) -> list[EncodeResult]: ...
+    def encode(self, model: str, items: Iterable[Item], **arguments: Unpack[EncodeArguments]) -> list[EncodeResult]: ...
 
     def encode(
         self,
         model: str,
-        items: Item | Sequence[Item],
+        items: Item | Iterable[Item],
         *,
         output_types: Sequence[OutputType] | None = None,
         instruction: str | None = None,
@@ -185,28 +157,31 @@ class SIEClient(Session):
         wait_for_capacity: bool = True,
         provision_timeout_s: float | None = None,
         max_oom_retries: int = 3,
+        progress: Callable[[int], None] | bool = False,
     ) -> EncodeResult | list[EncodeResult]:
         """Turns items into embeddings: one result for one item, a list of results for a list.
 
         Args:
             model: Id of an encoder, e.g. `"sentence-transformers/all-MiniLM-L6-v2"`.
-            items: An item or a list of items.
+            items: An item or a list of items, of any length.
             output_types: Any of `"dense"`, `"sparse"`, `"multivector"`; by default dense.
             instruction: The task, for models that read one.
             output_dtype: `"float32"` (the default), `"float16"`, `"int8"`, `"uint8"`, `"binary"`, `"ubinary"`.
             is_query: Whether the items are queries, for models that tell queries from documents.
             options: Among others `normalize`, `pooling`, `max_seq_length` (tokens), `profile`.
             gpu, wait_for_capacity, provision_timeout_s, max_oom_retries: As for `score`.
+            progress: Called with the number of items that are done, or True for a bar on the standard error.
 
         Returns:
             `dense` is an array `[dim]`, `multivector` an array `[tokens, dim]`, `sparse` a pair of arrays.
 
         Raises:
+            ImportError: `progress=True` needs the extra `sie-sdk[progress]`.
             ValueError: A text is not valid Unicode, or an argument can't be right.
             IncompleteBatchError: The server did not answer for every item.
             SIEError: See `sie_sdk.errors`.
         """
-        call = self._endpoint.encode(
+        batch = self._endpoint.encode(
             model,
             items,
             output_types=output_types,
@@ -218,8 +193,58 @@ class SIEClient(Session):
             wait_for_capacity=wait_for_capacity,
             provision_timeout_s=provision_timeout_s,
             max_oom_retries=max_oom_retries,
+            progress=progress,
         )
-        return self._run(call)
+        return self._all(batch)
+
+    def encode_stream(
+        self,
+        model: str,
+        items: Iterable[Item],
+        *,
+        output_types: Sequence[OutputType] | None = None,
+        instruction: str | None = None,
+        output_dtype: OutputDType | None = None,
+        is_query: bool | None = None,
+        options: Mapping[str, Any] | None = None,
+        gpu: str | None = None,
+        wait_for_capacity: bool = True,
+        provision_timeout_s: float | None = None,
+        max_oom_retries: int = 3,
+        progress: Callable[[int], None] | bool = False,
+    ) -> Generator[EncodeResult, None, None]:
+        """Yields the embeddings of items that need not be in memory all at once, in their order.
+
+        Args:
+            model: As for `encode`.
+            items: Items, e.g. a generator's; there may be no end to them. At most about a thousand are taken ahead of
+                the result that was yielded last.
+            output_types, instruction, output_dtype, is_query, options, progress: As for `encode`.
+            gpu, wait_for_capacity, provision_timeout_s, max_oom_retries: As for `score`.
+
+        Yields:
+            What `encode` returns for each item. Nothing is sent before the first is asked for. After `close()`, or
+            when an error was raised, nothing more is sent.
+
+        Raises:
+            ImportError: `progress=True` needs the extra `sie-sdk[progress]`.
+            ValueError, IncompleteBatchError, SIEError: As for `encode`, after the results that come before the failure.
+        """
+        stream = self._endpoint.encode_stream(
+            model,
+            items,
+            output_types=output_types,
+            instruction=instruction,
+            output_dtype=output_dtype,
+            is_query=is_query,
+            options=options,
+            gpu=gpu,
+            wait_for_capacity=wait_for_capacity,
+            provision_timeout_s=provision_timeout_s,
+            max_oom_retries=max_oom_retries,
+            progress=progress,
+        )
+        return self._stream(stream)
 
     def extract(
         self,
@@ -239,7 +264,7 @@ class SIEClient(Session):
 
         Raises RequestError if the model does not extract; otherwise as `encode`.
         """
-        call = self._endpoint.extract(
+        batch = self._endpoint.extract(
             model,
             items,
             labels=labels,
@@ -251,48 +276,12 @@ class SIEClient(Session):
             provision_timeout_s=provision_timeout_s,
             max_oom_retries=max_oom_retries,
         )
-        return self._run(call)
+        return self._all(batch)
 
     def list_models(self) -> list[ModelInfo]:
         """The models the server knows, loaded or not."""
-        return self._run(self._endpoint.list_models())
+        return self._look_up(self._endpoint.list_models())
 
     def get_model(self, name: str) -> ModelInfo:
         """One model. Raises RequestError with code MODEL_NOT_FOUND if the server does not know it."""
-        return self._run(self._endpoint.get_model(name))
-
-    def close(self) -> None:
-        """Closes the connections."""
-        if self._owns_http:
-            self._http.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _run(self, call: Call[T]) -> T:
-        answer: Reply | Failure | None = None
-        with self._exchange(call) as steps:
-            while True:
-                try:
-                    step = steps.send(answer)
-                except StopIteration as end:
-                    result: T = end.value
-                    return result
-                if isinstance(step, Pause):
-                    time.sleep(step.seconds)
-                    answer = None
-                else:
-                    answer = self._send(step)
-
-    def _send(self, attempt: Attempt) -> Reply | Failure:
-        from sie_sdk import _http
-
-        try:
-            return _http.reply(self._http.request(**_http.arguments(attempt)))
-        except _http.TransportError as error:
-            return _http.failure(error)
+        return self._look_up(self._endpoint.get_model(name))

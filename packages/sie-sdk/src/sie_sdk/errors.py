@@ -22,7 +22,8 @@
   x JobFailedError                      a batch job failed
 
 `str(error)` is the server's message. Arguments that can't be right (a base URL without a scheme, text that is not
-Unicode, arrays of the wrong shape) are `ValueError` or `TypeError`, raised before anything is sent.
+Unicode, arrays of the wrong shape) are `ValueError` or `TypeError`, raised before the request that would carry them is
+sent: of a large input, earlier parts may be at the server by then.
 """
 
 from collections.abc import Sequence

@@ -5,7 +5,7 @@ with `result["scores"]`. Keys that a newer server adds are passed through.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
@@ -114,6 +114,21 @@ class EncodeResult(TypedDict, total=False):
     model: str
     timing: TimingInfo
     request: RequestInfo
+
+
+class EncodeArguments(TypedDict, total=False):
+    """The keyword arguments of `encode`, which it describes."""
+
+    output_types: Sequence[OutputType] | None
+    instruction: str | None
+    output_dtype: OutputDType | None
+    is_query: bool | None
+    options: Mapping[str, Any] | None
+    gpu: str | None
+    wait_for_capacity: bool
+    provision_timeout_s: float | None
+    max_oom_retries: int
+    progress: Callable[[int], None] | bool
 
 
 class ExtractResult(TypedDict, total=False):

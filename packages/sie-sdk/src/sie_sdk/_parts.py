@@ -1,0 +1,73 @@
+"""A large input, cut into parts of consecutive items, each of which one request carries."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from sie_sdk import _wire
+from sie_sdk._items import wire_item
+from sie_sdk.types import Item
+
+# A server takes 10,000 items and 34 MiB in one request, older ones 512 items. Parts are far smaller: neither side has
+# to hold much, an answer comes long before a read timeout, and the few that are under way fit a server's queue.
+PART_ITEMS = 256
+PART_BYTES = 2**20
+
+
+@dataclass(slots=True)
+class Part:
+    """Some of the items: `start` is the index of the first in the whole input, `packed` each as MessagePack."""
+
+    start: int
+    items: list[Item] = field(default_factory=list)
+    packed: list[msgspec.Raw] = field(default_factory=list)
+    size: int = 0
+
+    @property
+    def end(self) -> int:
+        """The index of the first item after this part."""
+        return self.start + len(self.items)
+
+    def takes(self, packed: bytes) -> bool:
+        """Whether there is room for one item more. An item that is too large for any part gets one to itself."""
+        return not self.items or (len(self.items) < PART_ITEMS and self.size + len(packed) <= PART_BYTES)
+
+    def append(self, item: Item, packed: bytes) -> None:
+        self.items.append(item)
+        self.packed.append(msgspec.Raw(packed))
+        self.size += len(packed)
+
+
+class Cutter:
+    """Cuts a stream of items into parts; holds one part at a time.
+
+    A server that answers with ids calls the N-th item of a request `item-N` if it has none. With `named`, the items
+    without an id in all parts but the first are sent with the one they would have had in a single request.
+    """
+
+    def __init__(self, *, named: bool) -> None:
+        self._named = named
+        self._part = Part(0)
+
+    def add(self, item: Item) -> Part | None:
+        """Takes the next item; the part before it, if that has no room for it.
+
+        Raises ValueError, naming the item by its index in the whole input, if a text in it is not valid Unicode.
+        """
+        packed, full = self._packed(item), None
+        if not self._part.takes(packed):
+            full, self._part = self._part, Part(self._part.end)
+            packed = self._packed(item)
+        self._part.append(item, packed)
+        return full
+
+    def rest(self) -> Part:
+        """The last part, once all items were added; empty only if there were none."""
+        return self._part
+
+    def _packed(self, item: Item) -> bytes:
+        index, body = self._part.end, wire_item(item)
+        if self._named and self._part.start and isinstance(body, Mapping) and body.get("id") is None:
+            body = {**body, "id": f"item-{index}"}
+        return _wire.encode(body, f"items[{index}]")
