@@ -1,10 +1,18 @@
-"""Ranking quality on TREC DL 2019 passages, measured through a running server with the Python SDK.
+"""Ranking quality, measured through a running server with the Python SDK.
 
-    python benchmarks/quality.py                          # starts a server per precision
-    python benchmarks/quality.py --url http://host:8080   # asks a server that runs
+    python benchmarks/quality.py                                                   # starts a server
+    python benchmarks/quality.py --url http://host:8080                            # asks one that runs
+    python benchmarks/quality.py --what rerank --precision bfloat16 float32        # one server after the other
+    python benchmarks/quality.py --what xquad --languages en de --markdown
 
-Reranks the BM25 top 100 of the 43 judged queries. nDCG@10 has linear gain, MRR@10 counts grades of 2 and more, both
-as trec_eval computes them.
+rerank: TREC DL 2019 passages, BM25's top 100 of the 43 judged queries, by the server's `score` and by what a client
+computes from embeddings: dot products of dense ones, MaxSim of multivectors. retrieval: dense embeddings of the whole
+collection, alone and with MaxSim over their top 100. The collection is the union of five systems' top 100s, 10,852
+passages, so this is easier than retrieval from the 8.8 million of MS MARCO. xquad: from a question to the one of 240
+paragraphs that it was asked about. storage: the same with embeddings asked for in fewer bits.
+
+In all of them queries stay float32: a query is encoded when it is asked, only documents are stored. nDCG@10 has linear
+gain, RR@10 counts grades of 2 and more, as trec_eval computes them.
 """
 
 import argparse
@@ -13,77 +21,179 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import ir_measures
-from ir_measures import RR, Qrel, ScoredDoc, nDCG
+from collection import Collection, Mask, Scores, among, ranked, top
+from embeddings import FLOAT32, READINGS, Embedder, Reading, Stored
+from ir_measures import RR, R, nDCG
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 from rich.table import Table
 
 from sie_sdk import SIEClient
-from sie_sdk.types import Item
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
-MEASURES = [nDCG @ 10, RR(rel=2) @ 10]
+WHAT = ("rerank", "retrieval", "xquad", "storage")
+RERANKED = 100
+PARAGRAPHS_RERANKED = 50
+
+Row = dict[str, str | int | float]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table; every row has the same keys."""
+
+    title: str
+    rows: list[Row]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", help="a running server; default: start one per precision")
     parser.add_argument("--model", default=EMBEDDED)
-    parser.add_argument("--precision", nargs="+", default=["bfloat16", "float32"])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/ir/dl19"), help="collection in BEIR layout")
+    parser.add_argument("--what", nargs="+", default=WHAT, choices=WHAT, help="default: all")
+    parser.add_argument("--precision", nargs="+", default=["auto"], help="of the servers that are started")
+    parser.add_argument("--languages", nargs="+", default=["en"], help="of XQuAD")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/ir"), help="has dl19 and xquad/LANGUAGE")
+    parser.add_argument("--markdown", action="store_true", help="print tables for a page")
+    parser.add_argument("--json", type=Path, help="write the figures here as well")
     arguments = parser.parse_args()
 
-    collection = Collection(arguments.data)
-    table = Table(title=f"dl19, BM25 top 100 reranked by {arguments.model}")
-    for column in ("run", *map(str, MEASURES)):
-        table.add_column(column)
-    table.add_row("BM25", *collection.measure(collection.candidates))
-    if arguments.url:
-        table.add_row(arguments.url, *collection.measure(rerank(arguments.url, arguments.model, collection)))
-    else:
-        for precision in arguments.precision:
-            with server(arguments.model, precision) as url:
-                table.add_row(precision, *collection.measure(rerank(url, arguments.model, collection)))
-    Console().print(table)
+    sections: dict[str, list[Section]] = {}
+    for precision in ["of the server"] if arguments.url else arguments.precision:
+        with (
+            server(arguments.url, arguments.model, precision) as url,
+            SIEClient(url, timeout_s=600) as client,
+            Progress(console=Console(stderr=True)) as progress,
+        ):
+            sections[precision] = list(measure(Embedder(client, arguments.model, progress), arguments))
+        for section in sections[precision]:
+            show(section, f"{arguments.model}, precision {precision}", arguments.markdown)
+    if arguments.json:
+        figures = {precision: [asdict(section) for section in some] for precision, some in sections.items()}
+        arguments.json.write_text(json.dumps({"model": arguments.model, "precision": figures}, indent=2))
 
 
-class Collection:
-    """Queries, documents, judgements and the first stage's run, in BEIR's layout."""
-
-    def __init__(self, folder: Path) -> None:
-        self.queries = {line["_id"]: line["text"] for line in _lines(folder / "queries.jsonl")}
-        self.documents = {line["_id"]: line["text"] for line in _lines(folder / "corpus.jsonl")}
-        rows = (folder / "qrels.tsv").read_text().splitlines()[1:]
-        self.judgements = [Qrel(q, d, int(grade)) for q, d, grade in (row.split("\t") for row in rows)]
-        self.candidates = list(ir_measures.read_trec_run(str(folder / "run.bm25.top100.trec")))
-
-    def measure(self, run: list[ScoredDoc]) -> list[str]:
-        """One formatted value per measure."""
-        values = ir_measures.calc_aggregate(MEASURES, self.judgements, run)
-        return [f"{values[measure]:.4f}" for measure in MEASURES]
+def measure(embedder: Embedder, arguments: argparse.Namespace) -> Iterator[Section]:
+    what = arguments.what
+    if set(what) - {"xquad"}:
+        yield from passages(embedder, Collection(arguments.data / "dl19", [nDCG @ 10, RR(rel=2) @ 10]), what)
+    if {"xquad", "storage"} & set(what):
+        for language in arguments.languages:
+            yield from paragraphs(
+                embedder, Collection(arguments.data / "xquad" / language, [R @ 1, R @ 10]), language, what
+            )
 
 
-def rerank(url: str, model: str, collection: Collection) -> list[ScoredDoc]:
-    """The first stage's candidates with the model's scores."""
-    run = []
-    with SIEClient(url) as client:
-        for query_id, text in track(collection.queries.items(), description="reranking", console=Console(stderr=True)):
-            ids = [candidate.doc_id for candidate in collection.candidates if candidate.query_id == query_id]
-            items = [Item(id=doc_id, text=collection.documents[doc_id]) for doc_id in ids]
-            if items:
-                result = client.score(model, Item(id=query_id, text=text), items)
-                run += [ScoredDoc(query_id, entry["item_id"], entry["score"]) for entry in result["scores"]]
-    return run
+def passages(embedder: Embedder, collection: Collection, what: Iterable[str]) -> Iterator[Section]:
+    """TREC DL 2019."""
+    bm25 = collection.bm25()
+    candidates = ranked(bm25)
+    readings = READINGS if "storage" in what else (FLOAT32,)
+
+    dense = embedder.rank(
+        collection, candidates if set(what) == {"rerank"} else collection.everything(), "dense", readings
+    )
+    first = top(dense[FLOAT32].scores, RERANKED)
+    # Multivectors of the whole collection would be a hundred times as large: only those that are compared.
+    compared = candidates & bool({"rerank", "storage"} & set(what)) | first & ("retrieval" in what)
+    late = embedder.rank(collection, compared, "multivector")
+
+    if "rerank" in what:
+        rankings = {
+            "BM25": bm25,
+            "score of the server": embedder.rerank(collection, candidates),
+            "dense": among(dense[FLOAT32].scores, candidates),
+            "MaxSim in the client": among(late[FLOAT32].scores, candidates),
+        }
+        yield Section("dl19, BM25's top 100 reranked", rows(collection, rankings))
+    if "retrieval" in what:
+        rankings = {
+            "dense": dense[FLOAT32].scores,
+            f"dense, its top {RERANKED} reranked by MaxSim": among(late[FLOAT32].scores, first),
+        }
+        yield Section(
+            f"dl19, retrieval from the union of five runs, {len(first[0]):,} passages", rows(collection, rankings)
+        )
+    if "storage" in what:
+        late |= embedder.rank(collection, candidates, "multivector", READINGS[1:])
+        yield Section("dl19, dense, retrieval from the union of five runs", storage(collection, dense))
+        yield Section("dl19, dense, BM25's top 100 reranked", storage(collection, only(dense, candidates)))
+        yield Section("dl19, MaxSim, BM25's top 100 reranked", storage(collection, only(late, candidates)))
+
+
+def paragraphs(embedder: Embedder, collection: Collection, language: str, what: Iterable[str]) -> Iterator[Section]:
+    """XQuAD in one language."""
+    everything = collection.everything()
+    readings = READINGS if "storage" in what else (FLOAT32,)
+    dense = embedder.rank(collection, everything, "dense", readings)
+    late = embedder.rank(collection, everything, "multivector", readings)
+    if "xquad" in what:
+        first = top(dense[FLOAT32].scores, PARAGRAPHS_RERANKED)
+        rankings = {
+            "dense": dense[FLOAT32].scores,
+            "MaxSim of all paragraphs": late[FLOAT32].scores,
+            f"dense, its top {PARAGRAPHS_RERANKED} reranked by MaxSim": among(late[FLOAT32].scores, first),
+        }
+        yield Section(f"XQuAD {language}, question to paragraph", rows(collection, rankings))
+    if "storage" in what:
+        yield Section(f"XQuAD {language}, dense", storage(collection, dense))
+        yield Section(f"XQuAD {language}, MaxSim of all paragraphs", storage(collection, late))
+
+
+def rows(collection: Collection, rankings: dict[str, Scores]) -> list[Row]:
+    return [{"ranking": name, **collection.measure(scores)} for name, scores in rankings.items()]
+
+
+def only(ranking: dict[Reading, Stored], candidates: Mask) -> dict[Reading, Stored]:
+    """Rankings of some documents."""
+    return {reading: stored._replace(scores=among(stored.scores, candidates)) for reading, stored in ranking.items()}
+
+
+def storage(collection: Collection, ranking: dict[Reading, Stored]) -> list[Row]:
+    """What each dtype costs in bytes and in quality."""
+    base = collection.measure(ranking[FLOAT32].scores)
+    table: list[Row] = []
+    for reading, stored in ranking.items():
+        size = stored.sizes[ranked(stored.scores).any(axis=0)].mean()
+        row: Row = {"dtype": reading.dtype, "read": reading.name, "bytes per document": round(size)}
+        for measure, value in collection.measure(stored.scores).items():
+            row |= {measure: value, f"Δ {measure}": value - base[measure]}
+        table.append(row)
+    return table
+
+
+def show(section: Section, caption: str, markdown: bool) -> None:
+    columns = list(section.rows[0])
+    lines = [[_cell(column, value) for column, value in row.items()] for row in section.rows]
+    if markdown:
+        print(f"{section.title} ({caption}):\n")
+        print("\n".join(f"| {' | '.join(line)} |" for line in [columns, ["---"] * len(columns), *lines]), end="\n\n")
+        return
+    table = Table(*columns, title=section.title, caption=caption)
+    for line in lines:
+        table.add_row(*line)
+    console = Console()
+    console.width = max(console.width, 120)
+    console.print(table)
+
+
+def _cell(column: str, value: str | int | float) -> str:
+    if isinstance(value, float):
+        return f"{value:+.4f}" if column.startswith("Δ") else f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else value
 
 
 @contextmanager
-def server(model: str, precision: str) -> Iterator[str]:
-    """A server on a free port, stopped at the end."""
+def server(url: str | None, model: str, precision: str) -> Iterator[str]:
+    """The server at `url`, or one on a free port that is stopped at the end."""
+    if url:
+        yield url
+        return
     command = [sys.executable, "-m", "sie_server", "serve", "--host", "127.0.0.1", "--port", "0"]
     command += ["--preload", model, "--precision", precision]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "SIE_LOG_LEVEL": "error"})
@@ -98,11 +208,6 @@ def server(model: str, precision: str) -> Iterator[str]:
     finally:
         process.terminate()
         process.communicate()
-
-
-def _lines(path: Path) -> Iterator[dict[str, str]]:
-    with path.open() as file:
-        yield from map(json.loads, file)
 
 
 if __name__ == "__main__":
