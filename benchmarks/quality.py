@@ -99,7 +99,7 @@ def passages(embedder: Embedder, collection: Collection, what: Iterable[str]) ->
         collection, candidates if set(what) == {"rerank"} else collection.everything(), "dense", readings
     )
     first = top(dense[FLOAT32].scores, RERANKED)
-    # Multivectors of the whole collection would be a hundred times as large: only those that are compared.
+    # Multivectors of the whole collection would be almost a hundred times as large: only those that are compared.
     compared = candidates & bool({"rerank", "storage"} & set(what)) | first & ("retrieval" in what)
     late = embedder.rank(collection, compared, "multivector")
 
