@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sie_server.engine.engine import Scored
-from sie_server.engine.tokenize import Limits
+from sie_server.engine.limits import Limits
+from sie_server.engine.results import Scored
 from sie_server.models.catalog import Entry
 
 # The tests have what a benchmark needs: checkpoints, the cards' prompts, and an engine on an event loop of its own.

@@ -21,6 +21,7 @@ from sie_server.engine.packed import Packed
 from sie_server.errors import UnsupportedModelError
 from sie_server.models.catalog import Entry
 from sie_server.models.load import load
+from sie_server.models.model import Comparison
 
 CPU = torch.device("cpu")
 QUERY = "what is python python"
@@ -140,7 +141,7 @@ def test_nothing_depends_on_the_batch(checkpoint: tuple[Path, Reference], precis
     model = load(Entry("m", folder=checkpoint[0]), CPU, precision)
     texts = [*DOCUMENTS, "", text(3, 1), text(17, 2)]
     query = model.tokenizer.query(QUERY)
-    heads = {mode: model.similarity(query, mode) for mode in ("dense", "sparse", "colbert", "hybrid")}
+    heads = {mode: model.similarity(query, Comparison(mode)) for mode in ("dense", "sparse", "colbert", "hybrid")}
     sequences = model.tokenizer.singles(texts)
     with torch.inference_mode():
         leading, _ = model.encoder(Packed.of([query], CPU))

@@ -25,12 +25,13 @@ from sentence_transformers.sentence_transformer.modules import Pooling as STPool
 from tokenizers import Tokenizer
 
 from sie_server.engine.engine import _sigmoid
+from sie_server.engine.limits import Limits
 from sie_server.engine.packed import Packed
 from sie_server.engine.prefix import Prefix
 from sie_server.engine.request import Request
 from sie_server.engine.runner import forward
 from sie_server.engine.sequence import Sequence
-from sie_server.engine.tokenize import Limits, TextTokenizer
+from sie_server.engine.tokenize import TextTokenizer
 from sie_server.errors import SIEError, UnsupportedModelError
 from sie_server.models.catalog import Entry
 from sie_server.models.load import inspect, load

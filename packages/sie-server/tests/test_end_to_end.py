@@ -17,6 +17,7 @@ from sie_server.models.page import page, readme
 
 ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "README.md").read_text()
+EMBEDDINGS = (ROOT / "docs" / "embeddings.md").read_text()
 QUERY = Item(id="q1", text="What is Python?")
 ITEMS = [
     Item(id="doc-1", text="Python is a programming language."),
@@ -89,12 +90,12 @@ def test_server_errors_arrive_as_exceptions(server: Server) -> None:
         assert failed.value.code == "MODEL_LOAD_FAILED"
 
 
-def _blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def _blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-@pytest.mark.parametrize("program", _blocks("python"))
-def test_readme_programs_run_as_they_stand(server: Server, program: str) -> None:
+@pytest.mark.parametrize("program", [*_blocks("python"), *_blocks("python", EMBEDDINGS)])
+def test_programs_of_the_documentation_run_as_they_stand(server: Server, program: str) -> None:
     program = program.replace("http://localhost:8080", server.url)
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 0, run.stderr

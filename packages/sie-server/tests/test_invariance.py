@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from live import EMBEDDED, Server
 from running import Running, running
 
-from sie_server.engine.tokenize import Limits
+from sie_server.engine.limits import Limits
 from sie_server.models.catalog import Entry, shipped
 
 SMALL = [

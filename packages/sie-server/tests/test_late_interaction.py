@@ -15,9 +15,9 @@ from sentence_transformers import MultiVectorEncoder
 from torch import Tensor, nn
 from transformers import AttentionInterface, XLMRobertaConfig, XLMRobertaModel
 
+from sie_server.engine.limits import Limits
 from sie_server.engine.packed import Packed
 from sie_server.engine.sequence import Sequence
-from sie_server.engine.tokenize import Limits
 from sie_server.errors import SIEError, UnsupportedModelError
 from sie_server.models.catalog import Entry
 from sie_server.models.load import load

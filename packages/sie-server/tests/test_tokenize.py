@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from sie_server.engine.tokenize import Limits, TextTokenizer
+from sie_server.engine.limits import Limits
+from sie_server.engine.tokenize import TextTokenizer
 from sie_server.errors import SIEError
 
 FAMILIES = {

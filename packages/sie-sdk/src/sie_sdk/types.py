@@ -56,13 +56,26 @@ class Usage(TypedDict, total=False):
     input_tokens_details: dict[str, int]
 
 
+class Highlight(TypedDict):
+    """A token of the query, and the token of a document that is nearest to it; `score` is their cosine.
+
+    `query` and `document` are `[start, end]`: the token is `text[start:end]`. `document` is None where a special token
+    is the nearest.
+    """
+
+    query: list[int]
+    document: list[int] | None
+    score: float
+
+
 class ScoreEntry(TypedDict):
     """One document's place in the ranking.
 
     `item_id` is the id of the document, or `item-N` for the N-th (from 0) if it had none. `rank` 0 is the best.
     Higher scores are better; whether a score is a probability or a raw logit depends on the model. `tokens` and
     `truncated` are there with the option `return_tokens`. `span` is there with `long_documents="chunk_max"`: the part
-    of the text that scored best is `text[span[0]:span[1]]`.
+    of the text that scored best is `text[span[0]:span[1]]`. `highlights` is there with `return_highlights`: one per
+    token of the query's text, in order.
     """
 
     item_id: str
@@ -71,6 +84,7 @@ class ScoreEntry(TypedDict):
     truncated: NotRequired[bool]
     tokens: NotRequired[int]
     span: NotRequired[list[int]]
+    highlights: NotRequired[list[Highlight]]
 
 
 class ScoreResult(TypedDict):

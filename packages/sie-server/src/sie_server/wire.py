@@ -45,10 +45,9 @@ class ScoreWeights(Struct):
 class ScoreOptions(Options):
     """`score_mode`, `score_weights`: how a model with several embeddings compares them, BGE-M3 say.
 
-    `long_documents`: what becomes of a document that does not fit.
-
-    It is cut at its end (`truncate`, the default), scored in overlapping windows, of which the best counts
-    (`chunk_max`), or refused (`error`, as by `overflow_policy`, over which this wins).
+    `long_documents`: what becomes of a document that does not fit. It is cut at its end (`truncate`, the default),
+    scored in overlapping windows, of which the best counts (`chunk_max`), or refused (`error`, as by `overflow_policy`,
+    over which this wins). `return_highlights`: with late interaction, which tokens of a document made its score.
     """
 
     long_documents: LongDocuments | None = None
@@ -56,6 +55,7 @@ class ScoreOptions(Options):
     score_weights: ScoreWeights | None = None
     top_k: Positive | None = None
     return_tokens: bool = False
+    return_highlights: bool = False
 
 
 class ScoreRequest(Struct):
@@ -126,10 +126,23 @@ class Usage(Struct):
     input_tokens: int
 
 
+class Highlight(Struct):
+    """A token of the query, and the token of the item's text that is nearest to it.
+
+    `query`, `document`: [start, end), counted in code points of the two texts; `document` is null where a special token
+    is the nearest. `score`: their cosine.
+    """
+
+    query: tuple[int, int]
+    document: tuple[int, int] | None
+    score: float
+
+
 class ScoreEntry(Struct):
     """`tokens`, `truncated`: with `return_tokens`. `span`: with `chunk_max`, the part of the text that scored best.
 
-    It is [start, end), counted in code points of the item's text.
+    It is [start, end), counted in code points of the item's text. `highlights`: with `return_highlights`, one per token
+    of the query's text, in order.
     """
 
     item_id: str
@@ -138,6 +151,7 @@ class ScoreEntry(Struct):
     tokens: int | UnsetType = UNSET
     truncated: bool | UnsetType = UNSET
     span: tuple[int, int] | UnsetType = UNSET
+    highlights: list[Highlight] | UnsetType = UNSET
 
 
 class ScoreResponse(Struct):

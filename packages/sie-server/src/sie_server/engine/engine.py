@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Items
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -15,19 +14,22 @@ from typing import Any, TypeVar
 
 import torch
 
-from sie_server.choices import Precision, ScoreMode
+from sie_server.choices import Precision
 from sie_server.engine.device import resolve_device, resolve_precision
+from sie_server.engine.highlights import Highlight, Traced
+from sie_server.engine.limits import Limits
 from sie_server.engine.request import Request
 from sie_server.engine.residency import Residency
+from sie_server.engine.results import Encoded, Scored, Timing
 from sie_server.engine.runner import Runner
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.sequence import Sequence
-from sie_server.engine.tokenize import Limits
 from sie_server.errors import Code, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry
 from sie_server.models.load import inspect, load
-from sie_server.models.model import HYBRID_WEIGHTS, Model
+from sie_server.models.model import Comparison, Model, no_matches
+from sie_server.models.prompts import instructed
 from sie_server.nn.heads import Head, Together
 from sie_server.settings import Settings
 
@@ -40,41 +42,6 @@ _SMOOTHING = 0.1
 
 T = TypeVar("T")
 Loader = Callable[[Entry, torch.device, Precision], Model]
-
-
-@dataclass(slots=True)
-class Timing:
-    """Seconds a request spent per stage. Stages of its parts add up."""
-
-    tokenization: float = 0.0
-    queue: float = 0.0
-    inference: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """One score per document, in input order, activation applied.
-
-    lengths: tokens of each document's pair, over all its windows, a shared prefix included. truncated: whether it was
-    cut. spans: the part of its text that scored best, in code points, half-open; None unless long documents go in
-    windows. tokens: those computed, a shared prefix once.
-    """
-
-    scores: list[float]
-    lengths: list[int]
-    truncated: list[bool]
-    spans: list[tuple[int, int] | None]
-    tokens: int
-    timing: Timing
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """One dict of vectors per text, by output type."""
-
-    vectors: list[dict[str, Any]]
-    tokens: int
-    timing: Timing
 
 
 class Engine:
@@ -145,43 +112,62 @@ class Engine:
         documents: Items[str],
         limits: Limits,
         instruction: str | None = None,
-        mode: ScoreMode = "dense",
-        weights: Mapping[ScoreMode, float] = HYBRID_WEIGHTS,
+        comparison: Comparison = Comparison(),
     ) -> Scored:
         """Relevance of each document to the query; what the number means is `model.score`.
 
-        mode: how a "similarity" model compares them; weights: those of the parts of "hybrid", one at least above zero.
+        comparison: of embeddings, where that is how the model scores.
 
         Raises:
-            SIEError: INPUT_TOO_LONG, QUEUE_FULL or INFERENCE_ERROR.
+            SIEError: INVALID_INPUT, the comparison is none for this model; INPUT_TOO_LONG, QUEUE_FULL or
+                INFERENCE_ERROR.
         """
         timing = Timing()
         head: Head | None = model.encoder.head
         query_tokens = 0
+        if head is not None and comparison.matches:
+            raise no_matches(model.entry)
         if head is not None:
             pairs = partial(model.tokenizer.pairs, query, documents, limits, instruction)
             sequences = await self._tokenize(pairs, timing)
         else:
             lead = await self._tokenize(partial(model.tokenizer.query, query, limits, instruction), timing)
             sequences = await self._tokenize(partial(model.tokenizer.singles, documents, limits), timing)
-            head, query_tokens = model.similarity(lead, mode, weights), len(lead)
+            head, query_tokens = model.similarity(lead, comparison), len(lead)
         prefix = len(sequences[0].prefix or ())
         lead_tokens = query_tokens + prefix
-        scores = await self._run("scoring", model, head, sequences, timing)
+        results = await self._run("scoring", model, head, sequences, timing)
+        scores = [result.score for result in results] if comparison.matches else results
         self._metrics.tokens.labels(model.id).inc(lead_tokens)
         if not all(map(math.isfinite, scores)):
             raise SIEError(Code.INFERENCE_ERROR, f"Model '{model.id}' produced non-finite scores")
-        scored = zip(sequences, scores, strict=True)
+        scored = zip(sequences, scores, results, strict=True)
         windows = [list(group) for _, group in groupby(scored, key=lambda window: window[0].document)]
         best = [max(group, key=itemgetter(1)) for group in windows]  # of equal windows the first
         return Scored(
-            scores=[_sigmoid(score) if model.score == "probability" else score for _, score in best],
-            lengths=[sum(prefix + len(sequence) for sequence, _ in group) for group in windows],
-            truncated=[sequence.truncated for sequence, _ in best],
-            spans=[sequence.span for sequence, _ in best],
+            scores=[_sigmoid(score) if model.score == "probability" else score for _, score, _ in best],
+            lengths=[sum(prefix + len(sequence) for sequence, *_ in group) for group in windows],
+            truncated=[sequence.truncated for sequence, *_ in best],
+            spans=[sequence.span for sequence, *_ in best],
+            traced=Traced(lead, [s for s, *_ in best], [m for *_, m in best]) if comparison.matches else None,
             tokens=_tokens(sequences) + lead_tokens,
             timing=timing,
         )
+
+    async def highlights(
+        self,
+        model: Model,
+        scored: Scored,
+        query: str,
+        instruction: str | None,
+        documents: Items[str],
+        chosen: Items[int],
+    ) -> list[list[Highlight]]:
+        """Why the chosen documents of a traced score got it, in their order."""
+        assert scored.traced is not None
+        read = instructed(query, instruction)
+        trace = partial(scored.traced.highlights, model.tokenizer, read, documents, chosen, len(read) - len(query))
+        return await self._tokenize(trace, scored.timing)
 
     async def encode(
         self,

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from sie_server.choices import LongDocuments
 from sie_server.engine.late import LateTokens
+from sie_server.engine.limits import Limits
 from sie_server.engine.prefix import Prefix
 from sie_server.engine.sequence import Sequence
 from sie_server.engine.template import Ids, Template, int32, token_id
@@ -18,24 +20,15 @@ from sie_server.models.shape import LateInteraction
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Per-request limits in tokens, where `None` is the model's own, and what becomes of a document over them.
-
-    A request can lower the model's limit, not raise it. `query`: a query is cut to it; without it none is ever cut.
-    For late interaction, which has limits of its own for queries and documents, `query` counts special tokens too.
-    """
-
-    sequence: int | None = None
-    query: int | None = None
-    long_documents: LongDocuments = "truncate"
-
-
-@dataclass(frozen=True, slots=True)
 class Piece:
-    """What of a document goes into one sequence: ids int32 `[length]`, no special tokens; the rest as in `Sequence`."""
+    """What of a document goes into one sequence: ids int32 `[length]`, no special tokens, from its token `first` on.
+
+    The rest is as in `Sequence`.
+    """
 
     document: int
     ids: Ids
+    first: int = 0
     span: tuple[int, int] | None = None
     truncated: bool = False
 
@@ -132,6 +125,18 @@ class TextTokenizer:
                 f"Field 'query' has {len(ids)} tokens; the limit is {limit}, {self._single.tokens} of them special",
             )
         return self._vectors(*self._query.join(ids), Piece(0, ids), query=True)
+
+    def places(self, sequence: Sequence, rows: NDArray[np.int64], query: bool = False) -> NDArray[np.int64]:
+        """Which token of its text stands in each of these rows of a query or document on its own; -1: none of it."""
+        template = self._query if query else self._single
+        places = rows - len(template.ids[0])
+        return np.where((places >= 0) & (places < len(sequence.tokens)), places + sequence.tokens.start, -1)
+
+    def offsets(self, texts: Items[str]) -> list[list[tuple[int, int]]]:
+        """Where the tokens of each text stand in it, in code points, half-open."""
+        # The fast encoding has no offsets.
+        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [encoding.offsets for encoding in encodings]
 
     def queries(self, texts: Items[str] | Items[list[int]], limits: Limits = Limits()) -> list[Sequence]:
         """One sequence per query to be encoded. Late interaction marks them, cuts them and fills them up.
@@ -236,9 +241,9 @@ class TextTokenizer:
         again = self._tokenizer.encode_batch([texts[document] for document in over], add_special_tokens=False)
         offsets = dict(zip(over, again, strict=True))
         return [
-            Piece(document, ids[start : start + room], _span(offsets[document], start, start + room - 1))
+            Piece(document, ids[start : start + room], start, _span(offsets[document], start, start + room - 1))
             if document in offsets
-            else Piece(document, ids, (0, len(texts[document])))
+            else Piece(document, ids, span=(0, len(texts[document])))
             for document, ids in enumerate(encoded)
             for start in _starts(len(ids), room)
         ]
@@ -259,7 +264,8 @@ class TextTokenizer:
 
     def _sequence(self, ids: Ids, types: Ids, piece: Piece) -> Sequence:
         types = types if self._token_types else np.zeros_like(types)
-        return Sequence(ids, types, piece.document, piece.span, piece.truncated)
+        tokens = range(piece.first, piece.first + len(piece.ids))
+        return Sequence(ids, types, piece.document, tokens, piece.span, piece.truncated)
 
 
 def _room(limit: int, special: int, query: int, long_documents: LongDocuments) -> int:

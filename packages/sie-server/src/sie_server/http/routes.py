@@ -11,9 +11,10 @@ from starlette.routing import Route
 
 from sie_server import wire
 from sie_server.choices import Dtype, LongDocuments, Muvera, ScoreMode
-from sie_server.engine.engine import Engine, Scored, Timing, unsupported
+from sie_server.engine.engine import Engine, unsupported
+from sie_server.engine.limits import Limits
 from sie_server.engine.quantize import quantize
-from sie_server.engine.tokenize import Limits
+from sie_server.engine.results import Scored, Timing
 from sie_server.errors import Code, SIEError
 from sie_server.http.body import Bodies
 from sie_server.http.description import describe
@@ -26,7 +27,7 @@ from sie_server.http.profile import completed
 from sie_server.http.templates import around_texts, is_query, written
 from sie_server.http.timing import in_body, observe
 from sie_server.metrics import CONTENT_TYPE, Metrics
-from sie_server.models.model import Model
+from sie_server.models.model import Comparison, Model
 from sie_server.nn.muvera import FixedDimensional
 from sie_server.settings import Settings
 
@@ -77,14 +78,20 @@ class Routes:
         instruction = body.instruction or options.instruction
         long_documents = asked.long_documents or _overflow(asked, address.entry.long_documents)
         limits = Limits(options.max_seq_length, options.query_max_length, long_documents)
-        mode, weights = options.score_mode or "dense", _weights(options)
-        scoring = self._engine.score(model, query, documents, limits, instruction, mode, weights)
+        scoring = self._engine.score(model, query, documents, limits, instruction, _comparison(options))
         scored = await until_disconnect(request, scoring)
+        # sorted() is stable: equal scores keep the order of the request.
+        order = sorted(range(len(documents)), key=lambda i: -scored.scores[i])[: options.top_k]
+        scores = _ranking(body.items, order, scored, options)
+        if options.return_highlights:
+            found = await self._engine.highlights(model, scored, query, instruction, documents, order)
+            for entry, highlights in zip(scores, found, strict=True):
+                entry.highlights = [wire.Highlight(light.query, light.document, light.score) for light in highlights]
         done = time.perf_counter()
         response = wire.ScoreResponse(
             model=address.id,
             query_id=body.query.id,
-            scores=_ranking(body.items, scored, options),
+            scores=scores,
             usage=wire.Usage(scored.tokens),
         )
         return self._respond(request, response, model.id, "score", started, done, scored.timing)
@@ -213,12 +220,12 @@ def _overflow(options: wire.Options, default: LongDocuments) -> LongDocuments:
     return policies.get(options.overflow_policy, default)
 
 
-def _weights(options: wire.ScoreOptions) -> dict[ScoreMode, float]:
+def _comparison(options: wire.ScoreOptions) -> Comparison:
     given = options.score_weights or wire.ScoreWeights()
     weights: dict[ScoreMode, float] = {"dense": given.dense, "sparse": given.sparse, "colbert": given.colbert}
     if not any(weights.values()):
         raise SIEError(Code.INVALID_INPUT, "Field 'options.score_weights' needs one weight above zero")
-    return weights
+    return Comparison(options.score_mode or "dense", weights, matches=options.return_highlights)
 
 
 def _check_dims(muvera: Muvera) -> None:
@@ -243,9 +250,9 @@ def _texts_to_score(body: wire.ScoreRequest, model: Model) -> tuple[str, list[st
     return query, documents
 
 
-def _ranking(items: Sequence[wire.Item], scored: Scored, options: wire.ScoreOptions) -> list[wire.ScoreEntry]:
-    # sorted() is stable: equal scores keep the order of the request.
-    order = sorted(range(len(items)), key=lambda i: -scored.scores[i])[: options.top_k]
+def _ranking(
+    items: Sequence[wire.Item], order: Sequence[int], scored: Scored, options: wire.ScoreOptions
+) -> list[wire.ScoreEntry]:
     return [
         wire.ScoreEntry(
             item_id=_item_id(items[i], i),

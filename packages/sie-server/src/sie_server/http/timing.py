@@ -3,7 +3,7 @@
 import time
 
 from sie_server import wire
-from sie_server.engine.engine import Timing
+from sie_server.engine.results import Timing
 from sie_server.metrics import Metrics
 
 

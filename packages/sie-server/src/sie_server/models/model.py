@@ -1,20 +1,34 @@
 """A loaded model, and the heads its answers are read off with."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from sie_server.choices import Pooling, Score, ScoreMode
 from sie_server.engine.sequence import Sequence
 from sie_server.engine.tokenize import TextTokenizer
+from sie_server.errors import Code, SIEError
 from sie_server.models.catalog import Entry
 from sie_server.models.encoder import Encoder
 from sie_server.nn.heads import Dense, Head, Multivector
-from sie_server.nn.similarity import Cosine, Hybrid, LexicalMatch, MaxSim, Similarity
+from sie_server.nn.similarity import Cosine, Hybrid, LexicalMatch, Matches, MaxSim, Similarity
 
 # Weights of the parts of a "hybrid" score (Chen et al. 2024, M3-Embedding, section 4.1).
 HYBRID_WEIGHTS: Mapping[ScoreMode, float] = {"dense": 0.4, "sparse": 0.2, "colbert": 0.4}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How a query's embeddings are compared with a document's.
+
+    Only a "similarity" model has modes. weights: of the parts of "hybrid", one at least above zero. matches: which
+    tokens of the document are nearest to those of the query is wanted too.
+    """
+
+    mode: ScoreMode = "dense"
+    weights: Mapping[ScoreMode, float] = field(default_factory=lambda: HYBRID_WEIGHTS)
+    matches: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,15 +67,23 @@ class Model:
         }
         return heads if self.encoder.lexical is None else {**heads, "sparse": self.encoder.lexical}
 
-    def similarity(
-        self, query: Sequence, mode: ScoreMode = "dense", weights: Mapping[ScoreMode, float] = HYBRID_WEIGHTS
-    ) -> Similarity:
-        """The head that scores by comparing embeddings with the query's. Only a "similarity" model has modes."""
-        if self.score == "maxsim":
+    def similarity(self, query: Sequence, comparison: Comparison) -> Similarity:
+        """The head that scores by comparing embeddings with the query's.
+
+        Raises:
+            SIEError: INVALID_INPUT, matches are wanted of a score that is not made of token vectors.
+        """
+        maxsim = self.score == "maxsim"
+        if comparison.matches:
+            if not maxsim and comparison.mode != "colbert":
+                raise no_matches(self.entry)
+            return Matches(query, self.encoder.projections, mean=not maxsim)
+        if maxsim:
             return MaxSim(query, self.encoder.projections)
-        if mode == "hybrid":
-            return Hybrid({self._compared(query, part): weight for part, weight in weights.items() if weight > 0})
-        return self._compared(query, mode)
+        if comparison.mode != "hybrid":
+            return self._compared(query, comparison.mode)
+        weights = comparison.weights.items()
+        return Hybrid({self._compared(query, part): weight for part, weight in weights if weight > 0})
 
     def _compared(self, query: Sequence, mode: ScoreMode) -> Similarity:
         match mode:
@@ -72,3 +94,12 @@ class Model:
                 return LexicalMatch(query, self.encoder.lexical)
             case _:
                 return MaxSim(query, self.encoder.projections, mean=True)
+
+
+def no_matches(entry: Entry) -> SIEError:
+    """The answer to a request for highlights that the score of a model can't give."""
+    return SIEError(
+        Code.INVALID_INPUT,
+        f"Field 'options.return_highlights' needs a score of token vectors; that of '{entry.id}' is none",
+        param="options.return_highlights",
+    )

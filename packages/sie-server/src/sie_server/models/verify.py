@@ -11,7 +11,7 @@ import torch
 
 from sie_server.choices import Precision, Score
 from sie_server.engine.engine import Engine
-from sie_server.engine.tokenize import Limits
+from sie_server.engine.limits import Limits
 from sie_server.errors import LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry, Example

@@ -5,10 +5,12 @@ What is read off the query is kept for the other batches. Two threads may both c
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Items
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sie_server.choices import Pooling
@@ -19,7 +21,7 @@ from sie_server.nn.linear import at_least_min_rows
 
 
 class Similarity(Protocol):
-    """Of each sequence to `query`: a float each."""
+    """Of each sequence to `query`: a float each, or what `Matches` gives."""
 
     query: Sequence
 
@@ -28,7 +30,7 @@ class Similarity(Protocol):
 
     def read_lead(self, hidden: Tensor) -> None: ...
 
-    def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[float]: ...
+    def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[Any]: ...
 
 
 class _Led:
@@ -57,17 +59,48 @@ class MaxSim(_Led):
         self._scale = 1 / self._tokens if mean else 1.0
 
     def read_lead(self, hidden: Tensor) -> None:
-        vectors, _ = kept(self._projections(hidden), [len(hidden)], [self.query])
-        self._query = at_least_min_rows(F.normalize(vectors, dim=-1))
+        vectors, _ = self._unit(hidden, [len(hidden)], [self.query])
+        self._query = at_least_min_rows(vectors)
 
-    def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[float]:
+    def _unit(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> tuple[Tensor, list[int]]:
         vectors, counts = kept(self._projections(hidden), lengths, sequences)
-        documents = F.normalize(vectors, dim=-1)
+        return F.normalize(vectors, dim=-1), counts
+
+    def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[Any]:
+        documents, counts = self._unit(hidden, lengths, sequences)
         # One product for all documents: [tokens, query tokens].
         product = at_least_min_rows(documents) @ self._query.T
         best = segments(product[: len(documents), : self._tokens], counts, "max")
         scores: list[float] = (best.sum(dim=1) * self._scale).tolist()
         return scores
+
+
+class Matched(NamedTuple):
+    """A MaxSim score taken apart, by token of the query that has a vector.
+
+    rows: int64, which token of the document's sequence is nearest. cosines: float32, how near.
+    """
+
+    score: float
+    rows: NDArray[np.int64]
+    cosines: NDArray[np.float32]
+
+
+class Matches(MaxSim):
+    """MaxSim, and which tokens made it."""
+
+    def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[Any]:
+        scores = super().__call__(hidden, lengths, sequences)
+        return [
+            Matched(score, *self._nearest(rows, sequence))
+            for score, rows, sequence in zip(scores, torch.split(hidden, list(lengths)), sequences, strict=True)
+        ]
+
+    def _nearest(self, hidden: Tensor, sequence: Sequence) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        documents = self._unit(hidden, [len(hidden)], [sequence])[0]
+        cosines, places = (documents @ self._query.T)[:, : self._tokens].max(dim=0)
+        rows = places.cpu().numpy()
+        return (rows if sequence.keep is None else np.flatnonzero(sequence.keep)[rows]), cosines.cpu().numpy()
 
 
 class Cosine(_Led):

@@ -1,0 +1,63 @@
+"""Why a document ranks where it does: which of its words are nearest to each word of the query."""
+
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+
+import numpy as np
+
+from sie_server.engine.sequence import Sequence
+from sie_server.engine.tokenize import TextTokenizer
+from sie_server.nn.similarity import Matched
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Highlight:
+    """A token of the query and the token of a document that its vector is nearest to.
+
+    query, document: their spans, in code points, half-open; `document` is None where that token stands for no text.
+    score: their cosine.
+    """
+
+    query: Span
+    document: Span | None
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """Matches of one query with documents, one each, and the sequences that they are about."""
+
+    query: Sequence
+    documents: list[Sequence]
+    matches: list[Matched]
+
+    def highlights(
+        self, tokenizer: TextTokenizer, query: str, texts: Items[str], chosen: Items[int], given: int = 0
+    ) -> list[list[Highlight]]:
+        """For each chosen document one highlight per token of the query's text, in order.
+
+        query: the text that was read, whose first `given` code points are not the query's own.
+        """
+        [query_spans], spans = tokenizer.offsets([query]), tokenizer.offsets([texts[index] for index in chosen])
+        keep = self.query.keep
+        rows = np.arange(len(self.query)) if keep is None else np.flatnonzero(keep)
+        places = tokenizer.places(self.query, rows, query=True).tolist()
+        found = []
+        for index, own in zip(chosen, spans, strict=True):
+            _, nearest_rows, cosines = self.matches[index]
+            nearest = tokenizer.places(self.documents[index], nearest_rows).tolist()
+            found.append(
+                [
+                    Highlight(_back(query_spans[place], given), None if token < 0 else own[token], cosine)
+                    for place, token, cosine in zip(places, nearest, cosines.tolist(), strict=True)
+                    if place >= 0 and query_spans[place][0] >= given
+                ]
+            )
+        return found
+
+
+def _back(span: Span, by: int) -> Span:
+    start, end = span
+    return start - by, end - by

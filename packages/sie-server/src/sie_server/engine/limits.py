@@ -1,0 +1,18 @@
+"""How long the texts of a request may be."""
+
+from dataclasses import dataclass
+
+from sie_server.choices import LongDocuments
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Per-request limits in tokens, where `None` is the model's own, and what becomes of a document over them.
+
+    A request can lower the model's limit, not raise it. `query`: a query is cut to it; without it none is ever cut.
+    For late interaction, which has limits of its own for queries and documents, `query` counts special tokens too.
+    """
+
+    sequence: int | None = None
+    query: int | None = None
+    long_documents: LongDocuments = "truncate"
