@@ -32,6 +32,7 @@ def first_text(body):
 @pytest.fixture
 def parts_of_three(monkeypatch):
     monkeypatch.setattr(_parts, "PART_ITEMS", 3)
+    monkeypatch.setattr(_parts, "NAMED_ITEMS", 3)
 
 
 @given(st.lists(st.text(max_size=20)), st.integers(1, 5), st.integers(1, 60))
@@ -147,7 +148,7 @@ def test_score_in_parts_is_score_in_one(documents, most_items, top_k):
     def score(most):
         engine = Engine()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_parts, "PART_ITEMS", most)
+            patch.setattr(_parts, "NAMED_ITEMS", most)
             http_client = httpx2.Client(transport=httpx2.MockTransport(engine))
             with SIEClient(BASE_URL, http_client=http_client) as client:
                 return client.score("m", QUERY, documents, options=options), engine.sizes

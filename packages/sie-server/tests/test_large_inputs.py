@@ -50,7 +50,7 @@ def test_a_stream_gives_what_a_call_gives(server: Server) -> None:
 
 
 def test_a_ranking_in_parts_is_that_of_one_request(server: Server, api: httpx2.Client) -> None:
-    items = [Item(id="", text=TEXTS[0]), *ITEMS[:600], Item(id="last", text=TEXTS[0])]
+    items = [Item(id="", text=TEXTS[0]), *ITEMS[:2100], Item(id="last", text=TEXTS[0])]
     query = Item(id="q", text="Which passage is about rivers?")
     body = {"query": query, "items": items, "options": {"top_k": 500, "return_tokens": True}}
     answer = api.post(f"/v1/score/{EMBEDDED}", json=body).json()

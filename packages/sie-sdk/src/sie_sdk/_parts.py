@@ -9,17 +9,24 @@ from sie_sdk import _wire
 from sie_sdk._items import wire_item
 from sie_sdk.types import Item
 
-# A server takes 10,000 items and 34 MiB in one request, older ones 512 items. Parts are far smaller: neither side has
-# to hold much, an answer comes long before a read timeout, and the few that are under way fit a server's queue.
-PART_ITEMS = 256
-PART_BYTES = 2**20
+# A server takes 10,000 items and 34 MiB in one request, other SIE servers 1,000 items. Parts are smaller: neither side
+# has to hold much, an answer comes long before a read timeout, and the few that are under way fit a server's queue.
+# Answers with vectors are large, those with scores are not; and the candidates of a query belong together, as the
+# server computes a query once per request.
+PART_ITEMS, PART_BYTES = 256, 2**20
+NAMED_ITEMS, NAMED_BYTES = 1000, 2**24
 
 
 @dataclass(slots=True)
 class Part:
-    """Some of the items: `start` is the index of the first in the whole input, `packed` each as MessagePack."""
+    """Some of the items: `start` is the index of the first in the whole input, `packed` each as MessagePack.
+
+    At most so many items and bytes.
+    """
 
     start: int
+    most_items: int
+    most_bytes: int
     items: list[Item] = field(default_factory=list)
     packed: list[msgspec.Raw] = field(default_factory=list)
     size: int = 0
@@ -31,7 +38,7 @@ class Part:
 
     def takes(self, packed: bytes) -> bool:
         """Whether there is room for one item more. An item that is too large for any part gets one to itself."""
-        return not self.items or (len(self.items) < PART_ITEMS and self.size + len(packed) <= PART_BYTES)
+        return not self.items or (len(self.items) < self.most_items and self.size + len(packed) <= self.most_bytes)
 
     def append(self, item: Item, packed: bytes) -> None:
         self.items.append(item)
@@ -48,7 +55,7 @@ class Cutter:
 
     def __init__(self, *, named: bool) -> None:
         self._named = named
-        self._part = Part(0)
+        self._part = self._empty(0)
 
     def add(self, item: Item) -> Part | None:
         """Takes the next item; the part before it, if that has no room for it.
@@ -57,7 +64,7 @@ class Cutter:
         """
         packed, full = self._packed(item), None
         if not self._part.takes(packed):
-            full, self._part = self._part, Part(self._part.end)
+            full, self._part = self._part, self._empty(self._part.end)
             packed = self._packed(item)
         self._part.append(item, packed)
         return full
@@ -65,6 +72,9 @@ class Cutter:
     def rest(self) -> Part:
         """The last part, once all items were added; empty only if there were none."""
         return self._part
+
+    def _empty(self, start: int) -> Part:
+        return Part(start, NAMED_ITEMS, NAMED_BYTES) if self._named else Part(start, PART_ITEMS, PART_BYTES)
 
     def _packed(self, item: Item) -> bytes:
         index, body = self._part.end, wire_item(item)

@@ -54,8 +54,9 @@ class SIEClient(BlockingSession):
     `wait_for_capacity=False` it waits neither for a machine nor for the server to come up. Look-ups never wait for
     either.
 
-    More items than fit one request are sent in parts of at most 256 items and 1 MiB, four at a time. Each part waits
-    and asks again as a call does. An error names an item by its index in the whole input.
+    More items than fit one request are sent in parts, four at a time: of at most 256 items and 1 MiB to embed, of 1,000
+    items and 16 MiB to rank. Each part waits and asks again as a call does. An error names an item by its index in the
+    whole input.
     """
 
     def __init__(
