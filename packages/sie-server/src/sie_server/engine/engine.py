@@ -131,8 +131,8 @@ class Engine:
             pairs = partial(model.tokenizer.pairs, query, documents, limits, instruction)
             sequences = await self._tokenize(pairs, timing)
         else:
-            lead = await self._tokenize(partial(model.tokenizer.query, query, limits, instruction), timing)
-            sequences = await self._tokenize(partial(model.tokenizer.singles, documents, limits), timing)
+            apart = partial(model.tokenizer.apart, query, documents, limits, instruction)
+            lead, sequences = await self._tokenize(apart, timing)
             head, query_tokens = model.similarity(lead, comparison), len(lead)
         prefix = len(sequences[0].prefix or ())
         lead_tokens = query_tokens + prefix

@@ -1,7 +1,6 @@
 """Text → token ids. Queries and documents are tokenized apart and joined by id, exactly as a pair would be."""
 
 from collections.abc import Sequence as Items
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -14,23 +13,10 @@ from sie_server.engine.limits import Limits
 from sie_server.engine.prefix import Prefix
 from sie_server.engine.sequence import Sequence
 from sie_server.engine.template import Ids, Template, int32, token_id
+from sie_server.engine.windows import Piece, room_for, starts
 from sie_server.errors import Code, SIEError
 from sie_server.models.prompts import Prompt, instructed
 from sie_server.models.shape import LateInteraction
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What of a document goes into one sequence: ids int32 `[length]`, no special tokens, from its token `first` on.
-
-    The rest is as in `Sequence`.
-    """
-
-    document: int
-    ids: Ids
-    first: int = 0
-    span: tuple[int, int] | None = None
-    truncated: bool = False
 
 
 class TextTokenizer:
@@ -97,11 +83,21 @@ class TextTokenizer:
         if self.prompt is not None:
             return self._prompted(self.prompt, query, documents, limits, instruction or self._instruction)
         query_ids = self._encode([instructed(query, instruction)])[0][: limits.query]
-        room = _room(self._limit(limits), self._pair.tokens, len(query_ids), limits.long_documents)
+        room = room_for(self._limit(limits), self._pair.tokens, len(query_ids), limits.long_documents)
         return [
             self._sequence(*self._pair.join(query_ids, piece.ids), piece)
             for piece in self._pieces(documents, room, limits.long_documents)
         ]
+
+    def apart(
+        self, query: str, documents: Items[str], limits: Limits = Limits(), instruction: str | None = None
+    ) -> tuple[Sequence, list[Sequence]]:
+        """The query, and one sequence per document or window.
+
+        Raises:
+            SIEError: as `query` and `singles`.
+        """
+        return self.query(query, limits, instruction), self.singles(documents, limits)
 
     def query(self, text: str, limits: Limits = Limits(), instruction: str | None = None) -> Sequence:
         """A query on its own.
@@ -189,7 +185,7 @@ class TextTokenizer:
             query, tokens = query[: _span(encoding, 0, limits.query - 1)[1]], limits.query
         front = np.concatenate(self._encode(prompt.shared(query, instruction)))
         special = len(front) - tokens + len(self._after)
-        room = _room(self._limit(limits), special, tokens, limits.long_documents)
+        room = room_for(self._limit(limits), special, tokens, limits.long_documents)
         prefix = Prefix(Sequence(front, np.zeros_like(front)))
         sequences = []
         for piece in self._pieces([prompt.piece(document) for document in documents], room, limits.long_documents):
@@ -245,7 +241,7 @@ class TextTokenizer:
             if document in offsets
             else Piece(document, ids, span=(0, len(texts[document])))
             for document, ids in enumerate(encoded)
-            for start in _starts(len(ids), room)
+            for start in starts(len(ids), room)
         ]
 
     def _expanded(self, piece: Piece, length: int) -> Sequence:
@@ -266,29 +262,6 @@ class TextTokenizer:
         types = types if self._token_types else np.zeros_like(types)
         tokens = range(piece.first, piece.first + len(piece.ids))
         return Sequence(ids, types, piece.document, tokens, piece.span, piece.truncated)
-
-
-def _room(limit: int, special: int, query: int, long_documents: LongDocuments) -> int:
-    """Tokens left for a document beside the query and the special tokens."""
-    room = limit - special - query
-    if room <= 0:
-        fault = "no room for a document"
-    elif long_documents == "chunk_max" and room * 4 < limit:
-        # The query is computed with every window, and a long one would multiply the work.
-        fault = f"room for {room} of a document, where 'chunk_max' needs a quarter of the limit"
-    else:
-        return room
-    raise SIEError(
-        Code.INPUT_TOO_LONG,
-        f"Field 'query' has {query} tokens and leaves {fault}; "
-        f"the limit for a pair is {limit} tokens, {special} of them special",
-    )
-
-
-def _starts(tokens: int, room: int) -> list[int]:
-    """Where the windows of a document start: every 3/4 of the room, and the last so that it ends with the document."""
-    last = max(tokens - room, 0)
-    return [*range(0, last, max(room * 3 // 4, 1)), last]
 
 
 def _span(encoding: Encoding, first: int, last: int) -> tuple[int, int]:
