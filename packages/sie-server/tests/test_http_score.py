@@ -459,7 +459,7 @@ def test_limits_are_settings(models: Path) -> None:
     ("model", "message"),
     [
         ("brt", "Model 'brt' not found Did you mean 'bert'?"),
-        ("bert:sparse", "Model 'bert:sparse' not found"),
+        ("bert:sparse", "Model 'bert:sparse' not found Did you mean 'BAAI/bge-m3:sparse'?"),
         ("xyzzy", "Model 'xyzzy' not found"),
     ],
 )
