@@ -19,29 +19,21 @@ each document alone and all in one request have the same bits.
 
 import argparse
 import json
-import platform
 import random
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import sentence_transformers
-import torch
 import transformers
 from in_process import checkpoints, lengths, serving
 from references import Reference, SentenceTransformers, Transformers
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress, TaskID
-from rich.table import Table
 from rounds import Summary, interleave, ratios
 from sentence_transformers import CrossEncoder
+from tables import Steps, each, show, times, versions, why
 
-from sie_server.engine.device import resolve_precision
 from sie_server.models.catalog import Entry
 
 REFERENCE = "reference"
@@ -56,10 +48,6 @@ COLUMNS = (
     "float32: tokens/s, × reference",
     "reference: tokens/s",
 )
-
-
-# Named steps with a progress bar.
-Steps = Callable[[str, Sequence[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -140,7 +128,7 @@ class Result:
             f"{self.delta['float32']:.1e}",
             f"{self.delta['auto']:.1e} ({self.delta['auto'] / self.spread:.1%})",
             f"no: {', '.join(differs)}" if differs else "yes",
-            *(f"{self.rate(p):,.0f}\n{_times(self.ratio(p))}" for p in OURS),
+            *(f"{self.rate(p):,.0f}\n{times(self.ratio(p))}" for p in OURS),
             f"{self.rate(REFERENCE):,.0f}",
         ]
 
@@ -159,19 +147,12 @@ def main() -> None:
     query = checkpoints.text(8, seed=0)
     tokens = lengths(random.Random(1), arguments.documents)
     documents = [checkpoints.text(pair - 12, seed) for seed, pair in enumerate(tokens, 1)]
-    results: dict[str, Result | Exception] = {}
-    with Progress(console=Console(stderr=True)) as progress:
-        rows = progress.add_task("architectures", total=len(arguments.only))
-        step = progress.add_task("")
-        for name in arguments.only:
-            progress.update(rows, description=name)
-            try:
-                with tempfile.TemporaryDirectory() as folder:
-                    steps = partial(_steps, progress, step)
-                    results[name] = measure(ROWS[name], Path(folder), query, documents, arguments.rounds, steps)
-            except Exception as error:  # the other rows are worth having
-                results[name] = error
-            progress.advance(rows)
+
+    def row(name: str, steps: Steps) -> Result:
+        with tempfile.TemporaryDirectory() as folder:
+            return measure(ROWS[name], Path(folder), query, documents, arguments.rounds, steps)
+
+    results = each(arguments.only, row)
     report(results, arguments)
 
 
@@ -220,43 +201,22 @@ def measure(row: Row, folder: Path, query: str, documents: list[str], rounds: in
 
 def report(results: dict[str, Result | Exception], arguments: argparse.Namespace) -> None:
     """The table, for a terminal or in markdown, and the same as JSON. Ends the program with 1 where a row failed."""
-    auto = str(resolve_precision("auto", torch.device("cpu"))).removeprefix("torch.")
-    columns = [column.format(auto=auto) for column in COLUMNS]
-    versions = {
-        "machine": platform.machine(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "sentence-transformers": sentence_transformers.__version__,
-        "reference threads": torch.get_num_threads(),
-        "auto": auto,
-    }
     lines = [result.cells() for result in results.values() if isinstance(result, Result)]
-    failed = [f"{ROWS[name].title}: {_why(error)}" for name, error in results.items() if isinstance(error, Exception)]
-    caption = ", ".join(f"{name} {value}" for name, value in versions.items())
-    caption += f"; {arguments.documents} documents, {arguments.rounds} rounds, median (min–max)"
-    if arguments.markdown:
-        print("\n".join(_markdown([columns, ["---"] * len(columns), *lines])), f"\n\n{caption}")
-    else:
-        table = Table(*columns, caption=caption, show_lines=True)
-        for line in lines:
-            table.add_row(*map(escape, line))
-        console = Console()
-        console.width = max(console.width, 150)
-        console.print(table)
+    failed = [f"{ROWS[name].title}: {why(error)}" for name, error in results.items() if isinstance(error, Exception)]
+    about = {**versions(), "documents": arguments.documents, "rounds": arguments.rounds}
+    show(COLUMNS, lines, about, arguments.markdown)
     for reason in failed:
         print(f"\nnot measured: {reason}")
     if arguments.json:
         figures = {name: _figures(result) for name, result in results.items()}
-        arguments.json.write_text(
-            json.dumps({**versions, "documents": arguments.documents, "results": figures}, indent=2)
-        )
+        arguments.json.write_text(json.dumps({**about, "results": figures}, indent=2))
     if failed:
         raise SystemExit(1)
 
 
 def _figures(result: Result | Exception) -> dict[str, Any]:
     if isinstance(result, Exception):
-        return {"failed": _why(result)}
+        return {"failed": why(result)}
     derived = {
         "tokens_per_s": {candidate: result.rate(candidate) for candidate in result.seconds},
         "ratio": {precision: result.ratio(precision)._asdict() for precision in OURS},
@@ -264,26 +224,8 @@ def _figures(result: Result | Exception) -> dict[str, Any]:
     return {**asdict(result), **derived}
 
 
-def _steps(progress: Progress, task: TaskID, description: str, items: Sequence[Any]) -> Iterable[Any]:
-    """The items, and how many of them are done on the progress bar of `task`."""
-    progress.reset(task, total=len(items), description=description)
-    return progress.track(items, task_id=task)
-
-
-def _markdown(lines: Iterable[list[str]]) -> list[str]:
-    return ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", ", ") for cell in line) + " |" for line in lines]
-
-
 def _delta(scores: list[float], expected: list[float]) -> float:
     return max(abs(ours - theirs) for ours, theirs in zip(scores, expected, strict=True))
-
-
-def _times(ratio: Summary) -> str:
-    return f"{ratio.median:.2f} × ({ratio.low:.2f}–{ratio.high:.2f})"
-
-
-def _why(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 if __name__ == "__main__":

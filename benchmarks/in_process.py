@@ -7,15 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sie_server.choices import Output, ScoreMode
 from sie_server.engine.limits import Limits
 from sie_server.engine.results import Scored
 from sie_server.models.catalog import Entry
+from sie_server.models.model import Comparison
 
 # The tests have what a benchmark needs: checkpoints, the cards' prompts, and an engine on an event loop of its own.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "packages/sie-server/tests"))
 
 import cards as cards
 import checkpoints as checkpoints
+import late_checkpoints as late_checkpoints
 from running import Running, running
 
 TIMEOUT_S = 3600.0
@@ -26,11 +29,18 @@ class Ours:
 
     def __init__(self, running: Running, model_id: str) -> None:
         self.running = running
-        self.model = running.run(running.engine.model(model_id, ["score"]), TIMEOUT_S)
+        self.model = running.run(running.engine.model(model_id, []), TIMEOUT_S)
 
-    def score(self, query: str, documents: list[str]) -> Scored:
+    def score(self, query: str, documents: list[str], mode: ScoreMode = "dense") -> Scored:
         """A whole request, tokenization included."""
-        return self.running.run(self.running.engine.score(self.model, query, documents, Limits()), TIMEOUT_S)
+        work = self.running.engine.score(self.model, query, documents, Limits(), comparison=Comparison(mode))
+        return self.running.run(work, TIMEOUT_S)
+
+    def encode(self, texts: list[str], output: Output, is_query: bool = False) -> list[Any]:
+        """One embedding per text, as `score`."""
+        heads = {output: self.model.embedders()[output]}
+        work = self.running.engine.encode(self.model, texts, heads, Limits(), is_query)
+        return [vectors[output] for vectors in self.running.run(work, TIMEOUT_S).vectors]
 
 
 @contextmanager

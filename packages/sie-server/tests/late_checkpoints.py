@@ -1,6 +1,11 @@
-"""Small late-interaction checkpoints with random weights, in the layouts that such models are published in."""
+"""Small late-interaction checkpoints with random weights, in the layouts that such models are published in.
+
+`sizes`: other values for the keys of the encoder's config.
+"""
 
 import json
+from collections.abc import Mapping
+from collections.abc import Sequence as Items
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +18,25 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 WIDTH = 48  # of a token's vector
+# Outputs, residual and bias of PyLate's Dense modules: a wider one with a projected residual, one as wide as its input
+# with a plain one, and one without.
+CHAIN = ((96, True, True), (96, True, False), (WIDTH, False, False))
 # Words of the vocabulary that are renamed, the last ones.
 _MARKS = {"bert": ["[MASK]", "[unused0]", "[unused1]"], "roberta": ["<mask>", "[QueryMarker]", "[DocumentMarker]"]}
 _PUNCTUATION = [".", ",", "?", "!", "(", ")"]
 
 
-def stanford(folder: Path, name: str = "bert-encoder", **metadata: Any) -> Path:
+def stanford(
+    folder: Path, name: str = "bert-encoder", sizes: Mapping[str, Any] = {}, width: int = WIDTH, **metadata: Any
+) -> Path:
     """As ColBERT's own package saves it: the projection among the layers' weights, the rest in artifact.metadata."""
-    build(folder, name)
+    hidden = build(folder, name, **sizes).config.hidden_size
     _rename_tokens(folder, "roberta" if "roberta" in name else "bert")
     edit(folder / "config.json", architectures=["HF_ColBERT"])
     weights = load_file(folder / "model.safetensors")
     prefix = "roberta." if "roberta" in name else "bert."
     save_file(
-        {**{prefix + key: value for key, value in weights.items()}, "linear.weight": torch.randn(WIDTH, 64) * 0.2},
+        {**{prefix + key: value for key, value in weights.items()}, "linear.weight": torch.randn(width, hidden) * 0.2},
         folder / "model.safetensors",
         {"format": "pt"},
     )
@@ -35,14 +45,18 @@ def stanford(folder: Path, name: str = "bert-encoder", **metadata: Any) -> Path:
     return folder
 
 
-def pylate(folder: Path, name: str = "modernbert-encoder", **settings: Any) -> Path:
+def pylate(
+    folder: Path,
+    name: str = "modernbert-encoder",
+    sizes: Mapping[str, Any] = {},
+    chain: Items[tuple[int, bool, bool]] = CHAIN,
+    **settings: Any,
+) -> Path:
     """As PyLate saves it: Dense modules behind the encoder, its own keys in sentence-transformers' settings."""
-    build(folder, name)
-    _rename_tokens(folder, "bert")
-    width = 64
+    width = build(folder, name, **sizes).config.hidden_size
+    _rename_tokens(folder, "roberta" if "roberta" in name else "bert")
     listed = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]
-    # A wider layer with a projected residual, one as wide as its input with a plain one, and one without.
-    for index, (outputs, residual, bias) in enumerate([(96, True, True), (96, True, False), (WIDTH, False, False)], 1):
+    for index, (outputs, residual, bias) in enumerate(chain, 1):
         path = f"{index}_Dense"
         listed.append({"idx": index, "name": str(index), "path": path, "type": "pylate.models.Dense.Dense"})
         weights = {"linear.weight": torch.randn(outputs, width) * 0.2}
@@ -52,7 +66,7 @@ def pylate(folder: Path, name: str = "modernbert-encoder", **settings: Any) -> P
             weights["residual.weight"] = torch.randn(outputs, width) * 0.2
         (folder / path).mkdir()
         save_file(weights, folder / path / "model.safetensors", {"format": "pt"})
-        function = "torch.nn.modules.activation.GELU" if index == 1 else "torch.nn.modules.linear.Identity"
+        function = "torch.nn.modules.activation.GELU" if index < len(chain) - 1 else "torch.nn.modules.linear.Identity"
         facts = {"in_features": width, "out_features": outputs, "bias": bias, "activation_function": function}
         (folder / path / "config.json").write_text(json.dumps({**facts, "use_residual": residual}))
         width = outputs
@@ -64,9 +78,9 @@ def pylate(folder: Path, name: str = "modernbert-encoder", **settings: Any) -> P
     return folder
 
 
-def jina(folder: Path) -> Path:
+def jina(folder: Path, sizes: Mapping[str, Any] = {}, width: int = WIDTH) -> Path:
     """As jina-colbert-v2 is published: Stanford's layout, rotary positions in place of a table."""
-    stanford(folder, "xlm-roberta-encoder")
+    stanford(folder, "xlm-roberta-encoder", sizes, width)
     edit(folder / "config.json", position_embedding_type="rotary", rotary_emb_base=500.0)
     (folder / "artifact.metadata").unlink()
     weights = load_file(folder / "model.safetensors")
@@ -81,13 +95,14 @@ def saved_again(folder: Path, target: Path) -> Path:
     return target
 
 
-def bge_m3(folder: Path, *, pickled: bool = False) -> dict[str, Tensor]:
+def bge_m3(folder: Path, *, pickled: bool = False, sizes: Mapping[str, Any] = {}) -> dict[str, Tensor]:
     """As BGE-M3 is published, two linear layers beside the encoder, and those pickled: their weights.
 
     With `pickled` the encoder is too.
     """
-    model = build(folder, "xlm-roberta-encoder")
-    sparse, colbert = nn.Linear(64, 1), nn.Linear(64, 64)
+    model = build(folder, "xlm-roberta-encoder", **sizes)
+    width = model.config.hidden_size
+    sparse, colbert = nn.Linear(width, 1), nn.Linear(width, width)
     with torch.no_grad():
         sparse.weight.mul_(4)
     torch.save(sparse.state_dict(), folder / "sparse_linear.pt")

@@ -1,0 +1,87 @@
+"""What the benchmarks with a row per model print: progress, one table, and why a row is missing."""
+
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import sentence_transformers
+import torch
+import transformers
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, TaskID
+from rich.table import Table
+from rounds import Summary
+
+from sie_server.engine.device import resolve_precision
+
+# Named steps with a progress bar.
+Steps = Callable[[str, Sequence[Any]], Iterable[Any]]
+Result = TypeVar("Result")
+
+
+def each(names: Sequence[str], measure: Callable[[str, Steps], Result]) -> dict[str, Result | Exception]:
+    """What `measure` gives for each name, or the exception that it ended with: the other rows are worth having."""
+    results: dict[str, Result | Exception] = {}
+    with Progress(console=Console(stderr=True)) as progress:
+        rows = progress.add_task("", total=len(names))
+        steps = partial(_steps, progress, progress.add_task(""))
+        for name in names:
+            progress.update(rows, description=name)
+            try:
+                results[name] = measure(name, steps)
+            except Exception as error:
+                results[name] = error
+            progress.advance(rows)
+    return results
+
+
+def auto() -> str:
+    """What the precision "auto" means on this machine."""
+    return str(resolve_precision("auto", torch.device("cpu"))).removeprefix("torch.")
+
+
+def versions() -> dict[str, Any]:
+    """Of what was measured, and on what."""
+    return {
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "sentence-transformers": sentence_transformers.__version__,
+        "reference threads": torch.get_num_threads(),
+        "auto": auto(),
+    }
+
+
+def show(columns: Sequence[str], lines: Iterable[list[str]], about: Mapping[str, Any], markdown: bool) -> None:
+    """The table, for a terminal or in markdown, with what it is about below."""
+    caption = ", ".join(f"{name} {value}" for name, value in about.items()) + "; median (min–max)"
+    columns = [column.format(auto=auto()) for column in columns]
+    if markdown:
+        print("\n".join(_markdown([columns, ["---"] * len(columns), *lines])), f"\n\n{caption}")
+        return
+    table = Table(*columns, caption=caption, show_lines=True)
+    for line in lines:
+        table.add_row(*map(escape, line))
+    console = Console()
+    console.width = max(console.width, 150)
+    console.print(table)
+
+
+def times(ratio: Summary) -> str:
+    return f"{ratio.median:.2f} × ({ratio.low:.2f}–{ratio.high:.2f})"
+
+
+def why(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _steps(progress: Progress, task: TaskID, description: str, items: Sequence[Any]) -> Iterable[Any]:
+    """The items, and how many of them are done on the progress bar of `task`."""
+    progress.reset(task, total=len(items), description=description)
+    return progress.track(items, task_id=task)
+
+
+def _markdown(lines: Iterable[list[str]]) -> list[str]:
+    return ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", ", ") for cell in line) + " |" for line in lines]
