@@ -60,6 +60,8 @@ class Settings:
         Most bytes of UTF-8 in one item's text and metadata.
     machine_profile
         Name this machine answers to in X-SIE-MACHINE-PROFILE; default: the GPU's name.
+    cors_origins
+        Origin whose pages may call this server from a browser, e.g. https://search.example; * for all. Repeatable.
     log_level
         debug, info, warning or error.
     """
@@ -82,6 +84,7 @@ class Settings:
     )
     max_item_text_bytes: Annotated[int, Parameter(env_var="SIE_MAX_ITEM_TEXT_BYTES", validator=_POSITIVE)] = 2 * 2**20
     machine_profile: Annotated[str, Parameter(env_var="SIE_MACHINE_PROFILE")] = ""
+    cors_origins: Annotated[tuple[str, ...], Parameter(env_var="SIE_CORS_ORIGINS", env_var_split=_split)] = ()
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Parameter(env_var="SIE_LOG_LEVEL", alias="-l")
     ] = "info"
