@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, expectTypeOf, test, vi } from "vitest";
+import manifest from "../../package.json" with { type: "json" };
 import { type EncodeResult, SDK_VERSION, SIEClient } from "../../src/index.js";
 import { BASE_URL, float32, ITEMS, NdArray, packed, QUERY, SCORED, Server } from "./stand-ins.js";
 
@@ -47,6 +48,8 @@ describe("the client", () => {
   test.each(["", "/", "a/../b", "..", "a//b"])("no model id: %s", async (model) => {
     await expect(new Server().client().score(model, QUERY, ITEMS)).rejects.toThrow("not a model id");
   });
+
+  test("names the version of its package", () => expect(SDK_VERSION).toBe(manifest.version));
 
   test("closes", async () => {
     await expect(new SIEClient(BASE_URL).close()).resolves.toBeUndefined();
