@@ -19,7 +19,10 @@ export function dotProduct(a: Numbers, b: Numbers): number {
   const length = a.length;
   if (b.length !== length) throw new RangeError(`vectors of ${length} and of ${b.length} dimensions have no product`);
   // Four sums, because an addition has to wait for the one before it.
-  let [s0, s1, s2, s3] = [0, 0, 0, 0];
+  let s0 = 0;
+  let s1 = 0;
+  let s2 = 0;
+  let s3 = 0;
   let i = 0;
   for (; i + 3 < length; i += 4) {
     s0 += (a[i] as number) * (b[i] as number);

@@ -12,18 +12,18 @@ export type Vector = Float32Array | Int8Array | Uint8Array;
 /** The bytes of an image, a document, a sound or a film, and the format they are in, e.g. `"jpeg"`. */
 export interface MediaInput {
   data: Uint8Array;
-  format?: string | null;
+  format?: string | null | undefined;
 }
 
 /** A query or a document. Every field is optional; text models need `text`. */
 export interface Item {
-  id?: string | null;
-  text?: string | null;
-  images?: readonly (MediaInput | Uint8Array)[];
-  audio?: MediaInput & { sampleRate?: number };
-  video?: MediaInput;
-  document?: MediaInput;
-  metadata?: Readonly<Record<string, unknown>>;
+  id?: string | null | undefined;
+  text?: string | null | undefined;
+  images?: readonly (MediaInput | Uint8Array)[] | undefined;
+  audio?: (MediaInput & { sampleRate?: number }) | undefined;
+  video?: MediaInput | undefined;
+  document?: MediaInput | undefined;
+  metadata?: Readonly<Record<string, unknown>> | undefined;
 }
 
 /** What the response headers said about a request. A field is there when its header was. */
@@ -149,71 +149,71 @@ export interface ModelInfo {
 /** How a client reaches its server. Times are in milliseconds. */
 export interface ClientOptions {
   /** How long one request may take, from connecting to the last byte (150 000). What times out is not sent again. */
-  timeoutMs?: number;
+  timeoutMs?: number | undefined;
   /** The same, under its former name. */
-  timeout?: number;
+  timeout?: number | undefined;
   /** Sent as a bearer token; by default the environment's `SIE_API_KEY`, `""` for none. */
-  apiKey?: string;
+  apiKey?: string | undefined;
   /** Machine profile, `"l4"`, or pool and profile, `"batch/l4"`; a single server only checks that it is one. */
-  gpu?: string;
+  gpu?: string | undefined;
   /** Options of every call; those given to a call win. */
-  options?: Readonly<Record<string, unknown>>;
+  options?: Readonly<Record<string, unknown>> | undefined;
   /** Whether calls wait for a machine, and for a server that does not answer (true). */
-  waitForCapacity?: boolean;
+  waitForCapacity?: boolean | undefined;
   /** How long a request may take, waits and retries included (900 000); 0 sends it only once. */
-  provisionTimeout?: number;
+  provisionTimeout?: number | undefined;
   /** Further headers of every request. */
-  headers?: Readonly<Record<string, string>>;
+  headers?: Readonly<Record<string, string>> | undefined;
   /** What to send with instead of the global `fetch`, e.g. for a proxy or a test. */
-  fetch?: typeof fetch;
+  fetch?: typeof fetch | undefined;
 }
 
 /** What every call takes. */
 export interface CallOptions {
   /** Ends the call, waits included; the signal's reason is thrown. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** As for the client. */
-  timeoutMs?: number;
+  timeoutMs?: number | undefined;
 }
 
 /** What every call that computes something takes. */
 export interface InferenceOptions extends CallOptions {
   /** The task, or what relevance means, for models that read one. */
-  instruction?: string;
+  instruction?: string | undefined;
   /** Options as the server names them, e.g. `{ max_seq_length: 256, profile: "fast" }`. */
-  options?: Readonly<Record<string, unknown>>;
+  options?: Readonly<Record<string, unknown>> | undefined;
   /** As for the client. */
-  gpu?: string;
+  gpu?: string | undefined;
   /** As for the client. */
-  waitForCapacity?: boolean;
+  waitForCapacity?: boolean | undefined;
   /** As for the client. */
-  provisionTimeout?: number;
+  provisionTimeout?: number | undefined;
   /** How often to ask again when the server is out of memory (3). */
-  maxOomRetries?: number;
+  maxOomRetries?: number | undefined;
 }
 
 /** The options of `score`. */
 export interface ScoreOptions extends InferenceOptions {
   /** Only the best so many documents. */
-  topK?: number;
+  topK?: number | undefined;
 }
 
 /** The options of `encode` and `encodeStream`. */
 export interface EncodeOptions extends InferenceOptions {
   /** By default dense. */
-  outputTypes?: readonly OutputType[];
+  outputTypes?: readonly OutputType[] | undefined;
   /** By default float32. */
-  outputDtype?: OutputDType;
+  outputDtype?: OutputDType | undefined;
   /** Whether the items are queries, for models that tell queries from documents. */
-  isQuery?: boolean;
+  isQuery?: boolean | undefined;
   /** Told the number of items that are done. */
-  onProgress?: (done: number) => void;
+  onProgress?: ((done: number) => void) | undefined;
 }
 
 /** The options of `extract`. */
 export interface ExtractOptions extends InferenceOptions {
   /** What to look for. */
-  labels?: readonly string[];
+  labels?: readonly string[] | undefined;
   /** JSON schema of the data to extract. */
-  outputSchema?: Readonly<Record<string, unknown>>;
+  outputSchema?: Readonly<Record<string, unknown>> | undefined;
 }
