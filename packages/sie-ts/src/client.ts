@@ -64,11 +64,12 @@ export class SIEClient {
   }
 
   /**
-   * Turns items into embeddings: one result for one item, a list of results for a list of any length.
+   * Turns items into embeddings: a list of results for a list of any length, one result for one item.
    *
    * @param model - Id of an encoder, e.g. `"sentence-transformers/all-MiniLM-L6-v2"`.
    */
   encode(model: string, items: readonly Item[], options?: EncodeOptions): Promise<EncodeResult[]>;
+  /** The embeddings of one item. */
   encode(model: string, items: Item, options?: EncodeOptions): Promise<EncodeResult>;
   async encode(
     model: string,
@@ -90,8 +91,9 @@ export class SIEClient {
     return this.#encoded(model, items, false, options);
   }
 
-  /** Finds entities, relations and classes in items: one result for one item, a list for a list. */
+  /** Finds entities, relations and classes in items: a list of results for a list, one result for one item. */
   extract(model: string, items: readonly Item[], options?: ExtractOptions): Promise<ExtractResult[]>;
+  /** What is found in one item. */
   extract(model: string, items: Item, options?: ExtractOptions): Promise<ExtractResult>;
   async extract(
     model: string,
