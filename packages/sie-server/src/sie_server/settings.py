@@ -1,5 +1,6 @@
 """One dataclass is the command line, the environment and the TOML file."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,13 @@ _POSITIVE = Number(gte=1)
 def _split(_: Any, value: str, delimiter: str | None = None) -> list[str]:
     """Environment variables hold lists as `a,b`."""
     return [part.strip() for part in value.split(delimiter or ",") if part.strip()]
+
+
+def _check_origins(_: Any, origins: tuple[str, ...]) -> None:
+    # A browser sends scheme, host and port; with a path, or without a scheme, one would never match.
+    for origin in origins:
+        if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", origin):
+            raise ValueError(f"{origin!r} is no origin, such as https://search.example")
 
 
 ExtraModels = Annotated[tuple[str, ...], Parameter(env_var="SIE_EXTRA_MODELS", env_var_split=_split, negative=())]
@@ -60,6 +68,8 @@ class Settings:
         Most bytes of UTF-8 in one item's text and metadata.
     machine_profile
         Name this machine answers to in X-SIE-MACHINE-PROFILE; default: the GPU's name.
+    cors_origins
+        Origin whose pages may call this server from a browser, e.g. https://search.example; * for all. Repeatable.
     log_level
         debug, info, warning or error.
     """
@@ -82,6 +92,9 @@ class Settings:
     )
     max_item_text_bytes: Annotated[int, Parameter(env_var="SIE_MAX_ITEM_TEXT_BYTES", validator=_POSITIVE)] = 2 * 2**20
     machine_profile: Annotated[str, Parameter(env_var="SIE_MACHINE_PROFILE")] = ""
+    cors_origins: Annotated[
+        tuple[str, ...], Parameter(env_var="SIE_CORS_ORIGINS", env_var_split=_split, validator=_check_origins)
+    ] = ()
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Parameter(env_var="SIE_LOG_LEVEL", alias="-l")
     ] = "info"

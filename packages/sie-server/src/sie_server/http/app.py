@@ -3,12 +3,13 @@
 import asyncio
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -68,7 +69,16 @@ def create_app(
     )
     app.router.redirect_slashes = False
     # Around it all, not as its middleware: Starlette answers what nothing caught outside of those.
-    return ServerHeaders(app)
+    return ServerHeaders(_readable_from(app, settings.cors_origins))
+
+
+def _readable_from(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """The application, with leave for the pages of these origins to call it and to read what they need of an answer."""
+    if not origins:
+        return app
+    return CORSMiddleware(
+        app, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"], expose_headers=["*"]
+    )
 
 
 class ServerHeaders:

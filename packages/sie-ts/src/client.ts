@@ -1,0 +1,176 @@
+import { Endpoint, modelPath } from "./endpoint.js";
+import { type Call, exchange, type Transport } from "./exchange.js";
+import { wireItem } from "./parts.js";
+import { pipeline } from "./pipeline.js";
+import { encodeResults, extractResults, mergedScores, modelInfo, modelInfos, scoreResult } from "./results.js";
+import { VersionSkew } from "./skew.js";
+import type {
+  CallOptions,
+  ClientOptions,
+  EncodeOptions,
+  EncodeResult,
+  ExtractOptions,
+  ExtractResult,
+  Item,
+  ModelInfo,
+  ScoreOptions,
+  ScoreResult,
+} from "./types.js";
+
+/**
+ * A client of an SIE server. It holds no connections of its own and may be shared.
+ *
+ * ```ts
+ * const client = new SIEClient("http://localhost:8080");
+ * const { scores } = await client.score("BAAI/bge-reranker-v2-m3", { text: "What is Python?" }, [{ text: "A language." }]);
+ * ```
+ *
+ * Every method rejects with the errors of this package. While a server is not ready (a model is loading, its queue is
+ * full, the connection is refused) a call waits and asks again, for up to `provisionTimeout` in all; with
+ * `waitForCapacity: false` it waits neither for a machine nor for the server to come up. Look-ups never wait for either.
+ *
+ * More items than fit one request are sent in parts of at most 256 items and 1 MiB, four at a time. Each part waits and
+ * asks again as a call does. An error names an item by its index in the whole input.
+ */
+export class SIEClient {
+  readonly #endpoint: Endpoint;
+  readonly #transport: Transport;
+
+  /**
+   * @param baseUrl - Where the server is, e.g. `"http://localhost:8080"`; by default the environment's `SIE_BASE_URL`.
+   *   Redirects are not followed.
+   * @throws TypeError or RangeError if there is no base URL, or one of the arguments can't be right.
+   */
+  constructor(baseUrl?: string, options: ClientOptions = {}) {
+    this.#endpoint = new Endpoint(baseUrl, options);
+    // Looked up at each call and called on nothing: browsers refuse a fetch that is a method of something else.
+    const send: typeof fetch = (input, init) => (options.fetch ?? globalThis.fetch)(input, init);
+    this.#transport = { fetch: send, skew: new VersionSkew() };
+  }
+
+  /**
+   * Ranks documents by their relevance to a query.
+   *
+   * @param model - Id of a reranker or a late-interaction model, e.g. `"BAAI/bge-reranker-v2-m3"`.
+   * @returns Every document once, in descending order of score; documents that score the same stay in their order.
+   */
+  async score(model: string, query: Item, items: readonly Item[], options: ScoreOptions = {}): Promise<ScoreResult> {
+    const asked = this.#endpoint.options(options.options, { top_k: options.topK });
+    const fields = { query: wireItem(query), instruction: options.instruction, options: asked };
+    const call = this.#endpoint.inference("score", model, fields, options, (reply) => [scoreResult(reply)]);
+    const { signal } = options;
+    const stream = { items: listed(items), call, named: true, sendsEmpty: true, signal, onProgress: undefined };
+    return mergedScores(await all(pipeline(stream, this.#transport)), asked?.["top_k"]);
+  }
+
+  /**
+   * Turns items into embeddings: a list of results for a list of any length, one result for one item.
+   *
+   * @param model - Id of an encoder, e.g. `"sentence-transformers/all-MiniLM-L6-v2"`.
+   */
+  encode(model: string, items: readonly Item[], options?: EncodeOptions): Promise<EncodeResult[]>;
+  /** The embeddings of one item. */
+  encode(model: string, items: Item, options?: EncodeOptions): Promise<EncodeResult>;
+  async encode(
+    model: string,
+    items: Item | readonly Item[],
+    options: EncodeOptions = {},
+  ): Promise<EncodeResult | EncodeResult[]> {
+    return asGiven(items, await all(this.#encoded(model, batch(items), true, options)));
+  }
+
+  /**
+   * Yields the embeddings of items, sync or async, in their order. It reads no further ahead than four requests, so that
+   * a whole collection can go through it.
+   */
+  encodeStream(
+    model: string,
+    items: Iterable<Item> | AsyncIterable<Item>,
+    options: EncodeOptions = {},
+  ): AsyncGenerator<EncodeResult, void, undefined> {
+    return this.#encoded(model, items, false, options);
+  }
+
+  /** Finds entities, relations and classes in items: a list of results for a list, one result for one item. */
+  extract(model: string, items: readonly Item[], options?: ExtractOptions): Promise<ExtractResult[]>;
+  /** What is found in one item. */
+  extract(model: string, items: Item, options?: ExtractOptions): Promise<ExtractResult>;
+  async extract(
+    model: string,
+    items: Item | readonly Item[],
+    options: ExtractOptions = {},
+  ): Promise<ExtractResult | ExtractResult[]> {
+    const { labels, outputSchema, instruction, signal } = options;
+    const asked = this.#endpoint.options(options.options, {});
+    const params = { labels, output_schema: outputSchema, instruction, options: asked };
+    const call = this.#endpoint.inference("extract", model, withParams(params), options, extractResults);
+    const stream = { items: batch(items), call, named: true, sendsEmpty: true, signal, onProgress: undefined };
+    return asGiven(items, await all(pipeline(stream, this.#transport)));
+  }
+
+  /** The models the server knows, loaded or not. */
+  async listModels(options: CallOptions = {}): Promise<ModelInfo[]> {
+    return this.#send(this.#endpoint.lookUp("/v1/models", undefined, modelInfos, options));
+  }
+
+  /** One model. Rejects with a RequestError of code `MODEL_NOT_FOUND` if the server does not know it. */
+  async getModel(name: string, options: CallOptions = {}): Promise<ModelInfo> {
+    return this.#send(this.#endpoint.lookUp(`/v1/models/${modelPath(name)}`, name, modelInfo, options));
+  }
+
+  /** The server's address, without a trailing slash. */
+  getBaseUrl(): string {
+    return this.#endpoint.baseUrl;
+  }
+
+  /** Ends the use of the client. There is nothing to release: connections belong to the runtime's `fetch`. */
+  async close(): Promise<void> {}
+
+  #encoded(
+    model: string,
+    items: Iterable<Item> | AsyncIterable<Item>,
+    sendsEmpty: boolean,
+    options: EncodeOptions,
+  ): AsyncGenerator<EncodeResult, void, undefined> {
+    const { outputTypes, outputDtype, instruction, isQuery, signal, onProgress } = options;
+    const asked = this.#endpoint.options(options.options, { is_query: isQuery });
+    const params = { output_types: outputTypes, output_dtype: outputDtype, instruction, options: asked };
+    const call = this.#endpoint.inference("encode", model, withParams(params), options, encodeResults);
+    return pipeline({ items: listed(items), call, named: false, sendsEmpty, signal, onProgress }, this.#transport);
+  }
+
+  #send<T>(call: Call<T>): Promise<T> {
+    return exchange(call, this.#transport);
+  }
+}
+
+function withParams(params: Record<string, unknown>): Record<string, unknown> {
+  return Object.values(params).some((value) => value !== undefined) ? { params } : {};
+}
+
+function batch(items: Item | readonly Item[]): readonly Item[] {
+  return isList(items) ? items : [items];
+}
+
+/** Results as the items were given: a list for a list, the result itself for a lone item. */
+function asGiven<T>(items: Item | readonly Item[], results: T[]): T | T[] {
+  return isList(items) ? results : (results[0] as T);
+}
+
+function isList(items: Item | readonly Item[]): items is readonly Item[] {
+  return Array.isArray(items);
+}
+
+/** The items. A lone item or text is refused: a text's characters would be sent one by one. */
+function listed<T extends object>(items: T): T {
+  if (typeof items !== "object" || !(Symbol.iterator in items || Symbol.asyncIterator in items)) {
+    throw new TypeError(`items must be a list of items, got ${typeof items}`);
+  }
+  return items;
+}
+
+async function all<T>(results: AsyncGenerator<T, void, undefined>): Promise<T[]> {
+  const list: T[] = [];
+  for await (const result of results) list.push(result);
+  return list;
+}

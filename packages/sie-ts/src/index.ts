@@ -1,0 +1,43 @@
+/**
+ * Client of SIE, the inference engine for reranking.
+ *
+ * @packageDocumentation
+ */
+
+export { SIEClient } from "./client.js";
+export {
+  denseEmbedding,
+  multivectorEmbedding,
+  normalizeSparseVector,
+  spanText,
+  sparseEmbedding,
+  sparseEmbeddingMap,
+  toFloat32Array,
+  toNumberArray,
+} from "./embeddings.js";
+export {
+  AccountInactiveError,
+  AccountStateUnavailableError,
+  type ErrorDetails,
+  type FailureKind,
+  IncompleteBatchError,
+  InputTooLongError,
+  InsufficientCreditsError,
+  LoraLoadingError,
+  ModelLoadFailedError,
+  ModelLoadingError,
+  PoolError,
+  ProvisioningError,
+  RateLimitError,
+  RelayUnavailableError,
+  RequestError,
+  ResourceExhaustedError,
+  ServerError,
+  SIEConnectionError,
+  SIEError,
+  SpendLimitError,
+} from "./errors.js";
+export { packMessage, unpackMessage } from "./msgpack.js";
+export { dotProduct, maxsim, maxsimBatch, maxsimDocuments, type Numbers } from "./scoring.js";
+export type * from "./types.js";
+export { SDK_VERSION } from "./version.js";

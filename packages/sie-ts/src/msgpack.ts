@@ -1,0 +1,111 @@
+/** MessagePack as the server speaks it, NumPy arrays included. */
+
+import { decode, encode } from "@msgpack/msgpack";
+import { RequestError } from "./errors.js";
+import { arrayIn } from "./ndarray.js";
+
+export const CONTENT_TYPE = "application/msgpack";
+
+/** Bytes that are MessagePack already; `packMap` puts them where they belong. */
+export class Packed {
+  constructor(readonly elements: readonly Uint8Array[]) {}
+}
+
+/**
+ * The MessagePack bytes of a value. Fields that are undefined are left out.
+ *
+ * @throws TypeError if a text in it is not valid Unicode; `path` is where the value stands, for the message.
+ */
+export function packMessage(value: unknown, path = ""): Uint8Array {
+  const lone = loneSurrogate(value, path);
+  if (lone !== undefined) throw new TypeError(`${lone} is not valid Unicode: it has a lone surrogate`);
+  return encode(value, { ignoreUndefined: true });
+}
+
+/** The bytes of a map of at most 15 fields, one of which may be a list whose elements are packed already. */
+export function packMap(fields: Readonly<Record<string, unknown>>): Uint8Array {
+  const present = Object.entries(fields).filter(([, value]) => value !== undefined);
+  const pieces: Uint8Array[] = [Uint8Array.of(0x80 | present.length)];
+  for (const [name, value] of present) {
+    pieces.push(packMessage(name));
+    if (value instanceof Packed) pieces.push(arrayHeader(value.elements.length), ...value.elements);
+    else pieces.push(packMessage(value, name));
+  }
+  const packed = new Uint8Array(pieces.reduce((size, piece) => size + piece.length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    packed.set(piece, at);
+    at += piece.length;
+  }
+  return packed;
+}
+
+/**
+ * The value in some MessagePack bytes. A NumPy array becomes a typed array, or an array of typed arrays if it has two
+ * dimensions; float16 becomes `Float32Array`.
+ *
+ * @throws Error if the bytes are not MessagePack, or hold an array that can't be one.
+ */
+export function unpackMessage(bytes: Uint8Array): unknown {
+  return withArrays(decode(bytes, { mapKeyConverter: textKey }));
+}
+
+/** The map in a response body; `what` names the response in the RequestError for anything else. */
+export function unpackBody(content: Uint8Array, what: string): Record<string, unknown> {
+  let body: unknown;
+  try {
+    body = unpackMessage(content);
+  } catch (error) {
+    throw malformed(what, error instanceof Error ? error.message : String(error));
+  }
+  if (!isMap(body)) throw malformed(what, "expected a map");
+  return body;
+}
+
+/** The error for a response that can't be what it claims to be. */
+export function malformed(what: string, reason: string): RequestError {
+  return new RequestError(`Malformed ${what} MessagePack response (${reason})`);
+}
+
+/** Whether a value is a map, as JSON and MessagePack have them. */
+export function isMap(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value) && !ArrayBuffer.isView(value);
+}
+
+// The keys of arrays are bytes, those of all other maps are text.
+function textKey(key: unknown): string {
+  const text = key instanceof Uint8Array ? String.fromCharCode(...key.subarray(0, 16)) : key;
+  if (typeof text !== "string" || text === "__proto__") throw new RangeError("a map key is neither text nor bytes");
+  return text;
+}
+
+function withArrays(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withArrays);
+  if (!isMap(value)) return value;
+  const array = "nd" in value ? arrayIn(value) : undefined;
+  if (array !== undefined) return array;
+  for (const key of Object.keys(value)) value[key] = withArrays(value[key]);
+  return value;
+}
+
+function arrayHeader(length: number): Uint8Array {
+  const header = new Uint8Array(5);
+  new DataView(header.buffer).setUint32(1, length);
+  header[0] = 0xdd;
+  return header;
+}
+
+/** The path of a text under `value` that UTF-8 can't encode: it would arrive as another text. */
+function loneSurrogate(value: unknown, path: string): string | undefined {
+  if (typeof value === "string") return LONE_SURROGATE.test(value) ? path || "a text" : undefined;
+  if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return undefined;
+  for (const [key, element] of Object.entries(value)) {
+    const below = Array.isArray(value) ? `${path}[${key}]` : path ? `${path}.${key}` : key;
+    const found = LONE_SURROGATE.test(key) ? `a key of ${path}` : loneSurrogate(element, below);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+// With the flag `u` a pair is one character, so that only half of one is a surrogate.
+const LONE_SURROGATE = /\p{Surrogate}/u;

@@ -1,0 +1,82 @@
+/** A large input, cut into parts of consecutive items, each of which one request carries. */
+
+import { isMap, packMessage } from "./msgpack.js";
+import type { Item } from "./types.js";
+
+// A server takes 10,000 items and 34 MiB in one request, older ones 512 items. Parts are far smaller: neither side has
+// to hold much, an answer comes long before a timeout, and the few that are under way fit a server's queue.
+const PART_ITEMS = 256;
+const PART_BYTES = 2 ** 20;
+
+/** Some of the items: `start` is the index of the first in the whole input, `packed` each as MessagePack. */
+export class Part {
+  readonly ids: (string | undefined)[] = [];
+  readonly packed: Uint8Array[] = [];
+  #size = 0;
+
+  constructor(readonly start: number) {}
+
+  /** The index of the first item after this part. */
+  get end(): number {
+    return this.start + this.packed.length;
+  }
+
+  /** Whether there is room for one item more. An item that is too large for any part gets one to itself. */
+  takes(packed: Uint8Array): boolean {
+    const { length } = this.packed;
+    return length === 0 || (length < PART_ITEMS && this.#size + packed.length <= PART_BYTES);
+  }
+
+  append(item: Item, packed: Uint8Array): void {
+    this.ids.push(item?.id ?? undefined);
+    this.packed.push(packed);
+    this.#size += packed.length;
+  }
+}
+
+/**
+ * Cuts a stream of items into parts; holds one part at a time.
+ *
+ * A server that answers with ids calls the N-th item of a request `item-N` if it has none. With `named`, the items
+ * without an id in all parts but the first are sent with the one they would have had in a single request.
+ */
+export class Cutter {
+  #part = new Part(0);
+
+  constructor(private readonly named: boolean) {}
+
+  /** Takes the next item; returns the part before it, if that has no room for it. */
+  add(item: Item): Part | undefined {
+    let packed = this.#packed(item);
+    let full: Part | undefined;
+    if (!this.#part.takes(packed)) {
+      full = this.#part;
+      this.#part = new Part(full.end);
+      packed = this.#packed(item);
+    }
+    this.#part.append(item, packed);
+    return full;
+  }
+
+  /** The last part, once all items were added; empty only if there were none. */
+  rest(): Part {
+    return this.#part;
+  }
+
+  #packed(item: Item): Uint8Array {
+    const index = this.#part.end;
+    const sent = wireItem(item);
+    const unnamed = this.named && this.#part.start > 0 && isMap(sent) && sent["id"] == null;
+    return packMessage(unnamed ? { ...sent, id: `item-${index}` } : sent, `items[${index}]`);
+  }
+}
+
+/** The item as the wire carries it. What is no item at all is left for the server to name. */
+export function wireItem(item: Item): unknown {
+  if (!isMap(item)) return item;
+  const { images, audio } = item as Item;
+  const sent: Record<string, unknown> = { ...item };
+  if (images) sent["images"] = images.map((image) => (image instanceof Uint8Array ? { data: image } : image));
+  if (audio) sent["audio"] = { data: audio.data, format: audio.format, sample_rate: audio.sampleRate };
+  return sent;
+}

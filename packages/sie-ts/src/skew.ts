@@ -1,0 +1,24 @@
+import { SDK_VERSION } from "./version.js";
+
+/** Warns once if the server is a major version, or more than one minor version, away. */
+export class VersionSkew {
+  #warned = false;
+
+  /** Looks at a response's `X-SIE-Server-Version`. */
+  check(server: string | null): void {
+    if (this.#warned || server === null || !skewed(server, SDK_VERSION)) return;
+    this.#warned = true;
+    console.warn(`sie: the server is version ${server} and this SDK ${SDK_VERSION}: update the older one`);
+  }
+}
+
+function skewed(one: string, other: string): boolean {
+  const [[major, minor], [otherMajor, otherMinor]] = [numbers(one), numbers(other)];
+  if (Number.isNaN(major + minor + otherMajor + otherMinor)) return false;
+  return major !== otherMajor || Math.abs(minor - otherMinor) > 1;
+}
+
+function numbers(version: string): [major: number, minor: number] {
+  const found = /^(\d+)\.(\d+)/.exec(version);
+  return [Number(found?.[1]), Number(found?.[2])];
+}

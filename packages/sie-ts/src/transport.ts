@@ -1,0 +1,81 @@
+/** One attempt over `fetch`, and what its ways of failing mean. */
+
+import { type FailureKind, SIEConnectionError } from "./errors.js";
+import type { Reply } from "./reply.js";
+
+/** Send this once. */
+export interface Attempt {
+  readonly method: "GET" | "POST";
+  readonly url: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Uint8Array | undefined;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+/**
+ * The complete response.
+ *
+ * @throws SIEConnectionError if none arrived; the signal's reason if it was aborted.
+ */
+export async function send(fetch: typeof globalThis.fetch, attempt: Attempt): Promise<Reply> {
+  const { method, url, headers, body, timeoutMs, signal } = attempt;
+  signal?.throwIfAborted();
+  const abort = new AbortController();
+  const forward = () => abort.abort(signal?.reason);
+  signal?.addEventListener("abort", forward, { once: true });
+  let timedOut = false;
+  const timer = setTimeout(() => {
+    timedOut = true;
+    abort.abort();
+  }, timeoutMs);
+  try {
+    const response = await fetch(url, {
+      method,
+      headers,
+      body: (body ?? null) as BodyInit | null,
+      redirect: "manual",
+      signal: abort.signal,
+    });
+    const content = new Uint8Array(await response.arrayBuffer());
+    return { status: response.status, headers: response.headers, content };
+  } catch (cause) {
+    signal?.throwIfAborted();
+    const kind = timedOut ? "timeout" : failureKind(cause);
+    const reason = timedOut ? `no answer within ${timeoutMs / 1000} s` : explained(cause);
+    // A base URL may hold a password, and this message ends up in logs.
+    throw new SIEConnectionError(`${method} ${url.replace(/\/\/[^/]*@/, "//")}: ${reason}`, kind, { cause });
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", forward);
+  }
+}
+
+// What Node and Bun say when there is nobody, or who was there is gone. All else, such as a certificate that is refused
+// or a body that can't be decompressed, will be the same again.
+const GONE =
+  /^(E(CONN\w+|NOTFOUND|AI_AGAIN|PIPE|TIMEDOUT|HOSTUNREACH|NETUNREACH|NETDOWN)|UND_ERR_(SOCKET|CONNECT_TIMEOUT)|HPE_\w+|Connection(Refused|Closed|Reset)|FailedToOpenSocket)$/;
+const LATE = /^UND_ERR_(HEADERS|BODY)_TIMEOUT$/;
+
+function failureKind(error: unknown): FailureKind {
+  const code = errorCode(error);
+  // Browsers and Deno do not tell why a request failed; that nobody answered is the likeliest reason.
+  if (code === undefined) return error instanceof TypeError ? "connect" : "other";
+  if (LATE.test(code)) return "timeout";
+  return GONE.test(code) ? "connect" : "other";
+}
+
+function errorCode(error: unknown): string | undefined {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    if ("code" in cause && typeof cause.code === "string") return cause.code;
+  }
+  return undefined;
+}
+
+/** `fetch` says only that it failed; its cause says why. */
+function explained(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const { cause, message } = error;
+  const why = cause instanceof Error ? cause.message || errorCode(cause) : undefined;
+  return why ? `${message} (${why})` : message;
+}
