@@ -82,23 +82,27 @@ const char* at(const void* base, bool bfloat16, int64_t element) {
     return static_cast<const char*>(base) + element * (bfloat16 ? 2 : 4);
 }
 
-// One row of `n` numbers as what the products take, up to `width` of them, filled with zeros.
 #ifdef __AVX512BF16__
 typedef uint16_t Number;
 #else
 typedef float Number;
 #endif
 
+// A row of `n` numbers as the products take them, filled up to `width` with zeros.
 inline void read_row(Number* to, const char* from, bool bfloat16, int n, int width) {
     typedef uint16_t Half __attribute__((may_alias));
     typedef float Single __attribute__((may_alias));
-    if (bfloat16 == (sizeof(Number) == 2))
-        memcpy(to, from, n * sizeof(Number));
-    else if (bfloat16)
+    if (bfloat16 == (sizeof(Number) == 2)) {
+        constexpr int kNumbers = sizeof(Vec) / sizeof(Number);
+        int i = 0;
+        for (; i + kNumbers <= n; i += kNumbers) store(to + i, load<Vec>(from + i * sizeof(Number)));
+        if (i < n) memcpy(to + i, from + i * sizeof(Number), (n - i) * sizeof(Number));
+    } else if (bfloat16) {
         for (int i = 0; i < n; i++) to[i] = from_bfloat16(reinterpret_cast<const Half*>(from)[i]);
-    else
+    } else {
         for (int i = 0; i < n; i++) to[i] = to_bfloat16(reinterpret_cast<const Single*>(from)[i]);
-    memset(to + n, 0, (width - n) * sizeof(Number));
+    }
+    if (n < width) memset(to + n, 0, (width - n) * sizeof(Number));
 }
 
 // Exchange the off-diagonal blocks of size kStep of the matrix of two rows that are kStep apart.
@@ -224,6 +228,27 @@ inline Vec exp2(Vec x) {
     return y * (Vec)(((Bits)shifted + 127u) << 23);  // -127 gives the bits of 0; a product keeps NaN
 }
 
+template <int kStep, int... kLane>
+inline Vec rotated(Vec x, std::integer_sequence<int, kLane...>) {
+    return __builtin_shufflevector(x, x, ((kLane + kStep) % kLanes)...);
+}
+
+inline Vec larger(Vec x, Vec y) { return x > y ? x : y; }
+
+// The largest lane, and the sum of all, in every lane.
+template <int kStep = kLanes / 2>
+inline Vec maximum(Vec x) {
+    if constexpr (kStep > 0)
+        return maximum<kStep / 2>(larger(x, rotated<kStep>(x, std::make_integer_sequence<int, kLanes>())));
+    return x;
+}
+
+template <int kStep = kLanes / 2>
+inline Vec total(Vec x) {
+    if constexpr (kStep > 0) return total<kStep / 2>(x + rotated<kStep>(x, std::make_integer_sequence<int, kLanes>()));
+    return x;
+}
+
 inline void store_weights(Cell* to, int column, Vec low, Vec high) {
 #ifdef __AVX512BF16__
     store(to + column / 2, _mm512_cvtne2ps_pbh((__m512)high, (__m512)low));
@@ -244,29 +269,23 @@ void softmax(Tile& tile, int r, int low, int high, int columns, float factor, in
     }
     for (int i = 0; i < low; i++) logits[i] = -FLT_MAX;
     for (int i = high; i < columns; i++) logits[i] = -FLT_MAX;
-    Vec most = Vec{} + tile.maximum[r], more = most;
+    Vec before = Vec{} + tile.maximum[r], most = before, more = before;
     for (int i = 0; i < columns; i += kPanel) {
-        Vec x = load<Vec>(logits + i), y = load<Vec>(logits + i + kLanes);
-        most = x > most ? x : most;
-        more = y > more ? y : more;
+        most = larger(load<Vec>(logits + i), most);
+        more = larger(load<Vec>(logits + i + kLanes), more);
     }
-    most = more > most ? more : most;
-    float before = tile.maximum[r], now = most[0];
-    for (int i = 1; i < kLanes; i++) now = most[i] > now ? most[i] : now;
-    Vec sum{}, other{}, offset = Vec{} - now * factor;
+    Vec now = maximum(larger(more, most));
+    Vec sum{}, other{}, offset = now * -factor;
     for (int i = 0; i < columns; i += kPanel) {
         Vec x = exp2(load<Vec>(logits + i) * factor + offset), y = exp2(load<Vec>(logits + i + kLanes) * factor + offset);
         sum += x;
         other += y;
         store_weights(weights, i, x, y);
     }
-    sum += other;
-    float total = 0;
-    for (int i = 0; i < kLanes; i++) total += sum[i];
-    Vec shrunk = exp2(Vec{} + (before - now) * factor);
-    tile.maximum[r] = now;
-    tile.sum[r] = tile.sum[r] * shrunk[0] + total;
-    if (before != now)
+    Vec shrunk = exp2((before - now) * factor);
+    tile.maximum[r] = now[0];
+    tile.sum[r] = tile.sum[r] * shrunk[0] + total(sum + other)[0];
+    if (before[0] != now[0])
         for (int i = 0; i < width; i += kLanes)
             store(tile.out + r * kHeadRow + i, load<Vec>(tile.out + r * kHeadRow + i) * shrunk);
 }
