@@ -47,7 +47,7 @@ def attention(
 
 
 def attention_dtype(v: Tensor) -> torch.dtype:
-    """What attention computes in: float32 on a CPU without AMX, whose bfloat16 is no faster, only less exact."""
+    """What SDPA computes in: float32 on a CPU without AMX, whose bfloat16 is no faster, only less exact."""
     on_plain_cpu = v.device.type == "cpu" and not torch.cpu._is_amx_tile_supported()
     return torch.float32 if on_plain_cpu else v.dtype
 
