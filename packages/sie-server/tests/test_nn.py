@@ -17,6 +17,7 @@ from sie_server.models.shape import Disentangled, HeadConfig, Projection
 from sie_server.nn.attention import attention
 from sie_server.nn.disentangled import DisentangledBias, PositionTables, columns_of, log_buckets
 from sie_server.nn.heads import ClassificationHead, Dense, Multivector, Together
+from sie_server.nn.kernel import installed_kernel
 from sie_server.nn.linear import GatedLinear, Linear
 from sie_server.nn.relative import Bias, SharedBias, biased_attention, t5_buckets
 from sie_server.nn.similarity import MaxSim
@@ -81,6 +82,15 @@ def test_rows_of_a_prepacked_linear_have_the_same_bits_in_any_company(
         assert torch.equal(layer(x[start : start + count]), everything[start : start + count]), (start, count)
 
 
+@pytest.fixture(params=["kernel", "sdpa"])
+def _path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "sdpa":
+        monkeypatch.setattr("sie_server.nn.attention.installed_kernel", lambda: None)
+    elif installed_kernel() is None:
+        pytest.skip("the attention kernel was not built: there was no C++ compiler at installation")
+
+
+@pytest.mark.usefixtures("_path")
 @pytest.mark.parametrize("head_dim", [16, 32, 64, 128])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_packed_attention_equals_the_formula_and_each_sequence_alone(head_dim: int, dtype: torch.dtype) -> None:
@@ -100,6 +110,7 @@ def test_packed_attention_equals_the_formula_and_each_sequence_alone(head_dim: i
         row += length
 
 
+@pytest.mark.usefixtures("_path")
 @pytest.mark.parametrize("window", [1, 8, 64])
 def test_windowed_attention_equals_the_masked_formula_and_each_sequence_alone(window: int) -> None:
     lengths = [1, 2, 9, 9, 10, 17, 65, 66, 130, 257]
@@ -118,6 +129,7 @@ def test_windowed_attention_equals_the_masked_formula_and_each_sequence_alone(wi
         row += length
 
 
+@pytest.mark.usefixtures("_path")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_attention_of_first_tokens_only_equals_theirs_in_full(dtype: torch.dtype) -> None:
     lengths = [1, 5, 5, 40, 200]

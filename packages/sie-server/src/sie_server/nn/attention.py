@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sie_server.engine.packed import Packed
+from sie_server.nn.kernel import installed_kernel
 
 # Queries that a causal block takes at a time: it bounds the mask, and skips the keys behind the block.
 _CAUSAL_BLOCK = 256
@@ -28,12 +29,17 @@ def attention(
     `[tokens, heads, head_dim]` with `heads` a multiple of `kv_heads`, or one row per sequence
     `[sequences, heads, head_dim]` where only first tokens (`causal`: last tokens) are asked for → the shape of q, the
     dtype of v. Rotated q and k may still be float32.
-    CUDA half precision takes the variable-length flash kernel; everything else `scaled_dot_product_attention` once
-    per run of equally long sequences, whose result for a sequence is bit-identical to that sequence alone.
+    CUDA half precision takes the variable-length flash kernel, a CPU the one that was compiled at installation;
+    everything else `scaled_dot_product_attention` once per run of equally long sequences. The result for a sequence
+    is bit-identical to that sequence alone.
     """
     if packed.attended is not None:
         k, v = k[packed.attended], v[packed.attended]
-    # The kernel would count a window from the last key, not from the query's position.
+    kernel = installed_kernel() if v.device.type == "cpu" else None
+    if kernel is not None and kernel.takes(q, v):
+        starts, _ = _queries(q, packed)
+        return kernel(q, k, v, starts, packed.key_cu_seqlens, window, causal)
+    # Flash attention would count a window from the last key, not from the query's position.
     moved = window is not None and packed.attended is not None
     if v.is_cuda and v.dtype in (torch.bfloat16, torch.float16) and not moved:
         return _flash_varlen(q.to(v.dtype), k.to(v.dtype), v, packed, window, causal)
@@ -41,17 +47,22 @@ def attention(
 
 
 def attention_dtype(v: Tensor) -> torch.dtype:
-    """What attention computes in: float32 on a CPU without AMX, whose bfloat16 is no faster, only less exact."""
+    """What SDPA computes in: float32 on a CPU without AMX, whose bfloat16 is no faster, only less exact."""
     on_plain_cpu = v.device.type == "cpu" and not torch.cpu._is_amx_tile_supported()
     return torch.float32 if on_plain_cpu else v.dtype
+
+
+def _queries(q: Tensor, packed: Packed) -> tuple[Tensor, int]:
+    """Where the queries of each sequence begin, int32 `[sequences + 1]`, and the most that one has."""
+    if len(q) == len(packed.ids):
+        return packed.cu_seqlens, packed.max_length
+    return torch.arange(len(q) + 1, dtype=torch.int32, device=q.device), 1
 
 
 def _flash_varlen(q: Tensor, k: Tensor, v: Tensor, packed: Packed, window: int | None, causal: bool) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    starts, most = packed.cu_seqlens, packed.max_length
-    if len(q) != len(packed.ids):
-        starts, most = torch.arange(len(q) + 1, dtype=torch.int32, device=q.device), 1
+    starts, most = _queries(q, packed)
     left = -1 if window is None else window
     # One split: with more, the order of a sum would depend on the longest sequence of the batch.
     out = varlen_attn(

@@ -1,0 +1,184 @@
+"""The CPU's attention kernel: on every level of instructions, the formula in float64, and each sequence as alone."""
+
+import logging
+import math
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from sie_server.nn import kernel as kernel_module
+from sie_server.nn.kernel import Kernel, installed_kernel
+
+LEVELS = {"portable": 0, "avx2": 1, "avx512": 2, "avx512_bf16": 3}
+# Rounding of the output to bfloat16, and where the products are bfloat16 of the weights, for values up to four.
+TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
+
+
+@pytest.fixture(params=LEVELS)
+def kernel(request: pytest.FixtureRequest) -> Kernel:
+    installed = installed_kernel()
+    if installed is None:
+        pytest.skip("the attention kernel was not built: there was no C++ compiler at installation")
+    if LEVELS[request.param] > installed.level:
+        pytest.skip(f"this processor has no {request.param}")
+    return replace(installed, level=LEVELS[request.param])
+
+
+def starts(lengths: list[int]) -> Tensor:
+    return torch.tensor([0, *lengths]).cumsum(0).int()
+
+
+def inputs(
+    queries: int, keys: int, heads: int, kv_heads: int, head_dim: int, qk: torch.dtype, value: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(n, h, head_dim) for n, h in ((queries, heads), (keys, kv_heads), (keys, kv_heads)))
+    return q.to(qk), k.to(qk), v.to(value)
+
+
+def formula(
+    q: Tensor, k: Tensor, v: Tensor, window: int | None = None, causal: bool = False
+) -> Tensor:  # [queries, heads, head_dim], of one sequence
+    group = q.shape[1] // k.shape[1]
+    a, b, c = (x.double().transpose(0, 1) for x in (q, k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)))
+    logits = a @ b.transpose(1, 2) / math.sqrt(q.shape[2])
+    behind = torch.arange(len(q))[:, None] - torch.arange(len(k)) + (len(k) - len(q) if causal else 0)
+    if window is not None:
+        logits.masked_fill_(behind.abs() > window, -torch.inf)
+    if causal:
+        logits.masked_fill_(behind < 0, -torch.inf)
+    return (torch.softmax(logits, dim=-1) @ c).transpose(0, 1)
+
+
+def check(
+    kernel: Kernel,
+    queries: list[int],
+    keys: list[int],
+    qkv: tuple[Tensor, Tensor, Tensor],
+    window: int | None = None,
+    causal: bool = False,
+) -> None:
+    """Against the formula, and bit for bit against each sequence alone."""
+    q, k, v = qkv
+    out = kernel(q, k, v, starts(queries), starts(keys), window, causal)
+    assert out.dtype == v.dtype
+    spans = zip(pairwise(starts(queries).tolist()), pairwise(starts(keys).tolist()), strict=True)
+    for (first, last), (first_key, last_key) in spans:
+        one = q[first:last], k[first_key:last_key], v[first_key:last_key]
+        ends = starts([last - first]), starts([last_key - first_key])
+        assert torch.equal(kernel(*one, *ends, window, causal), out[first:last])
+        exact = formula(*one, window, causal)
+        error = (out[first:last] - exact).abs().max().item()
+        assert error <= TOLERANCE[v.dtype], (last - first, last_key - first_key)
+
+
+@cache
+def many_lengths(head_dim: int, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    ends = starts(list(range(1, 601, step)))
+    tokens = int(ends[-1])
+    q, k, v = inputs(tokens, tokens, 1, 1, head_dim, torch.float32, torch.float32)
+    return q, k, v, ends, torch.cat([formula(q[a:b], k[a:b], v[a:b]) for a, b in pairwise(ends.tolist())])
+
+
+@pytest.mark.parametrize(("head_dim", "step"), [(32, 1), (64, 7), (96, 7), (128, 7)])
+def test_every_length_equals_the_formula(kernel: Kernel, head_dim: int, step: int) -> None:
+    q, k, v, ends, exact = many_lengths(head_dim, step)
+    assert (kernel(q, k, v, ends, ends, None, False) - exact).abs().max() <= TOLERANCE[torch.float32]
+
+
+@pytest.mark.parametrize("head_dim", [5, 8, 32, 80, 256])
+@pytest.mark.parametrize(
+    ("qk", "value"),
+    [(torch.float32, torch.float32), (torch.bfloat16, torch.bfloat16), (torch.float32, torch.bfloat16)],
+)
+def test_equals_the_formula_and_each_sequence_alone(
+    kernel: Kernel, head_dim: int, qk: torch.dtype, value: torch.dtype
+) -> None:
+    lengths = [1, 2, 2, 7, 12, 13, 33, 64, 255, 256, 257, 300]
+    check(kernel, lengths, lengths, inputs(sum(lengths), sum(lengths), 3, 3, head_dim, qk, value))
+
+
+@pytest.mark.parametrize("value", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("window", [0, 1, 8, 64, 400, 2**31 - 1])
+def test_windows(kernel: Kernel, window: int, value: torch.dtype) -> None:
+    lengths = [1, 2, 9, 10, 17, 65, 130, 257, 700]
+    check(kernel, lengths, lengths, inputs(sum(lengths), sum(lengths), 2, 2, 32, value, value), window)
+
+
+def test_windows_where_the_last_keys_are_hidden(kernel: Kernel) -> None:
+    lengths, hidden = [3, 20, 150, 400], [1, 8, 8, 5]
+    keys = [length - count for length, count in zip(lengths, hidden, strict=True)]
+    qkv = inputs(sum(lengths), sum(keys), 2, 2, 32, torch.float32, torch.float32)
+    check(kernel, lengths, keys, qkv, window=8)
+    check(kernel, lengths, keys, qkv)
+
+
+@pytest.mark.parametrize("value", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("window", [None, 40])
+def test_causal_behind_a_prefix_with_grouped_keys(kernel: Kernel, value: torch.dtype, window: int | None) -> None:
+    lengths, prefixes = [1, 1, 5, 40, 40, 300, 513], [0, 70, 3, 70, 0, 500, 70]
+    keys = [length + prefix for length, prefix in zip(lengths, prefixes, strict=True)]
+    qkv = inputs(sum(lengths), sum(keys), 6, 2, 64, torch.float32, value)
+    check(kernel, lengths, keys, qkv, window, causal=True)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_one_query_per_sequence(kernel: Kernel, causal: bool) -> None:
+    keys = [1, 5, 5, 40, 700]
+    qkv = inputs(len(keys), sum(keys), 4, 2, 32, torch.float32, torch.float32)
+    check(kernel, [1] * len(keys), keys, qkv, causal=causal)
+
+
+def test_views_of_one_product_need_no_copy(kernel: Kernel) -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(100, 3, 4, 32).unbind(1)
+    ends = starts([30, 70])
+    dense = kernel(q.contiguous(), k.contiguous(), v.contiguous(), ends, ends, None, False)
+    assert torch.equal(kernel(q, k, v, ends, ends, None, False), dense)
+    columns = [x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v)]  # dense in the heads instead
+    assert torch.equal(kernel(columns[0], columns[1], columns[2], ends, ends, None, False), dense)
+
+
+@pytest.mark.parametrize("size", [1e2, 1e15])
+@pytest.mark.parametrize("causal", [False, True])
+def test_large_logits_leave_the_largest_value(kernel: Kernel, size: float, causal: bool) -> None:
+    q = k = size * torch.eye(32).repeat(10, 1)[:, None]  # each query has its ten keys, of logits up to 1e30
+    v = torch.randn(320, 1, 32)
+    ends = starts([320])
+    exact = formula(q, k, v, causal=causal)
+    assert torch.allclose(kernel(q, k, v, ends, ends, None, causal).double(), exact, rtol=0, atol=2e-6)
+
+
+def test_what_is_not_a_number_stays_in_its_sequence(kernel: Kernel) -> None:
+    lengths = [40, 40, 40]
+    q, k, v = inputs(120, 120, 1, 1, 32, torch.float32, torch.float32)
+    k[60] = torch.nan
+    out = kernel(q, k, v, starts(lengths), starts(lengths), None, False)
+    assert out[40:80].isnan().all()
+    assert out[:40].isfinite().all()
+    assert out[80:].isfinite().all()
+
+
+@pytest.mark.parametrize("library", ["missing", "broken", "of other sources"])
+def test_without_a_kernel_that_fits_the_log_says_why(
+    library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    reason = {"missing": "not built", "broken": "too short", "of other sources": "other sources"}[library]
+    if library == "of other sources":
+        if installed_kernel() is None:
+            pytest.skip("the attention kernel was not built: there was no C++ compiler at installation")
+        monkeypatch.setattr(kernel_module, "_ABI", 0)
+    else:
+        monkeypatch.setattr(kernel_module, "_LIBRARY", tmp_path / "libattention.so")
+    if library == "broken":
+        (tmp_path / "libattention.so").touch()
+    assert installed_kernel.__wrapped__() is None
+    [record] = caplog.records
+    assert record.levelno == logging.INFO
+    assert reason in record.getMessage()
