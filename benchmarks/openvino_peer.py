@@ -23,6 +23,20 @@ BUDGET = 2048
 CALIBRATION = 32
 
 
+class Logits(torch.nn.Module):
+    """The one output that is asked for: tracing takes no model that returns an object."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        return self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits
+
+
 def main() -> None:
     folder, precision, texts = sys.argv[1:]
     query, documents = json.loads(Path(texts).read_text())
@@ -77,9 +91,8 @@ def converted(folder: str, tokenizer: Any, query: str, documents: list[str]) -> 
     """The checkpoint in OpenVINO's form, with both dimensions of its inputs left open."""
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager").eval()
     example = tokenizer([query] * 2, documents[:2], return_tensors="pt", padding=True, truncation=True)
-    model.config.return_dict = False
     with torch.no_grad():
-        result = openvino.convert_model(model, example_input=dict(example))
+        result = openvino.convert_model(Logits(model), example_input=dict(example))
     for node in result.inputs:
         node.get_node().set_partial_shape(openvino.PartialShape([-1, -1]))
     result.validate_nodes_and_infer_types()
