@@ -11,12 +11,14 @@ from cyclopts.types import ExistingFile
 
 from sie_server import __version__
 from sie_server.commands import models
+from sie_server.commands.bench import bench
 from sie_server.settings import Settings
 
 app = cyclopts.App(
     name="sie-server", help="SIE: an inference engine for reranking.", version=__version__, version_flags=["--version"]
 )
 app.command(models.app)
+app.command(bench)
 
 
 @app.meta.default
@@ -33,7 +35,8 @@ def launch(
     """
     app.config = () if config is None else (Toml(config, use_commands_as_keys=False),)
     # The file is written for `serve`; other commands take from it what they know.
-    models.app.config = () if config is None else (Toml(config, use_commands_as_keys=False, allow_unknown=True),)
+    for command in (models.app, app["bench"]):
+        command.config = () if config is None else (Toml(config, use_commands_as_keys=False, allow_unknown=True),)
     result: int | None = app(tokens)
     return result
 

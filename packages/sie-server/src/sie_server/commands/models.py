@@ -28,7 +28,7 @@ Json = Annotated[bool, Parameter(name="--json", negative=())]
 # What `verify` exits with.
 _PASSED, _FAILED, _NOTHING_TO_COMPARE = 0, 1, 2
 # A table that goes into a file or a pipe is not folded.
-_PIPE_WIDTH = 200
+PIPE_WIDTH = 200
 
 
 @app.command(name="list")
@@ -269,7 +269,7 @@ def _print_report(report: dict[str, Any]) -> None:
 
 
 def _console() -> Console:
-    return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
+    return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
 
 
 def _print_json(document: object) -> int:

@@ -1,0 +1,1 @@
+"""What it takes to say how fast a model is here: texts, arithmetic, a server, a client."""
