@@ -66,13 +66,18 @@ class MaxSim(_Led):
         vectors, counts = kept(self._projections(hidden), lengths, sequences)
         return F.normalize(vectors, dim=-1), counts
 
-    def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[Any]:
+    def _cosines(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> tuple[Tensor, list[int]]:
+        """Of the documents' tokens with those of the query, in one product `[tokens, query tokens]`; tokens of each."""
         documents, counts = self._unit(hidden, lengths, sequences)
-        # One product for all documents: [tokens, query tokens].
         product = at_least_min_rows(documents) @ self._query.T
-        best = segments(product[: len(documents), : self._tokens], counts, "max")
-        scores: list[float] = (best.sum(dim=1) * self._scale).tolist()
+        return product[: len(documents), : self._tokens], counts
+
+    def _scores(self, cosines: Tensor, counts: Items[int]) -> list[float]:
+        scores: list[float] = (segments(cosines, counts, "max").sum(dim=1) * self._scale).tolist()
         return scores
+
+    def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[Any]:
+        return self._scores(*self._cosines(hidden, lengths, sequences))
 
 
 class Matched(NamedTuple):
@@ -90,17 +95,13 @@ class Matches(MaxSim):
     """MaxSim, and which tokens made it."""
 
     def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[Any]:
-        scores = super().__call__(hidden, lengths, sequences)
-        return [
-            Matched(score, *self._nearest(rows, sequence))
-            for score, rows, sequence in zip(scores, torch.split(hidden, list(lengths)), sequences, strict=True)
-        ]
+        cosines, counts = self._cosines(hidden, lengths, sequences)
+        parts = zip(self._scores(cosines, counts), torch.split(cosines, counts), sequences, strict=True)
+        return [self._matched(score, part, sequence) for score, part, sequence in parts]
 
-    def _nearest(self, hidden: Tensor, sequence: Sequence) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        documents = self._unit(hidden, [len(hidden)], [sequence])[0]
-        cosines, places = (documents @ self._query.T)[:, : self._tokens].max(dim=0)
-        rows = places.cpu().numpy()
-        return (rows if sequence.keep is None else np.flatnonzero(sequence.keep)[rows]), cosines.cpu().numpy()
+    def _matched(self, score: float, cosines: Tensor, sequence: Sequence) -> Matched:
+        largest, places = (x.cpu().numpy() for x in cosines.max(dim=0))
+        return Matched(score, places if sequence.keep is None else np.flatnonzero(sequence.keep)[places], largest)
 
 
 class Cosine(_Led):
