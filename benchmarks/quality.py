@@ -17,10 +17,6 @@ gain, RR@10 counts grades of 2 and more, as trec_eval computes them.
 
 import argparse
 import json
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -34,6 +30,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from sie_sdk import SIEClient
+from sie_server.measure.served import serving
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
 WHAT = ("rerank", "retrieval", "xquad", "storage")
@@ -194,20 +191,8 @@ def server(url: str | None, model: str, precision: str) -> Iterator[str]:
     if url:
         yield url
         return
-    command = [sys.executable, "-m", "sie_server", "serve", "--host", "127.0.0.1", "--port", "0"]
-    command += ["--preload", model, "--precision", precision]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "SIE_LOG_LEVEL": "error"})
-    assert process.stderr is not None
-    try:
-        for line in process.stderr:
-            if match := re.search(r"SIE is ready at (\S+)", line):
-                break
-        else:
-            raise SystemExit("the server did not start")
-        yield match[1]
-    finally:
-        process.terminate()
-        process.communicate()
+    with serving("--preload", model, "--precision", precision) as started:
+        yield started.url
 
 
 if __name__ == "__main__":
