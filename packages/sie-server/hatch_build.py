@@ -1,4 +1,4 @@
-"""Compiles the attention kernel with the system's C++ compiler, where there is one, when the package is built."""
+"""Compiles the kernels with the system's C++ compiler, where there is one, when the package is built."""
 
 import os
 import platform
@@ -13,13 +13,15 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = "src/sie_server/nn"
-LIBRARY = "libattention.so"  # not attention.so, which Python would import for attention.py
+LIBRARY = "libkernels.so"  # not kernels.so, which Python could import
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti", "-ffp-contract=fast")
 AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512")
-# attention.cpp is compiled once per level of instructions; at run time the processor decides.
-LEVELS = {"portable": ()}
+# A source is compiled once per level of instructions; at run time the processor decides.
+LEVELS: dict[str, dict[str, tuple[str, ...]]] = {"attention": {"portable": ()}}
 if platform.machine().lower() in ("x86_64", "amd64"):
-    LEVELS |= {"avx2": ("-mavx2", "-mfma"), "avx512": AVX512, "avx512_bf16": (*AVX512, "-mavx512bf16")}
+    LEVELS["attention"] |= {"avx2": ("-mavx2", "-mfma"), "avx512": AVX512, "avx512_bf16": (*AVX512, "-mavx512bf16")}
+    VNNI = (*AVX512, "-mavx512vnni")
+    LEVELS["int8"] = {"avx512_vnni": VNNI, "avx512_vnni_bf16": (*VNNI, "-mavx512bf16")}
 
 
 class KernelHook(BuildHookInterface):  # type: ignore[type-arg]
@@ -33,7 +35,9 @@ class KernelHook(BuildHookInterface):  # type: ignore[type-arg]
             compile_kernel(folder)
         except (OSError, subprocess.CalledProcessError) as error:
             reason = error.stderr if isinstance(error, subprocess.CalledProcessError) else error
-            self.app.display_warning(f"the attention kernel is left out, attention on a CPU will be slower: {reason}")
+            self.app.display_warning(
+                f"the kernels are left out, attention on a CPU will be slower, and int8 is missing: {reason}"
+            )
             return
         build_data["artifacts"].append(f"{FOLDER}/{LIBRARY}")  # git ignores it
         build_data["pure_python"] = False
@@ -53,10 +57,12 @@ def compile_kernel(folder: Path) -> None:
 
     # In the same folder, so that it is moved in one step: a running server may have the old one mapped.
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        objects = [Path(temporary, f"{name}.o") for name in ("levels", *LEVELS)]
-        run("-c", folder / "attention_levels.cpp", "-o", objects[0])
-        for (level, flags), target in zip(LEVELS.items(), objects[1:], strict=True):
-            run(f"-DLEVEL={level}", *flags, "-c", folder / "attention.cpp", "-o", target)
+        objects = [Path(temporary, "levels.o")]
+        run("-c", folder / "levels.cpp", "-o", objects[0])
+        for source, levels in LEVELS.items():
+            for level, flags in levels.items():
+                objects.append(Path(temporary, f"{source}_{level}.o"))
+                run(f"-DLEVEL={level}", *flags, "-c", folder / f"{source}.cpp", "-o", objects[-1])
         library = Path(temporary, LIBRARY)
         run("-shared", *objects, "-o", library)
         library.replace(folder / LIBRARY)

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sie_server.nn import kernel as kernel_module
+from sie_server.nn import library as library_module
 from sie_server.nn.kernel import Kernel, installed_kernel
+from sie_server.nn.library import installed_library
 
 LEVELS = {"portable": 0, "avx2": 1, "avx512": 2, "avx512_bf16": 3}
 # Rounding of the output to bfloat16, and where the products are bfloat16 of the weights, for values up to four.
@@ -165,7 +166,7 @@ def test_what_is_not_a_number_stays_in_its_sequence(kernel: Kernel) -> None:
 
 
 @pytest.mark.parametrize("library", ["missing", "broken", "of other sources"])
-def test_without_a_kernel_that_fits_the_log_says_why(
+def test_without_a_library_that_fits_the_log_says_why(
     library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -173,12 +174,12 @@ def test_without_a_kernel_that_fits_the_log_says_why(
     if library == "of other sources":
         if installed_kernel() is None:
             pytest.skip("the attention kernel was not built: there was no C++ compiler at installation")
-        monkeypatch.setattr(kernel_module, "_ABI", 0)
+        monkeypatch.setattr(library_module, "_ABI", 0)
     else:
-        monkeypatch.setattr(kernel_module, "_LIBRARY", tmp_path / "libattention.so")
+        monkeypatch.setattr(library_module, "_LIBRARY", tmp_path / "libkernels.so")
     if library == "broken":
-        (tmp_path / "libattention.so").touch()
-    assert installed_kernel.__wrapped__() is None
+        (tmp_path / "libkernels.so").touch()
+    assert installed_library.__wrapped__() is None
     [record] = caplog.records
     assert record.levelno == logging.INFO
     assert reason in record.getMessage()

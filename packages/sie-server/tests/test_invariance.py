@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from live import EMBEDDED, Server
 from running import Running, running
+from test_int8 import needs_int8
 
 from sie_server.engine.limits import Limits
 from sie_server.models.catalog import Entry, shipped
@@ -30,7 +31,7 @@ requests = st.lists(
 )
 
 
-@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+@pytest.fixture(scope="module", params=["float32", "bfloat16", pytest.param("int8", marks=needs_int8)])
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("models")
     entries = {EMBEDDED: shipped()[EMBEDDED]}

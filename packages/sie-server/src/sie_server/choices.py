@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-# auto: bfloat16 where the hardware multiplies it natively, else float32.
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
+# auto: bfloat16 where the hardware multiplies it natively, else float32. int8 is for those who ask for it.
+Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 # How token vectors become one.
 Pooling = Literal["mean", "cls", "last"]
 Dtype = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]

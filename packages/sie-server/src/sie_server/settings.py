@@ -47,7 +47,7 @@ class Settings:
     device
         cpu, cuda, cuda:N, or auto: CUDA where there is one.
     precision
-        Precision of the matrix products; auto: bfloat16 where the hardware multiplies it natively.
+        Precision of the matrix products; auto: bfloat16 where the hardware multiplies it natively. int8: CPU only.
     verify
         Compare each loaded model with the scores published for it, and refuse one that differs.
     workers

@@ -138,7 +138,7 @@ def verify(
     device
         cpu, cuda, cuda:N, or auto: CUDA where there is one.
     precision
-        Precision of the matrix products; auto: bfloat16 where the hardware multiplies it natively.
+        Precision of the matrix products; auto: bfloat16 where the hardware multiplies it natively. int8: CPU only.
     as_json
         Print JSON.
     """

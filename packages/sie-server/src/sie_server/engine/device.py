@@ -3,6 +3,8 @@
 import torch
 
 from sie_server.choices import Precision
+from sie_server.nn.int8 import int8_level
+from sie_server.nn.library import installed_library
 
 
 def resolve_device(name: str) -> torch.device:
@@ -28,8 +30,16 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
     """Dtype of the products. `auto`: bfloat16 where the hardware multiplies it natively, float32 elsewhere.
 
     Raises:
-        ValueError: this CPU can't multiply it.
+        ValueError: this device or CPU can't multiply it.
     """
+    if precision == "int8":
+        if device.type != "cpu":
+            raise ValueError(f"precision 'int8' is not supported on {device.type}, only on CPU; use auto")
+        if installed_library() is None:
+            raise ValueError("precision 'int8' needs the kernels, which were not built at installation; use auto")
+        if int8_level() == 0:
+            raise ValueError("precision 'int8' is not supported by this CPU: it has no AVX512-VNNI; use auto")
+        return torch.int8
     if precision != "auto":
         dtype: torch.dtype = getattr(torch, precision)
         supported = {"bfloat16": "_is_mkldnn_bf16_supported", "float16": "_is_mkldnn_fp16_supported"}

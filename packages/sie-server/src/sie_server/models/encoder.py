@@ -15,7 +15,7 @@ class Encoder(nn.Module):
     """A transformer over packed tokens, with a head that scores where the checkpoint has one.
 
     outputs: of the head; 0 for none. lexical: the head that gives sparse vectors, where the checkpoint has one.
-    projections: what token vectors go through.
+    projections: what token vectors go through. layers: the transformer's.
     ties: parameters that a checkpoint may leave out because they are (rows of) another.
     renames: hub name → ours, applied in order as plain text replacements; `name[i]` is the i-th block of rows of
     `name`. head_renames, lexical_renames: the same for these heads. ignored: what a checkpoint may hold beside that:
@@ -27,6 +27,7 @@ class Encoder(nn.Module):
     ignored: ClassVar[tuple[str, ...]]
     lexical_renames: ClassVar[dict[str, str]] = {}
     ties: Mapping[str, str] = {}
+    layers: nn.ModuleList
 
     def __init__(self, config: ModelConfig, outputs: int) -> None:
         super().__init__()

@@ -32,6 +32,7 @@ from sie_server.models.shape import LateInteraction, ModelConfig
 from sie_server.models.source import locate, weight_files
 from sie_server.models.tokenizer import read_tokenizer
 from sie_server.models.weights import fill
+from sie_server.nn.int8 import quantize_linears
 from sie_server.nn.lexical import Lexical, TokenWeights
 from sie_server.nn.linear import pack_linears
 
@@ -50,6 +51,8 @@ def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> M
     entry = complete(entry, folder, config)
     late = overridden(config.late or LateInteraction(), entry.late_interaction)
     dtype = resolve_precision(precision, device)
+    # What int8 does not compute in integers, it computes as `auto` does.
+    stored = resolve_precision("auto", device) if dtype == torch.int8 else dtype
     assert entry.max_length is not None
     prompt = None if entry.prompt is None else prompts()[entry.prompt]
     tokenizer = TextTokenizer(
@@ -74,10 +77,13 @@ def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> M
         renames["linear."] = "projections.linear."
     files = {**dict.fromkeys(weight_files(folder, entry.pickled), renames), **head_files(folder, config)}
     try:
-        fill(encoder, folder, files, device, dtype, answers)
+        fill(encoder, folder, files, device, stored, answers)
     except torch.OutOfMemoryError as error:
         raise LoadError(LoadClass.OOM, f"{entry.id} does not fit into the memory of {device}") from error
-    size = [(p.numel(), p.numel() * p.element_size()) for p in encoder.parameters()]
+    parameters = sum(p.numel() for p in encoder.parameters())
+    if dtype == torch.int8:
+        quantize_linears(encoder.layers)
+    size = sum(t.numel() * t.element_size() for t in (*encoder.parameters(), *encoder.buffers()))
     pack_linears(encoder)
     model = Model(
         entry=entry,
@@ -85,8 +91,8 @@ def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> M
         encoder=encoder.eval().requires_grad_(False),
         device=device,
         dtype=dtype,
-        parameters=sum(count for count, _ in size),
-        bytes=sum(bytes_ for _, bytes_ in size),
+        parameters=parameters,
+        bytes=size,
     )
     _warm_up(model)
     _LOG.info(

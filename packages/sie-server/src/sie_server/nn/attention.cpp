@@ -124,7 +124,7 @@ inline void transpose(Bits (&rows)[kLanes]) {
 }
 
 // K of one head as panels `[keys / kPanel][depth][kPanel]`, zeros behind the last key.
-void copy_keys(const Arguments& a, int64_t first, int keys, int head, int depth, Cell* to) {
+void copy_keys(const AttentionArguments& a, int64_t first, int keys, int head, int depth, Cell* to) {
     alignas(64) Number rows[kLanes][up(kMaxHeadDim, kLanes * kPair)];
     for (int key = 0; key < up(keys, kPanel); key += kLanes) {
         for (int i = 0; i < kLanes; i++) {
@@ -145,7 +145,7 @@ void copy_keys(const Arguments& a, int64_t first, int keys, int head, int depth,
 }
 
 // V of one head as panels `[width / kPanel][keys / kPair][kPanel]`, zeros behind the last key.
-void copy_values(const Arguments& a, int64_t first, int keys, int head, int width, Cell* to) {
+void copy_values(const AttentionArguments& a, int64_t first, int keys, int head, int width, Cell* to) {
     alignas(64) Number rows[kPair][up(kMaxHeadDim, kPanel)];
     int steps = up(keys, kPair) / kPair;
     for (int step = 0; step < steps; step++) {
@@ -299,7 +299,7 @@ struct Head {
 };
 
 // Up to kRows queries of one head, from the sequence's query `first` on.
-void attend(const Arguments& a, const Head& head, int first, int rows, Tile& tile) {
+void attend(const AttentionArguments& a, const Head& head, int first, int rows, Tile& tile) {
     int position = first + (a.causal ? head.key_count - head.queries : 0);
     auto low = [&](int r) { return a.window < 0 || position + r < a.window ? 0 : position + r - a.window; };
     auto high = [&](int r) {
@@ -349,7 +349,7 @@ void attend(const Arguments& a, const Head& head, int first, int rows, Tile& til
 #define NAME(level) NAME_(level)
 #define NAME_(level) attention_##level
 
-int NAME(LEVEL)(const Arguments& a) {
+int NAME(LEVEL)(const AttentionArguments& a) {
     int longest = 0;
     for (int s = 0; s < a.sequences; s++) {
         int keys = a.key_starts[s + 1] - a.key_starts[s];

@@ -1,24 +1,21 @@
-"""The kernel for attention on a CPU: a shared library with a C interface, compiled when the package is installed."""
+"""The kernel for attention on a CPU."""
 
 import ctypes
-import logging
 import math
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-_LOG = logging.getLogger(__name__)
-_LIBRARY = Path(__file__).with_name("libattention.so")
-_ABI = 1
+from sie_server.nn.library import installed_library
+
 _MAX_HEAD_DIM = 256
 _DTYPES = (torch.float32, torch.bfloat16)
 
 
 class _Arguments(ctypes.Structure):
-    """`Arguments` of attention.h, field by field."""
+    """`AttentionArguments` of attention.h, field by field."""
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("q", "k", "v", "out", "query_starts", "key_starts")),
@@ -77,15 +74,6 @@ class Kernel:
 
 @cache
 def installed_kernel() -> Kernel | None:
-    """The kernel at this processor's level, or None, said once in the log, where it was not built or does not fit."""
-    try:
-        library = ctypes.CDLL(str(_LIBRARY))
-    except OSError as error:
-        built = _LIBRARY.exists()
-        reason = str(error) if built else "it was not built, as there was no working C++ compiler at installation"
-    else:
-        if library.sie_attention_abi() == _ABI:
-            return Kernel(library, library.sie_attention_level())
-        reason = "it was built from other sources than these"
-    _LOG.info("attention on the CPU is PyTorch's, not the faster kernel: %s", reason)
-    return None
+    """The kernel at this processor's level, or None where the library is not installed."""
+    library = installed_library()
+    return None if library is None else Kernel(library, library.sie_attention_level())

@@ -1,0 +1,26 @@
+"""The kernels for a CPU: a shared library with a C interface, compiled when the package is installed."""
+
+import ctypes
+import logging
+from functools import cache
+from pathlib import Path
+
+_LOG = logging.getLogger(__name__)
+_LIBRARY = Path(__file__).with_name("libkernels.so")
+_ABI = 2
+
+
+@cache
+def installed_library() -> ctypes.CDLL | None:
+    """The library, or None, said once in the log, where it was not built or does not fit."""
+    try:
+        library = ctypes.CDLL(str(_LIBRARY))
+    except OSError as error:
+        built = _LIBRARY.exists()
+        reason = str(error) if built else "they were not built, as there was no working C++ compiler at installation"
+    else:
+        if hasattr(library, "sie_abi") and library.sie_abi() == _ABI:
+            return library
+        reason = "they were built from other sources than these"
+    _LOG.info("attention on the CPU is PyTorch's, not the faster kernel, and there is no int8: %s", reason)
+    return None

@@ -1,0 +1,228 @@
+"""Products of 8-bit integers: within the error of their rounding, the same in any company, and near to float32."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from checkpoints import build, text
+from torch import Tensor
+
+from sie_server.engine import device as device_module
+from sie_server.engine.device import resolve_precision
+from sie_server.engine.packed import Packed
+from sie_server.models.catalog import Entry
+from sie_server.models.load import load
+from sie_server.models.model import Model
+from sie_server.nn import int8 as int8_module
+from sie_server.nn.int8 import Int8Linear, int8_level
+from sie_server.nn.linear import ACTIVATIONS, GatedLinear, Linear
+
+CPU = torch.device("cpu")
+needs_int8 = pytest.mark.skipif(int8_level() == 0, reason="no AVX512-VNNI, or no kernels")
+ENCODERS = ["bert", "xlm-roberta", "electra-narrow", "distilbert", "modernbert", "gte", "deberta-v2", "mpnet"]
+DECODERS = ["qwen3", "qwen2", "gemma"]
+# The widest row of values taken out, the lanes they are found by, and how many lanes have theirs taken.
+ROOM, LANES, TAKEN = 16, 16, 4
+
+
+@pytest.fixture(params=[1, 2], ids=["vnni", "vnni_bf16"])
+def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Each set of instructions that this processor has."""
+    chosen: int = request.param
+    if int8_level() < chosen:
+        pytest.skip("this processor has no such instructions, or there are no kernels")
+    monkeypatch.setattr(int8_module, "int8_level", lambda: chosen)
+    return chosen
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As on the server: where torch splits an operation among threads depends on the number of rows."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def filled(layer: Linear) -> Linear:
+    torch.manual_seed(0)
+    for parameter in layer.requires_grad_(False).parameters():
+        parameter.normal_(std=0.05)
+    layer.weight[:, ::7] *= 20  # columns of unequal size
+    return layer
+
+
+def rows(count: int, width: int) -> Tensor:
+    """Rows of different ranges, none of them around zero, each with values far from the others."""
+    torch.manual_seed(1)
+    x = torch.randn(count, width) * torch.linspace(0.1, 30, count)[:, None] + 1
+    x[:, width // 3] *= 50
+    x[:, width // 2] *= -30
+    return x
+
+
+def allowed(x: Tensor, weight: Tensor) -> Tensor:
+    """The largest error of `x Wᵀ`: half a step for each value of a row, half a step for each of a channel's weights.
+
+    Those taken out of a row count with the rounding of their weights to bfloat16. Shapes: `[rows, out_features]`.
+    """
+    spread = weight.double().pow(2).mean(0).sqrt()
+    weight, x = weight.double() / spread.clamp_min(1e-30), x.double() * spread
+    padded = torch.nn.functional.pad(x, (0, -x.shape[1] % LANES)).unflatten(1, (-1, LANES))
+    bound = padded.abs().amax(1).sort(1, descending=True).values[:, TAKEN : TAKEN + 1]
+    out = x.abs() > bound * (1 + 1e-6)
+    out &= out.sum(1, keepdim=True) <= ROOM
+    kept, taken = x.masked_fill(out, 0), x.masked_fill(~out, 0)
+    row_step = (kept.amax(1, keepdim=True).clamp_min(0) - kept.amin(1, keepdim=True).clamp_max(0)) / 255
+    channel_step = weight.abs().amax(1) / 127
+    by_rows = row_step / 2 * (weight.abs().sum(1) + weight.shape[1] * channel_step / 2)
+    by_channels = kept.abs().sum(1, keepdim=True) * channel_step / 2
+    return by_rows + by_channels + taken.abs() @ weight.abs().T * 2**-8
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("count", "inputs", "outputs"), [(1, 64, 96), (5, 384, 1536), (57, 4096, 1024), (33, 75, 70)])
+def test_a_product_errs_by_its_rounding_alone(
+    bias: bool, dtype: torch.dtype, count: int, inputs: int, outputs: int
+) -> None:
+    layer = filled(Linear(inputs, outputs, bias=bias))
+    x = rows(count, inputs).to(dtype)
+    exact = torch.nn.functional.linear(
+        x.double(), layer.weight.double(), None if layer.bias is None else layer.bias.double()
+    )
+    y = Int8Linear(layer)(x)
+    assert y.dtype == torch.float32
+    error, most = (y - exact).abs(), allowed(x, layer.weight)
+    assert (error <= most * 1.001 + 1e-6 * exact.abs()).all()
+    assert error.square().sum() <= (0.3 * most).square().sum()  # roundings are independent
+    assert error.norm() <= 0.02 * exact.norm()
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "silu"])
+def test_activations(activation: Any) -> None:
+    """What follows the product: from -100 to 100, within what bfloat16 would round."""
+    layer = filled(Linear(64, 96, activation=activation))
+    plain = filled(Linear(64, 96))
+    x = rows(200, 64) / 10
+    before = Int8Linear(plain)(x)
+    assert before.min() < -20
+    assert before.max() > 20
+    expected = ACTIVATIONS[activation][0](before.double())
+    torch.testing.assert_close(Int8Linear(layer)(x).double(), expected, rtol=5e-4, atol=5e-5)
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("gate_first", [True, False])
+@pytest.mark.parametrize("width", [96, 40])
+def test_a_gate_is_the_product_of_its_halves(gate_first: bool, width: int) -> None:
+    layer = filled(GatedLinear(64, width, "gelu", gate_first))
+    x = rows(9, 64)
+    y = Int8Linear(layer)(x)
+    assert y.shape == (9, width)
+    exact = torch.nn.functional.linear(x, layer.weight, layer.bias).chunk(2, dim=1)
+    gate, value = exact if gate_first else exact[::-1]
+    expected = torch.nn.functional.gelu(gate) * value
+    assert (y - expected).norm() <= 0.03 * expected.norm()
+
+
+@pytest.mark.usefixtures("level")
+def test_a_row_without_a_range_is_exact() -> None:
+    layer = filled(Linear(64, 96))
+    zeros = torch.zeros(1, 64)
+    assert torch.equal(Int8Linear(layer)(zeros), layer.bias.expand(1, 96))
+
+
+@pytest.mark.usefixtures("level")
+def test_a_dead_column_adds_nothing() -> None:
+    layer = filled(Linear(64, 96))
+    layer.weight[:, 5] = 0
+    x = rows(3, 64)
+    y = Int8Linear(layer)(x)
+    x[:, 5] = 1e6
+    assert torch.equal(Int8Linear(layer)(x), y)
+
+
+@pytest.mark.usefixtures("level")
+def test_large_values_leave_the_precision_of_the_others() -> None:
+    layer = filled(Linear(384, 96, bias=False))
+    x = torch.randn(20, 384)
+    quantized = Int8Linear(layer)
+    error = (quantized(x) - x @ layer.weight.T).norm()
+    large = x.clone()
+    large[:, [5, 17, 200]] = torch.tensor([300.0, -500.0, 900.0])
+    # In their columns the weights count as rounded to bfloat16.
+    taken = [5, 17, 200]
+    spread = layer.weight.pow(2).mean(0).sqrt()
+    stored = (layer.weight / spread).to(torch.bfloat16).float() * spread
+    rest = large.index_fill(1, torch.tensor(taken), 0)
+    expected = rest @ layer.weight.T + large[:, taken] @ stored[:, taken].T
+    assert (quantized(large) - expected).norm() <= 2 * error  # a hundred times, if they stretched the levels
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(("inputs", "outputs"), [(384, 1536), (1536, 384), (75, 70), (1024, 4096), (4096, 1024)])
+def test_rows_have_the_same_bits_in_any_company(inputs: int, outputs: int) -> None:
+    layer = Int8Linear(filled(Linear(inputs, outputs, activation="gelu")))
+    x = rows(600, inputs)
+    everything = layer(x)
+    for start, count in [(0, 1), (1, 1), (3, 2), (5, 3), (2, 4), (7, 31), (64, 64), (1, 257), (0, 599)]:
+        assert torch.equal(layer(x[start : start + count]), everything[start : start + count]), (start, count)
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_not_a_number_stays_in_its_row(value: float) -> None:
+    layer = Int8Linear(filled(Linear(384, 96, activation="gelu")))
+    x = rows(5, 384)
+    clean = layer(x)
+    x[2, 100] = value
+    y = layer(x)
+    assert y[2].isnan().all()
+    assert torch.equal(y[[0, 1, 3, 4]], clean[[0, 1, 3, 4]])
+
+
+@pytest.mark.usefixtures("level")
+def test_no_rows() -> None:
+    assert Int8Linear(filled(Linear(64, 96)))(torch.empty(0, 64)).shape == (0, 96)
+
+
+@needs_int8
+@pytest.mark.parametrize("name", [*ENCODERS, *DECODERS, "bert-lexical-encoder"])
+def test_int8_stays_near_float32(name: str, tmp_path: Path) -> None:
+    """Hidden states of random weights, which are harder than trained ones: within a twentieth of their size."""
+    build(tmp_path, name)
+    exact, rounded = (load(Entry("m", folder=tmp_path), CPU, precision) for precision in ("float32", "int8"))
+    states, expected = hidden(rounded), hidden(exact)
+    assert not torch.equal(states, expected)
+    assert (states - expected).norm() <= 0.05 * expected.norm()
+    assert rounded.parameters == exact.parameters
+
+
+def hidden(model: Model) -> Tensor:
+    texts = [text(length, seed=length) for length in (1, 3, 17, 60, 200)]
+    with torch.inference_mode():
+        states, _ = model.encoder(Packed.of(model.tokenizer.singles(texts), CPU))
+    return states
+
+
+@needs_int8
+def test_auto_never_is_int8() -> None:
+    assert resolve_precision("auto", CPU) != torch.int8
+    assert resolve_precision("int8", CPU) == torch.int8
+
+
+def test_int8_is_refused_where_it_can_not_be_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="'int8' is not supported on cuda, only on CPU"):
+        resolve_precision("int8", torch.device("cuda"))
+    monkeypatch.setattr(device_module, "int8_level", lambda: 0)
+    with pytest.raises(ValueError, match="AVX512-VNNI"):
+        resolve_precision("int8", CPU)
+    monkeypatch.setattr(device_module, "installed_library", lambda: None)
+    with pytest.raises(ValueError, match="were not built"):
+        resolve_precision("int8", CPU)
