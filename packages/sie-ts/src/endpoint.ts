@@ -34,9 +34,8 @@ export class Endpoint {
 
   /** The options of a call on top of the client's; undefined where there are none. */
   options(given: Fields | undefined, own: Fields): Fields | undefined {
-    const present = Object.entries({ ...this.#options.options, ...given, ...own }).filter(
-      ([, value]) => value !== undefined,
-    );
+    const fields = [this.#options.options, given, own].flatMap((options) => Object.entries(options ?? {}));
+    const present = fields.filter(([, value]) => value !== undefined);
     return present.length > 0 ? Object.fromEntries(present) : undefined;
   }
 

@@ -143,6 +143,8 @@ export interface ModelInfo {
   revision?: string | null;
   /** What the model's scores mean; null if it does not score. */
   score?: string | null;
+  /** The name of the prompt that the model reads, if it reads one. */
+  prompt?: string | null;
   license?: string | null;
 }
 

@@ -167,7 +167,11 @@ class ModelError(TypedDict, total=False):
 
 
 class ModelInfo(TypedDict, total=False):
-    """A model the server knows. `max_sequence_length` counts tokens; `dims` maps an output to its width."""
+    """A model the server knows. `max_sequence_length` counts tokens; `dims` maps an output to its width.
+
+    `score` says what the model's scores are (`"probability"`, `"logit"`, ...), None if it does not score; `prompt` is
+    the name of the prompt it reads, if it reads one.
+    """
 
     name: str
     inputs: list[str]
@@ -179,3 +183,6 @@ class ModelInfo(TypedDict, total=False):
     max_sequence_length: int | None
     profiles: dict[str, dict[str, Any]]
     revision: str | None
+    score: str | None
+    prompt: str | None
+    license: str | None
