@@ -4,15 +4,17 @@ import asyncio
 import re
 import subprocess
 import sys
+from contextlib import aclosing, closing
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from live import EMBEDDED, Server
 
 from sie_sdk import RequestError, ServerError, SIEAsyncClient, SIEClient
 from sie_sdk.scoring import maxsim
-from sie_sdk.types import Item
+from sie_sdk.types import Item, StatusMessage
 from sie_server.models.page import page, readme
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -65,6 +67,18 @@ def test_encode_gives_typed_arrays(server: Server) -> None:
     assert [result.get("id") for result in many] == ["doc-1", "doc-2", None]
     assert many[0]["dense"].dtype == np.float16
     assert many[0]["multivector"].shape == (8, 384)
+
+
+def test_both_clients_watch_the_server(server: Server) -> None:
+    async def watched() -> StatusMessage:
+        async with SIEAsyncClient(server.url) as client, aclosing(client.watch()) as statuses:
+            return await anext(statuses)
+
+    with SIEClient(server.url) as client, closing(client.watch()) as statuses:
+        seen = [next(statuses), next(statuses), asyncio.run(watched())]
+    assert all(EMBEDDED in status["loaded_models"] for status in seen)
+    assert len({status["server"]["pid"] for status in seen}) == 1
+    assert all(msgspec.convert(status, StatusMessage) == status for status in seen)
 
 
 def test_models_are_listed(server: Server) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 OutputType = Literal["dense", "sparse", "multivector"]
+WatchMode = Literal["auto", "cluster", "worker"]
 OutputDType = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
 
 
@@ -186,3 +187,72 @@ class ModelInfo(TypedDict, total=False):
     score: str | None
     prompt: str | None
     license: str | None
+
+
+class ServerStatus(TypedDict, total=False):
+    """The process that serves."""
+
+    version: str
+    uptime_seconds: int
+    user: str
+    working_dir: str
+    pid: int
+
+
+class GpuStatus(TypedDict, total=False):
+    """A GPU. `utilization_pct` is the share of the time since the last status in which it computed."""
+
+    device: str
+    name: str
+    gpu_type: str
+    utilization_pct: float
+    memory_used_bytes: int
+    memory_total_bytes: int
+    memory_threshold_pct: float
+
+
+class ModelStatusConfig(TypedDict, total=False):
+    """What a model is."""
+
+    hf_id: str
+    adapter: str
+    inputs: list[str]
+    outputs: list[str]
+    dims: dict[str, int | None]
+    max_sequence_length: int | None
+
+
+class ModelStatus(TypedDict, total=False):
+    """A model and its queue: `queue_depth` requests wait, `queue_pending_items` of their texts or pairs."""
+
+    name: str
+    state: Literal["available", "loading", "loaded", "unloading", "failed"]
+    device: str | None
+    memory_bytes: int
+    config: ModelStatusConfig
+    queue_depth: int
+    queue_pending_items: int
+
+
+class StatusMessage(TypedDict, total=False):
+    """What a server is doing. `timestamp` is in Unix seconds; `models` has the largest in memory first.
+
+    A cluster's has `timestamp`, `cluster`, `workers` and `models`.
+    """
+
+    timestamp: float
+    ready: bool
+    saturated: bool
+    name: str
+    machine_profile: str
+    pool_name: str
+    gpu_count: int
+    bundle: str
+    bundle_config_hash: str
+    loaded_models: list[str]
+    max_batch_requests: int
+    server: ServerStatus
+    gpus: list[GpuStatus]
+    models: list[ModelStatus]
+    cluster: dict[str, Any]
+    workers: list[dict[str, Any]]
