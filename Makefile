@@ -23,6 +23,8 @@ lint: .venv/.installed-dev
 
 types: .venv/.installed-dev
 	$(BIN)/mypy
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	PYTHONPATH=packages/sie-sdk/src $(BIN)/basedpyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes sie_sdk
 
 pytest: .venv/.installed-dev
 	$(BIN)/pytest $(ARGS)

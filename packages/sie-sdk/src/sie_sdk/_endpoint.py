@@ -68,7 +68,7 @@ class Endpoint:
         if remote not in (None, "forbid"):
             raise ValueError(f"remote must be None or 'forbid', got {remote!r}")
         key = (os.environ.get("SIE_API_KEY", "") if api_key is None else api_key).strip()
-        self.base_url = _checked_base_url(os.environ.get("SIE_BASE_URL") if base_url is None else base_url)
+        self.base_url: str = _checked_base_url(os.environ.get("SIE_BASE_URL") if base_url is None else base_url)
         self._connect_timeout_s = _timeout("connect_timeout_s", connect_timeout_s, timeout_s, DEFAULT_CONNECT_TIMEOUT_S)
         self._read_timeout_s = _timeout("read_timeout_s", read_timeout_s, timeout_s, DEFAULT_READ_TIMEOUT_S)
         self._gpu = gpu

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sie_sdk import retry
 from sie_sdk._reply import Reply, Subject
@@ -128,7 +128,7 @@ def exchange(call: Call[T], trace: Trace, skew: VersionSkew, clock: Clock) -> St
 
 def before_another(
     call: Call[T], attempt: Attempt, answer: Reply | Failure, deadline: float, trace: Trace, clock: Clock
-) -> Generator[Pause, None, None]:
+) -> Generator[Pause, Any, None]:
     """Waits until `attempt`, which got no better than `answer`, may be repeated; raises its error if it may not."""
     if isinstance(answer, Reply):
         error, again = _refused(answer, call, trace, clock)

@@ -23,9 +23,9 @@ def checked(items: Items) -> Items:
 
 def wire_item(item: Item) -> Any:
     """The item, its images as bytes. What is no item at all is left for the server to name."""
-    if not isinstance(item, Mapping) or not item.get("images"):
+    if not isinstance(item, Mapping) or not (images := item.get("images")):
         return item
-    return {**item, "images": [_wire_image(image) for image in item["images"]]}
+    return {**item, "images": [_wire_image(image) for image in images]}
 
 
 def _wire_image(image: Any) -> Any:

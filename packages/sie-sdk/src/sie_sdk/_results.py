@@ -47,7 +47,7 @@ def merged_scores(parts: Sequence[ScoreResult], top_k: Any) -> ScoreResult:
     if isinstance(top_k, int):
         del entries[top_k:]
     ranked = [{**entry, "rank": rank} for rank, entry in enumerate(entries)]
-    counted = {name: _sum([part[name] for part in parts if name in part]) for name in ("usage", "request")}
+    counted = {name: _sum([part.get(name) for part in parts if name in part]) for name in ("usage", "request")}
     result = {**parts[0], "scores": ranked, **{name: count for name, count in counted.items() if count}}
     return cast(ScoreResult, result)
 

@@ -40,7 +40,7 @@ def sparse_embedding_dict(result: EncodeResult) -> dict[int, float]:
 def normalize_sparse_vector(vector: SparseVector | SparseEmbedding) -> SparseVector:
     """The vector at unit L2 length, so that dot products are cosines. A vector of zeros stays as it is."""
     indices, values = _sparse_vector(vector)
-    length = np.linalg.norm(values)
+    length = np.float32(np.linalg.norm(values))
     return SparseVector(indices, values / length if length > 0 else values)
 
 
