@@ -49,8 +49,12 @@ class BlockingSession(Session):
     ) -> Generator[StatusMessage, None, None]:
         """Yields what the server is doing, several times a second, until `close()` of the client or of the generator.
 
-            for status in client.watch():
-                print([model["name"] for model in status["models"] if model["queue_depth"]])
+            >>> from sie_sdk import SIEClient
+            >>> with SIEClient("http://localhost:8080") as client:
+            ...     for status in client.watch():
+            ...         print(status["ready"], [model["name"] for model in status["models"] if model["queue_depth"]])
+            ...         break
+            True []
 
         A connection that breaks, or is silent for `read_timeout_s`, is opened again after the pauses of any other call.
 

@@ -27,6 +27,9 @@ class MediaInput(TypedDict, total=False):
 class Item(TypedDict, total=False):
     """A query or a document. Every key is optional; text models need `text`.
 
+        >>> Item(id="q1", text="What is Python?") == {"id": "q1", "text": "What is Python?"}
+        True
+
     An image is `bytes`, the path of a file, or `{"data": bytes, "format": "jpeg"}`.
     """
 
