@@ -6,7 +6,7 @@ with `result["scores"]`. Keys that a newer server adds are passed through.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import IO, Any, Literal, NotRequired, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,18 +24,27 @@ class MediaInput(TypedDict, total=False):
     sample_rate: int
 
 
+@runtime_checkable
+class Picture(Protocol):
+    """What the SDK needs of an image of Pillow, which it does not import."""
+
+    def convert(self, mode: str) -> "Picture": ...
+
+    def save(self, fp: IO[bytes], format: str, **params: Any) -> None: ...
+
+
 class Item(TypedDict, total=False):
     """A query or a document. Every key is optional; text models need `text`.
 
         >>> Item(id="q1", text="What is Python?") == {"id": "q1", "text": "What is Python?"}
         True
 
-    An image is `bytes`, the path of a file, or `{"data": bytes, "format": "jpeg"}`.
+    An image is `bytes`, the path of a file, `{"data": bytes, "format": "jpeg"}`, or one of Pillow (sent as JPEG).
     """
 
     id: str | None
     text: str | None
-    images: list[MediaInput | bytes | str | os.PathLike[str]]
+    images: list[MediaInput | bytes | str | os.PathLike[str] | Picture]
     audio: MediaInput
     video: MediaInput
     document: MediaInput
