@@ -153,6 +153,17 @@ test("embeddings of the route like OpenAI's are those of encode", async () => {
   expect(JSON.parse(base64 as string).data).toEqual(data(encoded));
 });
 
+// The client would take text as well, other clients do not.
+test.each(answered.filter(({ sdk }) => sdk === "encode"))("the keys of arrays are bytes: $name", ({ answer }) => {
+  const arrays = answer.body.items.flatMap(({ dense, sparse, multivector }: Body) =>
+    [dense, sparse, sparse, multivector].filter(Boolean),
+  );
+  // nd, true, type; kind, nothing, shape; data
+  for (const keys of ["c4026e64c3c40474797065", "c4046b696e64c400c4057368617065", "c40464617461c4"]) {
+    expect(answer.msgpack?.split(keys)).toHaveLength(arrays.length + 1);
+  }
+});
+
 describe("all forms say the same", () => {
   const messages = exchanges.flatMap(({ name, request, answer }) => [
     ...(request ? [[`request: ${name}`, request] as const] : []),
