@@ -227,6 +227,35 @@ def test_over_sockets_until_the_client_is_closed(kind, caplog):
     assert seen == [1, 2, 3]
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_closing_the_client_ends_a_wait_for_the_server(kind):
+    def blocking(url):
+        with SIEClient(url) as client:
+            threading.Timer(0.1, client.close).start()
+            return list(client.watch())
+
+    async def awaited(url):
+        async with SIEAsyncClient(url) as client:
+            asyncio.get_running_loop().call_later(0.1, asyncio.ensure_future, client.close())
+            return [status async for status in client.watch()]
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    started = time.monotonic()
+    assert (blocking(url) if kind == "sync" else asyncio.run(awaited(url))) == []
+    assert time.monotonic() - started < 5
+
+
+def test_a_task_that_watches_can_be_cancelled():
+    async def main(url):
+        async with SIEAsyncClient(url) as client, asyncio.timeout(0.3):
+            async for _ in client.watch("worker"):
+                pass
+
+    with serving(status(n=1)) as url, pytest.raises(TimeoutError):
+        asyncio.run(main(url))
+
+
 def test_leaving_the_loop_hangs_up():
     with serving(status(n=1)) as url, SIEClient(url) as client:
         statuses = client.watch("worker")

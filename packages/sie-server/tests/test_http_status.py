@@ -37,6 +37,11 @@ def frame(session: WebSocketSession) -> dict[str, Any]:
     return said
 
 
+def crowd(stack: ExitStack, url: str) -> None:
+    while True:
+        frame(stack.enter_context(watching(url)))
+
+
 def last(session: WebSocketSession) -> None:
     while True:
         frame(session)
@@ -128,12 +133,10 @@ def test_a_plain_request_is_told_what_this_is(api: httpx2.Client) -> None:
 
 def test_no_more_than_so_many_may_watch(in_memory: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "MOST_WATCHERS", 2)
-    with watching(in_memory.url) as one, watching(in_memory.url) as other:
-        frame(one), frame(other)
-        with pytest.raises(WebSocketUpgradeError) as refused, watching(in_memory.url):
-            pass
-        assert refused.value.response.status_code == 503
-        assert refused.value.response.headers["retry-after"] == "5"
+    with ExitStack() as stack, pytest.raises(WebSocketUpgradeError) as refused:
+        crowd(stack, in_memory.url)
+    assert refused.value.response.status_code == 503
+    assert refused.value.response.headers["retry-after"] == "5"
 
     def readmitted() -> bool:
         try:
