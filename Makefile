@@ -8,7 +8,7 @@ MODEL  ?= sentence-transformers/all-MiniLM-L6-v2
 BIN := .venv/bin
 PACKAGES := -e packages/sie-sdk -e packages/sie-server
 
-.PHONY: install serve test lint types pytest ts docs clean
+.PHONY: install serve test lint types pytest ts docs wire clean
 
 install: .venv/.installed
 
@@ -23,6 +23,8 @@ lint: .venv/.installed-dev
 
 types: .venv/.installed-dev
 	$(BIN)/mypy
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	PYTHONPATH=packages/sie-sdk/src $(BIN)/basedpyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes sie_sdk
 
 pytest: .venv/.installed-dev
 	$(BIN)/pytest $(ARGS)
@@ -43,6 +45,10 @@ packages/sie-ts/node_modules/.package-lock.json: packages/sie-ts/package-lock.js
 # The generated parts of the documentation, which the tests compare with their sources.
 docs: install
 	$(BIN)/python -m sie_server.models.page
+
+# What goes over the wire, to the byte; the tests of the server and of both SDKs read it.
+wire: .venv/.installed-dev
+	$(BIN)/python packages/sie-server/tests/record_wire.py
 
 clean:
 	rm -rf .venv packages/sie-ts/node_modules packages/sie-ts/dist packages/sie-ts/.programs

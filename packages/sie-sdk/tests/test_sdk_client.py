@@ -1,7 +1,10 @@
 """Requests and results: what the clients send and what they make of the answers. Every test runs with both."""
 
+from types import MappingProxyType
+
 import httpx2
 import numpy as np
+import pydantic
 import pytest
 from sdk_stand_ins import SCORED, Server, packed
 
@@ -216,6 +219,17 @@ def test_extract(connect):
     assert result == {"id": "item-0", "entities": [{"text": "x"}]}
 
 
+def test_options_of_the_client_reach_extract(connect):
+    server = Server(packed({"model": "m", "items": [{"id": "item-0"}]}))
+    connect(server, options={"a": 1, "b": 1}).extract("m", QUERY, instruction="I", options={"b": 2})
+    assert server.sent["params"] == {"instruction": "I", "options": {"a": 1, "b": 2}}
+
+
+def test_incomplete_extraction(connect):
+    with pytest.raises(errors.IncompleteBatchError, match="1 results for 2 items"):
+        connect(Server(packed({"model": "m", "items": [{"id": "item-0"}]}))).extract("m", ITEMS)
+
+
 def test_models(connect):
     server = Server(httpx2.Response(200, json=MODELS), httpx2.Response(200, json=MODELS["models"][0]))
     client = connect(server)
@@ -252,5 +266,36 @@ def test_images(connect, tmp_path):
     assert item["images"][0] == b"A"
 
 
-def test_item_is_a_plain_dict():
-    assert Item(text="x") == {"text": "x"}
+def test_an_image_of_pillow_goes_as_a_jpeg(connect):
+    image = pytest.importorskip("PIL.Image").new("RGBA", (2, 3), "red")
+    server = Server(encoded(dense(1.0)))
+    connect(server).encode("m", Item(images=[image]))
+    [sent] = server.sent["items"][0]["images"]
+    assert sent["format"] == "jpeg"
+    assert sent["data"].startswith(b"\xff\xd8\xff")
+
+
+class Passage(pydantic.BaseModel):
+    id: str | None = None
+    text: str
+    metadata: dict[str, object] = {}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        Item(id="a", text="x"),
+        {"id": "a", "text": "x"},
+        {"id": "a", "text": "x", "column": 7},
+        MappingProxyType({"id": "a", "text": "x"}),
+        Passage(id="a", text="x", metadata={"page": 7}).model_dump(),
+        Passage(text="x").model_dump(),
+    ],
+    ids=repr,
+)
+def test_any_mapping_is_an_item(connect, item):
+    ranking, embeddings = Server(packed(SCORED)), Server(encoded(dense(1.0)))
+    connect(ranking).score("m", item, [item])
+    connect(embeddings).encode("m", item)
+    assert ranking.sent == {"query": dict(item), "items": [dict(item)]}
+    assert embeddings.sent == {"items": [dict(item)]}

@@ -164,6 +164,8 @@ def test_clients_are_the_same_but_for_await():
         blocking, awaited = getattr(SIEClient, name), getattr(SIEAsyncClient, name)
         assert inspect.signature(blocking) == inspect.signature(awaited)
         assert inspect.iscoroutinefunction(awaited)
+    blocking, awaited = (inspect.signature(client.watch).parameters for client in (SIEClient, SIEAsyncClient))
+    assert blocking == awaited
     # The one takes async iterables too, and gives one.
     blocking, awaited = (inspect.signature(client.encode_stream).parameters for client in (SIEClient, SIEAsyncClient))
     assert {**awaited, "items": blocking["items"]} == blocking

@@ -1,23 +1,31 @@
 """The Python SDK against a really running server, and every program the README shows."""
 
 import asyncio
+import doctest
+import importlib
+import pkgutil
 import re
 import subprocess
 import sys
+from contextlib import aclosing, closing
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from live import EMBEDDED, Server
 
+import sie_sdk
 from sie_sdk import RequestError, ServerError, SIEAsyncClient, SIEClient
 from sie_sdk.scoring import maxsim
-from sie_sdk.types import Item
+from sie_sdk.types import Item, StatusMessage
 from sie_server.models.page import page, readme
 
 ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "README.md").read_text()
 EMBEDDINGS = (ROOT / "docs" / "embeddings.md").read_text()
+SDK = (ROOT / "docs" / "sdk-python.md").read_text()
+SDK_README = (ROOT / "packages" / "sie-sdk" / "README.md").read_text()
 QUERY = Item(id="q1", text="What is Python?")
 ITEMS = [
     Item(id="doc-1", text="Python is a programming language."),
@@ -67,6 +75,18 @@ def test_encode_gives_typed_arrays(server: Server) -> None:
     assert many[0]["multivector"].shape == (8, 384)
 
 
+def test_both_clients_watch_the_server(server: Server) -> None:
+    async def watched() -> StatusMessage:
+        async with SIEAsyncClient(server.url) as client, aclosing(client.watch()) as statuses:
+            return await anext(statuses)
+
+    with SIEClient(server.url) as client, closing(client.watch()) as statuses:
+        seen = [next(statuses), next(statuses), asyncio.run(watched())]
+    assert all(EMBEDDED in status["loaded_models"] for status in seen)
+    assert len({status["server"]["pid"] for status in seen}) == 1
+    assert all(msgspec.convert(status, StatusMessage) == status for status in seen)
+
+
 def test_models_are_listed(server: Server) -> None:
     with SIEClient(server.url) as client:
         names = [model["name"] for model in client.list_models()]
@@ -94,12 +114,35 @@ def _blocks(language: str, text: str = README) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-@pytest.mark.parametrize("program", [*_blocks("python"), *_blocks("python", EMBEDDINGS)])
+# Those of the SDK's README are one program.
+PROGRAMS = [
+    *(program for text in (README, EMBEDDINGS, SDK) for program in _blocks("python", text)),
+    "".join(_blocks("python", SDK_README)),
+]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_programs_of_the_documentation_run_as_they_stand(server: Server, program: str) -> None:
     program = program.replace("http://localhost:8080", server.url)
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 0, run.stderr
     assert run.stdout
+
+
+def _docstrings() -> list[doctest.DocTest]:
+    """Every docstring of the SDK with examples in it."""
+    names = ["sie_sdk", *(module.name for module in pkgutil.iter_modules(sie_sdk.__path__, "sie_sdk."))]
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    return [found for name in names for found in finder.find(importlib.import_module(name)) if found.examples]
+
+
+@pytest.mark.parametrize("docstring", _docstrings(), ids=lambda docstring: docstring.name)
+def test_examples_in_docstrings_of_the_sdk(server: Server, docstring: doctest.DocTest) -> None:
+    for example in docstring.examples:
+        example.source = example.source.replace("http://localhost:8080", server.url)
+    log: list[str] = []
+    failed, _ = doctest.DocTestRunner().run(docstring, out=log.append)
+    assert not failed, "".join(log)
 
 
 def test_readme_curl_answers_as_the_program_does(server: Server) -> None:

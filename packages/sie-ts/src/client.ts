@@ -4,6 +4,7 @@ import { wireItem } from "./parts.js";
 import { pipeline } from "./pipeline.js";
 import { encodeResults, extractResults, mergedScores, modelInfo, modelInfos, scoreResult } from "./results.js";
 import { VersionSkew } from "./skew.js";
+import type { ClusterStatusMessage, StatusMessage, WebSocketClass, WorkerStatusMessage } from "./status.js";
 import type {
   CallOptions,
   ClientOptions,
@@ -15,7 +16,10 @@ import type {
   ModelInfo,
   ScoreOptions,
   ScoreResult,
+  WatchMode,
+  WatchOptions,
 } from "./types.js";
+import { watching, webSocketClass } from "./watch.js";
 
 /**
  * A client of an SIE server. It holds no connections of its own and may be shared.
@@ -35,6 +39,8 @@ import type {
 export class SIEClient {
   readonly #endpoint: Endpoint;
   readonly #transport: Transport;
+  readonly #webSocket: WebSocketClass | undefined;
+  readonly #closed = new AbortController();
 
   /**
    * @param baseUrl - Where the server is, e.g. `"http://localhost:8080"`; by default the environment's `SIE_BASE_URL`.
@@ -45,6 +51,7 @@ export class SIEClient {
     this.#endpoint = new Endpoint(baseUrl, options);
     // Looked up at each call and called on nothing: browsers refuse a fetch that is a method of something else.
     const send: typeof fetch = (input, init) => (options.fetch ?? globalThis.fetch)(input, init);
+    this.#webSocket = options.webSocket;
     this.#transport = { fetch: send, skew: new VersionSkew() };
   }
 
@@ -108,6 +115,21 @@ export class SIEClient {
     return asGiven(items, await all(pipeline(stream, this.#transport)));
   }
 
+  /**
+   * Yields what the server is doing, several times a second, until the client is closed, the signal is aborted, or the
+   * loop is left. A connection that breaks is opened again, after the pauses of any other call.
+   *
+   * @throws TypeError if the runtime has no `WebSocket` and the client was given none.
+   */
+  watch(mode: "worker", options?: WatchOptions): AsyncGenerator<WorkerStatusMessage, void, undefined>;
+  watch(mode: "cluster", options?: WatchOptions): AsyncGenerator<ClusterStatusMessage, void, undefined>;
+  watch(mode?: WatchMode, options?: WatchOptions): AsyncGenerator<StatusMessage, void, undefined>;
+  watch(mode: WatchMode = "auto", options: WatchOptions = {}): AsyncGenerator<StatusMessage, void, undefined> {
+    const stop = new AbortController();
+    const watch = this.#endpoint.watch(mode, options, stop.signal);
+    return this.#until(stop, options.signal, watching(watch, this.#transport, webSocketClass(this.#webSocket)));
+  }
+
   /** The models the server knows, loaded or not. */
   async listModels(options: CallOptions = {}): Promise<ModelInfo[]> {
     return this.#send(this.#endpoint.lookUp("/v1/models", undefined, modelInfos, options));
@@ -123,8 +145,30 @@ export class SIEClient {
     return this.#endpoint.baseUrl;
   }
 
-  /** Ends the use of the client. There is nothing to release: connections belong to the runtime's `fetch`. */
-  async close(): Promise<void> {}
+  /** Ends the use of the client, and what watches. Other connections belong to the runtime's `fetch`. */
+  async close(): Promise<void> {
+    this.#closed.abort();
+  }
+
+  /** The statuses until `stop`, which follows `signal` and the client; the one rejects, the other is a quiet end. */
+  async *#until<T>(
+    stop: AbortController,
+    signal: AbortSignal | undefined,
+    statuses: AsyncGenerator<T, void, undefined>,
+  ): AsyncGenerator<T, void, undefined> {
+    const closed = this.#closed.signal;
+    const forward = () => stop.abort(signal?.aborted ? signal.reason : closed);
+    for (const source of [signal, closed]) source?.addEventListener("abort", forward, { once: true });
+    try {
+      if (signal?.aborted || closed.aborted) forward();
+      stop.signal.throwIfAborted();
+      yield* statuses;
+    } catch (error) {
+      if (error !== closed) throw error;
+    } finally {
+      for (const source of [signal, closed]) source?.removeEventListener("abort", forward);
+    }
+  }
 
   #encoded(
     model: string,

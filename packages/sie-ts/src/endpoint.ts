@@ -4,8 +4,10 @@ import type { Call } from "./exchange.js";
 import { CONTENT_TYPE, Packed, packMap } from "./msgpack.js";
 import type { Part } from "./parts.js";
 import type { Reply } from "./reply.js";
-import type { CallOptions, ClientOptions, InferenceOptions } from "./types.js";
+import { statusMessage } from "./results.js";
+import type { CallOptions, ClientOptions, InferenceOptions, WatchMode, WatchOptions } from "./types.js";
 import { SDK_VERSION } from "./version.js";
+import { CLUSTER_PATH, pathOf, type Watch } from "./watch.js";
 
 const DEFAULT_TIMEOUT_MS = 150_000;
 const DEFAULT_BUDGET_MS = 900_000;
@@ -34,9 +36,8 @@ export class Endpoint {
 
   /** The options of a call on top of the client's; undefined where there are none. */
   options(given: Fields | undefined, own: Fields): Fields | undefined {
-    const present = Object.entries({ ...this.#options.options, ...given, ...own }).filter(
-      ([, value]) => value !== undefined,
-    );
+    const fields = [this.#options.options, given, own].flatMap((options) => Object.entries(options ?? {}));
+    const present = fields.filter(([, value]) => value !== undefined);
     return present.length > 0 ? Object.fromEntries(present) : undefined;
   }
 
@@ -55,11 +56,11 @@ export class Endpoint {
       url: `${this.baseUrl}/v1/${task}/${modelPath(model)}`,
       headers: { ...this.#headers, ...gpuHeaders(gpu), "content-type": CONTENT_TYPE, accept: CONTENT_TYPE },
       retrying: {
-        waitForCapacity: asked.waitForCapacity ?? this.#options.waitForCapacity ?? true,
+        waitForCapacity: this.#waits(asked),
         maxOomRetries: asked.maxOomRetries ?? DEFAULT_OOM_RETRIES,
         inference: true,
       },
-      budgetMs: checkedBudget(asked.provisionTimeout ?? this.#options.provisionTimeout ?? DEFAULT_BUDGET_MS),
+      budgetMs: this.#budgetMs(asked),
       timeoutMs: checkedTimeout(asked.timeoutMs ?? this.#timeoutMs),
     } as const;
     return (part, signal) => ({
@@ -69,6 +70,21 @@ export class Endpoint {
       subject: { model, gpu, lora: typeof lora === "string" ? lora : undefined, firstItem: part.start },
       signal,
     });
+  }
+
+  /** The stream of statuses that a mode stands for; it ends with `signal`. */
+  watch(mode: WatchMode, asked: WatchOptions, signal: AbortSignal): Watch {
+    const waiting = {
+      signal,
+      retrying: { waitForCapacity: this.#waits(asked), maxOomRetries: 0, inference: false },
+      budgetMs: this.#budgetMs(asked),
+    };
+    const ask = <T>(path: string, parse: (reply: Reply) => T) => ({
+      ...this.lookUp(path, undefined, parse, asked),
+      ...waiting,
+    });
+    // Only what stands in front of several machines has the route /health: it knows them all.
+    return { path: pathOf(mode), find: ask("/health", () => CLUSTER_PATH), stream: (path) => ask(path, statusMessage) };
   }
 
   /** A look-up: it waits neither for a machine nor for the server to come up. */
@@ -85,6 +101,14 @@ export class Endpoint {
       timeoutMs: checkedTimeout(asked.timeoutMs ?? this.#timeoutMs),
       signal: asked.signal,
     };
+  }
+
+  #waits(asked: WatchOptions): boolean {
+    return asked.waitForCapacity ?? this.#options.waitForCapacity ?? true;
+  }
+
+  #budgetMs(asked: WatchOptions): number {
+    return checkedBudget(asked.provisionTimeout ?? this.#options.provisionTimeout ?? DEFAULT_BUDGET_MS);
   }
 }
 

@@ -40,12 +40,23 @@ export async function exchange<T>(call: Call<T>, { fetch, skew }: Transport): Pr
       error = failure;
       again = afterFailure(failure.kind, retries, call.retrying, Math.random());
     }
-    if (again === undefined || performance.now() + again.delayMs >= deadline) throw error;
-    if (again.reason === "connection" && !retries.connection) announce(error, call.budgetMs);
-    retries[again.reason] = (retries[again.reason] ?? 0) + 1;
-    await pause(again.delayMs, call.signal);
-    if (performance.now() >= deadline) throw error;
+    await beforeAnother(call, error, again, retries, deadline);
   }
+}
+
+/** Waits until the call may be made again; rejects with its error if it may not. */
+export async function beforeAnother(
+  call: Call<unknown>,
+  error: SIEError,
+  again: Retry | undefined,
+  retries: Retries,
+  deadline: number,
+): Promise<void> {
+  if (again === undefined || performance.now() + again.delayMs >= deadline) throw error;
+  if (again.reason === "connection" && !retries.connection) announce(error, call.budgetMs);
+  retries[again.reason] = (retries[again.reason] ?? 0) + 1;
+  await pause(again.delayMs, call.signal);
+  if (performance.now() >= deadline) throw error;
 }
 
 // Someone at a terminal should learn at once why nothing happens; whoever reads a log, only once per call.

@@ -39,5 +39,6 @@ export {
 } from "./errors.js";
 export { packMessage, unpackMessage } from "./msgpack.js";
 export { dotProduct, maxsim, maxsimBatch, maxsimDocuments, type Numbers } from "./scoring.js";
+export type * from "./status.js";
 export type * from "./types.js";
 export { SDK_VERSION } from "./version.js";

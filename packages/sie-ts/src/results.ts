@@ -4,6 +4,7 @@ import { IncompleteBatchError, RequestError } from "./errors.js";
 import { isMap, malformed, unpackBody } from "./msgpack.js";
 import type { Part } from "./parts.js";
 import { parsedJson, type Reply, requestInfo } from "./reply.js";
+import type { StatusMessage } from "./status.js";
 import type {
   EncodeResult,
   ExtractResult,
@@ -79,6 +80,11 @@ export function modelInfo(reply: Reply): ModelInfo {
   return camelCased(jsonMap(reply)) as unknown as ModelInfo;
 }
 
+/** A status, as the server sent it. */
+export function statusMessage(reply: Reply): StatusMessage {
+  return jsonMap(reply, "status") as unknown as StatusMessage;
+}
+
 function scoreEntry(entry: unknown, index: number): ScoreEntry {
   const { itemId, score, rank } = isMap(entry) ? camelCased(entry) : ({} as Record<string, unknown>);
   if (typeof itemId !== "string" || typeof score !== "number" || !Number.isInteger(rank)) {
@@ -139,9 +145,9 @@ function withRequest<T extends { request?: RequestInfo }>(result: T, reply: Repl
   return result;
 }
 
-function jsonMap(reply: Reply): Record<string, unknown> {
+function jsonMap(reply: Reply, what = "models"): Record<string, unknown> {
   const body = parsedJson(new TextDecoder().decode(reply.content));
-  if (!isMap(body)) throw new RequestError("Malformed models JSON response (expected an object)");
+  if (!isMap(body)) throw new RequestError(`Malformed ${what} JSON response (expected an object)`);
   return body;
 }
 

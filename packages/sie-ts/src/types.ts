@@ -1,5 +1,7 @@
 /** What goes into a request and comes out of a result. */
 
+import type { WebSocketClass } from "./status.js";
+
 /** A kind of embedding. */
 export type OutputType = "dense" | "sparse" | "multivector";
 
@@ -143,6 +145,8 @@ export interface ModelInfo {
   revision?: string | null;
   /** What the model's scores mean; null if it does not score. */
   score?: string | null;
+  /** The name of the prompt that the model reads, if it reads one. */
+  prompt?: string | null;
   license?: string | null;
 }
 
@@ -166,6 +170,8 @@ export interface ClientOptions {
   headers?: Readonly<Record<string, string>> | undefined;
   /** What to send with instead of the global `fetch`, e.g. for a proxy or a test. */
   fetch?: typeof fetch | undefined;
+  /** What to watch with instead of the global `WebSocket`, which Node has from version 22 on; the one of `ws` will do. */
+  webSocket?: WebSocketClass | undefined;
 }
 
 /** What every call takes. */
@@ -190,6 +196,17 @@ export interface InferenceOptions extends CallOptions {
   provisionTimeout?: number | undefined;
   /** How often to ask again when the server is out of memory (3). */
   maxOomRetries?: number | undefined;
+}
+
+/** `worker` watches a server, `cluster` a gateway in front of several; `auto` finds out which it is. */
+export type WatchMode = "auto" | "cluster" | "worker";
+
+/** The options of `watch`. `timeoutMs` is how long the server may say nothing before the connection is opened anew. */
+export interface WatchOptions extends CallOptions {
+  /** Whether to wait for a server that does not answer, also for one that no longer does; as for the client. */
+  waitForCapacity?: boolean | undefined;
+  /** How long to go on without a status; as for the client. */
+  provisionTimeout?: number | undefined;
 }
 
 /** The options of `score`. */

@@ -1,10 +1,12 @@
 """Client of SIE, the inference engine for reranking.
 
-from sie_sdk import SIEClient
-from sie_sdk.types import Item
-
-with SIEClient("http://localhost:8080") as client:
-    result = client.score("BAAI/bge-reranker-v2-m3", Item(text="What is Python?"), [Item(text="A language.")])
+>>> from sie_sdk import SIEClient
+>>> from sie_sdk.types import Item
+>>> query, items = Item(text="What is Python?"), [Item(text="Snakes are reptiles."), Item(text="A language.")]
+>>> with SIEClient("http://localhost:8080") as client:
+...     result = client.score("sentence-transformers/all-MiniLM-L6-v2", query, items)
+>>> [entry["item_id"] for entry in result["scores"]]
+['item-1', 'item-0']
 """
 
 from sie_sdk._version import __version__

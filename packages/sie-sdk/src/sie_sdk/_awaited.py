@@ -6,7 +6,7 @@ all the rest.
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable
-from contextlib import AbstractAsyncContextManager, closing, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, closing, nullcontext, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -15,7 +15,9 @@ from sie_sdk._exchange import Attempt, Call, Failure, Pause, Trace, exchange
 from sie_sdk._pipeline import END, Batch, Finish, Give, Pull, Stream, pipeline
 from sie_sdk._reply import Reply
 from sie_sdk._session import Session
+from sie_sdk._watch import Open, Read, Show, Watch, watching
 from sie_sdk.errors import SIEError
+from sie_sdk.types import StatusMessage, WatchMode
 
 if TYPE_CHECKING:
     import httpx2
@@ -41,6 +43,7 @@ class AwaitedSession(Session):
 
         from sie_sdk import _http
 
+        self._closed = asyncio.Event()
         self._owns_http = http_client is None
         self._http = http_client or httpx2.AsyncClient(limits=_http.limits(max_connections or 100))
         self._turns: AbstractAsyncContextManager[None] = nullcontext()
@@ -48,9 +51,17 @@ class AwaitedSession(Session):
             self._turns = asyncio.Semaphore(max_concurrency)
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections, and ends what watches."""
+        self._closed.set()
         if self._owns_http:
             await self._http.aclose()
+
+    def watch(
+        self, mode: WatchMode = "auto", *, wait_for_capacity: bool = True, provision_timeout_s: float | None = None
+    ) -> AsyncGenerator[StatusMessage, None]:
+        """Yields what the server is doing until `close()`, or `aclose()` of the generator; see `SIEClient.watch`."""
+        watch = self._endpoint.watch(mode, wait_for_capacity=wait_for_capacity, provision_timeout_s=provision_timeout_s)
+        return self._statuses(watch)
 
     async def __aenter__(self) -> Self:
         return self
@@ -117,6 +128,50 @@ class AwaitedSession(Session):
                     answer = None
                 else:
                     answer = await self._send(step)
+
+    async def _statuses(self, watch: Watch) -> AsyncGenerator[StatusMessage, None]:
+        import asyncio
+
+        from sie_sdk import _http
+
+        connection: Any = None
+        answer: Any = None
+        async with AsyncExitStack() as kept:
+            with closing(watching(watch, self._skew, self._clock)) as steps:
+                while not self._closed.is_set():
+                    step, answer = steps.send(answer), None
+                    if isinstance(step, Show):
+                        yield step.status
+                    elif isinstance(step, Pause):
+                        with suppress(TimeoutError):
+                            await asyncio.wait_for(self._closed.wait(), step.seconds)
+                    elif isinstance(step, Attempt):
+                        answer = await self._send(step)
+                    elif isinstance(step, Open):
+                        await kept.aclose()
+                        answer, connection = await self._open(step.attempt, kept)
+                    else:
+                        try:
+                            if isinstance(step, Read):
+                                answer = await connection.read(_http.READ_BYTES, timeout=step.timeout_s)
+                            else:
+                                await connection.write(step.data, timeout=step.timeout_s)
+                        except _http.StreamSilentError:
+                            pass
+                        except _http.StreamError as error:
+                            answer = Failure("connect", error)
+
+    async def _open(self, attempt: Attempt, kept: AsyncExitStack) -> tuple[Reply | Failure, Any]:
+        from sie_sdk import _http
+
+        try:
+            response = await kept.enter_async_context(self._http.stream(**_http.arguments(attempt)))
+            if (reply := _http.switched(response)) is not None:
+                return reply, _http.connection(response)
+            await response.aread()
+            return _http.reply(response), None
+        except _http.TransportError as error:
+            return _http.failure(error), None
 
     async def _send(self, attempt: Attempt) -> Reply | Failure:
         from sie_sdk import _http

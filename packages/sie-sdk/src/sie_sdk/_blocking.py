@@ -4,7 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -14,7 +14,9 @@ from sie_sdk._exchange import Attempt, Call, Failure, Pause, Trace, exchange
 from sie_sdk._pipeline import END, IN_FLIGHT, Batch, Finish, Give, Pull, Stream, pipeline
 from sie_sdk._reply import Reply
 from sie_sdk._session import Session
+from sie_sdk._watch import Open, Read, Show, Watch, watching
 from sie_sdk.errors import SIEError
+from sie_sdk.types import StatusMessage, WatchMode
 
 if TYPE_CHECKING:
     import httpx2
@@ -32,13 +34,42 @@ class BlockingSession(Session):
 
         from sie_sdk import _http
 
+        self._closed = threading.Event()
         self._owns_http = http_client is None
         self._http = http_client or httpx2.Client(limits=_http.limits(max_connections or 100))
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections, and ends what watches."""
+        self._closed.set()
         if self._owns_http:
             self._http.close()
+
+    def watch(
+        self, mode: WatchMode = "auto", *, wait_for_capacity: bool = True, provision_timeout_s: float | None = None
+    ) -> Generator[StatusMessage, None, None]:
+        """Yields what the server is doing, several times a second, until `close()` of the client or of the generator.
+
+            >>> from sie_sdk import SIEClient
+            >>> with SIEClient("http://localhost:8080") as client:
+            ...     for status in client.watch():
+            ...         print(status["ready"], [model["name"] for model in status["models"] if model["queue_depth"]])
+            ...         break
+            True []
+
+        A connection that breaks, or is silent for `read_timeout_s`, is opened again after the pauses of any other call.
+
+        Args:
+            mode: `"worker"` for a server, `"cluster"` for a gateway in front of several; `"auto"` finds out which.
+            wait_for_capacity: Whether to wait for a server that does not answer; also for one that no longer does.
+            provision_timeout_s: Seconds without a status after which that is over (900); 0 connects only once.
+
+        Raises:
+            RequestError: The server has no such stream.
+            ValueError: An argument can't be right.
+            SIEError: See `sie_sdk.errors`.
+        """
+        watch = self._endpoint.watch(mode, wait_for_capacity=wait_for_capacity, provision_timeout_s=provision_timeout_s)
+        return self._statuses(watch)
 
     def __enter__(self) -> Self:
         return self
@@ -113,6 +144,46 @@ class BlockingSession(Session):
                 answer = None
             else:
                 answer = self._send(step)
+
+    def _statuses(self, watch: Watch) -> Generator[StatusMessage, None, None]:
+        from sie_sdk import _http
+
+        connection: Any = None
+        answer: Any = None
+        with ExitStack() as kept, closing(watching(watch, self._skew, self._clock)) as steps:
+            while not self._closed.is_set():
+                step, answer = steps.send(answer), None
+                if isinstance(step, Show):
+                    yield step.status
+                elif isinstance(step, Pause):
+                    self._closed.wait(step.seconds)
+                elif isinstance(step, Attempt):
+                    answer = self._send(step)
+                elif isinstance(step, Open):
+                    kept.close()
+                    answer, connection = self._open(step.attempt, kept)
+                else:
+                    try:
+                        if isinstance(step, Read):
+                            answer = connection.read(_http.READ_BYTES, timeout=step.timeout_s)
+                        else:
+                            connection.write(step.data, timeout=step.timeout_s)
+                    except _http.StreamSilentError:
+                        pass
+                    except _http.StreamError as error:
+                        answer = Failure("connect", error)
+
+    def _open(self, attempt: Attempt, kept: ExitStack) -> tuple[Reply | Failure, Any]:
+        from sie_sdk import _http
+
+        try:
+            response = kept.enter_context(self._http.stream(**_http.arguments(attempt)))
+            if (reply := _http.switched(response)) is not None:
+                return reply, _http.connection(response)
+            response.read()
+            return _http.reply(response), None
+        except _http.TransportError as error:
+            return _http.failure(error), None
 
     def _send(self, attempt: Attempt) -> Reply | Failure:
         from sie_sdk import _http

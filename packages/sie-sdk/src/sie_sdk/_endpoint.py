@@ -8,14 +8,17 @@ from urllib.parse import quote, urlsplit
 
 from sie_sdk import _results, _wire
 from sie_sdk._exchange import Call
+from sie_sdk._headers import checked_headers, gpu_headers
 from sie_sdk._items import checked, listed, wire_item
 from sie_sdk._parts import Part
 from sie_sdk._pipeline import Batch, Stream
 from sie_sdk._progress import Report, reporting
 from sie_sdk._reply import Reply, Subject
+from sie_sdk._results import status_message
 from sie_sdk._version import __version__
+from sie_sdk._watch import CLUSTER_PATH, Watch, path_of
 from sie_sdk.retry import RetryOptions
-from sie_sdk.types import EncodeResult, ExtractResult, Item, ModelInfo, ScoreResult
+from sie_sdk.types import EncodeResult, ExtractResult, Item, ModelInfo, ScoreResult, WatchMode
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -23,6 +26,7 @@ T = TypeVar("T")
 DEFAULT_CONNECT_TIMEOUT_S = 10.0
 DEFAULT_READ_TIMEOUT_S = 150.0
 DEFAULT_BUDGET_S = 900.0
+_HASTY = RetryOptions(wait_for_capacity=False, inference=False)
 
 
 class Capacity(TypedDict):
@@ -64,7 +68,7 @@ class Endpoint:
         if remote not in (None, "forbid"):
             raise ValueError(f"remote must be None or 'forbid', got {remote!r}")
         key = (os.environ.get("SIE_API_KEY", "") if api_key is None else api_key).strip()
-        self.base_url = _checked_base_url(os.environ.get("SIE_BASE_URL") if base_url is None else base_url)
+        self.base_url: str = _checked_base_url(os.environ.get("SIE_BASE_URL") if base_url is None else base_url)
         self._connect_timeout_s = _timeout("connect_timeout_s", connect_timeout_s, timeout_s, DEFAULT_CONNECT_TIMEOUT_S)
         self._read_timeout_s = _timeout("read_timeout_s", read_timeout_s, timeout_s, DEFAULT_READ_TIMEOUT_S)
         self._gpu = gpu
@@ -75,7 +79,7 @@ class Endpoint:
             "x-sie-pool": pool,
             "x-sie-remote": remote,
         }
-        self._headers = _checked_headers({**(base_url_headers or {}), **_present(**own)})
+        self._headers = checked_headers({**(base_url_headers or {}), **_present(**own)})
 
     def score(
         self,
@@ -149,6 +153,15 @@ class Endpoint:
     def get_model(self, name: str) -> Call[ModelInfo]:
         return self._look_up(f"/v1/models/{_model_path(name)}", name, _results.model_info)
 
+    def watch(self, mode: WatchMode, *, wait_for_capacity: bool, provision_timeout_s: float | None) -> Watch:
+        retrying = RetryOptions(wait_for_capacity=wait_for_capacity, inference=False)
+        budget_s = _budget(provision_timeout_s)
+
+        def ask(path: str, parse: Callable[[Reply], T]) -> Call[T]:
+            return self._look_up(path, None, parse, retrying, budget_s)
+
+        return Watch(path_of(mode), ask("/health", lambda _: CLUSTER_PATH), lambda path: ask(path, status_message))
+
     def _encoding(
         self,
         model: str,
@@ -187,7 +200,7 @@ class Endpoint:
         gpu = gpu or self._gpu
         media = {"content-type": _wire.CONTENT_TYPE, "accept": _wire.CONTENT_TYPE}
         url = f"{self.base_url}/v1/{task}/{_model_path(model)}"
-        headers = {**self._headers, **_gpu_headers(gpu), **media}
+        headers = {**self._headers, **gpu_headers(gpu), **media}
         budget_s = _budget(provision_timeout_s)
 
         def call(part: Part) -> Call[list[R]]:
@@ -206,7 +219,14 @@ class Endpoint:
 
         return call
 
-    def _look_up(self, path: str, model: str | None, parse: Callable[[Reply], T]) -> Call[T]:
+    def _look_up(
+        self,
+        path: str,
+        model: str | None,
+        parse: Callable[[Reply], T],
+        retrying: RetryOptions = _HASTY,
+        budget_s: float = DEFAULT_BUDGET_S,
+    ) -> Call[T]:
         return Call(
             method="GET",
             url=self.base_url + path,
@@ -214,8 +234,8 @@ class Endpoint:
             body=None,
             parse=parse,
             subject=Subject(model=model),
-            retrying=RetryOptions(wait_for_capacity=False, inference=False),
-            budget_s=DEFAULT_BUDGET_S,
+            retrying=retrying,
+            budget_s=budget_s,
             connect_timeout_s=self._connect_timeout_s,
             read_timeout_s=self._read_timeout_s,
         )
@@ -269,20 +289,3 @@ def _model_path(model: str) -> str:
         return quote(model, safe="/:@")
     except UnicodeEncodeError as error:
         raise ValueError(f"model {model!r} is not valid Unicode") from error
-
-
-def _gpu_headers(gpu: str | None) -> dict[str, str]:
-    """`"l4"` names a machine profile, `"pool/l4"` also the pool of machines to take it from."""
-    if not gpu:
-        return {}
-    pool, _, profile = gpu.rpartition("/")
-    headers = {"x-sie-machine-profile": profile, "x-sie-pool": pool}
-    return _checked_headers({name: value for name, value in headers.items() if value})
-
-
-def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    for name, value in headers.items():
-        # The value stays out of the message: it may be a secret.
-        if not (value.isascii() and value.isprintable()):
-            raise ValueError(f"the {name.lower()} header must be printable ASCII")
-    return {name.lower(): value for name, value in headers.items()}

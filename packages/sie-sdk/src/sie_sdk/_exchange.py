@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sie_sdk import retry
 from sie_sdk._reply import Reply, Subject
@@ -115,27 +115,36 @@ def exchange(call: Call[T], trace: Trace, skew: VersionSkew, clock: Clock) -> St
     """Sends `call` until it has an answer, its error is final, or its budget is spent."""
     deadline = clock.monotonic() + call.budget_s
     while True:
-        attempt = _attempt(call, deadline - clock.monotonic())
+        attempt = attempt_of(call, deadline - clock.monotonic())
         answer = yield attempt
         if isinstance(answer, Reply):
             skew.check(answer.headers.get("x-sie-server-version"))
             trace.model_revision = answer.headers.get("x-sie-model-revision", trace.model_revision)
             if answer.succeeded:
                 return call.parse(answer)
-            error, again = _refused(answer, call, trace, clock)
-        else:
-            assert answer is not None, "an attempt is answered with a Reply or a Failure"
-            error, again = _failed(answer, attempt, call, trace, clock)
-        if again is None or again.delay_s >= deadline - clock.monotonic():
-            raise error
-        _announce(call, error, again, trace)
-        trace.retries[again.reason] += 1
-        yield Pause(again.delay_s)
-        if clock.monotonic() >= deadline:
-            raise error
+        assert answer is not None, "an attempt is answered with a Reply or a Failure"
+        yield from before_another(call, attempt, answer, deadline, trace, clock)
 
 
-def _attempt(call: Call[T], left_s: float) -> Attempt:
+def before_another(
+    call: Call[T], attempt: Attempt, answer: Reply | Failure, deadline: float, trace: Trace, clock: Clock
+) -> Generator[Pause, Any, None]:
+    """Waits until `attempt`, which got no better than `answer`, may be repeated; raises its error if it may not."""
+    if isinstance(answer, Reply):
+        error, again = _refused(answer, call, trace, clock)
+    else:
+        error, again = _failed(answer, attempt, call, trace, clock)
+    if again is None or again.delay_s >= deadline - clock.monotonic():
+        raise error
+    _announce(call, error, again, trace)
+    trace.retries[again.reason] += 1
+    yield Pause(again.delay_s)
+    if clock.monotonic() >= deadline:
+        raise error
+
+
+def attempt_of(call: Call[T], left_s: float) -> Attempt:
+    """The next attempt of a call that has `left_s` of its budget."""
     pool_s, connect_s, read_s = left_s, min(call.connect_timeout_s, left_s), min(call.read_timeout_s, left_s)
     if call.budget_s == 0:
         pool_s, connect_s, read_s = call.read_timeout_s, call.connect_timeout_s, call.read_timeout_s

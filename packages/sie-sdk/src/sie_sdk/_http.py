@@ -6,6 +6,7 @@ The clients import this module when they are made, not when the package is: http
 import ssl
 from typing import Any
 
+import httpcore2
 import httpx2
 
 from sie_sdk._exchange import Attempt, Failure
@@ -13,8 +14,11 @@ from sie_sdk._reply import Reply
 
 # Longer than a pause between two requests of a search application, shorter than the server's 120 s.
 KEEPALIVE_S = 60.0
+READ_BYTES = 2**16
 
 TransportError = httpx2.RequestError
+StreamSilentError = httpcore2.TimeoutException
+StreamError = httpcore2.NetworkError
 
 
 def limits(max_connections: int) -> httpx2.Limits:
@@ -42,6 +46,18 @@ def arguments(attempt: Attempt) -> dict[str, Any]:
 
 def reply(response: httpx2.Response) -> Reply:
     return Reply(response.status_code, response.headers, response.content)
+
+
+def switched(response: httpx2.Response) -> Reply | None:
+    """The reply that switches protocols, after which there is no body; None for any other."""
+    if response.status_code != httpx2.codes.SWITCHING_PROTOCOLS:
+        return None
+    return Reply(response.status_code, response.headers, b"")
+
+
+def connection(response: httpx2.Response) -> Any:
+    """That of a response that switched protocols: an `httpcore2.NetworkStream` or `AsyncNetworkStream`."""
+    return response.extensions.get("network_stream")
 
 
 def failure(error: httpx2.RequestError) -> Failure:

@@ -11,7 +11,7 @@ from sie_sdk import _wire
 from sie_sdk._parts import Part
 from sie_sdk._reply import Reply
 from sie_sdk.errors import IncompleteBatchError, RequestError
-from sie_sdk.types import EncodeResult, ExtractResult, Item, ModelInfo, ScoreResult
+from sie_sdk.types import EncodeResult, ExtractResult, Item, ModelInfo, ScoreResult, StatusMessage
 
 _DIMENSIONS = {"dense": 1, "multivector": 2}
 
@@ -47,7 +47,7 @@ def merged_scores(parts: Sequence[ScoreResult], top_k: Any) -> ScoreResult:
     if isinstance(top_k, int):
         del entries[top_k:]
     ranked = [{**entry, "rank": rank} for rank, entry in enumerate(entries)]
-    counted = {name: _sum([part[name] for part in parts if name in part]) for name in ("usage", "request")}
+    counted = {name: _sum([part.get(name) for part in parts if name in part]) for name in ("usage", "request")}
     result = {**parts[0], "scores": ranked, **{name: count for name, count in counted.items() if count}}
     return cast(ScoreResult, result)
 
@@ -76,6 +76,10 @@ def model_infos(reply: Reply) -> list[ModelInfo]:
 
 def model_info(reply: Reply) -> ModelInfo:
     return cast(ModelInfo, _json_map(reply))
+
+
+def status_message(reply: Reply) -> StatusMessage:
+    return cast(StatusMessage, _json_map(reply, "status"))
 
 
 def _entries(body: dict[str, Any], what: str) -> list[dict[str, Any]]:
@@ -138,11 +142,11 @@ def _check_complete(results: Sequence[Any], items: Sequence[Item], reply: Reply)
     )
 
 
-def _json_map(reply: Reply) -> dict[str, Any]:
+def _json_map(reply: Reply, what: str = "models") -> dict[str, Any]:
     try:
         body = msgspec.json.decode(reply.content)
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"Malformed models JSON response ({error})") from error
+        raise RequestError(f"Malformed {what} JSON response ({error})") from error
     if not isinstance(body, dict):
-        raise RequestError("Malformed models JSON response (expected an object)")
+        raise RequestError(f"Malformed {what} JSON response (expected an object)")
     return body

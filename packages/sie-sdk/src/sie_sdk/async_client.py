@@ -23,8 +23,14 @@ if TYPE_CHECKING:
 class SIEAsyncClient(AwaitedSession):
     """`SIEClient` for asyncio: the same arguments, results and errors, each call awaited.
 
-        async with SIEAsyncClient("http://localhost:8080") as client:
-            result = await client.score("BAAI/bge-reranker-v2-m3", Item(text="What is Python?"), items)
+        >>> async def best(question: str, texts: list[str]) -> str:
+        ...     items = [Item(text=text) for text in texts]
+        ...     async with SIEAsyncClient("http://localhost:8080") as client:
+        ...         result = await client.score("sentence-transformers/all-MiniLM-L6-v2", Item(text=question), items)
+        ...     return result["scores"][0]["item_id"]
+        >>> import asyncio
+        >>> asyncio.run(best("What is Python?", ["Snakes are reptiles.", "Python is a language."]))
+        'item-1'
 
     One argument more, `max_concurrency`: the most calls under way at once, waits for the server included; the rest
     queue here, in order. By default only `max_connections` (100) bounds them.

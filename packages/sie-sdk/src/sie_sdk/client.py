@@ -26,8 +26,9 @@ __all__ = ["SIEAsyncClient", "SIEClient"]
 class SIEClient(BlockingSession):
     """A connection to an SIE server. Safe to share between threads; use it as a context manager or `close()` it.
 
-        with SIEClient("http://localhost:8080") as client:
-            result = client.score("BAAI/bge-reranker-v2-m3", Item(text="What is Python?"), [Item(text="A language.")])
+        >>> with SIEClient("http://localhost:8080") as client:
+        ...     client.get_model("sentence-transformers/all-MiniLM-L6-v2")["max_sequence_length"]
+        256
 
     Args:
         base_url: Where the server is, e.g. `"http://localhost:8080"`; by default the environment's SIE_BASE_URL.
@@ -107,6 +108,12 @@ class SIEClient(BlockingSession):
     ) -> ScoreResult:
         """Ranks documents by their relevance to a query.
 
+            >>> items = [Item(text="Snakes are reptiles."), Item(id="doc-2", text="Python is a language.")]
+            >>> with SIEClient("http://localhost:8080") as client:
+            ...     result = client.score("sentence-transformers/all-MiniLM-L6-v2", Item(text="What is Python?"), items)
+            >>> [(entry["rank"], entry["item_id"]) for entry in result["scores"]]
+            [(0, 'doc-2'), (1, 'item-0')]
+
         Args:
             model: Id of a reranker or a late-interaction model, e.g. `"BAAI/bge-reranker-v2-m3"`.
             query: The query.
@@ -161,6 +168,10 @@ class SIEClient(BlockingSession):
         progress: Callable[[int], None] | bool = False,
     ) -> EncodeResult | list[EncodeResult]:
         """Turns items into embeddings: one result for one item, a list of results for a list.
+
+            >>> with SIEClient("http://localhost:8080") as client:
+            ...     client.encode("sentence-transformers/all-MiniLM-L6-v2", Item(text="A text."))["dense"].shape
+            (384,)
 
         Args:
             model: Id of an encoder, e.g. `"sentence-transformers/all-MiniLM-L6-v2"`.

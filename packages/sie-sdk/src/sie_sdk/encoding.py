@@ -17,7 +17,12 @@ class SparseVector(NamedTuple):
 
 
 def dense_embedding(result: EncodeResult) -> NDArray[Any]:
-    """The dense embedding, `[dim]`, in the dtype it came in. Raises ValueError if the result has none."""
+    """The dense embedding, `[dim]`, in the dtype it came in. Raises ValueError if the result has none.
+
+    >>> dense_embedding({"sparse": {"indices": np.array([7]), "values": np.array([1.5])}})
+    Traceback (most recent call last):
+    ValueError: the result has no dense embedding, only sparse; ask for it with output_types=['dense']
+    """
     return cast(NDArray[Any], _embedding(result, "dense"))
 
 
@@ -32,15 +37,23 @@ def sparse_embedding(result: EncodeResult) -> SparseVector:
 
 
 def sparse_embedding_dict(result: EncodeResult) -> dict[int, float]:
-    """The sparse embedding as weight by vocabulary id. Raises ValueError if the result has none."""
+    """The sparse embedding as weight by vocabulary id. Raises ValueError if the result has none.
+
+    >>> sparse_embedding_dict({"sparse": {"indices": np.array([7, 2003], np.int32), "values": np.array([1.5, 0.25])}})
+    {7: 1.5, 2003: 0.25}
+    """
     vector = sparse_embedding(result)
     return dict(zip(vector.indices.tolist(), vector.values.tolist(), strict=True))
 
 
 def normalize_sparse_vector(vector: SparseVector | SparseEmbedding) -> SparseVector:
-    """The vector at unit L2 length, so that dot products are cosines. A vector of zeros stays as it is."""
+    """The vector at unit L2 length, so that dot products are cosines. A vector of zeros stays as it is.
+
+    >>> normalize_sparse_vector({"indices": np.array([7, 9]), "values": np.array([3.0, 4.0])}).values
+    array([0.6, 0.8], dtype=float32)
+    """
     indices, values = _sparse_vector(vector)
-    length = np.linalg.norm(values)
+    length = np.float32(np.linalg.norm(values))
     return SparseVector(indices, values / length if length > 0 else values)
 
 

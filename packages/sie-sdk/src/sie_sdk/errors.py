@@ -21,6 +21,14 @@
   x PoolError                           a pool of machines can't be used
   x JobFailedError                      a batch job failed
 
+>>> from sie_sdk import RequestError, SIEClient
+>>> with SIEClient("http://localhost:8080") as client:
+...     try:
+...         client.score("no-such/model", {"text": "q"}, [{"text": "d"}])
+...     except RequestError as error:
+...         print(error.code, error.status_code)
+MODEL_NOT_FOUND 404
+
 `str(error)` is the server's message. Arguments that can't be right (a base URL without a scheme, text that is not
 Unicode, arrays of the wrong shape) are `ValueError` or `TypeError`, raised before the request that would carry them is
 sent: of a large input, earlier parts may be at the server by then.

@@ -108,6 +108,9 @@ def parse_retry_after(value: str | None, now_s: float) -> float | None:
     """Seconds to wait, from a Retry-After header: a number of seconds or an HTTP date (RFC 9110, 10.2.3).
 
     A date that has passed is 0. None for anything that is neither: negative, infinite, "12abc", "soon", "".
+
+    >>> parse_retry_after("1.5", now_s=0.0), parse_retry_after("Thu, 01 Jan 1970 00:01:00 GMT", now_s=30.0)
+    (1.5, 30.0)
     """
     value = (value or "").strip()
     if _SECONDS.fullmatch(value):

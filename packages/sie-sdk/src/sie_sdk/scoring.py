@@ -25,6 +25,10 @@ _CHUNK_QUERY_TOKENS = 1024
 def maxsim(query: Array, documents: Array | Sequence[Array]) -> list[float]:
     """MaxSim of one query and each of some documents.
 
+        >>> query = np.array([[1.0, 0.0], [0.0, 1.0]])
+        >>> maxsim(query, [np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([[0.0, 1.0]])])
+        [1.5, 1.0]
+
     Args:
         query: `[query_tokens, dim]`, of any real dtype.
         documents: A list of arrays `[document_tokens, dim]` of any real dtype, whose lengths may differ; a 3-D array is
@@ -45,6 +49,9 @@ def maxsim(query: Array, documents: Array | Sequence[Array]) -> list[float]:
 
 def maxsim_batch(queries: Array | Sequence[Array], documents: Array | Sequence[Array]) -> NDArray[np.float32]:
     """MaxSim of every query and every document.
+
+        >>> maxsim_batch([np.eye(2)], [np.eye(2), np.eye(2) / 2, np.array([[0.0, 1.0]])])
+        array([[2., 1., 1.]], dtype=float32)
 
     Args:
         queries: As the documents of `maxsim`: a list of `[query_tokens, dim]`, a 3-D array, or a 2-D one.

@@ -6,12 +6,13 @@ with `result["scores"]`. Keys that a newer server adds are passed through.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import IO, Any, Literal, NotRequired, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 OutputType = Literal["dense", "sparse", "multivector"]
+WatchMode = Literal["auto", "cluster", "worker"]
 OutputDType = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
 
 
@@ -23,15 +24,27 @@ class MediaInput(TypedDict, total=False):
     sample_rate: int
 
 
+@runtime_checkable
+class Picture(Protocol):
+    """What the SDK needs of an image of Pillow, which it does not import."""
+
+    def convert(self, mode: str) -> "Picture": ...
+
+    def save(self, fp: IO[bytes], format: str, **params: Any) -> None: ...
+
+
 class Item(TypedDict, total=False):
     """A query or a document. Every key is optional; text models need `text`.
 
-    An image is `bytes`, the path of a file, or `{"data": bytes, "format": "jpeg"}`.
+        >>> Item(id="q1", text="What is Python?") == {"id": "q1", "text": "What is Python?"}
+        True
+
+    An image is `bytes`, the path of a file, `{"data": bytes, "format": "jpeg"}`, or one of Pillow (sent as JPEG).
     """
 
     id: str | None
     text: str | None
-    images: list[MediaInput | bytes | str | os.PathLike[str]]
+    images: list[MediaInput | bytes | str | os.PathLike[str] | Picture]
     audio: MediaInput
     video: MediaInput
     document: MediaInput
@@ -167,7 +180,11 @@ class ModelError(TypedDict, total=False):
 
 
 class ModelInfo(TypedDict, total=False):
-    """A model the server knows. `max_sequence_length` counts tokens; `dims` maps an output to its width."""
+    """A model the server knows. `max_sequence_length` counts tokens; `dims` maps an output to its width.
+
+    `score` says what the model's scores are (`"probability"`, `"logit"`, ...), None if it does not score; `prompt` is
+    the name of the prompt it reads, if it reads one.
+    """
 
     name: str
     inputs: list[str]
@@ -179,3 +196,75 @@ class ModelInfo(TypedDict, total=False):
     max_sequence_length: int | None
     profiles: dict[str, dict[str, Any]]
     revision: str | None
+    score: str | None
+    prompt: str | None
+    license: str | None
+
+
+class ServerStatus(TypedDict, total=False):
+    """The process that serves."""
+
+    version: str
+    uptime_seconds: int
+    user: str
+    working_dir: str
+    pid: int
+
+
+class GpuStatus(TypedDict, total=False):
+    """A GPU. `utilization_pct` is the share of the time since the last status in which it computed."""
+
+    device: str
+    name: str
+    gpu_type: str
+    utilization_pct: float
+    memory_used_bytes: int
+    memory_total_bytes: int
+    memory_threshold_pct: float
+
+
+class ModelStatusConfig(TypedDict, total=False):
+    """What a model is."""
+
+    hf_id: str
+    adapter: str
+    inputs: list[str]
+    outputs: list[str]
+    dims: dict[str, int | None]
+    max_sequence_length: int | None
+
+
+class ModelStatus(TypedDict, total=False):
+    """A model and its queue: `queue_depth` requests wait, `queue_pending_items` of their texts or pairs."""
+
+    name: str
+    state: Literal["available", "loading", "loaded", "unloading", "failed"]
+    device: str | None
+    memory_bytes: int
+    config: ModelStatusConfig
+    queue_depth: int
+    queue_pending_items: int
+
+
+class StatusMessage(TypedDict, total=False):
+    """What a server is doing. `timestamp` is in Unix seconds; `models` has the largest in memory first.
+
+    A cluster's has `timestamp`, `cluster`, `workers` and `models`.
+    """
+
+    timestamp: float
+    ready: bool
+    saturated: bool
+    name: str
+    machine_profile: str
+    pool_name: str
+    gpu_count: int
+    bundle: str
+    bundle_config_hash: str
+    loaded_models: list[str]
+    max_batch_requests: int
+    server: ServerStatus
+    gpus: list[GpuStatus]
+    models: list[ModelStatus]
+    cluster: dict[str, Any]
+    workers: list[dict[str, Any]]

@@ -19,6 +19,7 @@ from sie_server.settings import Settings
 _LOG = logging.getLogger(__name__)
 _KEEP_ALIVE_S = 120
 _DRAIN_S = 25
+_MAX_SAID_BYTES = 4096
 
 
 def run(settings: Settings) -> int:
@@ -57,6 +58,10 @@ def run(settings: Settings) -> int:
             access_log=settings.log_level == "debug",
             log_level="debug" if settings.log_level == "debug" else "warning",
             timeout_keep_alive=_KEEP_ALIVE_S,
+            # Clients of the status stream have nothing to say, and the processor has better to do than to pack it.
+            ws="wsproto",
+            ws_max_size=_MAX_SAID_BYTES,
+            ws_per_message_deflate=False,
             timeout_graceful_shutdown=_DRAIN_S,
             server_header=False,
         )

@@ -78,7 +78,10 @@ test.skipIf(!present)("scores, encodes and reads errors in a page", async () => 
       const stopped = await client
         .score(model, query, items, { signal: AbortSignal.abort("stop") })
         .catch((reason) => reason);
+      const { value } = await client.watch().next();
+      await client.close();
       return {
+        loaded: value && "server" in value ? value.loaded_models : undefined,
         best: scores[0]?.itemId,
         requestId: request?.id,
         rows: multivector?.map((row) => [row.constructor.name, row.length].join()),
@@ -89,6 +92,7 @@ test.skipIf(!present)("scores, encodes and reads errors in a page", async () => 
     { url: inject("url"), model: MODEL },
   );
   expect(seen).toEqual({
+    loaded: [MODEL],
     best: "item-1",
     requestId: expect.stringMatching(/^[0-9a-f]{32}$/),
     rows: Array(6).fill("Float32Array,384"),

@@ -1,6 +1,7 @@
 /** The SDK against a really running server. */
 
 import { expect, inject, test } from "vitest";
+import { WebSocket } from "ws";
 import { maxsimDocuments, type OutputDType, SIEClient, spanText } from "../../src/index.js";
 import { MODEL } from "./server.js";
 
@@ -91,6 +92,17 @@ test("more items than a request takes", async () => {
   const { scores } = await client.score(MODEL, QUERY, items);
   expect(scores[0]?.itemId).toBe("item-555");
   expect(scores.map(({ rank }) => rank)).toEqual(items.map((_, i) => i));
+});
+
+test("the server is watched", async () => {
+  const watching = new SIEClient(inject("url"), { webSocket: WebSocket });
+  const seen = [];
+  for await (const status of watching.watch("worker")) {
+    if (seen.push(status) === 2) await watching.close();
+  }
+  expect(seen.map(({ loaded_models }) => loaded_models)).toEqual([[MODEL], [MODEL]]);
+  expect(seen[0]?.models[0]).toMatchObject({ name: MODEL, state: "loaded", queue_depth: 0, config: { hf_id: MODEL } });
+  expect(seen[1]?.timestamp).toBeGreaterThan(seen[0]?.timestamp ?? 0);
 });
 
 test("models", async () => {

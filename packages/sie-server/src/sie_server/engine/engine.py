@@ -70,6 +70,7 @@ class Engine:
         self._tokenizers = ThreadPoolExecutor(settings.tokenizer_threads, thread_name_prefix="tokenize")
         self._runner: Runner | None = None
         self._tokens_per_second = 0.0
+        self.busy_seconds = 0.0
         metrics.queue_depth.set_function(lambda: self.scheduler.tokens)
 
     def start(self) -> None:
@@ -231,6 +232,7 @@ class Engine:
         tokens = _tokens(batch)
         rate = tokens / max(seconds, 1e-9) * self._workers
         self._tokens_per_second += _SMOOTHING * (rate - self._tokens_per_second)
+        self.busy_seconds += seconds
         self._metrics.tokens.labels(model_id).inc(tokens)
         self._metrics.batch_size.labels(model_id).observe(len(batch))
         self._metrics.batch_tokens.labels(model_id).observe(tokens)

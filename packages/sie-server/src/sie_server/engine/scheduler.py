@@ -33,6 +33,15 @@ class Scheduler:
         """Tokens that wait, not counting those on the device."""
         return self._tokens
 
+    def waiting(self) -> dict[str, tuple[int, int]]:
+        """Requests, and sequences of theirs, that wait, by the id of their model."""
+        waiting: dict[str, tuple[int, int]] = {}
+        with self._condition:
+            for request in self._turns:
+                requests, sequences = waiting.get(request.model.id, (0, 0))
+                waiting[request.model.id] = (requests + 1, sequences + len(request.pending))
+        return waiting
+
     def add(self, request: Request) -> None:
         """Queue all of a request's sequences."""
         with self._condition:

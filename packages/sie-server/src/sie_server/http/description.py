@@ -8,12 +8,11 @@ from sie_server.engine.residency import Address
 def describe(address: Address) -> dict[str, Any]:
     """One entry of the list: limits, state, and what its scores mean. A profile has the state of its model."""
     entry, slot, error = address.entry, address.slot, address.slot.error
-    widths = {"dense": entry.dims, "sparse": entry.sparse_dims, "multivector": entry.dims}
     return {
         "name": entry.id,
         "inputs": ["text"],
         "outputs": list(entry.outputs or ()),
-        "dims": {output: width for output in entry.outputs or () if (width := widths.get(output)) is not None},
+        "dims": entry.widths,
         "loaded": slot.model is not None,
         "state": slot.state,
         "last_error": None

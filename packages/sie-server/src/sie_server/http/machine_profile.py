@@ -22,7 +22,7 @@ def check_machine_profile(headers: Mapping[str, str], configured: str, device: t
     requested = headers.get(_HEADER)
     if requested is None:
         return
-    identity = configured or _gpu_type(device)
+    identity = machine_profile(configured, device)
     # A CPU has no profile unless the operator gives it one.
     if requested.lower() != identity.lower() or (not configured and device.type == "cpu"):
         raise SIEError(
@@ -31,6 +31,11 @@ def check_machine_profile(headers: Mapping[str, str], configured: str, device: t
             requested_profile=requested,
             worker_identity=identity,
         )
+
+
+def machine_profile(configured: str, device: torch.device) -> str:
+    """What kind of machine this is: the operator's name for it, or that of its GPU, `cpu` where it has none."""
+    return configured or _gpu_type(device)
 
 
 def _gpu_type(device: torch.device) -> str:

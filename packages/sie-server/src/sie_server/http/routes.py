@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 from msgspec import UNSET
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from sie_server import wire
 from sie_server.choices import Dtype, LongDocuments, Muvera, ScoreMode
@@ -24,6 +24,7 @@ from sie_server.http.embeddings import Embeddings
 from sie_server.http.negotiation import json, respond, sends_msgpack
 from sie_server.http.openapi import openapi
 from sie_server.http.profile import completed
+from sie_server.http.status import Status
 from sie_server.http.templates import around_texts, is_query, written
 from sie_server.http.timing import in_body, observe
 from sie_server.metrics import CONTENT_TYPE, Metrics
@@ -45,9 +46,10 @@ class Routes:
         self._metrics = metrics
         self._bodies = Bodies(settings, engine.device)
         self._embeddings = Embeddings(engine, self._bodies, metrics)
+        self._status = Status(engine, settings, lambda: self.ready)
         self.ready = False
 
-    def table(self) -> list[Route]:
+    def table(self) -> list[BaseRoute]:
         """Path → handler."""
         return [
             Route("/", self.root),
@@ -62,6 +64,7 @@ class Routes:
             Route("/v1/score/{model:path}", self._measured("score", self.score), methods=["POST"]),
             Route("/v1/encode/{model:path}", self._measured("encode", self.encode), methods=["POST"]),
             Route("/v1/embeddings", self._measured("embeddings", self._embeddings), methods=["POST"]),
+            *self._status.routes(),
         ]
 
     async def score(self, request: Request) -> Response:

@@ -110,6 +110,12 @@ class Entry:
         """What to call the checkpoint's origin in messages."""
         return str(self.folder or self.repository)
 
+    @property
+    def widths(self) -> dict[str, int]:
+        """How wide each kind of embedding is that the model is known to give."""
+        widths = {"dense": self.dims, "sparse": self.sparse_dims, "multivector": self.dims}
+        return {output: width for output in self.outputs or () if (width := widths.get(output)) is not None}
+
     @cached_property
     def every_profile(self) -> dict[str, Profile]:
         """The profiles with "default", which comes first."""

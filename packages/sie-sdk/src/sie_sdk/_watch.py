@@ -1,0 +1,153 @@
+"""The life of a stream of statuses, without I/O.
+
+`watching` is a generator like `exchange`, over a WebSocket (RFC 6455) instead of requests. It opens the stream, reads
+frames, and opens it again when it ends, with the pauses that `sie_sdk.retry` has for requests.
+"""
+
+import base64
+import os
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from sie_sdk._exchange import (
+    Attempt,
+    Call,
+    Clock,
+    Failure,
+    Pause,
+    Trace,
+    VersionSkew,
+    attempt_of,
+    before_another,
+    exchange,
+)
+from sie_sdk._reply import Reply
+from sie_sdk.errors import RequestError
+from sie_sdk.types import StatusMessage, WatchMode
+
+WORKER_PATH = "/ws/status"
+CLUSTER_PATH = "/ws/cluster-status"
+# How long a read may hold up a `close()` by another thread.
+_GLANCE_S = 0.5
+_SWITCHING_PROTOCOLS: Final = 101
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """`find` says where the stream is, if the caller did not; `stream` is the request that opens the one of a path."""
+
+    path: str | None
+    find: Call[str]
+    stream: Callable[[str], Call[StatusMessage]]
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Send this, and keep the connection; answer with the `Reply` or the `Failure`."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Answer with the next bytes of the connection, none at its end; None if none came for so long; or a `Failure`."""
+
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Send these bytes; no answer, as a connection that takes none gives none either."""
+
+    data: bytes
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """Hand this to whoever watches."""
+
+    status: StatusMessage
+
+
+def path_of(mode: WatchMode) -> str | None:
+    """Where the stream is; None if that is to be found out."""
+    paths: dict[WatchMode, str | None] = {"auto": None, "worker": WORKER_PATH, "cluster": CLUSTER_PATH}
+    if mode not in paths:
+        raise ValueError(f"mode must be one of {', '.join(map(repr, paths))}, got {mode!r}")
+    return paths[mode]
+
+
+Steps = Generator[Attempt | Pause | Open | Read | Write | Show, Any, None]
+
+
+def watching(watch: Watch, skew: VersionSkew, clock: Clock) -> Steps:
+    """Statuses without an end. Raises what ends it: a budget without any, or a server that has no such stream."""
+    call = watch.stream(watch.path or (yield from _found(watch.find, skew, clock)))
+    trace, deadline = Trace(), clock.monotonic() + call.budget_s
+    while True:
+        attempt = _upgrade(attempt_of(call, deadline - clock.monotonic()))
+        answer = yield Open(attempt)
+        if isinstance(answer, Reply) and answer.status == _SWITCHING_PROTOCOLS:
+            skew.check(answer.headers.get("x-sie-server-version"))
+            shown, answer = yield from _frames(call, clock)
+            if shown:
+                trace, deadline = Trace(), clock.monotonic() + call.budget_s
+        elif isinstance(answer, Reply) and answer.status < 500 and answer.status != 429:
+            said = answer.server_message()
+            message = f"no status stream at {call.url}: {said.message}"
+            raise RequestError(message, code=said.code, status_code=answer.status)
+        yield from before_another(call, attempt, answer, deadline, trace, clock)
+
+
+def _found(find: Call[str], skew: VersionSkew, clock: Clock) -> Generator[Attempt | Pause, Any, str]:
+    try:
+        return (yield from exchange(find, Trace(), skew, clock))
+    except RequestError as error:
+        if error.status_code != 404:
+            raise
+        return WORKER_PATH
+
+
+def _upgrade(attempt: Attempt) -> Attempt:
+    handshake = {
+        "connection": "upgrade",
+        "upgrade": "websocket",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": base64.b64encode(os.urandom(16)).decode(),
+    }
+    return replace(attempt, headers={**attempt.headers, **handshake})
+
+
+def _frames(call: Call[StatusMessage], clock: Clock) -> Generator[Read | Write | Show, Any, tuple[bool, Failure]]:
+    """Shows what comes until the connection ends; whether anything came, and how it ended."""
+    # Imported here as few programs watch.
+    from wsproto import ConnectionType, events
+    from wsproto.connection import Connection
+    from wsproto.utilities import ProtocolError
+
+    connection, text, shown, heard = Connection(ConnectionType.CLIENT), "", False, clock.monotonic()
+    while True:
+        received = yield Read(_GLANCE_S)
+        if isinstance(received, Failure):
+            return shown, received
+        if received is None:
+            if clock.monotonic() - heard < call.read_timeout_s:
+                continue
+            return shown, Failure("connect", TimeoutError(f"no frame for {call.read_timeout_s:g} s"))
+        heard = clock.monotonic()
+        try:
+            connection.receive_data(received or None)
+            for event in connection.events():
+                if isinstance(event, events.Ping):
+                    yield Write(connection.send(event.response()), _GLANCE_S)
+                elif isinstance(event, events.TextMessage):
+                    text += event.data
+                    if event.message_finished:
+                        yield Show(call.parse(Reply(_SWITCHING_PROTOCOLS, {}, text.encode())))
+                        text, shown = "", True
+                elif isinstance(event, events.CloseConnection):
+                    return shown, Failure("connect", ConnectionError(f"closed by the server, code {int(event.code)}"))
+        except ProtocolError as error:
+            return shown, Failure("connect", error)

@@ -1,0 +1,264 @@
+"""Watching a server: what is asked, when it is asked again, and what ends it."""
+
+import asyncio
+import json
+import logging
+import socket
+import struct
+import threading
+import time
+from contextlib import closing, contextmanager
+
+import pytest
+from sdk_stand_ins import BASE_URL
+
+from sie_sdk import SIEAsyncClient, SIEClient, errors
+from sie_sdk._endpoint import Endpoint
+from sie_sdk._exchange import Attempt, Failure, Pause, VersionSkew
+from sie_sdk._reply import Reply
+from sie_sdk._watch import Open, Read, Show, watching
+
+REFUSED = Failure("connect", ConnectionRefusedError("refused"))
+OPENED = Reply(101, {"x-sie-server-version": "unknown"}, b"")
+ENDED = b""
+
+
+def frame(opcode, data):
+    size = bytes([len(data)]) if len(data) < 126 else struct.pack(">BH", 126, len(data))
+    return bytes([0x80 | opcode]) + size + data
+
+
+def status(**fields):
+    return frame(1, json.dumps(fields).encode())
+
+
+def missing(path=404):
+    return Reply(path, {}, b'{"detail":"Not Found"}')
+
+
+class Script:
+    """Plays both driver and server: each step that wants an answer gets the next; ends with the script."""
+
+    def __init__(self, fake_time, *answers, mode="worker", wait_for_capacity=True, provision_timeout_s=60.0):
+        endpoint = Endpoint(
+            BASE_URL, timeout_s=None, connect_timeout_s=None, read_timeout_s=20.0, api_key="k", gpu=None, pool=None,
+            options=None, base_url_headers=None, remote=None,
+        )  # fmt: skip
+        watch = endpoint.watch(mode, wait_for_capacity=wait_for_capacity, provision_timeout_s=provision_timeout_s)
+        self.sent, self.written, self.shown = [], [], []
+        answers = iter(answers)
+        with closing(watching(watch, VersionSkew(), fake_time.clock())) as steps:
+            answer = None
+            while True:
+                step, answer = steps.send(answer), None
+                if isinstance(step, Show):
+                    self.shown.append(step.status)
+                elif isinstance(step, Pause):
+                    fake_time.sleep(step.seconds)
+                elif isinstance(step, Open | Attempt | Read):
+                    if not isinstance(step, Read):
+                        self.sent.append(step.attempt if isinstance(step, Open) else step)
+                    answer = next(answers, "over")
+                    if answer == "over":
+                        return
+                    if answer is None:
+                        fake_time.now += step.timeout_s
+                else:
+                    self.written.append(step.data)
+
+    @property
+    def paths(self):
+        return [attempt.url.removeprefix(BASE_URL) for attempt in self.sent]
+
+
+def test_the_handshake(fake_time):
+    [attempt] = Script(fake_time, OPENED).sent
+    assert (attempt.method, attempt.url) == ("GET", "http://sie.test:8080/ws/status")
+    assert attempt.headers["authorization"] == "Bearer k"
+    assert (attempt.headers["upgrade"], attempt.headers["connection"]) == ("websocket", "upgrade")
+
+
+@pytest.mark.parametrize(
+    ("mode", "health", "path"),
+    [
+        ("worker", [], "/ws/status"),
+        ("cluster", [], "/ws/cluster-status"),
+        ("auto", [missing()], "/ws/status"),
+        ("auto", [Reply(200, {}, b"{}")], "/ws/cluster-status"),
+        ("auto", [REFUSED, missing()], "/ws/status"),
+    ],
+)
+def test_which_stream(fake_time, mode, health, path):
+    script = Script(fake_time, *health, OPENED, status(n=1), mode=mode)
+    assert script.paths == ["/health"] * len(health) + [path]
+    assert script.shown == [{"n": 1}]
+
+
+def test_frames_however_they_are_cut(fake_time):
+    data = status(n=1, text="é" * 200) + frame(9, b"ping") + status(n=2)
+    script = Script(fake_time, OPENED, *(data[i : i + 1] for i in range(len(data))))
+    assert [shown["n"] for shown in script.shown] == [1, 2]
+    [pong] = script.written
+    assert pong[0] == 0x8A
+
+
+def test_it_is_opened_again_after_the_pauses_of_a_call(fake_time):
+    script = Script(fake_time, REFUSED, REFUSED, REFUSED, OPENED, status(n=1), ENDED, REFUSED, OPENED, status(n=2))
+    assert fake_time.pauses == [0.5, 1.0, 2.0, 0.5, 1.0]
+    assert [shown["n"] for shown in script.shown] == [1, 2]
+
+
+@pytest.mark.parametrize("end", [ENDED, frame(8, struct.pack(">H", 1012)), b"\xff\xff", Failure("connect", OSError())])
+def test_every_end_of_a_connection_is_followed_by_another(fake_time, end):
+    script = Script(fake_time, OPENED, status(n=1), end, OPENED, status(n=2))
+    assert [shown["n"] for shown in script.shown] == [1, 2]
+    assert fake_time.pauses == [0.5]
+
+
+def test_a_silent_connection_is_given_up(fake_time):
+    script = Script(fake_time, OPENED, *[None] * 40, OPENED)
+    assert (len(script.sent), fake_time.pauses) == (2, [0.5])
+
+
+def test_a_server_that_accepts_and_says_nothing_is_not_asked_for_ever(fake_time):
+    with pytest.raises(errors.SIEConnectionError) as caught:
+        Script(fake_time, *[OPENED, ENDED] * 100)
+    assert caught.value.kind == "connect"
+    assert fake_time.now - 1000.0 <= 60.0
+
+
+def test_the_budget_starts_anew_with_every_status(fake_time):
+    lost = [REFUSED] * 5
+    script = Script(fake_time, *[OPENED, status(n=1), ENDED, *lost] * 10)
+    assert len(script.shown) == 10
+    assert fake_time.now - 1000.0 > 60.0
+
+
+def test_a_full_server_is_asked_again_when_it_says(fake_time):
+    full = Reply(503, {"retry-after": "5"}, b'{"detail":{"code":"QUEUE_FULL","message":"64 clients watch already"}}')
+    Script(fake_time, full, OPENED, status(n=1))
+    assert fake_time.pauses == [5.0]
+
+
+@pytest.mark.parametrize("code", [403, 404, 405, 426, 200])
+def test_a_server_without_such_a_stream(fake_time, code):
+    with pytest.raises(
+        errors.RequestError, match=r"^no status stream at http://sie\.test:8080/ws/status: Not"
+    ) as caught:
+        Script(fake_time, missing(code))
+    assert (caught.value.status_code, fake_time.pauses) == (code, [])
+
+
+@pytest.mark.parametrize("content", [b"not json", b"[1]"])
+def test_a_frame_that_is_no_status(fake_time, content):
+    with pytest.raises(errors.RequestError, match="Malformed status JSON response"):
+        Script(fake_time, OPENED, frame(1, content))
+
+
+@pytest.mark.parametrize("arguments", [{"wait_for_capacity": False}, {"provision_timeout_s": 0.0}])
+def test_not_waiting(fake_time, arguments):
+    with pytest.raises(errors.SIEConnectionError):
+        Script(fake_time, OPENED, status(n=1), ENDED, **arguments)
+    assert fake_time.pauses == []
+
+
+@pytest.mark.parametrize("client_class", [SIEClient, SIEAsyncClient])
+def test_modes(client_class):
+    with pytest.raises(ValueError, match="mode must be one of 'auto', 'worker', 'cluster'"):
+        client_class(BASE_URL).watch("gateway")
+
+
+@contextmanager
+def serving(*connections):
+    """A server that says each of these to one connection after another, and keeps the last one open."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accepted = []
+
+        def serve():
+            for said in connections:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                accepted.append(connection)
+                request = connection.recv(65536)
+                opened = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+                connection.sendall((opened if b"/ws/status" in request else b"") + said)
+                if said is not connections[-1]:
+                    connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for connection in accepted:
+                connection.close()
+
+
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_over_sockets_until_the_client_is_closed(kind, caplog):
+    caplog.set_level(logging.ERROR)
+    seen = []
+
+    def blocking(url):
+        with SIEClient(url) as client:
+            for message in client.watch():
+                seen.append(message["n"])
+                if len(seen) == 3:
+                    threading.Timer(0.1, client.close).start()
+
+    async def awaited(url):
+        async with SIEAsyncClient(url) as client:
+            async for message in client.watch():
+                seen.append(message["n"])
+                if len(seen) == 3:
+                    asyncio.get_running_loop().call_later(0.1, asyncio.ensure_future, client.close())
+
+    with serving(NOT_FOUND, status(n=1) + status(n=2), status(n=3)) as url:
+        started = time.monotonic()
+        blocking(url) if kind == "sync" else asyncio.run(awaited(url))
+        assert time.monotonic() - started < 10
+    assert seen == [1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_closing_the_client_ends_a_wait_for_the_server(kind):
+    def blocking(url):
+        with SIEClient(url) as client:
+            threading.Timer(0.1, client.close).start()
+            return list(client.watch())
+
+    async def awaited(url):
+        async with SIEAsyncClient(url) as client:
+            asyncio.get_running_loop().call_later(0.1, asyncio.ensure_future, client.close())
+            return [status async for status in client.watch()]
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    started = time.monotonic()
+    assert (blocking(url) if kind == "sync" else asyncio.run(awaited(url))) == []
+    assert time.monotonic() - started < 5
+
+
+def test_a_task_that_watches_can_be_cancelled():
+    async def main(url):
+        async with SIEAsyncClient(url) as client, asyncio.timeout(0.3):
+            async for _ in client.watch("worker"):
+                pass
+
+    with serving(status(n=1)) as url, pytest.raises(TimeoutError):
+        asyncio.run(main(url))
+
+
+def test_leaving_the_loop_hangs_up():
+    with serving(status(n=1)) as url, SIEClient(url) as client:
+        statuses = client.watch("worker")
+        assert next(statuses) == {"n": 1}
+        statuses.close()
+        assert list(statuses) == []

@@ -1,0 +1,85 @@
+/** What a status stream says, and what it comes over. */
+
+import type { ModelInfo } from "./types.js";
+
+/** What a status stream needs of a WebSocket: those of browsers, Node, Bun, Deno and of the package `ws` have it. */
+export interface WebSocketLike {
+  // biome-ignore lint/suspicious/noExplicitAny: the events of each of them are of classes of its own
+  onopen: ((event: any) => void) | null;
+  // biome-ignore lint/suspicious/noExplicitAny: as above
+  onmessage: ((event: any) => void) | null;
+  // biome-ignore lint/suspicious/noExplicitAny: as above
+  onclose: ((event: any) => void) | null;
+  // biome-ignore lint/suspicious/noExplicitAny: as above
+  onerror: ((event: any) => void) | null;
+  close(): void;
+}
+
+/** Makes a WebSocket; outside of browsers the second argument is `{ headers }`. */
+// biome-ignore lint/suspicious/noExplicitAny: they differ in what else that may be
+export type WebSocketClass = new (url: string, options?: any) => WebSocketLike;
+
+/** A model and its queue: `queue_depth` requests wait, `queue_pending_items` of their texts or pairs. */
+export interface ModelStatus {
+  name: string;
+  state: ModelInfo["state"];
+  device: string | null;
+  memory_bytes: number;
+  config: {
+    hf_id: string;
+    adapter: string;
+    inputs: string[];
+    outputs: string[];
+    dims: Record<string, number | null>;
+    max_sequence_length?: number | null;
+  };
+  queue_depth: number;
+  queue_pending_items: number;
+}
+
+/** A GPU; `utilization_pct` is the share of the time since the last status in which it computed. */
+export interface GpuStatus {
+  device: string;
+  name: string;
+  gpu_type: string;
+  utilization_pct: number;
+  memory_used_bytes: number;
+  memory_total_bytes: number;
+  memory_threshold_pct?: number;
+}
+
+/** What a server is doing, as it says it; `timestamp` is in Unix seconds. */
+export interface WorkerStatusMessage {
+  timestamp: number;
+  name: string;
+  machine_profile: string;
+  gpu_count: number;
+  bundle: string;
+  loaded_models: string[];
+  server: { version: string; uptime_seconds: number; user: string; working_dir: string; pid: number };
+  gpus: GpuStatus[];
+  /** The largest in memory first. */
+  models: ModelStatus[];
+  ready?: boolean;
+  saturated?: boolean;
+  pool_name?: string;
+  bundle_config_hash?: string;
+  max_batch_requests?: number;
+}
+
+/** What the servers behind a gateway are doing. */
+export interface ClusterStatusMessage {
+  timestamp: number;
+  cluster: { worker_count: number; gpu_count: number; models_loaded: number; total_qps: number };
+  workers: { url: string; gpu: string; healthy: boolean; queue_depth: number; loaded_models: string[] }[];
+  models: {
+    name: string;
+    state: ModelInfo["state"];
+    worker_count: number;
+    gpu_types: string[];
+    total_queue_depth: number;
+  }[];
+}
+
+/** A status: `"server" in status` tells a server's from a cluster's. */
+export type StatusMessage = WorkerStatusMessage | ClusterStatusMessage;

@@ -1,0 +1,174 @@
+/** Watching a server: which stream is opened, when it is opened again, and what ends it. */
+
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { WebSocket, WebSocketServer } from "ws";
+import { type ClientOptions, SIEClient, type StatusMessage, type WatchMode } from "../../src/index.js";
+
+const closing: (() => void)[] = [];
+beforeEach(() => {
+  vi.spyOn(Math, "random").mockReturnValue(1);
+  vi.spyOn(console, "warn").mockImplementation(() => {});
+});
+afterEach(() => {
+  for (const close of closing.splice(0)) close();
+  vi.restoreAllMocks();
+  vi.unstubAllGlobals();
+});
+
+type Health = 200 | 404;
+
+/** A server whose n-th stream says `frames[n]` and ends, the last one stays open; `absent`: it has no such route. */
+async function served(frames: string[][], { health = 404 as Health, absent = false, port = 0 } = {}) {
+  const asked: { path: string; headers: Record<string, unknown> }[] = [];
+  const http: Server = createServer((request, response) => {
+    asked.push({ path: `http ${request.url}`, headers: request.headers });
+    response.statusCode = request.url === "/health" ? health : absent ? 404 : 426;
+    response.end(response.statusCode === 404 ? '{"detail":"Not Found"}' : "{}");
+  });
+  const streams = new WebSocketServer({ noServer: true });
+  let opened = 0;
+  http.on("upgrade", (request, socket, head) => {
+    asked.push({ path: `ws ${request.url}`, headers: request.headers });
+    if (absent) {
+      socket.end("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+      return;
+    }
+    streams.handleUpgrade(request, socket, head, (stream) => {
+      for (const frame of frames[opened] ?? []) stream.send(frame);
+      if (++opened < frames.length) stream.close(1012);
+    });
+  });
+  await new Promise<void>((resolve) => http.listen(port, "127.0.0.1", resolve));
+  const url = `http://127.0.0.1:${(http.address() as AddressInfo).port}`;
+  closing.push(() => {
+    for (const stream of streams.clients) stream.terminate();
+    http.closeAllConnections();
+    http.close();
+  });
+  const client = (options: ClientOptions = {}) => new SIEClient(url, { webSocket: WebSocket, ...options });
+  return { client, asked, paths: () => asked.map(({ path }) => path), streams, url };
+}
+
+const frame = (n: number) => JSON.stringify({ n });
+
+/** The first statuses of a stream. */
+async function first(count: number, statuses: AsyncGenerator<StatusMessage>): Promise<unknown[]> {
+  const seen: unknown[] = [];
+  for await (const status of statuses) if (seen.push(status) === count) break;
+  return seen;
+}
+
+test.each<[WatchMode, Health, string[]]>([
+  ["auto", 404, ["http /health", "ws /ws/status"]],
+  ["auto", 200, ["http /health", "ws /ws/cluster-status"]],
+  ["worker", 404, ["ws /ws/status"]],
+  ["cluster", 404, ["ws /ws/cluster-status"]],
+])("mode %s of a server whose /health is %i", async (mode, health, paths) => {
+  const server = await served([[frame(1), frame(2)]], { health });
+  expect(await first(2, server.client().watch(mode))).toEqual([{ n: 1 }, { n: 2 }]);
+  expect(server.paths()).toEqual(paths);
+});
+
+test("the headers go along, outside of browsers", async () => {
+  const server = await served([[frame(1)], [frame(2)]]);
+  await first(1, server.client({ apiKey: "k" }).watch("worker"));
+  expect(server.asked[0]?.headers).toMatchObject({ authorization: "Bearer k", "x-sie-sdk-version": expect.anything() });
+  // A browser's takes a list of protocols in their place, and nothing else.
+  class Browser extends WebSocket {
+    constructor(url: string, protocols?: object) {
+      if (protocols) throw new DOMException("no such protocol", "SyntaxError");
+      super(url);
+    }
+  }
+  expect(await first(1, server.client({ webSocket: Browser }).watch("worker"))).toHaveLength(1);
+});
+
+test("a connection that ends is followed by another", async () => {
+  const server = await served([[frame(1)], [frame(2)], [frame(3)]]);
+  const started = performance.now();
+  expect(await first(3, server.client().watch())).toEqual([{ n: 1 }, { n: 2 }, { n: 3 }]);
+  expect(performance.now() - started).toBeGreaterThan(2 * 375 - 10);
+  expect(server.paths()).toEqual(["http /health", "ws /ws/status", "ws /ws/status", "ws /ws/status"]);
+});
+
+test("leaving the loop closes the connection", async () => {
+  const server = await served([[frame(1)]]);
+  await first(1, server.client().watch("worker"));
+  await vi.waitFor(() => expect(server.streams.clients.size).toBe(0));
+});
+
+test("closing the client ends the loop", async () => {
+  const server = await served([[frame(1)]]);
+  const client = server.client();
+  const seen = [];
+  for await (const status of client.watch("worker")) {
+    seen.push(status);
+    setTimeout(() => client.close(), 20);
+  }
+  expect(seen).toEqual([{ n: 1 }]);
+  expect(await first(1, client.watch("worker"))).toEqual([]);
+});
+
+test.each([0, 30])("a signal ends it with its reason, aborted after %i ms", async (ms) => {
+  const server = await served([[frame(1)]]);
+  const stop = new AbortController();
+  if (ms === 0) stop.abort("enough");
+  const watched = first(2, server.client().watch("worker", { signal: stop.signal }));
+  if (ms > 0) setTimeout(() => stop.abort("enough"), ms);
+  await expect(watched).rejects.toBe("enough");
+});
+
+test("a signal ends a wait for a server that is gone", async () => {
+  const client = new SIEClient("http://127.0.0.1:9", { webSocket: WebSocket });
+  const signal = AbortSignal.timeout(50);
+  await expect(first(1, client.watch("auto", { signal }))).rejects.toMatchObject({ name: "TimeoutError" });
+});
+
+test("a silent connection is opened again", async () => {
+  const server = await served([[]]);
+  const watched = first(1, server.client().watch("worker", { timeoutMs: 50 }));
+  watched.catch(() => {});
+  await vi.waitFor(() => expect(server.paths()).toEqual(["ws /ws/status", "ws /ws/status"]), 5000);
+});
+
+test("a server without such a stream", async () => {
+  const server = await served([], { absent: true });
+  await expect(first(1, server.client().watch())).rejects.toMatchObject({
+    name: "RequestError",
+    message: `no status stream at ${server.url}/ws/status: Not Found`,
+    statusCode: 404,
+  });
+});
+
+test.each([{ waitForCapacity: false }, { provisionTimeout: 0 }])("not waiting: %o", async (options) => {
+  const server = await served([[frame(1)], []]);
+  await expect(first(2, server.client().watch("worker", options))).rejects.toMatchObject({
+    name: "SIEConnectionError",
+    kind: "connect",
+  });
+  const gone = new SIEClient("http://127.0.0.1:9", { webSocket: WebSocket });
+  await expect(first(1, gone.watch("worker", options))).rejects.toMatchObject({ kind: "connect" });
+});
+
+test.each(["not json", "[1]"])("a frame that is no status: %s", async (text) => {
+  const server = await served([[text]]);
+  await expect(first(1, server.client().watch("worker"))).rejects.toThrow("Malformed status JSON response");
+});
+
+test("only the newest of what is unread is kept", async () => {
+  const frames = Array.from({ length: 100 }, (_, n) => frame(n));
+  const server = await served([frames]);
+  const statuses = server.client().watch("worker");
+  await statuses.next();
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  const seen = await first(16, statuses);
+  expect(seen.at(-1)).toEqual({ n: 99 });
+});
+
+test("a runtime without a WebSocket says so", () => {
+  vi.stubGlobal("WebSocket", undefined);
+  expect(() => new SIEClient("http://sie.test").watch()).toThrow("this runtime has no WebSocket, as Node before 22");
+  expect(() => new SIEClient("http://sie.test").watch("gateway" as WatchMode)).toThrow(RangeError);
+});
