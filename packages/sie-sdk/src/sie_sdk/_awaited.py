@@ -1,7 +1,7 @@
 """The I/O of the asyncio client.
 
-asyncio and httpx2 are imported when a client is made, not when the package is: together they take longer to import than
-all the rest.
+asyncio and aiohttp are imported when a client is made, not when the package is: together they take longer to import
+than all the rest.
 """
 
 from collections import deque
@@ -37,20 +37,17 @@ class AwaitedSession(Session):
         super().__init__(endpoint)
         import asyncio
 
-        import httpx2
+        from sie_sdk import _aiohttp
 
-        from sie_sdk import _http
-
-        self._owns_http = http_client is None
-        self._http = http_client or httpx2.AsyncClient(limits=_http.limits(max_connections or 100))
+        self._http = http_client
+        self._connections = _aiohttp.Connections(endpoint.base_url, max_connections or 100)
         self._turns: AbstractAsyncContextManager[None] = nullcontext()
         if max_concurrency is not None:
             self._turns = asyncio.Semaphore(max_concurrency)
 
     async def close(self) -> None:
         """Closes the connections."""
-        if self._owns_http:
-            await self._http.aclose()
+        await self._connections.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -119,6 +116,8 @@ class AwaitedSession(Session):
                     answer = await self._send(step)
 
     async def _send(self, attempt: Attempt) -> Reply | Failure:
+        if self._http is None:
+            return await self._connections.send(attempt)
         from sie_sdk import _http
 
         try:

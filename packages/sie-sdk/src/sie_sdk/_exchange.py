@@ -21,6 +21,9 @@ from sie_sdk.errors import SIEConnectionError, SIEError
 T = TypeVar("T")
 log = logging.getLogger("sie_sdk")
 
+# Longer than a pause between two requests of a search application, shorter than the server's 120 s.
+KEEPALIVE_S = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):

@@ -8,11 +8,8 @@ from typing import Any
 
 import httpx2
 
-from sie_sdk._exchange import Attempt, Failure
+from sie_sdk._exchange import KEEPALIVE_S, Attempt, Failure
 from sie_sdk._reply import Reply
-
-# Longer than a pause between two requests of a search application, shorter than the server's 120 s.
-KEEPALIVE_S = 60.0
 
 TransportError = httpx2.RequestError
 
