@@ -59,5 +59,5 @@ KERNEL := packages/sie-server/hatch_build.py $(wildcard packages/sie-server/src/
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed pyproject.toml
-	$(BIN)/pip install --quiet --constraint constraints.txt --group dev --group examples
+	$(BIN)/pip install --quiet --constraint constraints.txt --group dev --group examples --group integrations
 	@touch $@

@@ -1,9 +1,11 @@
 """The Python SDK against a really running server, and every program the README shows."""
 
 import asyncio
+import gc
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from sie_server.models.page import page, readme
 ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "README.md").read_text()
 EMBEDDINGS = (ROOT / "docs" / "embeddings.md").read_text()
+INTEGRATIONS = (ROOT / "docs" / "integrations.md").read_text()
 QUERY = Item(id="q1", text="What is Python?")
 ITEMS = [
     Item(id="doc-1", text="Python is a programming language."),
@@ -67,6 +70,24 @@ def test_encode_gives_typed_arrays(server: Server) -> None:
     assert many[0]["multivector"].shape == (8, 384)
 
 
+def test_a_client_survives_its_event_loop(server: Server) -> None:
+    client = SIEAsyncClient(server.url)
+
+    async def ask(last: bool) -> object:
+        try:
+            return (await client.score(EMBEDDED, QUERY, ITEMS))["scores"]
+        finally:
+            # The last loop closes its connections; nobody can close the first one's any more.
+            if last:
+                await client.close()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        first = asyncio.run(ask(False))
+        assert asyncio.run(ask(True)) == first
+        gc.collect()
+
+
 def test_models_are_listed(server: Server) -> None:
     with SIEClient(server.url) as client:
         names = [model["name"] for model in client.list_models()]
@@ -94,7 +115,9 @@ def _blocks(language: str, text: str = README) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-@pytest.mark.parametrize("program", [*_blocks("python"), *_blocks("python", EMBEDDINGS)])
+@pytest.mark.parametrize(
+    "program", [*_blocks("python"), *_blocks("python", EMBEDDINGS), *_blocks("python", INTEGRATIONS)]
+)
 def test_programs_of_the_documentation_run_as_they_stand(server: Server, program: str) -> None:
     program = program.replace("http://localhost:8080", server.url)
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
