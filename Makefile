@@ -43,6 +43,7 @@ packages/sie-ts/node_modules/.package-lock.json: packages/sie-ts/package-lock.js
 # The generated parts of the documentation, which the tests compare with their sources.
 docs: install
 	$(BIN)/python -m sie_server.models.page
+	$(BIN)/python packages/sie-sdk/tests/fault_page.py
 
 clean:
 	rm -rf .venv packages/sie-ts/node_modules packages/sie-ts/dist packages/sie-ts/.programs

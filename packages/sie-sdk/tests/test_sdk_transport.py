@@ -141,6 +141,21 @@ def test_nobody_listens(score):
     assert caught.value.kind == "connect"
 
 
+def test_connection_that_does_not_open(score):
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        # Once its queue is full, it answers no more.
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname())
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(SIEConnectionError) as caught:
+            score(url, {"connect_timeout_s": 0.2, "read_timeout_s": 5}, wait_for_capacity=False)
+        for one in waiting:
+            one.close()
+    assert caught.value.kind == "connect"
+
+
 def test_proxy_of_the_environment(score, monkeypatch):
     for name in ("no_proxy", "NO_PROXY", "http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)

@@ -6,6 +6,7 @@ more so the more connections there are (`benchmarks/sdk.py`), and a loop has one
 
 import asyncio
 import io
+import math
 import ssl
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -57,7 +58,11 @@ class Connections:
                 attempt.url,
                 headers=self._headers(attempt),
                 data=_data(attempt.body),
-                timeout=aiohttp.ClientTimeout(connect=attempt.connect_timeout_s, sock_read=attempt.read_timeout_s),
+                timeout=aiohttp.ClientTimeout(
+                    total=attempt.total_s if attempt.total_s < math.inf else None,
+                    connect=attempt.connect_timeout_s,
+                    sock_read=attempt.read_timeout_s,
+                ),
                 allow_redirects=False,
             ) as response:
                 content = await response.read()

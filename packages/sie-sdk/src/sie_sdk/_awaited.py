@@ -4,6 +4,7 @@ asyncio and aiohttp are imported when a client is made, not when the package is:
 than all the rest.
 """
 
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import AbstractAsyncContextManager, closing, nullcontext
@@ -118,9 +119,14 @@ class AwaitedSession(Session):
     async def _send(self, attempt: Attempt) -> Reply | Failure:
         if self._http is None:
             return await self._connections.send(attempt)
+        import asyncio
+
         from sie_sdk import _http
 
         try:
-            return _http.reply(await self._http.request(**_http.arguments(attempt)))
+            async with asyncio.timeout(attempt.total_s if attempt.total_s < math.inf else None):
+                return _http.reply(await self._http.request(**_http.arguments(attempt)))
+        except TimeoutError as error:
+            return Failure("timeout", error)
         except _http.TransportError as error:
             return _http.failure(error)

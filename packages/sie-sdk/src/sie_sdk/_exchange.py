@@ -5,6 +5,7 @@
 """
 
 import logging
+import math
 import random
 import re
 import time
@@ -48,8 +49,8 @@ class Call(Generic[T]):
 class Attempt:
     """Send this once.
 
-    `pool_timeout_s` is how long to wait for a free connection, `connect_timeout_s` for a new one to open, and
-    `read_timeout_s` for the server's next bytes.
+    `pool_timeout_s` is how long to wait for a free connection, `connect_timeout_s` for a new one to open,
+    `read_timeout_s` for the server's next bytes, and `total_s`, which may be infinite, for all of it.
     """
 
     method: str
@@ -59,6 +60,7 @@ class Attempt:
     pool_timeout_s: float
     connect_timeout_s: float
     read_timeout_s: float
+    total_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +143,8 @@ def exchange(call: Call[T], trace: Trace, skew: VersionSkew, clock: Clock) -> St
 def _attempt(call: Call[T], left_s: float) -> Attempt:
     pool_s, connect_s, read_s = left_s, min(call.connect_timeout_s, left_s), min(call.read_timeout_s, left_s)
     if call.budget_s == 0:
-        pool_s, connect_s, read_s = call.read_timeout_s, call.connect_timeout_s, call.read_timeout_s
-    return Attempt(call.method, call.url, call.headers, call.body, pool_s, connect_s, read_s)
+        pool_s, connect_s, read_s, left_s = call.read_timeout_s, call.connect_timeout_s, call.read_timeout_s, math.inf
+    return Attempt(call.method, call.url, call.headers, call.body, pool_s, connect_s, read_s, left_s)
 
 
 def _refused(reply: Reply, call: Call[T], trace: Trace, clock: Clock) -> tuple[SIEError, retry.Retry | None]:

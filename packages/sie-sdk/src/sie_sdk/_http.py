@@ -4,6 +4,7 @@ The clients import this module when they are made, not when the package is: http
 """
 
 import ssl
+import time
 from typing import Any
 
 import httpx2
@@ -39,6 +40,17 @@ def arguments(attempt: Attempt) -> dict[str, Any]:
 
 def reply(response: httpx2.Response) -> Reply:
     return Reply(response.status_code, response.headers, response.content)
+
+
+def read(response: httpx2.Response, total_s: float, since: float) -> Reply:
+    """The reply that `response` still has to bring, within so many seconds since that monotonic time."""
+    content = bytearray()
+    for chunk in response.iter_bytes():
+        content += chunk
+        # httpx2 has a timeout for each read, so that a few bytes now and then would keep a call waiting for ever.
+        if time.monotonic() - since > total_s:
+            raise httpx2.ReadTimeout("the answer is not complete")
+    return Reply(response.status_code, response.headers, bytes(content))
 
 
 def failure(error: httpx2.RequestError) -> Failure:
