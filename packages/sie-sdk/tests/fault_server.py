@@ -18,7 +18,7 @@ class FaultServer:
     def __init__(self, case):
         self.answers = [{} if answer == "ranking" else answer for answer in case.get("answers", [])]
         self.refused = case.get("refused", 0)
-        self.met = 0
+        self.met = self.closed = 0
         self._closing = threading.Event()
         self._threads = []
         self._listener = socket.socket()
@@ -58,6 +58,7 @@ class FaultServer:
                 answer = self.answers[min(self.met, len(self.answers) - 1)]
                 self.met += 1
                 self._answer(connection, answer)
+        self.closed += 1
 
     def _answer(self, connection, answer):
         stall, whole = answer.get("stall"), _bytes(answer)

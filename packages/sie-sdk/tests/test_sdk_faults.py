@@ -19,7 +19,6 @@ TABLE = json.loads((Path(__file__).parent / "fault_table.json").read_text())
 CASES = [case for group in TABLE["groups"] for case in group["cases"]]
 QUERY, ITEMS = Item(text="q"), [Item(text="d")]
 REAL_SLEEP = asyncio.sleep
-BETWEEN_CALLS_S = 0.05
 
 
 class Pauses(FakeTime):
@@ -35,28 +34,31 @@ class Pauses(FakeTime):
         await REAL_SLEEP(0)
 
 
-def blocking(client, call, calls):
+def blocking(client, call, calls, server):
     with client:
-        for _ in range(calls):
+        for made in range(1, calls + 1):
             result = client.score("m", QUERY, ITEMS, **call)
-            threading.Event().wait(BETWEEN_CALLS_S)
+            while made < calls and server.closed < made:
+                threading.Event().wait(0.01)
         return result
 
 
-async def awaited(client, call, calls):
+async def awaited(client, call, calls, server):
     async with client:
-        for _ in range(calls):
+        for made in range(1, calls + 1):
             result = await client.score("m", QUERY, ITEMS, **call)
-            await REAL_SLEEP(BETWEEN_CALLS_S)
+            while made < calls and server.closed < made:
+                await REAL_SLEEP(0.01)
+            await REAL_SLEEP(0.01)  # the loop has to hear of it
         return result
 
 
-def ask(kind, url, clock, case):
+def ask(kind, pauses, case):
     options = dict(case.get("options", {}))
     timeouts = {"timeout_s": options.pop("timeout_s")} if "timeout_s" in options else {}
-    client = {"sync": SIEClient, "async": SIEAsyncClient}[kind](url, **timeouts)
-    client._clock = clock
-    asked = client, options, case.get("calls", 1)
+    client = {"sync": SIEClient, "async": SIEAsyncClient}[kind](pauses.server.url, **timeouts)
+    client._clock = pauses.clock()
+    asked = client, options, case.get("calls", 1), pauses.server
     return blocking(*asked) if kind == "sync" else asyncio.run(awaited(*asked))
 
 
@@ -69,10 +71,10 @@ def test_case(case, kind, monkeypatch):
     with closing(FaultServer(case)) as pauses.server:
         if "raises" in case:
             with pytest.raises(errors.SIEError) as caught:
-                ask(kind, pauses.server.url, pauses.clock(), case)
+                ask(kind, pauses, case)
             expect(caught.value, case)
         else:
-            assert ask(kind, pauses.server.url, pauses.clock(), case)["scores"] == SCORED["scores"]
+            assert ask(kind, pauses, case)["scores"] == SCORED["scores"]
     assert pauses.pauses == pytest.approx(case["waits_s"])
     unmet = pauses.server.refused
     assert unmet is True or pauses.server.met == len(case["waits_s"]) - unmet + case.get("calls", 1)

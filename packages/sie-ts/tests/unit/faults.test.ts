@@ -17,12 +17,12 @@ afterEach(async () => {
 /** The pauses of a call in seconds, which pass at once; `exchange.ts` takes them, and nobody else. */
 function pausesOf(server: FaultServer): number[] {
   const pauses: number[] = [];
-  const now = performance.now.bind(performance);
+  const start = performance.now();
   const passed = () => pauses.reduce((sum, seconds) => sum + seconds * 1000, 0);
   vi.spyOn(Math, "random").mockReturnValue(0);
   vi.spyOn(console, "warn").mockImplementation(() => {});
   vi.spyOn(Date, "now").mockReturnValue(table.now * 1000);
-  vi.spyOn(performance, "now").mockImplementation(() => now() + passed());
+  vi.spyOn(performance, "now").mockImplementation(() => start + passed());
   vi.spyOn(globalThis, "setTimeout").mockImplementation(((run: () => void, ms: number, ...rest: unknown[]) => {
     const caller = new Error().stack?.split("\n").find((line, i) => i > 1 && !line.includes("vitest/spy"));
     if (!caller?.includes("exchange.ts")) return realTimeout(run, ms, ...rest);
