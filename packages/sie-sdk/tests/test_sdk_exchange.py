@@ -1,6 +1,7 @@
 """A call keeps its time budget, without any real waiting."""
 
 import logging
+import math
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_success_at_once(fake_time):
     value, attempts = run(fake_time, call(), lambda _: Reply(200, {}, b"yes"))
     assert value == b"yes"
     assert fake_time.pauses == []
-    assert attempts == [Attempt("POST", "http://sie.test/v1/score/m", {}, b"", 60.0, 10.0, 60.0)]
+    assert attempts == [Attempt("POST", "http://sie.test/v1/score/m", {}, b"", 60.0, 10.0, 60.0, 60.0)]
 
 
 def test_waits_until_loaded(fake_time):
@@ -120,7 +121,8 @@ def test_no_budget_is_a_single_attempt_with_all_its_time(fake_time):
 
     with pytest.raises(errors.ModelLoadingError):
         run(fake_time, call(budget_s=0.0), answer)
-    assert [(attempt.connect_timeout_s, attempt.read_timeout_s) for attempt in sent] == [(10.0, 150.0)]
+    [attempt] = sent
+    assert (attempt.connect_timeout_s, attempt.read_timeout_s, attempt.total_s) == (10.0, 150.0, math.inf)
 
 
 def test_refused_connection_is_tried_again(fake_time, caplog):

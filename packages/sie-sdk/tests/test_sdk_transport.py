@@ -20,7 +20,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/msgpack\r\nContent-Length: %
 
 @contextmanager
 def listening(*handlers):
-    """A server whose n-th connection is handled by `handlers[n]`, the last one from then on."""
+    """A server whose n-th connection is handled by `handlers[n]`, the last one from then on; and what it was sent."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(5)
         accepted = []
@@ -32,9 +32,9 @@ def listening(*handlers):
                 except OSError:
                     return
                 with connection:
-                    connection.recv(65536)
+                    request = connection.recv(65536)
                     handlers[min(len(accepted), len(handlers) - 1)](connection)
-                    accepted.append(1)
+                    accepted.append(request)
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -59,6 +59,11 @@ def hang_up(_):
 
 def stall(_):
     time.sleep(0.4)
+
+
+def stall_and_answer(connection):
+    stall(connection)
+    answer(connection)
 
 
 def zip_(connection):
@@ -115,7 +120,10 @@ def test_failures(score, handler, kind):
 
 
 def test_slow_answer_is_not_asked_for_again(score):
-    with listening(stall, answer) as (url, accepted), pytest.raises(SIEConnectionError, match="ReadTimeout"):
+    with (
+        listening(stall, answer) as (url, accepted),
+        pytest.raises(SIEConnectionError, match=r"Timeout.*: no answer"),
+    ):
         score(url, {"read_timeout_s": 0.2})
     assert len(accepted) == 1
 
@@ -131,6 +139,73 @@ def test_nobody_listens(score):
     with pytest.raises(SIEConnectionError, match=f"http://127.0.0.1:{port}/v1/score/m") as caught:
         score(f"http://127.0.0.1:{port}", wait_for_capacity=False)
     assert caught.value.kind == "connect"
+
+
+def test_connection_that_does_not_open(score):
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        # Once its queue is full, it answers no more.
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname())
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(SIEConnectionError) as caught:
+            score(url, {"connect_timeout_s": 0.2, "read_timeout_s": 5}, wait_for_capacity=False)
+        for one in waiting:
+            one.close()
+    assert caught.value.kind == "connect"
+
+
+def test_proxy_of_the_environment(score, monkeypatch):
+    for name in ("no_proxy", "NO_PROXY", "http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with listening(answer) as (url, accepted):
+        monkeypatch.setenv("http_proxy", url.replace("//", "//user:secret@"))
+        assert score("http://sie.invalid")["scores"] == SCORED["scores"]
+        monkeypatch.setenv("no_proxy", "sie.invalid")
+        with pytest.raises(SIEConnectionError):
+            score("http://sie.invalid", wait_for_capacity=False)
+    [request] = accepted
+    assert request.startswith(b"POST http://sie.invalid/v1/score/m HTTP/1.1\r\n")
+    assert b"proxy-authorization: basic dxnlcjpzzwnyzxq=\r\n" in request.lower()
+
+
+def test_password_in_the_url_wins_over_a_key(score):
+    with listening(answer) as (url, accepted):
+        score(url.replace("//", "//user:secret@"), {"api_key": "key"})
+    assert b"\r\nauthorization: basic dxnlcjpzzwnyzxq=\r\n" in accepted[0].lower()
+    assert b"Bearer" not in accepted[0]
+
+
+def test_headers_are_read_in_any_case(score):
+    def answer_with_units(connection):
+        connection.sendall(OK.replace(b"\r\n", b"\r\nX-SIE-Units-Tokens: 7\r\nx-sie-request-id: r\r\n", 1) + BODY)
+
+    with listening(answer_with_units) as (url, _):
+        assert score(url)["request"] == {"id": "r", "units": {"tokens": 7.0}}
+
+
+def test_waiting_for_a_connection_is_part_of_the_budget():
+    async def main(url):
+        async with SIEAsyncClient(url, max_connections=1) as client:
+            one, other = (client.score("m", Item(text="q"), [Item(text="d")], provision_timeout_s=s) for s in (5, 0.1))
+            return await asyncio.gather(one, other, return_exceptions=True)
+
+    with listening(stall_and_answer) as (url, accepted):
+        scored, error = asyncio.run(main(url))
+    assert scored["scores"] == SCORED["scores"]
+    assert (type(error), error.kind) == (SIEConnectionError, "timeout")
+    assert len(accepted) == 1
+
+
+def test_closed_client_says_so():
+    async def main():
+        async with SIEAsyncClient("http://sie.invalid") as client:
+            pass
+        await client.list_models()
+
+    with pytest.raises(RuntimeError, match="closed"):
+        asyncio.run(main())
 
 
 def test_max_concurrency():

@@ -1,5 +1,6 @@
 """Fixtures shared by the server's tests."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from checkpoints import build
 from live import Server, connect, in_process, serving
 
+# Read when Haystack is imported, by the programs of the documentation too.
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 
 

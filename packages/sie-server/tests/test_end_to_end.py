@@ -2,11 +2,13 @@
 
 import asyncio
 import doctest
+import gc
 import importlib
 import pkgutil
 import re
 import subprocess
 import sys
+import warnings
 from contextlib import aclosing, closing
 from pathlib import Path
 
@@ -26,6 +28,7 @@ README = (ROOT / "README.md").read_text()
 EMBEDDINGS = (ROOT / "docs" / "embeddings.md").read_text()
 SDK = (ROOT / "docs" / "sdk-python.md").read_text()
 SDK_README = (ROOT / "packages" / "sie-sdk" / "README.md").read_text()
+INTEGRATIONS = (ROOT / "docs" / "integrations.md").read_text()
 QUERY = Item(id="q1", text="What is Python?")
 ITEMS = [
     Item(id="doc-1", text="Python is a programming language."),
@@ -87,6 +90,24 @@ def test_both_clients_watch_the_server(server: Server) -> None:
     assert all(msgspec.convert(status, StatusMessage) == status for status in seen)
 
 
+def test_a_client_survives_its_event_loop(server: Server) -> None:
+    client = SIEAsyncClient(server.url)
+
+    async def ask(last: bool) -> object:
+        try:
+            return (await client.score(EMBEDDED, QUERY, ITEMS))["scores"]
+        finally:
+            # The last loop closes its connections; nobody can close the first one's any more.
+            if last:
+                await client.close()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        first = asyncio.run(ask(False))
+        assert asyncio.run(ask(True)) == first
+        gc.collect()
+
+
 def test_models_are_listed(server: Server) -> None:
     with SIEClient(server.url) as client:
         names = [model["name"] for model in client.list_models()]
@@ -116,7 +137,7 @@ def _blocks(language: str, text: str = README) -> list[str]:
 
 # Those of the SDK's README are one program.
 PROGRAMS = [
-    *(program for text in (README, EMBEDDINGS, SDK) for program in _blocks("python", text)),
+    *(program for text in (README, EMBEDDINGS, SDK, INTEGRATIONS) for program in _blocks("python", text)),
     "".join(_blocks("python", SDK_README)),
 ]
 

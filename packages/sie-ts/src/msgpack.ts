@@ -56,15 +56,15 @@ export function unpackBody(content: Uint8Array, what: string): Record<string, un
   try {
     body = unpackMessage(content);
   } catch (error) {
-    throw malformed(what, error instanceof Error ? error.message : String(error));
+    throw malformed(what, error instanceof Error ? error.message : String(error), error);
   }
   if (!isMap(body)) throw malformed(what, "expected a map");
   return body;
 }
 
 /** The error for a response that can't be what it claims to be. */
-export function malformed(what: string, reason: string): RequestError {
-  return new RequestError(`Malformed ${what} MessagePack response (${reason})`);
+export function malformed(what: string, reason: string, cause?: unknown): RequestError {
+  return new RequestError(`Malformed ${what} MessagePack response (${reason})`, { cause });
 }
 
 /** Whether a value is a map, as JSON and MessagePack have them. */

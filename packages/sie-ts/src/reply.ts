@@ -88,6 +88,11 @@ export function parsedJson(text: string): unknown {
   }
 }
 
+/** How a body begins, on one line. */
+export function extractOf(text: string): string {
+  return text.replace(/\s+/g, " ").trim().slice(0, EXTRACT_CHARS);
+}
+
 function fallbackMessage(reply: Reply, text: string): string {
   const { status, headers } = reply;
   // In a browser, a redirect that is not followed has no status and no headers.
@@ -95,7 +100,7 @@ function fallbackMessage(reply: Reply, text: string): string {
     const target = headers.get("location") ?? "another address";
     return `HTTP ${status || 302}: redirected to ${target}; redirects are not followed, so check the base URL`;
   }
-  const extract = text.replace(/\s+/g, " ").trim().slice(0, EXTRACT_CHARS);
+  const extract = extractOf(text);
   return extract ? `HTTP ${status}: ${extract}` : `HTTP ${status} with an empty body`;
 }
 

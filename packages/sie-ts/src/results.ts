@@ -1,9 +1,9 @@
 /** From a reply's bytes to the results of `types.ts`. Anything that is not what was asked for is a RequestError. */
 
-import { IncompleteBatchError, RequestError } from "./errors.js";
+import { IncompleteBatchError, RequestError, SIEConnectionError } from "./errors.js";
 import { isMap, malformed, unpackBody } from "./msgpack.js";
 import type { Part } from "./parts.js";
-import { parsedJson, type Reply, requestInfo } from "./reply.js";
+import { extractOf, parsedJson, type Reply, requestInfo } from "./reply.js";
 import type { StatusMessage } from "./status.js";
 import type {
   EncodeResult,
@@ -20,7 +20,7 @@ import type {
 
 /** The ranking as the server sent it: neither sorted nor counted again. */
 export function scoreResult(reply: Reply): ScoreResult {
-  const { model, scores, query_id, usage } = unpackBody(reply.content, "score");
+  const { model, scores, query_id, usage } = bodyOf(reply, "score");
   if (typeof model !== "string" || !Array.isArray(scores)) {
     throw malformed("score", "expected the fields 'model' and 'scores'");
   }
@@ -47,7 +47,7 @@ export function mergedScores(parts: readonly ScoreResult[], topK: unknown): Scor
 
 /** One result per item, in the order of the items. */
 export function encodeResults(reply: Reply, part: Part): EncodeResult[] {
-  const body = unpackBody(reply.content, "encode");
+  const body = bodyOf(reply, "encode");
   const timing = isMap(body["timing"]) ? (camelCased(body["timing"]) as TimingInfo) : undefined;
   return complete(entries(body, "encode"), part, reply).map((entry) => {
     const result: EncodeResult = {};
@@ -63,7 +63,7 @@ export function encodeResults(reply: Reply, part: Part): EncodeResult[] {
 
 /** One result per item, in the order of the items. */
 export function extractResults(reply: Reply, part: Part): ExtractResult[] {
-  return complete(entries(unpackBody(reply.content, "extract"), "extract"), part, reply) as ExtractResult[];
+  return complete(entries(bodyOf(reply, "extract"), "extract"), part, reply) as ExtractResult[];
 }
 
 /** The list of models. */
@@ -91,6 +91,23 @@ function scoreEntry(entry: unknown, index: number): ScoreEntry {
     throw malformed("score", `scores[${index}] is not an item_id, a score and a rank`);
   }
   return camelCased(entry as Record<string, unknown>) as unknown as ScoreEntry;
+}
+
+function bodyOf(reply: Reply, what: string): Record<string, unknown> {
+  try {
+    return unpackBody(reply.content, what);
+  } catch (error) {
+    const { cause } = error as RequestError;
+    // Node takes a chunked answer whose connection has ended early for a whole one.
+    if (cause instanceof RangeError && reply.headers.get("transfer-encoding") === "chunked") {
+      throw new SIEConnectionError(`the ${what} response was cut off`, "connect", { cause });
+    }
+    // Where something else answers than an SIE server, its page says more than the decoder does.
+    const contentType = reply.headers.get("content-type");
+    const extract = extractOf(new TextDecoder().decode(reply.content));
+    if (!extract || !contentType || contentType.includes("msgpack")) throw error;
+    throw malformed(what, `it is ${contentType}: ${extract}`, cause);
+  }
 }
 
 function entries(body: Record<string, unknown>, what: string): Record<string, unknown>[] {

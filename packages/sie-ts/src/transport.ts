@@ -42,7 +42,7 @@ export async function send(fetch: typeof globalThis.fetch, attempt: Attempt): Pr
   } catch (cause) {
     signal?.throwIfAborted();
     const kind = timedOut ? "timeout" : failureKind(cause);
-    const reason = timedOut ? `no answer within ${timeoutMs / 1000} s` : explained(cause);
+    const reason = timedOut ? `no answer within ${Number((timeoutMs / 1000).toPrecision(3))} s` : explained(cause);
     // A base URL may hold a password, and this message ends up in logs.
     throw new SIEConnectionError(`${method} ${url.replace(/\/\/[^/]*@/, "//")}: ${reason}`, kind, { cause });
   } finally {
@@ -54,7 +54,7 @@ export async function send(fetch: typeof globalThis.fetch, attempt: Attempt): Pr
 // What Node and Bun say when there is nobody, or who was there is gone. All else, such as a certificate that is refused
 // or a body that can't be decompressed, will be the same again.
 const GONE =
-  /^(E(CONN\w+|NOTFOUND|AI_AGAIN|PIPE|TIMEDOUT|HOSTUNREACH|NETUNREACH|NETDOWN)|UND_ERR_(SOCKET|CONNECT_TIMEOUT)|HPE_\w+|Connection(Refused|Closed|Reset)|FailedToOpenSocket)$/;
+  /^(E(CONN\w+|NOTFOUND|AI_AGAIN|PIPE|TIMEDOUT|HOSTUNREACH|NETUNREACH|NETDOWN)|UND_ERR_(SOCKET|CONNECT_TIMEOUT|RES_CONTENT_LENGTH_MISMATCH)|HPE_\w+|Connection(Refused|Closed|Reset)|FailedToOpenSocket)$/;
 const LATE = /^UND_ERR_(HEADERS|BODY)_TIMEOUT$/;
 
 function failureKind(error: unknown): FailureKind {

@@ -1,9 +1,10 @@
 """The I/O of the asyncio client.
 
-asyncio and httpx2 are imported when a client is made, not when the package is: together they take longer to import than
-all the rest.
+asyncio and aiohttp are imported when a client is made, not when the package is: together they take longer to import
+than all the rest.
 """
 
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, closing, nullcontext, suppress
@@ -39,13 +40,11 @@ class AwaitedSession(Session):
         super().__init__(endpoint)
         import asyncio
 
-        import httpx2
-
-        from sie_sdk import _http
+        from sie_sdk import _aiohttp
 
         self._closed = asyncio.Event()
-        self._owns_http = http_client is None
-        self._http = http_client or httpx2.AsyncClient(limits=_http.limits(max_connections or 100))
+        self._http = http_client
+        self._connections = _aiohttp.Connections(endpoint.base_url, max_connections or 100)
         self._turns: AbstractAsyncContextManager[None] = nullcontext()
         if max_concurrency is not None:
             self._turns = asyncio.Semaphore(max_concurrency)
@@ -53,8 +52,7 @@ class AwaitedSession(Session):
     async def close(self) -> None:
         """Closes the connections, and ends what watches."""
         self._closed.set()
-        if self._owns_http:
-            await self._http.aclose()
+        await self._connections.close()
 
     def watch(
         self, mode: WatchMode = "auto", *, wait_for_capacity: bool = True, provision_timeout_s: float | None = None
@@ -132,11 +130,15 @@ class AwaitedSession(Session):
     async def _statuses(self, watch: Watch) -> AsyncGenerator[StatusMessage, None]:
         import asyncio
 
+        import httpx2
+
         from sie_sdk import _http
 
         connection: Any = None
         answer: Any = None
-        async with AsyncExitStack() as kept:
+        # Of httpx2, whose stream of bytes the WebSocket's frames go over, as in the blocking client.
+        client = httpx2.AsyncClient() if self._http is None else nullcontext(self._http)
+        async with client as http, AsyncExitStack() as kept:
             with closing(watching(watch, self._skew, self._clock)) as steps:
                 while not self._closed.is_set():
                     step, answer = steps.send(answer), None
@@ -149,7 +151,7 @@ class AwaitedSession(Session):
                         answer = await self._send(step)
                     elif isinstance(step, Open):
                         await kept.aclose()
-                        answer, connection = await self._open(step.attempt, kept)
+                        answer, connection = await self._open(http, step.attempt, kept)
                     else:
                         try:
                             if isinstance(step, Read):
@@ -161,11 +163,12 @@ class AwaitedSession(Session):
                         except _http.StreamError as error:
                             answer = Failure("connect", error)
 
-    async def _open(self, attempt: Attempt, kept: AsyncExitStack) -> tuple[Reply | Failure, Any]:
+    @staticmethod
+    async def _open(http: "httpx2.AsyncClient", attempt: Attempt, kept: AsyncExitStack) -> tuple[Reply | Failure, Any]:
         from sie_sdk import _http
 
         try:
-            response = await kept.enter_async_context(self._http.stream(**_http.arguments(attempt)))
+            response = await kept.enter_async_context(http.stream(**_http.arguments(attempt)))
             if (reply := _http.switched(response)) is not None:
                 return reply, _http.connection(response)
             await response.aread()
@@ -174,9 +177,16 @@ class AwaitedSession(Session):
             return _http.failure(error), None
 
     async def _send(self, attempt: Attempt) -> Reply | Failure:
+        if self._http is None:
+            return await self._connections.send(attempt)
+        import asyncio
+
         from sie_sdk import _http
 
         try:
-            return _http.reply(await self._http.request(**_http.arguments(attempt)))
+            async with asyncio.timeout(attempt.total_s if attempt.total_s < math.inf else None):
+                return _http.reply(await self._http.request(**_http.arguments(attempt)))
+        except TimeoutError as error:
+            return Failure("timeout", error)
         except _http.TransportError as error:
             return _http.failure(error)

@@ -188,7 +188,9 @@ class BlockingSession(Session):
     def _send(self, attempt: Attempt) -> Reply | Failure:
         from sie_sdk import _http
 
+        since = time.monotonic()
         try:
-            return _http.reply(self._http.request(**_http.arguments(attempt)))
+            with self._http.stream(**_http.arguments(attempt)) as response:
+                return _http.read(response, attempt.total_s, since)
         except _http.TransportError as error:
             return _http.failure(error)

@@ -5,6 +5,7 @@
 """
 
 import logging
+import math
 import random
 import re
 import time
@@ -20,6 +21,9 @@ from sie_sdk.errors import SIEConnectionError, SIEError
 
 T = TypeVar("T")
 log = logging.getLogger("sie_sdk")
+
+# Longer than a pause between two requests of a search application, shorter than the server's 120 s.
+KEEPALIVE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,8 @@ class Call(Generic[T]):
 class Attempt:
     """Send this once.
 
-    `pool_timeout_s` is how long to wait for a free connection, `connect_timeout_s` for a new one to open, and
-    `read_timeout_s` for the server's next bytes.
+    `pool_timeout_s` is how long to wait for a free connection, `connect_timeout_s` for a new one to open,
+    `read_timeout_s` for the server's next bytes, and `total_s`, which may be infinite, for all of it.
     """
 
     method: str
@@ -56,6 +60,7 @@ class Attempt:
     pool_timeout_s: float
     connect_timeout_s: float
     read_timeout_s: float
+    total_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +152,8 @@ def attempt_of(call: Call[T], left_s: float) -> Attempt:
     """The next attempt of a call that has `left_s` of its budget."""
     pool_s, connect_s, read_s = left_s, min(call.connect_timeout_s, left_s), min(call.read_timeout_s, left_s)
     if call.budget_s == 0:
-        pool_s, connect_s, read_s = call.read_timeout_s, call.connect_timeout_s, call.read_timeout_s
-    return Attempt(call.method, call.url, call.headers, call.body, pool_s, connect_s, read_s)
+        pool_s, connect_s, read_s, left_s = call.read_timeout_s, call.connect_timeout_s, call.read_timeout_s, math.inf
+    return Attempt(call.method, call.url, call.headers, call.body, pool_s, connect_s, read_s, left_s)
 
 
 def _refused(reply: Reply, call: Call[T], trace: Trace, clock: Clock) -> tuple[SIEError, retry.Retry | None]:

@@ -4,16 +4,15 @@ The clients import this module when they are made, not when the package is: http
 """
 
 import ssl
+import time
 from typing import Any
 
 import httpcore2
 import httpx2
 
-from sie_sdk._exchange import Attempt, Failure
+from sie_sdk._exchange import KEEPALIVE_S, Attempt, Failure
 from sie_sdk._reply import Reply
 
-# Longer than a pause between two requests of a search application, shorter than the server's 120 s.
-KEEPALIVE_S = 60.0
 READ_BYTES = 2**16
 
 TransportError = httpx2.RequestError
@@ -58,6 +57,17 @@ def switched(response: httpx2.Response) -> Reply | None:
 def connection(response: httpx2.Response) -> Any:
     """That of a response that switched protocols: an `httpcore2.NetworkStream` or `AsyncNetworkStream`."""
     return response.extensions.get("network_stream")
+
+
+def read(response: httpx2.Response, total_s: float, since: float) -> Reply:
+    """The reply that `response` still has to bring, within so many seconds since that monotonic time."""
+    content = bytearray()
+    for chunk in response.iter_bytes():
+        content += chunk
+        # httpx2 has a timeout for each read, so that a few bytes now and then would keep a call waiting for ever.
+        if time.monotonic() - since > total_s:
+            raise httpx2.ReadTimeout("the answer is not complete")
+    return Reply(response.status_code, response.headers, bytes(content))
 
 
 def failure(error: httpx2.RequestError) -> Failure:

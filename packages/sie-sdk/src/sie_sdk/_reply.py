@@ -55,6 +55,11 @@ class Reply:
     def succeeded(self) -> bool:
         return 200 <= self.status < 300
 
+    @property
+    def extract(self) -> str:
+        """How the body begins, as text on one line."""
+        return " ".join(self.content[: 4 * _EXTRACT_CHARS].decode("utf-8", "replace").split())[:_EXTRACT_CHARS]
+
     def request_info(self) -> RequestInfo:
         """What the headers say about the request; empty where they say nothing."""
         info = RequestInfo()
@@ -112,8 +117,7 @@ class Reply:
         if 300 <= self.status < 400:
             target = self.headers.get("location", "nowhere")
             return f"HTTP {self.status}: redirected to {target}; redirects are not followed, so check the base URL"
-        text = " ".join(self.content[: 4 * _EXTRACT_CHARS].decode("utf-8", "replace").split())
-        return f"HTTP {self.status}: {text[:_EXTRACT_CHARS]}" if text else f"HTTP {self.status} with an empty body"
+        return f"HTTP {self.status}: {self.extract}" if self.extract else f"HTTP {self.status} with an empty body"
 
 
 def _text(value: object) -> str | None:

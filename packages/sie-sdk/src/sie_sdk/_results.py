@@ -18,7 +18,7 @@ _DIMENSIONS = {"dense": 1, "multivector": 2}
 
 def score_result(reply: Reply) -> ScoreResult:
     """The ranking as the server sent it: neither sorted nor counted again."""
-    body = _wire.decode(reply.content, "score")
+    body = _body(reply, "score")
     entries = body.get("scores")
     if not isinstance(body.get("model"), str) or not isinstance(entries, list):
         raise _wire.malformed("score", "expected the fields 'model' and 'scores'")
@@ -54,7 +54,7 @@ def merged_scores(parts: Sequence[ScoreResult], top_k: Any) -> ScoreResult:
 
 def encode_results(reply: Reply, part: Part) -> list[EncodeResult]:
     """One result per item, in the order of the items."""
-    body = _wire.decode(reply.content, "encode")
+    body = _body(reply, "encode")
     results = [_encode_result(entry, body, reply) for entry in _entries(body, "encode")]
     _check_complete(results, part.items, reply)
     return results
@@ -62,7 +62,7 @@ def encode_results(reply: Reply, part: Part) -> list[EncodeResult]:
 
 def extract_results(reply: Reply, part: Part) -> list[ExtractResult]:
     """One result per item, in the order of the items."""
-    results = cast(list[ExtractResult], _entries(_wire.decode(reply.content, "extract"), "extract"))
+    results = cast(list[ExtractResult], _entries(_body(reply, "extract"), "extract"))
     _check_complete(results, part.items, reply)
     return results
 
@@ -80,6 +80,17 @@ def model_info(reply: Reply) -> ModelInfo:
 
 def status_message(reply: Reply) -> StatusMessage:
     return cast(StatusMessage, _json_map(reply, "status"))
+
+
+def _body(reply: Reply, what: str) -> dict[str, Any]:
+    try:
+        return _wire.decode(reply.content, what)
+    except RequestError as error:
+        # Where something else answers than an SIE server, its page says more than the decoder does.
+        content_type = reply.headers.get("content-type", "")
+        if not reply.extract or not content_type or "msgpack" in content_type:
+            raise
+        raise _wire.malformed(what, f"it is {content_type}: {reply.extract}") from error
 
 
 def _entries(body: dict[str, Any], what: str) -> list[dict[str, Any]]:

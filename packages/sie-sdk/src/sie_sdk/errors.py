@@ -43,13 +43,15 @@ from sie_sdk.types import RequestInfo
 class SIEError(Exception):
     """Base of all errors of this package.
 
-    `code` is the server's error code, `status_code` the HTTP status, `request` what the response headers said; each
-    is None where there was no such thing. Any public attribute of the class is also a keyword of its constructor.
+    `code` is the server's error code, `status_code` the HTTP status, `request` what the response headers said,
+    `retry_after` the seconds after which the server asked for another try; each is None where there was no such thing.
+    Any public attribute of the class is also a keyword of its constructor.
     """
 
     code: str | None = None
     status_code: int | None = None
     request: RequestInfo | None = None
+    retry_after: float | None = None
 
     def __init__(self, message: str = "", **attributes: Any) -> None:
         super().__init__(message)
@@ -85,9 +87,7 @@ class InputTooLongError(RequestError):
 
 
 class RateLimitError(RequestError):
-    """Too many requests, still so after the retries. `retry_after` is in seconds."""
-
-    retry_after: float | None = None
+    """Too many requests, still so after the retries."""
 
 
 class InsufficientCreditsError(RequestError):
@@ -107,9 +107,7 @@ class RelayUnavailableError(RequestError):
 
 
 class ServerError(SIEError):
-    """The server failed (5xx). `retry_after`, in seconds, is there if the server asked for another try."""
-
-    retry_after: float | None = None
+    """The server failed (5xx)."""
 
 
 class ModelLoadFailedError(ServerError):
@@ -149,10 +147,9 @@ class AccountStateUnavailableError(ServerError):
 
 
 class ProvisioningError(SIEError):
-    """No machine is ready. `gpu` is what was asked for; `retry_after` is in seconds."""
+    """No machine is ready. `gpu` is what was asked for."""
 
     gpu: str | None = None
-    retry_after: float | None = None
 
 
 class ModelLoadingError(SIEError):

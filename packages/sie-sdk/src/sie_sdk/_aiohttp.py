@@ -1,0 +1,121 @@
+"""All that the SDK knows of aiohttp, which the asyncio client sends with.
+
+The blocking client's httpx2 would do, but a request through its asyncio side takes several times the processor time,
+more so the more connections there are (`benchmarks/sdk.py`), and a loop has one thread for all of them.
+"""
+
+import asyncio
+import io
+import math
+import ssl
+from typing import NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+from aiohttp.http_exceptions import ContentEncodingError
+
+from sie_sdk._exchange import KEEPALIVE_S, Attempt, Failure
+from sie_sdk._reply import Reply
+
+# A longer body is written piece by piece where it is a file; as bytes, aiohttp warns of it.
+_PIECEWISE_BYTES = 2**20
+
+
+class _Opened(NamedTuple):
+    """What belongs to one event loop. `turns` are counted here: to aiohttp, waiting for one is a part of connecting."""
+
+    loop: asyncio.AbstractEventLoop
+    session: aiohttp.ClientSession
+    turns: asyncio.Semaphore
+
+
+class Connections:
+    """At most `max_connections` at once, kept open, through the proxy that the environment names for the server.
+
+    A program that runs one event loop after another gets new ones with each.
+    """
+
+    def __init__(self, base_url: str, max_connections: int) -> None:
+        url, proxies = urlsplit(base_url), getproxies()
+        self._tls = url.scheme == "https"
+        self._proxy = None if proxy_bypass(url.hostname or "") else proxies.get(url.scheme) or proxies.get("all")
+        self._has_password = "@" in url.netloc
+        self._max_connections = max_connections
+        self._opened: _Opened | None = None
+        self._closed = False
+
+    async def send(self, attempt: Attempt) -> Reply | Failure:
+        _, session, turns = self._open()
+        try:
+            async with asyncio.timeout(attempt.pool_timeout_s if turns.locked() else None):
+                await turns.acquire()
+        except TimeoutError as error:
+            return Failure("timeout", error)
+        try:
+            async with session.request(
+                attempt.method,
+                attempt.url,
+                headers=self._headers(attempt),
+                data=_data(attempt.body),
+                timeout=aiohttp.ClientTimeout(
+                    total=attempt.total_s if attempt.total_s < math.inf else None,
+                    connect=attempt.connect_timeout_s,
+                    sock_read=attempt.read_timeout_s,
+                ),
+                allow_redirects=False,
+            ) as response:
+                content = await response.read()
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                return Reply(response.status, headers, content)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return _failure(error)
+        finally:
+            turns.release()
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._opened is not None and self._opened.loop is asyncio.get_running_loop():
+            await self._opened.session.close()
+
+    def _open(self) -> _Opened:
+        loop = asyncio.get_running_loop()
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        if self._opened is None or self._opened.loop is not loop:
+            if self._opened is not None and self._opened.loop.is_closed():
+                self._opened.session.detach()
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=self._trusted())
+            session = aiohttp.ClientSession(connector=connector, proxy=self._proxy)
+            self._opened = _Opened(loop, session, asyncio.Semaphore(self._max_connections))
+        return self._opened
+
+    def _trusted(self) -> ssl.SSLContext | bool:
+        """The certificates that the blocking client trusts."""
+        if not self._tls:
+            return True
+        import httpx2
+
+        return httpx2.create_ssl_context()
+
+    def _headers(self, attempt: Attempt) -> dict[str, str]:
+        # A user and password in the URL win over a key, as in the blocking client; aiohttp refuses to have both.
+        return {k: v for k, v in attempt.headers.items() if not (self._has_password and k == "authorization")}
+
+
+def _data(body: bytes | None) -> bytes | io.BytesIO | None:
+    return io.BytesIO(body) if body is not None and len(body) > _PIECEWISE_BYTES else body
+
+
+def _failure(error: aiohttp.ClientError | TimeoutError) -> Failure:
+    """Which kind of failure this is: only those that another attempt may cure are `connect`."""
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return Failure("connect", error)
+        case TimeoutError():
+            return Failure("timeout", error)
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.InvalidURL():
+            return Failure("other", error)
+        case aiohttp.ClientPayloadError() if isinstance(error.__cause__, ContentEncodingError):
+            return Failure("other", error)
+    return Failure("connect", error)

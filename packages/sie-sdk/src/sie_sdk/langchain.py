@@ -1,0 +1,89 @@
+"""Reranking and embeddings for LangChain: `pip install 'sie-sdk[langchain]'`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.callbacks import Callbacks
+from langchain_core.documents import BaseDocumentCompressor, Document
+from langchain_core.embeddings import Embeddings
+from pydantic import ConfigDict, Field
+
+from sie_sdk import _texts
+from sie_sdk.async_client import SIEAsyncClient
+from sie_sdk.client import SIEClient
+
+__all__ = ["SIEEmbeddings", "SIEReranker"]
+
+
+class SIEReranker(BaseDocumentCompressor):
+    """Puts documents into the order of their relevance to the query: all of them, or the `top_k` best.
+
+    The score is `relevance_score` in the metadata of the copies that it returns. `base_url` is by default the
+    environment's SIE_BASE_URL. Clients of your own (`client`, `async_client`) are used as they are and stay open;
+    without an `async_client`, each awaited call opens a connection of its own.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    model: str
+    base_url: str | None = None
+    top_k: int | None = None
+    instruction: str | None = None
+    options: dict[str, Any] | None = None
+    gpu: str | None = None
+    timeout_s: float | None = None
+    client: SIEClient | None = Field(default=None, exclude=True, repr=False)
+    async_client: SIEAsyncClient | None = Field(default=None, exclude=True, repr=False)
+
+    def compress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
+        ranking = _texts.rank(self, query, [document.page_content for document in documents], self.top_k)
+        return [_scored(documents[i], score) for i, score in ranking]
+
+    async def acompress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
+        ranking = await _texts.arank(self, query, [document.page_content for document in documents], self.top_k)
+        return [_scored(documents[i], score) for i, score in ranking]
+
+
+class SIEEmbeddings(Embeddings):
+    """Dense vectors of queries and documents, which the model may tell apart. Arguments as for `SIEReranker`."""
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str | None = None,
+        instruction: str | None = None,
+        options: dict[str, Any] | None = None,
+        gpu: str | None = None,
+        timeout_s: float | None = None,
+        client: SIEClient | None = None,
+        async_client: SIEAsyncClient | None = None,
+    ) -> None:
+        self.model = model
+        self.base_url = base_url
+        self.instruction = instruction
+        self.options = options
+        self.gpu = gpu
+        self.timeout_s = timeout_s
+        self.client = client
+        self.async_client = async_client
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return _texts.embed(self, texts, is_query=False)
+
+    def embed_query(self, text: str) -> list[float]:
+        return _texts.embed(self, [text], is_query=True)[0]
+
+    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+        return await _texts.aembed(self, texts, is_query=False)
+
+    async def aembed_query(self, text: str) -> list[float]:
+        return (await _texts.aembed(self, [text], is_query=True))[0]
+
+
+def _scored(document: Document, score: float) -> Document:
+    return document.model_copy(update={"metadata": {**document.metadata, "relevance_score": score}})
