@@ -208,10 +208,9 @@ class Engine:
         finally:
             # A caller that has gone, or an error in one batch: what still waits must not reach the device.
             self.scheduler.discard(request)
-        done = time.perf_counter()
-        started = request.started or done
-        timing.queue += started - request.added
-        timing.inference += done - started
+        assert request.started is not None
+        timing.queue += request.started - request.added
+        timing.inference += request.ended - request.started
         return results
 
     def _admit(self, tokens: int) -> None:
