@@ -10,6 +10,9 @@ inference, from the first batch taken to the last one through; where other reque
 wait for their batches, `queue`. `transport` is what no header covers: the client, sockets, HTTP parsing and writing.
 `decode` is what is left inside the server's total: body, validation, admission, hand-over between threads, ranking.
 
+The texts are made of ninety words, which a tokenizer that splits at spaces looks up after the first request; words that
+are new to it cost more (LOG.md).
+
 A small request beside a large one should wait for about one batch: the last lines say how long one takes on average,
 and how much later than on an idle server 95 of 100 small ones are answered.
 """

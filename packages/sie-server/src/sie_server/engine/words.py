@@ -23,7 +23,7 @@ class Words:
     """A tokenizer without its special tokens, and the ids of the words it has met. Thread-safe.
 
     Where a tokenizer reads what stands between two spaces by itself, as BERT's does, a text's ids are those of its
-    words, one after the other: looking them up costs a fifteenth. With any other tokenizer every text goes through it.
+    words, one after the other: looking one up costs a tenth. With any other tokenizer every text goes through it.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
