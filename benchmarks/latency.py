@@ -23,6 +23,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
@@ -65,7 +66,13 @@ def main() -> None:
     flags += ["--model", f"{model}={folder}"] if folder.is_dir() else []
     with serving(*flags) as server:
         cases = measured(server.url, model, arguments.requests, arguments.large)
-        batch_ms = mean_batch_ms(server.url, model)
+        before = batches(server.url, model)
+        cases[small(arguments.large)] = beside(
+            partial(Client, server.url, model),
+            arguments.large,
+            turns(f"beside {arguments.large:,}", arguments.requests),
+        )
+        batch_ms = mean_ms(before, batches(server.url, model))
     figures = {case: summary(answers) for case, answers in cases.items()}
     idle, busy = (figures[case]["latency_ms"]["p95"] for case in (small(), small(arguments.large)))
     about = {"model": model, "precision": arguments.precision, "ms per batch": f"{batch_ms:.1f}"}
@@ -80,7 +87,7 @@ def main() -> None:
 
 
 def measured(url: str, model: str, requests: int, large: int) -> dict[str, list[Answer]]:
-    """The answers of every case."""
+    """The answers of every case but the last, in which a large and a small one stand side by side."""
     connect = partial(Client, url, model)
     cases: dict[str, list[Answer]] = {}
     for documents, count in ((1, requests), (20, requests), (SMALL, requests), (large, FEW_ROUNDS)):
@@ -90,7 +97,6 @@ def measured(url: str, model: str, requests: int, large: int) -> dict[str, list[
     each = max(requests // CLIENTS, 1)
     request = body(*workload(20, seed=20))
     cases[f"{CLIENTS} clients x 20"] = together(connect, CLIENTS, request, partial(range, each))
-    cases[small(large)] = beside(connect, large, turns(f"beside {large:,}", requests))
     return cases
 
 
@@ -142,15 +148,19 @@ def beside(connect: Callable[[], Client], documents: int, turns: Any) -> list[An
         busy.join()
 
 
-def mean_batch_ms(url: str, model: str) -> float:
-    """Device time of a batch, over all that the server has run."""
-    connection = HTTPConnection(urlsplit(url).netloc)
-    connection.request("GET", "/metrics")
-    text = connection.getresponse().read().decode()
-    connection.close()
+def batches(url: str, model: str) -> tuple[float, float]:
+    """Seconds on the device, and how many batches they were, since the server started."""
+    with closing(HTTPConnection(urlsplit(url).netloc)) as connection:
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
     series = rf'sie_batch_duration_seconds_(sum|count){{model="{re.escape(model)}"}} (\S+)'
     of = {name: float(value) for name, value in re.findall(series, text)}
-    return of["sum"] / of["count"] * 1e3
+    return of["sum"], of["count"]
+
+
+def mean_ms(before: tuple[float, float], after: tuple[float, float]) -> float:
+    """Milliseconds of a batch between two moments."""
+    return (after[0] - before[0]) / (after[1] - before[1]) * 1e3
 
 
 def parts(answer: Answer) -> dict[str, float]:
