@@ -1,17 +1,22 @@
 """Words remembered have the ids that the tokenizer gives their texts."""
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from string import ascii_letters, digits
+from threading import Event
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from running import running
 from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordPiece
 
 from sie_server.engine import words
+from sie_server.engine.limits import Limits
 from sie_server.engine.words import Words
+from sie_server.models.catalog import Entry
 
 # Few characters, so that they meet: accents alone and composed, a final sigma, other spaces, what is not Latin.
 ALPHABET = "aBé́ςΣİß.,'[]_ \t\n\r\x00\x07\u00a0\u2003\u200d\u0327ﬁ½中日각ᄀ가가🐍"
@@ -43,10 +48,20 @@ def given_by(ours: Words, texts: list[str]) -> list[list[int]]:
 def test_ids_are_the_tokenizers_the_first_time_and_after(texts: list[str]) -> None:
     made = bert()
     ours = Words(made)
-    assert ours._apart
-    for _ in range(2):
+    assert ours.apart
+    for _ in range(3):
         assert given_by(ours, texts) == reference(made, texts)
-    assert set(" ".join(texts).split(" ")) == ours._known.keys()
+
+
+def test_words_that_come_again_are_looked_up() -> None:
+    made = bert()
+    ours = Words(made)
+    texts = ["the cat sat", "on the mat. the end"]
+    expected = reference(made, texts)
+    for _ in range(7):  # a new word or more each time
+        assert given_by(ours, texts) == expected
+    ours._tokenizer = None
+    assert given_by(ours, texts) == expected
 
 
 def test_a_real_tokenizer_gives_the_same_ids_to_real_words(data: Path) -> None:
@@ -54,7 +69,7 @@ def test_a_real_tokenizer_gives_the_same_ids_to_real_words(data: Path) -> None:
     made.no_padding()
     made.no_truncation()
     ours = Words(made)
-    assert ours._apart
+    assert ours.apart
 
     @settings(max_examples=200, deadline=None)
     @given(st.lists(some_text | st.sampled_from(["reranking", "it's", "U.S.", "[MASK]"]), max_size=20).map(" ".join))
@@ -80,17 +95,17 @@ def test_a_space_parts_what_the_tables_name(left: str, right: str) -> None:
 
 def test_a_tokenizer_that_reads_across_spaces_gets_whole_texts() -> None:
     made = bert()
-    assert Words(made)._apart
+    assert Words(made).apart
     made.add_tokens([AddedToken("new york", normalized=True)])
-    assert not Words(made)._apart
+    assert not Words(made).apart
     assert given_by(Words(made), ["in new york"]) == reference(made, ["in new york"])
     for part in (pre_tokenizers.ByteLevel(), pre_tokenizers.Metaspace()):
         made = bert()
         made.pre_tokenizer = part  # type: ignore[assignment]
-        assert not Words(made)._apart
+        assert not Words(made).apart
     made = bert()
     made.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace("a b", "c")])  # type: ignore[assignment]
-    assert not Words(made)._apart
+    assert not Words(made).apart
 
 
 def test_memory_is_bounded_and_threads_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,3 +118,21 @@ def test_memory_is_bounded_and_threads_share_it(monkeypatch: pytest.MonkeyPatch)
             assert ids == reference(made, texts)[len(texts) - len(ids) :]
     ours.encode(["x" * 501])
     assert not ours._known
+
+
+def test_a_small_request_does_not_wait_for_the_tokenizing_of_others(models: Path) -> None:
+    entry = Entry("bert", folder=models / "bert")
+    with running({entry.id: entry}, tokenizer_threads=1) as handle:
+        model = handle.run(handle.engine.model(entry.id, ["score"]))
+        over = Event()
+        handle.engine._tokenizers.submit(over.wait)
+        try:
+            small = handle.run(handle.engine.score(model, "a", ["b c", "d"], Limits()))
+            large = asyncio.run_coroutine_threadsafe(
+                handle.engine.score(model, "a", ["b c", "d " * 10_000], Limits()), handle._loop
+            )
+            with pytest.raises(TimeoutError):
+                large.result(0.2)
+        finally:
+            over.set()
+        assert large.result(60).scores[0] == small.scores[0]
