@@ -1,133 +1,194 @@
 """How long requests take through a server, alone and beside others, and where the time goes that is not the forward.
 
     python benchmarks/latency.py
-    python benchmarks/latency.py --model ./my-reranker --requests 200 --json latency.json
+    python benchmarks/latency.py --model ./my-reranker --requests 200 --json latency.json --svg latency.svg
 
-The server runs in a process of its own, the clients on kept connections in threads of this one, with JSON bodies. All
-times are on the client's clock but for the stages, which the server's timing headers name. Overhead is a request's time
-less what the server counts as inference, from the first batch taken to the last result delivered. `transport` is what
-no header covers: the client, sockets, HTTP parsing and writing. `decode` is what is left inside the server's total:
-body, validation, admission, hand-over between threads.
+The server runs in a process of its own, the clients on kept connections in threads of this one, with JSON bodies that
+are encoded beforehand; `SDK` rows encode and decode in their time. All times are on the client's clock but for the
+stages, which the server's timing headers name. "Not the forward" is a request's time less what the server counts as
+inference, from the first batch taken to the last one through; where other requests are under way, most of it is the
+wait for their batches, `queue`. `transport` is what no header covers: the client, sockets, HTTP parsing and writing.
+`decode` is what is left inside the server's total: body, validation, admission, hand-over between threads, ranking.
+
+The texts are made of ninety words, which a tokenizer that splits at spaces looks up after the first request; words that
+are new to it cost more (LOG.md).
+
+A small request beside a large one should wait for about one batch: the last lines say how long one takes on average,
+and how much later than on an idle server 95 of 100 small ones are answered.
 """
 
 import argparse
 import json
+import re
 import threading
+import time
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import chart
+import httpx2
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+from rounds import Summary
+from tables import show
 
-from sie_server.measure.served import Answer, Client, percentiles, serving
+from sie_sdk import SIEClient
+from sie_sdk.types import Item
+from sie_server.measure.latency import alone, overhead, together
+from sie_server.measure.served import STAGES, Answer, Client, percentiles, serving, stages
 from sie_server.measure.workload import body, workload
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
-SMALL, LARGE = 5, 1000
-INSIDE = ("queue", "tokenization", "inference", "postprocessing")
-STAGES = ("transport", "decode", "tokenization", "queue", "postprocessing", "inference")
+SMALL, LARGE, CLIENTS, FEW_ROUNDS = 5, 1000, 8, 5
+INSIDE = tuple(stage for stage in STAGES if stage != "total")
+PARTS = ("transport", "decode", "tokenization", "queue", "postprocessing", "inference")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=EMBEDDED, help="an id of the catalogue, or a folder")
-    parser.add_argument("--requests", type=int, default=100, help="per client and case")
-    parser.add_argument("--large", type=int, default=LARGE, help="documents of the request beside the small ones")
+    parser.add_argument("--requests", type=int, default=100, help="per case, and per client where they are small")
+    parser.add_argument("--large", type=int, default=LARGE, help="documents of a large request")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--svg", type=Path, help="draw medians and 95th percentiles here")
     arguments = parser.parse_args()
 
     folder = Path(arguments.model)
     model = folder.resolve().name if folder.is_dir() else arguments.model
     flags = ["--preload", model, "--precision", arguments.precision]
     flags += ["--model", f"{model}={folder}"] if folder.is_dir() else []
-    cases: dict[str, list[Answer]] = {}
     with serving(*flags) as server:
-
-        def connect() -> Client:
-            return Client(server.url, model)
-
-        cases["1 client x 1 document"] = alone(connect(), 1, arguments.requests)
-        cases["1 client x 20"] = alone(connect(), 20, arguments.requests)
-        cases["8 clients x 20"] = together(connect, 8, 20, max(arguments.requests // 8, 1))
-        cases[f"1 client x {SMALL}"] = alone(connect(), SMALL, arguments.requests)
-        cases[f"1 client x {SMALL} beside {arguments.large:,}"] = beside(connect, arguments.large, arguments.requests)
-    figures = {
-        case: {
-            "requests": len(answers),
-            "latency_ms": percentiles([answer.seconds for answer in answers]),
-            "overhead_ms": percentiles([answer.seconds - answer.stages["inference"] for answer in answers]),
-            "stages_ms": {name: percentiles([stages(answer)[name] for answer in answers]) for name in STAGES},
-        }
-        for case, answers in cases.items()
-    }
-    report(figures, model)
+        cases = measured(server.url, model, arguments.requests, arguments.large)
+        before = batches(server.url, model)
+        cases[small(arguments.large)] = beside(
+            partial(Client, server.url, model),
+            arguments.large,
+            turns(f"beside {arguments.large:,}", arguments.requests),
+        )
+        batch_ms = mean_ms(before, batches(server.url, model))
+    figures = {case: summary(answers) for case, answers in cases.items()}
+    idle, busy = (figures[case]["latency_ms"]["p95"] for case in (small(), small(arguments.large)))
+    about = {"model": model, "precision": arguments.precision, "ms per batch": f"{batch_ms:.1f}"}
+    report(figures, about, arguments.markdown)
+    print(f"p95 beside {arguments.large:,} documents: {busy - idle:+.1f} ms, {(busy - idle) / batch_ms:.1f} batches")
     if arguments.json:
-        arguments.json.write_text(json.dumps({"model": model, "cases": figures}, indent=2))
+        arguments.json.write_text(json.dumps({**about, "cases": figures}, indent=2))
+    if arguments.svg:
+        latencies = {case: row["latency_ms"] for case, row in figures.items() if f"x {arguments.large:,}" not in case}
+        bars = {case: Summary(row["p50"], row["p50"], row["p95"]) for case, row in latencies.items()}
+        chart.write(arguments.svg, f"Latency of {model}, p50 to p95", "ms", bars)
 
 
-def alone(client: Client, documents: int, requests: int) -> list[Answer]:
-    """One request after the other, after two that are not counted."""
-    request = body(*workload(documents, seed=documents))
-    for _ in range(2):
-        client.score(request)
-    turns = track(range(requests), description=f"{documents} documents", console=Console(stderr=True))
-    answers = [client.score(request) for _ in turns]
-    client.close()
+def measured(url: str, model: str, requests: int, large: int) -> dict[str, list[Answer]]:
+    """The answers of every case but the last, in which a large and a small one stand side by side."""
+    connect = partial(Client, url, model)
+    cases: dict[str, list[Answer]] = {}
+    for documents, count in ((1, requests), (20, requests), (SMALL, requests), (large, FEW_ROUNDS)):
+        request = body(*workload(documents, seed=documents))
+        cases[f"1 client x {documents:,}"] = alone(connect(), request, turns(f"{documents:,} documents", count))
+    cases["1 client x 20, SDK"] = through_sdk(url, model, 20, turns("20 documents, SDK", requests))
+    each = max(requests // CLIENTS, 1)
+    request = body(*workload(20, seed=20))
+    cases[f"{CLIENTS} clients x 20"] = together(connect, CLIENTS, request, partial(range, each))
+    return cases
+
+
+def small(beside: int = 0) -> str:
+    """The case of the small request."""
+    return f"1 client x {SMALL}" + (f" beside {beside:,}" if beside else "")
+
+
+def turns(description: str, count: int) -> Any:
+    """So many, with a progress bar."""
+    return track(range(count), description=description, console=Console(stderr=True))
+
+
+def through_sdk(url: str, model: str, documents: int, turns: Any) -> list[Answer]:
+    """As `alone`, by the blocking SDK."""
+    query, texts = workload(documents, seed=documents)
+    items = [Item(text=text) for text in texts]
+    headers: list[httpx2.Headers] = []
+    answers = []
+    seen = httpx2.Client(event_hooks={"response": [lambda response: headers.append(response.headers)]})
+    with seen, SIEClient(url, http_client=seen) as client:
+        for _ in range(2):
+            client.score(model, Item(text=query), items)
+        for _ in turns:
+            started = time.perf_counter()
+            client.score(model, Item(text=query), items)
+            seconds = time.perf_counter() - started
+            answers.append(Answer(seconds, stages(headers[-1]), b""))
     return answers
 
 
-def together(connect: Callable[[], Client], clients: int, documents: int, requests: int) -> list[Answer]:
-    """So many clients at once, each one request after the other."""
-    answers: list[list[Answer]] = [[] for _ in range(clients)]
-
-    def run(mine: list[Answer]) -> None:
-        mine.extend(alone(connect(), documents, requests))
-
-    threads = [threading.Thread(target=run, args=(mine,)) for mine in answers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return [answer for mine in answers for answer in mine]
-
-
-def beside(connect: Callable[[], Client], documents: int, requests: int) -> list[Answer]:
+def beside(connect: Callable[[], Client], documents: int, turns: Any) -> list[Answer]:
     """Small requests while a large one is always on its way; those between the end of one and the next count too."""
-    request = body(*workload(documents, seed=documents))
+    large, request = (body(*workload(count, seed=count)) for count in (documents, SMALL))
     over = threading.Event()
 
     def keep_busy() -> None:
         client = connect()
         while not over.is_set():
-            client.score(request)
+            client.score(large)
         client.close()
 
     busy = threading.Thread(target=keep_busy)
     busy.start()
     try:
-        return alone(connect(), SMALL, requests)
+        return alone(connect(), request, turns)
     finally:
         over.set()
         busy.join()
 
 
-def stages(answer: Answer) -> dict[str, float]:
+def batches(url: str, model: str) -> tuple[float, float]:
+    """Seconds on the device, and how many batches they were, since the server started."""
+    with closing(HTTPConnection(urlsplit(url).netloc)) as connection:
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+    series = rf'sie_batch_duration_seconds_(sum|count){{model="{re.escape(model)}"}} (\S+)'
+    of = {name: float(value) for name, value in re.findall(series, text)}
+    return of["sum"], of["count"]
+
+
+def mean_ms(before: tuple[float, float], after: tuple[float, float]) -> float:
+    """Milliseconds of a batch between two moments."""
+    return (after[0] - before[0]) / (after[1] - before[1]) * 1e3
+
+
+def parts(answer: Answer) -> dict[str, float]:
     """Seconds per stage; they add up to the client's."""
     inside = {name: answer.stages[name] for name in INSIDE}
     total = answer.stages["total"]
     return {**inside, "transport": answer.seconds - total, "decode": total - sum(inside.values())}
 
 
-def report(figures: dict[str, dict[str, Any]], model: str) -> None:
-    table = Table("ms", "p50", "p95", "p99", "overhead p50", *(f"{name} p50" for name in STAGES), title=model)
+def summary(answers: list[Answer]) -> dict[str, Any]:
+    """The figures of one case."""
+    return {
+        "requests": len(answers),
+        "latency_ms": percentiles([answer.seconds for answer in answers]),
+        "not_the_forward_ms": percentiles([*map(overhead, answers)]),
+        "stages_ms": {name: percentiles([parts(answer)[name] for answer in answers]) for name in PARTS},
+    }
+
+
+def report(figures: dict[str, dict[str, Any]], about: dict[str, Any], markdown: bool) -> None:
+    columns = ("ms", "requests", "p50", "p95", "p99", "not the forward: p50", "p95", *PARTS)
+    lines = []
     for case, row in figures.items():
         latency = (f"{value:.1f}" for value in row["latency_ms"].values())
-        parts = (f"{row['stages_ms'][name]['p50']:.2f}" for name in STAGES)
-        table.add_row(case, *latency, f"{row['overhead_ms']['p50']:.2f}", *parts)
-    Console(width=max(Console().width, 160)).print(table)
+        beside = (f"{row['not_the_forward_ms'][name]:.2f}" for name in ("p50", "p95"))
+        each = (f"{row['stages_ms'][name]['p50']:.2f}" for name in PARTS)
+        lines.append([case, str(row["requests"]), *latency, *beside, *each])
+    show(columns, lines, about, markdown, note="stages: p50")
 
 
 if __name__ == "__main__":

@@ -54,9 +54,15 @@ def versions() -> dict[str, Any]:
     }
 
 
-def show(columns: Sequence[str], lines: Iterable[list[str]], about: Mapping[str, Any], markdown: bool) -> None:
-    """The table, for a terminal or in markdown, with what it is about below."""
-    caption = ", ".join(f"{name} {value}" for name, value in about.items()) + "; median (min–max)"
+def show(
+    columns: Sequence[str],
+    lines: Iterable[list[str]],
+    about: Mapping[str, Any],
+    markdown: bool,
+    note: str = "median (min–max)",
+) -> None:
+    """The table, for a terminal or in markdown, with what it is about and how to read it below."""
+    caption = ", ".join(f"{name} {value}" for name, value in about.items()) + f"; {note}"
     columns = [column.format(auto=auto()) for column in columns]
     if markdown:
         print("\n".join(_markdown([columns, ["---"] * len(columns), *lines])), f"\n\n{caption}")

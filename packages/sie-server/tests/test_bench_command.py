@@ -28,7 +28,7 @@ def run(*arguments: str) -> int:
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where sentence-transformers is not installed."""
-    monkeypatch.setattr("sie_server.measure.run.find_spec", lambda _: None)
+    monkeypatch.setattr("sie_server.measure.peer.find_spec", lambda _: None)
 
 
 @pytest.mark.usefixtures("alone")
@@ -47,6 +47,8 @@ def test_every_figure_is_there_for_machines(models: Path, tmp_path: Path, capsys
         assert 0 < summary["low"] <= summary["median"] <= summary["high"]
     latency, overhead = figures["served"]["latency_ms"], figures["served"]["overhead_ms"]
     assert 0 < overhead["p50"] <= latency["p50"] <= latency["p95"] <= latency["p99"]
+    together = figures["served"]["together_ms"]
+    assert 0 < together["p50"] <= together["p95"] <= together["p99"]
 
 
 @pytest.mark.parametrize(

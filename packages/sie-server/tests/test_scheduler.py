@@ -72,20 +72,61 @@ def test_a_discarded_request_never_reaches_the_device(sizes: list[int], before: 
     assert scheduler.tokens == 0
 
 
-@given(st.integers(1, 6), st.lists(st.integers(1, BUDGET // 8), min_size=1, max_size=8))
-def test_a_small_request_waits_for_one_turn_of_each_large_one(giants: int, sizes: list[int]) -> None:
-    """A turn is worth one budget, so that behind one giant a small request is in the next batch or the one after."""
+@given(st.integers(1, 6), st.lists(st.integers(1, BUDGET // 8), min_size=1, max_size=8), st.integers(0, 3))
+def test_a_short_request_is_in_the_next_batch_however_many_long_ones_wait(
+    giants: int, sizes: list[int], before: int
+) -> None:
+    scheduler = Scheduler(BUDGET)
+    for _ in range(giants):
+        scheduler.add(request([BUDGET // 4] * 400))
+    for _ in range(before):
+        scheduler.next_batch()
+    small = request(sizes)
+    scheduler.add(small)
+    batch = scheduler.next_batch()
+    assert sum(sequence.request is small for sequence in batch) == len(sizes)
+    assert sum(map(len, batch)) > BUDGET * 3 // 4  # filled up with what long ones have
+
+
+@given(st.integers(1, 6))
+def test_a_long_request_waits_for_one_turn_of_each_other(giants: int) -> None:
     scheduler = Scheduler(BUDGET)
     for _ in range(giants):
         scheduler.add(request([BUDGET // 4] * 400))
     scheduler.next_batch()
-    small = request(sizes)
-    scheduler.add(small)
-    batches = 0
-    while small.pending:
+    late = request([BUDGET // 4] * 400)
+    scheduler.add(late)
+    batches = [scheduler.next_batch() for _ in range(giants + 1)]
+    assert any(sequence.request is late for batch in batches for sequence in batch)
+
+
+@given(st.integers(1, 3), st.integers(1, 4))
+def test_short_requests_without_end_leave_long_ones_half_of_the_turns(workers: int, short: int) -> None:
+    scheduler = Scheduler(BUDGET, workers)
+    giant = request([BUDGET // 4] * 1000)
+    scheduler.add(giant)
+    waiting = [request([BUDGET] * workers) for _ in range(short)]
+    for each in waiting:
+        scheduler.add(each)
+    turns = 20
+    for _ in range(turns * (workers + 1)):
         scheduler.next_batch()
-        batches += 1
-    assert batches <= giants + 1
+        if not all(each.pending for each in waiting):
+            waiting = [each for each in waiting if each.pending] + [request([BUDGET] * workers)]
+            scheduler.add(waiting[-1])
+    served = giant.tokens - sum(map(len, giant.pending))
+    assert served >= (turns - 1) * BUDGET
+
+
+def test_a_short_request_over_a_budget_goes_on_in_the_next_batch() -> None:
+    scheduler = Scheduler(BUDGET, workers=2)
+    scheduler.add(request([BUDGET // 4] * 400))
+    scheduler.next_batch()
+    small = request([BUDGET // 2] * 3)
+    scheduler.add(small)
+    scheduler.next_batch()
+    scheduler.next_batch()
+    assert not small.pending
 
 
 @settings(deadline=None)

@@ -17,7 +17,7 @@ from sie_server.models.catalog import did_you_mean, parse, shipped, with_models
 from sie_server.settings import ChosenPrecision, Device, ExtraModels
 
 if TYPE_CHECKING:
-    from sie_server.measure.run import Figures
+    from sie_server.measure.figures import Figures
 
 _DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
@@ -55,7 +55,7 @@ def bench(
     rounds
         How often each candidate scores them.
     requests
-        Requests of 20 documents, one after the other, for the latency.
+        Requests of 20 documents for the latency: so many one after the other, and as many by 8 clients at once.
     as_json
         Print JSON.
     """
@@ -98,8 +98,9 @@ def _lines(figures: "Figures") -> list[tuple[str, str]]:
         ("padding avoided", f"{1 - figures.tokens / figures.padded_tokens:.0%}: {batches}"),
         ("sentence-transformers", _peer(figures)),
         ("through the server", f"{_spread(served.documents_per_s, ',.1f')} documents per second"),
-        ("a request of 20, ms", ", ".join(f"{name} {value:.1f}" for name, value in served.latency_ms.items())),
+        ("a request of 20, ms", _percentiles(served.latency_ms)),
         ("its part beside inference, ms", f"p50 {served.overhead_ms['p50']:.2f}"),
+        ("of 8 clients at once, ms", _percentiles(served.together_ms)),
     ]
 
 
@@ -108,6 +109,10 @@ def _peer(figures: "Figures") -> str:
         return f"skipped: {figures.peer_skipped}"
     rate = f"{_spread(figures.peer.documents_per_s, ',.1f')} documents per second in float32"
     return f"{rate}; ours is {_spread(figures.peer.times_slower, '.2f')} × as fast"
+
+
+def _percentiles(milliseconds: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.1f}" for name, value in milliseconds.items())
 
 
 def _spread(summary: Any, form: str) -> str:

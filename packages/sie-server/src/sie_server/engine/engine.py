@@ -130,10 +130,10 @@ class Engine:
             raise no_matches(model.entry)
         if head is not None:
             pairs = partial(model.tokenizer.pairs, query, documents, limits, instruction)
-            sequences = await self._tokenize(pairs, timing)
+            sequences = await self._tokenize(pairs, timing, model.tokenizer.is_quick(documents))
         else:
             apart = partial(model.tokenizer.apart, query, documents, limits, instruction)
-            lead, sequences = await self._tokenize(apart, timing)
+            lead, sequences = await self._tokenize(apart, timing, model.tokenizer.is_quick(documents))
             head, query_tokens = model.similarity(lead, comparison), len(lead)
         prefix = len(sequences[0].prefix or ())
         lead_tokens = query_tokens + prefix
@@ -192,9 +192,10 @@ class Engine:
         vectors = await self._run("encoding", model, Together(heads), sequences, timing)
         return Encoded(vectors, _tokens(sequences), timing)
 
-    async def _tokenize(self, tokenize: Callable[[], T], timing: Timing) -> T:
+    async def _tokenize(self, tokenize: Callable[[], T], timing: Timing, at_once: bool = False) -> T:
         started = time.perf_counter()
-        tokenized = await asyncio.get_running_loop().run_in_executor(self._tokenizers, tokenize)
+        pool = self._tokenizers
+        tokenized = tokenize() if at_once else await asyncio.get_running_loop().run_in_executor(pool, tokenize)
         timing.tokenization += time.perf_counter() - started
         return tokenized
 
@@ -209,10 +210,9 @@ class Engine:
         finally:
             # A caller that has gone, or an error in one batch: what still waits must not reach the device.
             self.scheduler.discard(request)
-        done = time.perf_counter()
-        started = request.started or done
-        timing.queue += started - request.added
-        timing.inference += done - started
+        assert request.started is not None
+        timing.queue += request.started - request.added
+        timing.inference += request.ended - request.started
         return results
 
     def _admit(self, tokens: int) -> None:

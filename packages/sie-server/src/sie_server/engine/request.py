@@ -17,9 +17,23 @@ class Request:
     """Sequences of one call that wait for the device, longest first.
 
     `pending` and `deficit` belong to the scheduler and change under its lock; results are delivered on the event loop.
+    added, started, ended: `time.perf_counter()` when it was queued, when its first batch was taken and when its last
+    one was through.
     """
 
-    __slots__ = ("_missing", "_results", "added", "deficit", "future", "head", "model", "pending", "started", "tokens")
+    __slots__ = (
+        "_missing",
+        "_results",
+        "added",
+        "deficit",
+        "ended",
+        "future",
+        "head",
+        "model",
+        "pending",
+        "started",
+        "tokens",
+    )
 
     def __init__(
         self, model: "Model", head: Head, sequences: Iterable[Sequence], future: "asyncio.Future[list[Any]]"
@@ -36,12 +50,14 @@ class Request:
         self.deficit = 0
         self.added = time.perf_counter()
         self.started: float | None = None
+        self.ended = self.added
         self._results: list[Any] = [None] * len(self.pending)
         self._missing = len(self.pending)
 
-    def deliver(self, index: int, result: Any) -> None:
-        """Take the result of sequence `index`; the last one completes the future."""
+    def deliver(self, index: int, result: Any, ended: float) -> None:
+        """Take the result of sequence `index`, whose batch ended then; the last one completes the future."""
         self._results[index] = result
+        self.ended = max(self.ended, ended)
         self._missing -= 1
         if not self._missing and not self.future.done():
             self.future.set_result(self._results)

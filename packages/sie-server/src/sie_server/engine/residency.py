@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from sie_server.choices import LongDocuments
 from sie_server.errors import COOLDOWN_S, Code, LoadClass, LoadError, SIEError
 from sie_server.models.catalog import Entry, Profile, address, did_you_mean
 from sie_server.models.model import Model
@@ -61,6 +62,11 @@ class Address:
         return address(self.slot.entry.id, self.name)
 
     @property
+    def long_documents(self) -> LongDocuments:
+        """What becomes of a document that does not fit, where a request does not say."""
+        return self.profile.long_documents or self.slot.entry.long_documents
+
+    @property
     def entry(self) -> Entry:
         """The model as if the profile were one of its own, as far as it is known."""
         entry, profile = self.slot.entry, self.profile
@@ -71,7 +77,7 @@ class Address:
             id=self.id,
             outputs=entry.outputs and tuple(output for output in entry.outputs if not kept or output in kept),
             max_length=min(limits, default=None),
-            long_documents=profile.long_documents or entry.long_documents,
+            long_documents=self.long_documents,
         )
 
 

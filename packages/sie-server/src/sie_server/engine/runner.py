@@ -60,8 +60,8 @@ class Runner:
     def _step(self, batch: list[Sequence]) -> None:
         started = time.perf_counter()
         answers = self._answer(batch)
-        seconds = time.perf_counter() - started
-        self._post(lambda: self._deliver(batch, answers, seconds))
+        ended = time.perf_counter()
+        self._post(lambda: self._deliver(batch, answers, started, ended))
 
     def _answer(self, batch: list[Sequence]) -> list[Any]:
         """A result or an exception per sequence. A batch that fails is run again request by request."""
@@ -74,15 +74,16 @@ class Runner:
             _LOG.exception("%s: inference failed for %d sequences", _request(batch[0]).model.id, len(batch))
             return [error] * len(batch)
 
-    def _deliver(self, batch: list[Sequence], answers: list[Any], seconds: float) -> None:
+    def _deliver(self, batch: list[Sequence], answers: list[Any], started: float, ended: float) -> None:
         for sequence, answer in zip(batch, answers, strict=True):
             request = _request(sequence)
             if isinstance(answer, Exception):
                 self._scheduler.discard(request)
                 request.fail(answer)
             else:
-                request.deliver(sequence.index, answer)
-        self._observe(batch, seconds)
+                request.deliver(sequence.index, answer, ended)
+        # Behind the coroutines that the results have woken.
+        self._loop.call_soon(self._observe, batch, ended - started)
 
     def _post(self, call: Callable[[], None]) -> None:
         try:

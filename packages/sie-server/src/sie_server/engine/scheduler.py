@@ -1,8 +1,10 @@
-"""Whose tokens go into the next batch: deficit round robin over requests, no timer.
+"""Whose tokens go into the next batch: short requests first, deficit round robin over the others, no timer.
 
-A batch forms because requests arrive while the device is busy; an idle device starts at once. Each request's turn is
-worth one token budget (Shreedhar and Varghese 1995 with the budget as quantum), so a request of any size that comes
-to a queue of n others waits for at most n turns, and behind one giant for one.
+A batch forms because requests arrive while the device is busy; an idle device starts at once. A turn of a long request
+is worth one token budget (Shreedhar and Varghese 1995 with the budget as quantum), so one that comes to a queue of n
+others waits for at most n turns. A short request, of no more than a budget per worker, waits for the next free worker,
+however many long ones there are, as a sparse flow does in FQ-CoDel (RFC 8290); between two short ones a long one has a
+turn, so that none starves.
 """
 
 import threading
@@ -22,7 +24,9 @@ class Scheduler:
     def __init__(self, budget: int, workers: int = 1) -> None:
         self.budget = budget
         self.workers = workers
-        self._turns: deque[Request] = deque()
+        self._short: deque[Request] = deque()
+        self._long: deque[Request] = deque()
+        self._long_is_due = False
         self._condition = threading.Condition()
         self._idle = 0
         self._tokens = 0
@@ -37,7 +41,7 @@ class Scheduler:
         """Requests, and sequences of theirs, that wait, by the id of their model."""
         waiting: dict[str, tuple[int, int]] = {}
         with self._condition:
-            for request in self._turns:
+            for request in (*self._short, *self._long):
                 requests, sequences = waiting.get(request.model.id, (0, 0))
                 waiting[request.model.id] = (requests + 1, sequences + len(request.pending))
         return waiting
@@ -45,7 +49,10 @@ class Scheduler:
     def add(self, request: Request) -> None:
         """Queue all of a request's sequences."""
         with self._condition:
-            self._turns.append(request)
+            queue = self._queue(request)
+            if queue is self._short:
+                request.deficit = request.tokens
+            queue.append(request)
             self._tokens += request.tokens
             self._condition.notify_all()
 
@@ -53,7 +60,7 @@ class Scheduler:
         """Forget what is left of a request; a no-op when nothing is."""
         with self._condition:
             if request.pending:
-                self._turns.remove(request)
+                self._queue(request).remove(request)
                 self._tokens -= sum(map(len, request.pending))
                 request.pending.clear()
 
@@ -61,7 +68,7 @@ class Scheduler:
         """Block until there is work, then take a batch; all its sequences are for one model. Empty: closed."""
         with self._condition:
             self._idle += 1
-            while not self._turns and not self._closed:
+            while not (self._short or self._long or self._closed):
                 self._condition.wait()
             # Workers that wait as well get an even share of what there is; those that will be free soon find something
             # left, so that all finish at about the same time. Below half a budget a batch would cost more than that.
@@ -76,17 +83,22 @@ class Scheduler:
             self._closed = True
             self._condition.notify_all()
 
+    def _queue(self, request: Request) -> deque[Request]:
+        return self._short if request.tokens <= self.budget * self.workers else self._long
+
     def _take(self, limit: int) -> list[Sequence]:
         batch: list[Sequence] = []
         others: list[Request] = []  # requests for another model keep their place
         room = limit
         now = time.perf_counter()
-        while self._turns:
-            request = self._turns.popleft()
+        while self._short or self._long:
+            queue = self._short if self._short and not (self._long and self._long_is_due) else self._long
+            request = queue.popleft()
             if batch and batch[0].request is not None and request.model is not batch[0].request.model:
                 others.append(request)
                 continue
-            request.deficit += self.budget
+            if queue is self._long:
+                request.deficit += self.budget
             full = False
             while request.pending and len(request.pending[0]) <= request.deficit and not full:
                 if batch and len(request.pending[0]) > room:
@@ -99,11 +111,14 @@ class Scheduler:
                 request.started = request.started or now
             if full:
                 # The turn goes on in the next batch: give back what the next visit will add again.
-                request.deficit -= self.budget
-                self._turns.appendleft(request)
+                if queue is self._long:
+                    request.deficit -= self.budget
+                queue.appendleft(request)
                 break
+            self._long_is_due = queue is self._short
             if request.pending:
-                self._turns.append(request)
-        self._turns.extendleft(reversed(others))
+                queue.append(request)
+        for request in reversed(others):
+            self._queue(request).appendleft(request)
         self._tokens -= sum(map(len, batch))
         return batch

@@ -51,7 +51,11 @@ class Routes:
 
     def table(self) -> list[BaseRoute]:
         """Path → handler."""
+        # They are tried in turn.
         return [
+            Route("/v1/score/{model:path}", self._measured("score", self.score), methods=["POST"]),
+            Route("/v1/encode/{model:path}", self._measured("encode", self.encode), methods=["POST"]),
+            Route("/v1/embeddings", self._measured("embeddings", self._embeddings), methods=["POST"]),
             Route("/", self.root),
             Route("/healthz", self.healthz),
             Route("/readyz", self.readyz),
@@ -61,9 +65,6 @@ class Routes:
             Route("/openapi.json", self.openapi),
             Route("/v1/models", self.models),
             Route("/v1/models/{model:path}", self.model),
-            Route("/v1/score/{model:path}", self._measured("score", self.score), methods=["POST"]),
-            Route("/v1/encode/{model:path}", self._measured("encode", self.encode), methods=["POST"]),
-            Route("/v1/embeddings", self._measured("embeddings", self._embeddings), methods=["POST"]),
             *self._status.routes(),
         ]
 
@@ -79,7 +80,7 @@ class Routes:
         model = await self._engine.model(request.path_params["model"], ["score"])
         query, documents = _texts_to_score(body, model)
         instruction = body.instruction or options.instruction
-        long_documents = asked.long_documents or _overflow(asked, address.entry.long_documents)
+        long_documents = asked.long_documents or _overflow(asked, address.long_documents)
         limits = Limits(options.max_seq_length, options.query_max_length, long_documents)
         scoring = self._engine.score(model, query, documents, limits, instruction, _comparison(options))
         scored = await until_disconnect(request, scoring)

@@ -10,13 +10,19 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 _START_S = 600.0
 _STOP_S = 40.0
-_HEADERS = ("total", "queue", "tokenization", "inference", "postprocessing")
+STAGES = ("total", "queue", "tokenization", "inference", "postprocessing")
 MSGPACK, JSON = "application/msgpack", "application/json"
+
+
+class Headers(Protocol):
+    """Of an answer; names in any case."""
+
+    def get(self, name: str, /) -> str | None: ...
 
 
 class Answer(NamedTuple):
@@ -47,11 +53,15 @@ class Client:
         seconds = time.perf_counter() - started
         if answer.status != 200:
             raise RuntimeError(f"the server answered {answer.status}: {read[:500].decode(errors='replace')}")
-        stages = {name: float(answer.headers.get(f"X-{name.title()}-Time", 0)) / 1e3 for name in _HEADERS}
-        return Answer(seconds, stages, read)
+        return Answer(seconds, stages(answer.headers), read)
 
     def close(self) -> None:
         self._connection.close()
+
+
+def stages(headers: Headers) -> dict[str, float]:
+    """The server's seconds per stage, off the headers of its answer."""
+    return {name: float(headers.get(f"X-{name.title()}-Time") or 0) / 1e3 for name in STAGES}
 
 
 class Serving(NamedTuple):

@@ -1,0 +1,138 @@
+"""Words remembered have the ids that the tokenizer gives their texts."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from string import ascii_letters, digits
+from threading import Event
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from running import running
+from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import WordPiece
+
+from sie_server.engine import words
+from sie_server.engine.limits import Limits
+from sie_server.engine.words import Words
+from sie_server.models.catalog import Entry
+
+# Few characters, so that they meet: accents alone and composed, a final sigma, other spaces, what is not Latin.
+ALPHABET = "aBé́ςΣİß.,'[]_ \t\n\r\x00\x07\u00a0\u2003\u200d\u0327ﬁ½中日각ᄀ가가🐍"
+some_text = st.text(ALPHABET, max_size=40) | st.text(max_size=40)
+
+
+def bert() -> Tokenizer:
+    """A tokenizer as BERT's, whose tokens are the letters of the alphabet above and of ASCII."""
+    letters = dict.fromkeys(ALPHABET + ascii_letters + digits)
+    tokens = dict.fromkeys(["[UNK]", *letters, *(f"##{letter}" for letter in letters)])
+    made = Tokenizer(WordPiece({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer()
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.add_special_tokens(["[SEP]", AddedToken("[MASK]", lstrip=True, rstrip=True)])
+    return made
+
+
+def reference(made: Tokenizer, texts: list[str]) -> list[list[int]]:
+    return [made.encode(text, add_special_tokens=False).ids for text in texts]
+
+
+def given_by(ours: Words, texts: list[str]) -> list[list[int]]:
+    return [ids.tolist() for ids in ours.encode(texts)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(some_text, max_size=6).map(" ".join), min_size=1, max_size=4))
+@example(["[SEP] a[SEP]b [MASK]", "  ", "", "a" * 500, "the the"])
+def test_ids_are_the_tokenizers_the_first_time_and_after(texts: list[str]) -> None:
+    made = bert()
+    ours = Words(made)
+    assert ours.apart
+    for _ in range(3):
+        assert given_by(ours, texts) == reference(made, texts)
+
+
+def test_words_that_come_again_are_looked_up() -> None:
+    made = bert()
+    ours = Words(made)
+    texts = ["the cat sat", "on the mat. the end"]
+    expected = reference(made, texts)
+    for _ in range(7):  # a new word or more each time
+        assert given_by(ours, texts) == expected
+    ours._tokenizer = None
+    assert given_by(ours, texts) == expected
+
+
+def test_a_real_tokenizer_gives_the_same_ids_to_real_words(data: Path) -> None:
+    made = Tokenizer.from_file(str(data / "tokenizers" / "ms-marco-MiniLM-L-6-v2" / "tokenizer.json"))
+    made.no_padding()
+    made.no_truncation()
+    ours = Words(made)
+    assert ours.apart
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.lists(some_text | st.sampled_from(["reranking", "it's", "U.S.", "[MASK]"]), max_size=20).map(" ".join))
+    def check(text: str) -> None:
+        assert given_by(ours, [text, text]) == reference(made, [text, text])
+
+    check()
+
+
+@settings(max_examples=200, deadline=None)
+@given(some_text, some_text)
+def test_a_space_parts_what_the_tables_name(left: str, right: str) -> None:
+    """What `Words` takes for granted of each normalizer and each splitter that it goes by."""
+    for name in words._NORMALIZERS:
+        normalize = getattr(normalizers, name)().normalize_str
+        assert normalize(f"{left} {right}") == f"{normalize(left)} {normalize(right)}", name
+    for name in words._SPLITTERS:
+        split = getattr(pre_tokenizers, name)().pre_tokenize_str
+        assert [word for word, _ in split(f"{left} {right}")] == [
+            word for part in (left, right) for word, _ in split(part)
+        ], name
+
+
+def test_a_tokenizer_that_reads_across_spaces_gets_whole_texts() -> None:
+    made = bert()
+    assert Words(made).apart
+    made.add_tokens([AddedToken("new york", normalized=True)])
+    assert not Words(made).apart
+    assert given_by(Words(made), ["in new york"]) == reference(made, ["in new york"])
+    for part in (pre_tokenizers.ByteLevel(), pre_tokenizers.Metaspace()):
+        made = bert()
+        made.pre_tokenizer = part  # type: ignore[assignment]
+        assert not Words(made).apart
+    made = bert()
+    made.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace("a b", "c")])  # type: ignore[assignment]
+    assert not Words(made).apart
+
+
+def test_memory_is_bounded_and_threads_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "_MOST_CHARACTERS", 500)
+    made = bert()
+    ours = Words(made)
+    texts = [" ".join(f"{start}w{i}" for i in range(20)) for start in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        for ids in pool.map(lambda start: given_by(ours, texts[start:]), [0, 10, 20, 30] * 5):
+            assert ids == reference(made, texts)[len(texts) - len(ids) :]
+    ours.encode(["x" * 501])
+    assert not ours._known
+
+
+def test_a_small_request_does_not_wait_for_the_tokenizing_of_others(models: Path) -> None:
+    entry = Entry("bert", folder=models / "bert")
+    with running({entry.id: entry}, tokenizer_threads=1) as handle:
+        model = handle.run(handle.engine.model(entry.id, ["score"]))
+        over = Event()
+        handle.engine._tokenizers.submit(over.wait)
+        try:
+            small = handle.run(handle.engine.score(model, "a", ["b c", "d"], Limits()))
+            large = asyncio.run_coroutine_threadsafe(
+                handle.engine.score(model, "a", ["b c", "d " * 10_000], Limits()), handle._loop
+            )
+            with pytest.raises(TimeoutError):
+                large.result(0.2)
+        finally:
+            over.set()
+        assert large.result(60).scores[0] == small.scores[0]
