@@ -18,6 +18,10 @@ from sie_server.errors import Code, SIEError
 from sie_server.models.prompts import Prompt, instructed
 from sie_server.models.shape import LateInteraction
 
+# Texts at a time: an encoding takes a hundred bytes per token, of which four are kept, and the texts of another request
+# wait for their turn as long.
+_TEXTS = 128
+
 
 class TextTokenizer:
     """A model's tokenizer with its policy for what is too long: a query is kept whole, a document is `LongDocuments`.
@@ -202,8 +206,12 @@ class TextTokenizer:
         return min(limits.sequence or self.max_length, self.max_length)
 
     def _encode(self, texts: Items[str]) -> list[Ids]:
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [int32(encoding.ids) for encoding in encodings]
+        parts = (list(texts[start : start + _TEXTS]) for start in range(0, len(texts), _TEXTS))
+        return [
+            int32(encoding.ids)
+            for part in parts
+            for encoding in self._tokenizer.encode_batch_fast(part, add_special_tokens=False)
+        ]
 
     def _given(self, ids: list[int]) -> Ids:
         """Ids that a client made, without special tokens around them."""
