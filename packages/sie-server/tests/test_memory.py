@@ -1,6 +1,8 @@
-"""What the engine does not waste: memory of files that were read, compiled products."""
+"""What the engine does not waste: memory of files that were read, pages, compiled products."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,32 @@ def test_a_file_of_weights_is_never_all_in_memory(tmp_path: Path) -> None:
         read[name] = float(tensor.sum())  # touches every page
         assert mapped() - before < 3 * size
     assert read == {f"{i}.weight": float(i) * size / 4 for i in range(count)}
+
+
+FREED = """
+import resource, threading
+import numpy as np
+from sie_server.engine.allocator import settle
+
+settle()
+faults = []
+
+def run():
+    for _ in range(40):
+        np.ones(20 * 2**18, np.float32)  # 20 MiB, freed at once
+        faults.append(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt)
+
+thread = threading.Thread(target=run)
+thread.start()
+thread.join()
+print(faults[-1] - faults[1])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs glibc")
+def test_tensors_of_every_batch_reuse_the_same_pages() -> None:
+    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 20 * MB / 4096  # 38 allocations, fewer faults than pages of one
 
 
 def test_batches_come_in_few_sizes(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

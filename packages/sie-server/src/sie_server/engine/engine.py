@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from sie_server.choices import Precision
+from sie_server.engine.allocator import settle
 from sie_server.engine.cores import usable_cores
 from sie_server.engine.device import resolve_device, resolve_precision
 from sie_server.engine.highlights import Highlight, Traced
@@ -238,6 +239,7 @@ class Engine:
 
     def _load(self, loader: Loader, entry: Entry) -> Model:
         model = loader(entry, self.device, self._settings.precision)
+        settle()
         self._metrics.loaded.labels(model.id, str(self.device)).set(1)
         self._metrics.memory.labels(model.id, str(self.device)).set(model.bytes)
         return model
