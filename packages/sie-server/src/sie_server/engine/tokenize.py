@@ -1,5 +1,6 @@
 """Text → token ids. Queries and documents are tokenized apart and joined by id, exactly as a pair would be."""
 
+from collections.abc import Iterator
 from collections.abc import Sequence as Items
 from typing import cast
 
@@ -134,9 +135,7 @@ class TextTokenizer:
 
     def offsets(self, texts: Items[str]) -> list[list[tuple[int, int]]]:
         """Where the tokens of each text stand in it, in code points, half-open."""
-        # The fast encoding has no offsets.
-        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return [encoding.offsets for encoding in encodings]
+        return [encoding.offsets for encoding in self._encodings(texts, offsets=True)]
 
     def queries(self, texts: Items[str] | Items[list[int]], limits: Limits = Limits()) -> list[Sequence]:
         """One sequence per query to be encoded. Late interaction marks them, cuts them and fills them up.
@@ -206,12 +205,13 @@ class TextTokenizer:
         return min(limits.sequence or self.max_length, self.max_length)
 
     def _encode(self, texts: Items[str]) -> list[Ids]:
-        parts = (list(texts[start : start + _TEXTS]) for start in range(0, len(texts), _TEXTS))
-        return [
-            int32(encoding.ids)
-            for part in parts
-            for encoding in self._tokenizer.encode_batch_fast(part, add_special_tokens=False)
-        ]
+        return [int32(encoding.ids) for encoding in self._encodings(texts)]
+
+    def _encodings(self, texts: Items[str], offsets: bool = False) -> Iterator[Encoding]:
+        """Encodings without special tokens, some texts at a time; the fast ones have no offsets."""
+        encode = self._tokenizer.encode_batch if offsets else self._tokenizer.encode_batch_fast
+        for start in range(0, len(texts), _TEXTS):
+            yield from encode(list(texts[start : start + _TEXTS]), add_special_tokens=False)
 
     def _given(self, ids: list[int]) -> Ids:
         """Ids that a client made, without special tokens around them."""
@@ -241,15 +241,15 @@ class TextTokenizer:
             )
         if long_documents != "chunk_max":
             return [Piece(document, ids[:room], truncated=len(ids) > room) for document, ids in enumerate(encoded)]
-        # The fast encoding has no offsets.
-        again = self._tokenizer.encode_batch([texts[document] for document in over], add_special_tokens=False)
-        offsets = dict(zip(over, again, strict=True))
+        again = self._encodings([texts[document] for document in over], offsets=True)
+        windows = {
+            document: [(start, _span(encoding, start, start + room - 1)) for start in starts(len(encoding), room)]
+            for document, encoding in zip(over, again, strict=True)
+        }
         return [
-            Piece(document, ids[start : start + room], start, _span(offsets[document], start, start + room - 1))
-            if document in offsets
-            else Piece(document, ids, span=(0, len(texts[document])))
+            Piece(document, ids[start : start + room], start, span)
             for document, ids in enumerate(encoded)
-            for start in starts(len(ids), room)
+            for start, span in windows.get(document, [(0, (0, len(texts[document])))])
         ]
 
     def _expanded(self, piece: Piece, length: int) -> Sequence:
