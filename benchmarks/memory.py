@@ -89,7 +89,7 @@ def main() -> None:
         points = [(count, Summary.of([resident / MB])) for count, resident in readings]
         chart.lines(
             arguments.svg,
-            f"Resident memory of a server behind a request of {arguments.documents:,} documents",
+            f"Resident memory of a server after a request of {arguments.documents:,} documents",
             ("small requests", "MB"),
             {model: points},
         )
