@@ -62,6 +62,7 @@ SIZES: dict[str, tuple[str, dict[str, Any]]] = {
             "num_attention_heads": 12,
             "intermediate_size": 1152,
             "local_attention": 128,
+            "max_position_embeddings": 8192,
         },
     ),
 }

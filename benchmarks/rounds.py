@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
@@ -17,6 +18,19 @@ class Summary(NamedTuple):
     def of(cls, values: Iterable[float]) -> "Summary":
         values = list(values)
         return cls(statistics.median(values), min(values), max(values))
+
+
+@dataclass
+class Timed:
+    """A call, and the CPU seconds of all threads of each of its runs."""
+
+    call: Callable[[], object]
+    cpu: list[float] = field(default_factory=list)
+
+    def __call__(self) -> None:
+        started = time.process_time()
+        self.call()
+        self.cpu.append(time.process_time() - started)
 
 
 def interleave(

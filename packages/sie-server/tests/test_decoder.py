@@ -212,6 +212,13 @@ def test_windows_of_a_long_document_say_where_they_are(checkpoint: tuple[Path, A
     assert long[-1].span[1] == len(document)
 
 
+@pytest.fixture
+def no_filler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of nothing but what was asked for, to count it."""
+    monkeypatch.setattr("sie_server.engine.runner._filler", lambda _: [])
+
+
+@pytest.mark.usefixtures("no_filler")
 def test_the_prefix_is_computed_once_for_a_request(tmp_path: Path) -> None:
     build(tmp_path, "qwen3")
     with running({"m": Entry("m", folder=tmp_path)}, workers=1, batch_tokens=64) as engine:
@@ -241,6 +248,7 @@ def test_prefix_of_several_requests_in_one_batch(tmp_path: Path) -> None:
     assert [*together[1:5], *together[5:9], *together[10:14]] == [score for call in alone for score in call]
 
 
+@pytest.mark.usefixtures("no_filler")
 def test_two_turns_of_one_request_in_a_batch_share_its_prefix(tmp_path: Path) -> None:
     build(tmp_path, "qwen3")
     model = load(Entry("m", folder=tmp_path), CPU, "float32")

@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from sie_server.choices import LongDocuments
 from sie_server.engine.limits import Limits
 from sie_server.engine.tokenize import TextTokenizer
 from sie_server.errors import SIEError
@@ -138,6 +139,21 @@ def test_windows_are_full_and_cover_the_document(
         assert (starts[0], starts[-1]) == (0, len(whole) - room)
         assert all(later - start == step for start, later in pairwise(starts[:-1]))
         assert 0 < starts[-1] - starts[-2] <= step
+
+
+@pytest.mark.parametrize("long_documents", ["truncate", "chunk_max"])
+def test_many_texts_are_tokenized_as_each_alone(long_documents: LongDocuments) -> None:
+    """They go through the tokenizer some at a time."""
+    ours = TextTokenizer(tokenizer("bert"), max_length=12, token_types=True)
+    texts = [f"w{i} " * (i * 7 % 40) for i in range(400)]
+    limits = Limits(long_documents=long_documents)
+    every = iter(ours.singles(texts, limits))
+    for document, text in enumerate(texts):
+        for alone in ours.singles([text], limits):
+            sequence = next(every)
+            assert (sequence.document, sequence.span, sequence.truncated) == (document, alone.span, alone.truncated)
+            assert (sequence.tokens, sequence.ids.tolist()) == (alone.tokens, alone.ids.tolist())
+    assert next(every, None) is None
 
 
 def test_spans_are_of_the_original_text(real: Path) -> None:

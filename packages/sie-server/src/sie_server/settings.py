@@ -51,7 +51,7 @@ class Settings:
     verify
         Compare each loaded model with the scores published for it, and refuse one that differs.
     workers
-        Device threads; 0: one per core on CPU, one per GPU.
+        Device threads; 0: one per core on CPU (of a container, as far as its CPU quota goes), one per GPU.
     batch_tokens
         Most tokens in a batch; 0: 512 on CPU, 16384 on GPU.
     queue_tokens

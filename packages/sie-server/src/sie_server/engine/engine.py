@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Items
@@ -15,6 +14,8 @@ from typing import Any, TypeVar
 import torch
 
 from sie_server.choices import Precision
+from sie_server.engine.allocator import settle
+from sie_server.engine.cores import usable_cores
 from sie_server.engine.device import resolve_device, resolve_precision
 from sie_server.engine.highlights import Highlight, Traced
 from sie_server.engine.limits import Limits
@@ -64,7 +65,7 @@ class Engine:
         )
         on_cpu = self.device.type == "cpu"
         self._on_cpu = on_cpu
-        self._workers = settings.workers or (len(os.sched_getaffinity(0)) if on_cpu else 1)
+        self._workers = settings.workers or (usable_cores() if on_cpu else 1)
         budget = settings.batch_tokens or (_CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS)
         self.scheduler = Scheduler(budget, self._workers)
         self._tokenizers = ThreadPoolExecutor(settings.tokenizer_threads, thread_name_prefix="tokenize")
@@ -240,6 +241,7 @@ class Engine:
 
     def _load(self, loader: Loader, entry: Entry) -> Model:
         model = loader(entry, self.device, self._settings.precision)
+        settle()
         self._metrics.loaded.labels(model.id, str(self.device)).set(1)
         self._metrics.memory.labels(model.id, str(self.device)).set(model.bytes)
         return model

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from itertools import chain, groupby
 from typing import Any
 
+import numpy as np
 import torch
 
 from sie_server.engine.packed import Packed
@@ -101,7 +102,10 @@ def forward(batch: list[Sequence]) -> list[Any]:
         lead = head.lead or _prefix(group[0])
         leads.append(None if lead in leads else lead)  # a request may have two turns in one batch
     led = [[*([] if lead is None else [lead]), *group] for lead, (_, group) in zip(leads, groups, strict=True)]
-    packed = Packed.of(chain.from_iterable(led), model.device)
+    sequences = list(chain.from_iterable(led))
+    if model.device.type == "cpu":
+        sequences += _filler(sum(map(len, sequences)))
+    packed = Packed.of(sequences, model.device)
     hidden, rows_each = model.encoder(packed)
     results: list[Any] = []
     row = first = 0
@@ -115,6 +119,18 @@ def forward(batch: list[Sequence]) -> list[Any]:
         results += answers
         row, first = row + sum(lengths), first + len(lengths)
     return results
+
+
+def _filler(tokens: int) -> list[Sequence]:
+    """A sequence that nobody reads and that rounds a batch up, to one of 48 sizes where it has up to 512 tokens.
+
+    For every number of rows oneDNN compiles each product anew: 0.6 MB and 0.7 ms, of which it keeps a thousand. At most
+    3 tokens below 64, 15 below 1,024, and 3 % of more; never longer than any model's positions.
+    """
+    size = 2 ** tokens.bit_length()
+    step = max(4, min(size // 16, 16), min(size // 64, 128))
+    ids = np.zeros(-tokens % step, np.int32)
+    return [Sequence(ids, ids)] if len(ids) else []
 
 
 def _prefix(sequence: Sequence) -> Sequence | None:

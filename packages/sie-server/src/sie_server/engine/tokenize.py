@@ -14,7 +14,7 @@ from sie_server.engine.prefix import Prefix
 from sie_server.engine.sequence import Sequence
 from sie_server.engine.template import Ids, Template, int32, token_id
 from sie_server.engine.windows import Piece, room_for, starts
-from sie_server.engine.words import Words
+from sie_server.engine.words import Words, encodings
 from sie_server.errors import Code, SIEError
 from sie_server.models.prompts import Prompt, instructed
 from sie_server.models.shape import LateInteraction
@@ -139,9 +139,7 @@ class TextTokenizer:
 
     def offsets(self, texts: Items[str]) -> list[list[tuple[int, int]]]:
         """Where the tokens of each text stand in it, in code points, half-open."""
-        # The fast encoding has no offsets.
-        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return [encoding.offsets for encoding in encodings]
+        return [encoding.offsets for encoding in encodings(self._tokenizer, texts, offsets=True)]
 
     def queries(self, texts: Items[str] | Items[list[int]], limits: Limits = Limits()) -> list[Sequence]:
         """One sequence per query to be encoded. Late interaction marks them, cuts them and fills them up.
@@ -238,15 +236,15 @@ class TextTokenizer:
             )
         if long_documents != "chunk_max":
             return [Piece(document, ids[:room], truncated=len(ids) > room) for document, ids in enumerate(encoded)]
-        # The fast encoding has no offsets.
-        again = self._tokenizer.encode_batch([texts[document] for document in over], add_special_tokens=False)
-        offsets = dict(zip(over, again, strict=True))
+        again = encodings(self._tokenizer, [texts[document] for document in over], offsets=True)
+        windows = {
+            document: [(start, _span(encoding, start, start + room - 1)) for start in starts(len(encoding), room)]
+            for document, encoding in zip(over, again, strict=True)
+        }
         return [
-            Piece(document, ids[start : start + room], start, _span(offsets[document], start, start + room - 1))
-            if document in offsets
-            else Piece(document, ids, span=(0, len(texts[document])))
+            Piece(document, ids[start : start + room], start, span)
             for document, ids in enumerate(encoded)
-            for start in starts(len(ids), room)
+            for start, span in windows.get(document, [(0, (0, len(texts[document])))])
         ]
 
     def _expanded(self, piece: Piece, length: int) -> Sequence:

@@ -1,16 +1,19 @@
 """Token ids of texts, of which words that were seen before need no tokenizer."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Items
 from itertools import chain
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from sie_server.engine.template import Ids, int32
 
+# Texts at a time: an encoding takes a hundred bytes per token, of which four are kept, and the texts of another request
+# wait for their turn as long.
+_TEXTS = 128
 # Of all remembered words; some 25 MiB in memory.
 _MOST_CHARACTERS = 2**20
 # A word by itself takes as long as about so many in a text: with more new ones the tokenizer is faster.
@@ -57,8 +60,14 @@ class Words:
             self._known, self._room = {}, _MOST_CHARACTERS
 
     def _tokenized(self, texts: Items[str]) -> list[Ids]:
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [int32(encoding.ids) for encoding in encodings]
+        return [int32(encoding.ids) for encoding in encodings(self._tokenizer, texts)]
+
+
+def encodings(tokenizer: Tokenizer, texts: Items[str], offsets: bool = False) -> Iterator[Encoding]:
+    """Encodings without special tokens, some texts at a time; the fast ones have no offsets."""
+    encode = tokenizer.encode_batch if offsets else tokenizer.encode_batch_fast
+    for start in range(0, len(texts), _TEXTS):
+        yield from encode(list(texts[start : start + _TEXTS]), add_special_tokens=False)
 
 
 def _looked_up(split: Items[Items[str]], known: Mapping[str, bytes]) -> list[Ids]:

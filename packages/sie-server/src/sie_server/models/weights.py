@@ -92,7 +92,10 @@ def _tensors(folder: Path, files: Mapping[Path, Mapping[str, str]]) -> Iterator[
 def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as checkpoint:
-            for name in checkpoint.keys():  # noqa: SIM118 (not a dict)
+            names = checkpoint.keys()
+        for name in names:
+            # Mapped anew for each: the pages read so far would else count as this process's memory up to the end.
+            with safe_open(path, framework="pt") as checkpoint:
                 yield name, checkpoint.get_tensor(name)
     except (OSError, ValueError, SafetensorError) as error:
         raise UnsupportedModelError(f"{path} is not a readable safetensors file: {error}") from error
