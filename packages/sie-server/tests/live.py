@@ -116,6 +116,7 @@ def in_process(
     ready: bool = True,
     entries: Sequence[Entry] = (),
     traces: "Traces | None" = None,
+    port: int = 0,
     **settings: Any,
 ) -> Iterator[InProcess]:
     """The application served by a thread of this process, where a test can stand in for its parts.
@@ -127,7 +128,7 @@ def in_process(
     known = {**shipped(), **{entry.id: entry for entry in entries}}
     engine = Engine(config, with_models(known, config.model), metrics, loader)
     app = create_app(config, engine, metrics, on_ready=lambda: None, on_failed=lambda _: None, traces=traces)
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", port))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, log_level="critical", timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
