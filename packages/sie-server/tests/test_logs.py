@@ -1,15 +1,21 @@
 """The log: whose request a line is about, as text and as JSON, and what never gets into it."""
 
+import asyncio
 import json
 import logging
+import re
+from contextlib import suppress
 from pathlib import Path
 
 import httpx2
 from live import connect, poll, serving
 
 from sie_server.answering import ANSWERING, Answering
+from sie_server.http.observed import Observed
 from sie_server.logs import JsonLines, Lines, _with_request_id
+from sie_server.metrics import Metrics
 
+OPERATIONS = Path(__file__).resolve().parents[3] / "docs" / "operations.md"
 SECRET = "xyzzy-secret"
 FORGED = 'x\n2026-01-01 INFO forged\r\x1b[2J\x85\u2028{"level": "info"}'
 
@@ -50,6 +56,22 @@ def test_a_line_has_the_id_of_its_request() -> None:
     assert "request_id" not in json.loads(JsonLines().format(record("here")))
 
 
+async def _raise(*_: object) -> None:
+    raise ZeroDivisionError
+
+
+def test_what_a_request_raises_is_logged_with_its_id() -> None:
+    async def answer() -> str | None:
+        observed = Observed(_raise, Metrics(), None, json_logs=False)
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"x-request-id", b"r-3")]}
+        with suppress(ZeroDivisionError):
+            await observed(scope, _raise, _raise)  # type: ignore[arg-type]
+        # uvicorn logs it here.
+        return json.loads(JsonLines().format(record("Exception in ASGI application")))["request_id"]
+
+    assert asyncio.run(answer()) == "r-3"
+
+
 def ask(api: httpx2.Client) -> None:
     body = {"query": {"text": SECRET}, "items": [{"text": f"{SECRET} 1", "id": SECRET}]}
     headers = {"X-Request-ID": "mine-1", "Authorization": f"Bearer {SECRET}"}
@@ -71,6 +93,8 @@ def test_json_lines_of_a_server(models: Path) -> None:
     answered = [line for line in lines if "status" in line]
     assert [line["status"] for line in answered] == [200, 404, 400, 400]
     first = answered[0]
+    [documented] = re.findall(r"```json\n(.*)\n```", OPERATIONS.read_text())
+    assert list(json.loads(documented)) == list(first)
     assert first["ms"] > 0
     kept = {name: first[name] for name in ("level", "message", "request_id", "model", "route", "tokens")}
     assert kept == {

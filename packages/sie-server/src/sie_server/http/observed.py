@@ -53,7 +53,8 @@ class Observed:
                 status = message["status"]
             await send(message)
 
-        before = ANSWERING.set(request)
+        # For all of this request's task: what it raises is logged by uvicorn, after this.
+        ANSWERING.set(request)
         try:
             with self._metrics.in_progress.track_inprogress() if is_api else nullcontext():
                 await self._app(scope, receive, watched)
@@ -65,7 +66,6 @@ class Observed:
             self._log(scope, request, status, ended - started, self._api_level if is_api else logging.DEBUG)
             if trace is not None:
                 trace.end(scope["method"], _route(scope), status, ended)
-            ANSWERING.reset(before)
 
     def _log(self, scope: Scope, request: Answering, status: int, seconds: float, level: int) -> None:
         if _LOG.isEnabledFor(level):
