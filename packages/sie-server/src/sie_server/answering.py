@@ -1,8 +1,8 @@
 """What is known of a request while it is answered: for its log lines, the count of errors, and its trace."""
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -55,11 +55,22 @@ def passed(*stages: Stage) -> None:
         found.stages += stages
 
 
-@contextmanager
-def stage(name: str) -> Iterator[None]:
+def stage(name: str) -> AbstractContextManager[None]:
     """What runs inside is a stage, however it ends."""
-    started = time.perf_counter()
-    try:
-        yield
-    finally:
-        passed(Stage(name, started, time.perf_counter()))
+    found = ANSWERING.get()
+    return _UNTIMED if found is None or found.stages is None else _Timed(name, found.stages)
+
+
+class _Timed:
+    def __init__(self, name: str, stages: list[Stage]) -> None:
+        self._name = name
+        self._stages = stages
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._stages.append(Stage(self._name, self._started, time.perf_counter()))
+
+
+_UNTIMED = nullcontext()
