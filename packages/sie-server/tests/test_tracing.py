@@ -50,7 +50,7 @@ def traced(models: Path) -> Iterator[Traced]:
         connect(running.url) as api,
     ):
         yield Traced(api, exporter)
-    traces.close()
+    assert exporter._stopped, "a server that stops closes its traces"
 
 
 def test_a_span_for_each_stage(traced: Traced) -> None:

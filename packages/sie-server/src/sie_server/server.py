@@ -78,8 +78,6 @@ def run(settings: Settings) -> int:
     # uvicorn shuts down on a signal and then hands it on.
     with suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
-    if traces is not None:
-        traces.close()
     return status
 
 

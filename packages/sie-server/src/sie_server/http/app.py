@@ -66,6 +66,8 @@ def create_app(
             preloading.cancel()
             lag.cancel()
             await engine.close()
+            if traces is not None:
+                await asyncio.to_thread(traces.close)
 
     handlers = {SIEError: _sie_error, HTTPException: _http_error, Exception: _internal_error}
     app = Starlette(

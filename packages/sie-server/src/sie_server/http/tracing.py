@@ -5,6 +5,7 @@ nothing for them.
 """
 
 import os
+import threading
 import time
 from collections.abc import Iterable, Mapping
 
@@ -20,7 +21,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from sie_server import __version__
 from sie_server.answering import Answering, Stage
 
-_SHUTDOWN_MS = 2000
+_CLOSE_S = 2.0
 
 
 class Traces:
@@ -36,9 +37,10 @@ class Traces:
         return Trace(self._tracer, self._propagator.extract(headers), request, started)
 
     def close(self) -> None:
-        """Send what is left, for as long as a stop may take."""
-        self._provider.force_flush(_SHUTDOWN_MS)
-        self._provider.shutdown()
+        """Send what is left, for as long as a stop may take: where nobody listens, the exporter tries for longer."""
+        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
+        closing.start()
+        closing.join(_CLOSE_S)
 
 
 class Trace:
@@ -91,6 +93,7 @@ class Trace:
 def exporting() -> TracerProvider:
     """Spans go over OTLP/HTTP, as OpenTelemetry's own variables (OTEL_EXPORTER_OTLP_ENDPOINT, …) say."""
     name = {} if "OTEL_SERVICE_NAME" in os.environ else {"service.name": "sie-server"}
-    provider = TracerProvider(resource=Resource.create({"service.version": __version__, **name}))
+    resource = Resource.create({"service.version": __version__, **name})
+    provider = TracerProvider(shutdown_on_exit=False, resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider
