@@ -49,6 +49,7 @@ packages/sie-ts/node_modules/.package-lock.json: packages/sie-ts/package-lock.js
 # The generated parts of the documentation, which the tests compare with their sources.
 docs: install
 	$(BIN)/python -m sie_server.models.page
+	$(BIN)/python -m sie_server.metrics_page
 	$(BIN)/python packages/sie-sdk/tests/fault_page.py
 
 # What goes over the wire, to the byte; the tests of the server and of both SDKs read it.

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx2
 import uvicorn
@@ -21,6 +21,9 @@ from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry, shipped, with_models
 from sie_server.models.load import load
 from sie_server.settings import Settings
+
+if TYPE_CHECKING:
+    from sie_server.http.tracing import Traces
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
 _START_S = 60.0
@@ -41,7 +44,7 @@ class Server:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.log += line
-            if match := re.search(r"SIE is ready at (\S+)", line):
+            if match := re.search(r"SIE is ready at (http[^\s\"]+)", line):
                 self.url = match[1]
                 self._ready.set()
         self._ready.set()
@@ -108,7 +111,13 @@ class InProcess(NamedTuple):
 
 @contextmanager
 def in_process(
-    loader: Loader = load, *, ready: bool = True, entries: Sequence[Entry] = (), **settings: Any
+    loader: Loader = load,
+    *,
+    ready: bool = True,
+    entries: Sequence[Entry] = (),
+    traces: "Traces | None" = None,
+    port: int = 0,
+    **settings: Any,
 ) -> Iterator[InProcess]:
     """The application served by a thread of this process, where a test can stand in for its parts.
 
@@ -118,8 +127,8 @@ def in_process(
     metrics = Metrics()
     known = {**shipped(), **{entry.id: entry for entry in entries}}
     engine = Engine(config, with_models(known, config.model), metrics, loader)
-    app = create_app(config, engine, metrics, on_ready=lambda: None, on_failed=lambda _: None)
-    listener = socket.create_server(("127.0.0.1", 0))
+    app = create_app(config, engine, metrics, on_ready=lambda: None, on_failed=lambda _: None, traces=traces)
+    listener = socket.create_server(("127.0.0.1", port))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, log_level="critical", timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

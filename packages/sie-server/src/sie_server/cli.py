@@ -12,6 +12,7 @@ from cyclopts.types import ExistingFile
 from sie_server import __version__
 from sie_server.commands import models
 from sie_server.commands.bench import bench
+from sie_server.commands.top import top
 from sie_server.settings import Settings
 
 app = cyclopts.App(
@@ -19,6 +20,7 @@ app = cyclopts.App(
 )
 app.command(models.app)
 app.command(bench)
+app.command(top)
 
 
 @app.meta.default

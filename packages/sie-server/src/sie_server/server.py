@@ -4,9 +4,11 @@ import logging
 import socket
 import sys
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import uvicorn
 
+from sie_server import logs
 from sie_server.engine.engine import Engine
 from sie_server.errors import SIEError
 from sie_server.http.app import create_app
@@ -16,6 +18,9 @@ from sie_server.models.load import load
 from sie_server.models.verify import load_verified
 from sie_server.settings import Settings
 
+if TYPE_CHECKING:
+    from sie_server.http.tracing import Traces
+
 _LOG = logging.getLogger(__name__)
 _KEEP_ALIVE_S = 120
 _DRAIN_S = 25
@@ -24,9 +29,10 @@ _MAX_SAID_BYTES = 4096
 
 def run(settings: Settings) -> int:
     """Serve until a signal. Returns the exit status: 0, 1 when a preload failed, 2 for settings that can't be used."""
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    logs.configure(settings.log_level, as_json=settings.json_logs)
     metrics = Metrics()
     try:
+        traces = _traces() if settings.tracing else None
         entries = with_models(shipped(), settings.model)
         if unknown := [model_id for model_id in settings.preload if model_id not in entries]:
             raise ValueError(f"--preload {unknown[0]}: not in the catalogue; allow it with --model {unknown[0]}")
@@ -48,14 +54,17 @@ def run(settings: Settings) -> int:
         host, port = listener.getsockname()[:2]
         url = f"http://{'localhost' if host in ('0.0.0.0', '::') else host}:{port}"
         model_id = settings.preload[0] if settings.preload else next(iter(entries))
-        print(_WELCOME.format(url=url, model=model_id), file=sys.stderr, flush=True)
+        if settings.json_logs:
+            _LOG.info("SIE is ready at %s", url)
+        else:
+            print(_WELCOME.format(url=url, model=model_id), file=sys.stderr, flush=True)
 
-    app = create_app(settings, engine, metrics, on_ready=ready, on_failed=failed)
+    app = create_app(settings, engine, metrics, on_ready=ready, on_failed=failed, traces=traces)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
             log_config=None,
-            access_log=settings.log_level == "debug",
+            access_log=False,  # http/observed.py has one that knows more
             log_level="debug" if settings.log_level == "debug" else "warning",
             timeout_keep_alive=_KEEP_ALIVE_S,
             # Clients of the status stream have nothing to say, and the processor has better to do than to pack it.
@@ -70,6 +79,14 @@ def run(settings: Settings) -> int:
     with suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
     return status
+
+
+def _traces() -> "Traces":
+    try:
+        from sie_server.http.tracing import Traces, exporting
+    except ModuleNotFoundError as error:
+        raise ValueError(f"--tracing needs the {error.name} package: pip install 'sie-server[tracing]'") from None
+    return Traces(exporting())
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -72,6 +72,10 @@ class Settings:
         Origin whose pages may call this server from a browser, e.g. https://search.example; * for all. Repeatable.
     log_level
         debug, info, warning or error.
+    json_logs
+        Write the log as one JSON object per line, with one at info for each request to /v1/*.
+    tracing
+        Send OpenTelemetry traces to where OTEL_EXPORTER_OTLP_ENDPOINT says; needs sie-server[tracing].
     """
 
     host: Annotated[str, Parameter(env_var="SIE_HOST")] = "0.0.0.0"
@@ -98,3 +102,5 @@ class Settings:
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Parameter(env_var="SIE_LOG_LEVEL", alias="-l")
     ] = "info"
+    json_logs: Annotated[bool, Parameter(env_var="SIE_LOG_JSON")] = False
+    tracing: Annotated[bool, Parameter(env_var="SIE_TRACING_ENABLED")] = False

@@ -13,10 +13,12 @@ from typing import Any, TypeVar
 
 import torch
 
+from sie_server.answering import passed, stage
 from sie_server.choices import Precision
 from sie_server.engine.allocator import settle
 from sie_server.engine.cores import usable_cores
 from sie_server.engine.device import resolve_device, resolve_precision
+from sie_server.engine.gauges import Gauges
 from sie_server.engine.highlights import Highlight, Traced
 from sie_server.engine.limits import Limits
 from sie_server.engine.request import Request
@@ -25,7 +27,7 @@ from sie_server.engine.results import Encoded, Scored, Timing
 from sie_server.engine.runner import Runner
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.sequence import Sequence
-from sie_server.errors import Code, SIEError
+from sie_server.errors import Code, LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry
 from sie_server.models.load import inspect, load
@@ -72,7 +74,8 @@ class Engine:
         self._runner: Runner | None = None
         self._tokens_per_second = 0.0
         self.busy_seconds = 0.0
-        metrics.queue_depth.set_function(lambda: self.scheduler.tokens)
+        metrics.queue_limit.set(settings.queue_tokens)
+        metrics.refreshing.append(Gauges(metrics, self.scheduler, self.residency, self.device).refresh)
 
     def start(self) -> None:
         """Start the device threads, on the running event loop."""
@@ -103,7 +106,8 @@ class Engine:
         entry = self.residency.slot(model_id).entry
         if entry.outputs is not None:
             _require(entry, outputs)
-        model = await self.residency.model(model_id)
+        with stage("load"):
+            model = await self.residency.model(model_id)
         _require(model.entry, outputs)
         return model
 
@@ -196,7 +200,8 @@ class Engine:
     async def _tokenize(self, tokenize: Callable[[], T], timing: Timing, at_once: bool = False) -> T:
         started = time.perf_counter()
         pool = self._tokenizers
-        tokenized = tokenize() if at_once else await asyncio.get_running_loop().run_in_executor(pool, tokenize)
+        with stage("tokenize"):
+            tokenized = tokenize() if at_once else await asyncio.get_running_loop().run_in_executor(pool, tokenize)
         timing.tokenization += time.perf_counter() - started
         return tokenized
 
@@ -211,6 +216,7 @@ class Engine:
         finally:
             # A caller that has gone, or an error in one batch: what still waits must not reach the device.
             self.scheduler.discard(request)
+            passed(*request.stages())
         assert request.started is not None
         timing.queue += request.started - request.added
         timing.inference += request.ended - request.started
@@ -234,13 +240,22 @@ class Engine:
         rate = tokens / max(seconds, 1e-9) * self._workers
         self._tokens_per_second += _SMOOTHING * (rate - self._tokens_per_second)
         self.busy_seconds += seconds
+        self._metrics.device_busy.labels(str(self.device)).inc(seconds)
         self._metrics.tokens.labels(model_id).inc(tokens)
         self._metrics.batch_size.labels(model_id).observe(len(batch))
         self._metrics.batch_tokens.labels(model_id).observe(tokens)
         self._metrics.batch_seconds.labels(model_id).observe(seconds)
+        self._metrics.padding_avoided.labels(model_id).inc(max(map(len, batch)) * len(batch) - tokens)
 
     def _load(self, loader: Loader, entry: Entry) -> Model:
-        model = loader(entry, self.device, self._settings.precision)
+        started = time.perf_counter()
+        try:
+            model = loader(entry, self.device, self._settings.precision)
+        except Exception as error:
+            kind = error.kind if isinstance(error, LoadError) else LoadClass.UNKNOWN
+            self._metrics.load_failures.labels(entry.id, kind).inc()
+            raise
+        self._metrics.load_seconds.labels(model.id).observe(time.perf_counter() - started)
         settle()
         self._metrics.loaded.labels(model.id, str(self.device)).set(1)
         self._metrics.memory.labels(model.id, str(self.device)).set(model.bytes)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sie_server.answering import Stage
 from sie_server.engine.packed import Packed
 from sie_server.engine.request import Request
 from sie_server.engine.scheduler import Scheduler
@@ -72,10 +73,16 @@ class Runner:
             parts = [list(part) for _, part in groupby(batch, key=_request)]
             if len(parts) > 1:
                 return [answer for part in parts for answer in self._answer(part)]
-            _LOG.exception("%s: inference failed for %d sequences", _request(batch[0]).model.id, len(batch))
+            request = _request(batch[0])
+            named = {"request_id": request.origin, "model": request.model.id}
+            _LOG.exception("%s: inference failed for %d sequences", request.model.id, len(batch), extra=named)
             return [error] * len(batch)
 
     def _deliver(self, batch: list[Sequence], answers: list[Any], started: float, ended: float) -> None:
+        for request in {_request(sequence) for sequence in batch}:
+            if request.batches is not None:
+                shape = {"sie.tokens": sum(map(len, batch)), "sie.sequences": len(batch)}
+                request.batches.append(Stage("batch", started, ended, shape))
         for sequence, answer in zip(batch, answers, strict=True):
             request = _request(sequence)
             if isinstance(answer, Exception):

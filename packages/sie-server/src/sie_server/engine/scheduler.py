@@ -10,9 +10,18 @@ turn, so that none starves.
 import threading
 import time
 from collections import deque
+from typing import NamedTuple
 
 from sie_server.engine.request import Request
 from sie_server.engine.sequence import Sequence
+
+
+class Waiting(NamedTuple):
+    """What of one model waits for the device."""
+
+    requests: int = 0
+    sequences: int = 0
+    tokens: int = 0
 
 
 class Scheduler:
@@ -37,13 +46,16 @@ class Scheduler:
         """Tokens that wait, not counting those on the device."""
         return self._tokens
 
-    def waiting(self) -> dict[str, tuple[int, int]]:
-        """Requests, and sequences of theirs, that wait, by the id of their model."""
-        waiting: dict[str, tuple[int, int]] = {}
+    def waiting(self) -> dict[str, Waiting]:
+        """What waits, by the id of its model."""
+        waiting: dict[str, Waiting] = {}
         with self._condition:
             for request in (*self._short, *self._long):
-                requests, sequences = waiting.get(request.model.id, (0, 0))
-                waiting[request.model.id] = (requests + 1, sequences + len(request.pending))
+                before = waiting.get(request.model.id, Waiting())
+                tokens = before.tokens + sum(map(len, request.pending))
+                waiting[request.model.id] = Waiting(
+                    before.requests + 1, before.sequences + len(request.pending), tokens
+                )
         return waiting
 
     def add(self, request: Request) -> None:

@@ -48,7 +48,7 @@ class TextTokenizer:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
-        self._words = Words(tokenizer)
+        self.words = Words(tokenizer)
         self._single = Template.of(tokenizer.encode("a"), parts=1)
         self._pair = Template.of(tokenizer.encode("a", "a"), parts=2)
         self._token_types = token_types
@@ -58,11 +58,11 @@ class TextTokenizer:
         self._late = LateTokens(late, tokenizer, window)
         self._query = self._late.marked(self._single, late.query_marker)
         self._single = self._late.marked(self._single, late.document_marker)
-        self._after = np.concatenate(self._words.encode(prompt.after)) if prompt else int32([])
+        self._after = np.concatenate(self.words.encode(prompt.after)) if prompt else int32([])
 
     def is_quick(self, texts: Items[str]) -> bool:
         """Whether these texts, with words that are mostly known, take less than handing them to another thread."""
-        return self._words.apart and sum(map(len, texts)) <= _QUICK_CHARACTERS
+        return self.words.apart and sum(map(len, texts)) <= _QUICK_CHARACTERS
 
     def special_ids(self) -> list[int]:
         """Ids of the tokens that stand for no text: those around it, for padding, and for what is unknown."""
@@ -91,7 +91,7 @@ class TextTokenizer:
         """
         if self.prompt is not None:
             return self._prompted(self.prompt, query, documents, limits, instruction or self._instruction)
-        query_ids = self._words.encode([instructed(query, instruction)])[0][: limits.query]
+        query_ids = self.words.encode([instructed(query, instruction)])[0][: limits.query]
         room = room_for(self._limit(limits), self._pair.tokens, len(query_ids), limits.long_documents)
         return [
             self._sequence(*self._pair.join(query_ids, piece.ids), piece)
@@ -123,7 +123,7 @@ class TextTokenizer:
                     f"A limit of {limit} tokens leaves no room for a document; {self._single.tokens} are special",
                 )
             return self.queries([text], limits)[0]
-        ids = self._words.encode([text])[0][: limits.query]
+        ids = self.words.encode([text])[0][: limits.query]
         if max(len(ids), 1) + self._single.tokens > limit:
             raise SIEError(
                 Code.INPUT_TOO_LONG,
@@ -161,7 +161,7 @@ class TextTokenizer:
             )
         return [
             self._expanded(Piece(index, ids[:room], truncated=len(ids) > room), length)
-            for index, ids in enumerate(self._words.encode(cast(Items[str], texts)))
+            for index, ids in enumerate(self.words.encode(cast(Items[str], texts)))
         ]
 
     def singles(self, texts: Items[str] | Items[list[int]], limits: Limits = Limits()) -> list[Sequence]:
@@ -190,7 +190,7 @@ class TextTokenizer:
         tokens = len(encoding.ids)
         if limits.query is not None and tokens > limits.query:
             query, tokens = query[: _span(encoding, 0, limits.query - 1)[1]], limits.query
-        front = np.concatenate(self._words.encode(prompt.shared(query, instruction)))
+        front = np.concatenate(self.words.encode(prompt.shared(query, instruction)))
         special = len(front) - tokens + len(self._after)
         room = room_for(self._limit(limits), special, tokens, limits.long_documents)
         prefix = Prefix(Sequence(front, np.zeros_like(front)))
@@ -226,7 +226,7 @@ class TextTokenizer:
 
     def _pieces(self, texts: Items[str], room: int, long_documents: LongDocuments) -> list[Piece]:
         """The texts' tokens in pieces of at most `room`, in order, whatever is to stand before and behind them."""
-        encoded = self._words.encode(texts)
+        encoded = self.words.encode(texts)
         over = [document for document, ids in enumerate(encoded) if len(ids) > room]
         if over and long_documents == "error":
             raise SIEError(

@@ -1,6 +1,7 @@
 """Token ids of texts, of which words that were seen before need no tokenizer."""
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Items
 from itertools import chain
@@ -37,6 +38,20 @@ class Words:
         self.apart = _reads_words_apart(tokenizer)
         self._known: dict[str, bytes] = {}
         self._room = _MOST_CHARACTERS
+        self._counting = threading.Lock()
+        self._hits = self._misses = 0
+
+    @property
+    def known(self) -> int:
+        """How many words are remembered."""
+        return len(self._known)
+
+    def counted(self) -> tuple[int, int]:
+        """Words whose ids were known, and new ones, since this was last called."""
+        with self._counting:
+            counts = self._hits, self._misses
+            self._hits = self._misses = 0
+        return counts
 
     def encode(self, texts: Items[str]) -> list[Ids]:
         """Ids of each text: int32 `[length]`."""
@@ -45,13 +60,23 @@ class Words:
         # Held on to: another thread may begin anew.
         known = self._known
         split = [text.split(" ") for text in texts]
+        words = sum(map(len, split))
         try:
-            return _looked_up(split, known)
+            ids = _looked_up(split, known)
         except KeyError:
             new = [*set(chain.from_iterable(split)).difference(known)]
-        few = 1 + sum(map(len, split)) // _WORDS_PER_NEW
+        else:
+            self._count(words, 0)
+            return ids
+        self._count(words, len(new))
+        few = 1 + words // _WORDS_PER_NEW
         self._learn(new[:few], known)
         return _looked_up(split, known) if len(new) <= few else self._tokenized(texts)
+
+    def _count(self, words: int, new: int) -> None:
+        with self._counting:
+            self._hits += words - new
+            self._misses += new
 
     def _learn(self, words: list[str], known: dict[str, bytes]) -> None:
         known.update(zip(words, map(np.ndarray.tobytes, self._tokenized(words)), strict=True))

@@ -1,13 +1,13 @@
 """The ASGI application: routes, errors, the headers every answer carries, start and stop."""
 
 import asyncio
-import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -15,14 +15,18 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sie_server import __version__
+from sie_server.answering import answering
 from sie_server.engine.engine import Engine
 from sie_server.errors import Code, SIEError
+from sie_server.http.lag import watch_lag
 from sie_server.http.negotiation import json
+from sie_server.http.observed import Observed
 from sie_server.http.routes import Routes
 from sie_server.metrics import Metrics
 from sie_server.settings import Settings
 
-_REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+if TYPE_CHECKING:
+    from sie_server.http.tracing import Traces  # OpenTelemetry is an extra
 
 
 def create_app(
@@ -32,11 +36,12 @@ def create_app(
     *,
     on_ready: Callable[[], None],
     on_failed: Callable[[SIEError], None],
+    traces: "Traces | None" = None,
 ) -> ASGIApp:
     """The server as an ASGI application; it starts and stops the engine with its lifespan.
 
     It answers while it preloads; `/readyz` turns 200 and `on_ready` is called when every preload is in memory,
-    `on_failed` when one can't be had.
+    `on_failed` when one can't be had. traces: where those of its requests go, if they are wanted.
     """
     routes = Routes(engine, settings, metrics)
 
@@ -53,13 +58,16 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         engine.start()
-        preloading = asyncio.create_task(preload())
+        preloading, lag = asyncio.create_task(preload()), asyncio.create_task(watch_lag(metrics))
         try:
             yield
         finally:
             routes.ready = False
             preloading.cancel()
+            lag.cancel()
             await engine.close()
+            if traces is not None:
+                await asyncio.to_thread(traces.close)
 
     handlers = {SIEError: _sie_error, HTTPException: _http_error, Exception: _internal_error}
     app = Starlette(
@@ -69,7 +77,9 @@ def create_app(
     )
     app.router.redirect_slashes = False
     # Around it all, not as its middleware: Starlette answers what nothing caught outside of those.
-    return ServerHeaders(_readable_from(app, settings.cors_origins))
+    return Observed(
+        ServerHeaders(_readable_from(app, settings.cors_origins)), metrics, traces, json_logs=settings.json_logs
+    )
 
 
 def _readable_from(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
@@ -82,7 +92,7 @@ def _readable_from(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
 
 
 class ServerHeaders:
-    """Adds the headers every answer carries. A client's own `X-Request-ID` comes back as `X-SIE-Request-ID`."""
+    """Adds the headers every answer carries."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -92,8 +102,7 @@ class ServerHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+        request = answering()
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -101,13 +110,16 @@ class ServerHeaders:
                 headers["X-SIE-Server-Version"] = __version__
                 headers["X-SIE-Served-By"] = "local"
                 headers["X-SIE-Runtime-Instance"] = self._instance
-                headers["X-SIE-Request-ID"] = request_id
+                headers["X-SIE-Request-ID"] = request.request_id
+                if request.trace_id is not None:
+                    headers["X-Trace-ID"] = request.trace_id
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
 
 
 async def _sie_error(_: Request, error: SIEError) -> Response:
+    answering().code = error.answer.wire
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     return json(error.body, error.answer.status, headers)
 
@@ -118,5 +130,6 @@ async def _http_error(_: Request, error: HTTPException) -> Response:
 
 async def _internal_error(_: Request, __: Exception) -> Response:
     error = SIEError(Code.INTERNAL_ERROR, "internal error")
+    answering().code = error.answer.wire
     # The exception goes on to uvicorn, which logs it and closes the connection: the client has to know.
     return json(error.body, error.answer.status, {"Connection": "close"})

@@ -7,6 +7,7 @@ import torch
 from starlette.requests import Request
 
 from sie_server import wire
+from sie_server.answering import stage
 from sie_server.errors import Code, SIEError
 from sie_server.http.machine_profile import check_machine_profile
 from sie_server.http.negotiation import read_body
@@ -33,8 +34,9 @@ class Bodies:
         """
         self._skew.check(request.headers.get("X-SIE-SDK-Version"))
         check_machine_profile(request.headers, self._settings.machine_profile, self._device)
-        raw = await read_body(request, self._settings.max_request_body_bytes)
-        return wire.decode(raw, kind, msgpack=msgpack, invalid=invalid)
+        with stage("decode"):
+            raw = await read_body(request, self._settings.max_request_body_bytes)
+            return wire.decode(raw, kind, msgpack=msgpack, invalid=invalid)
 
     def check_count(self, count: int, field: str, noun: str) -> None:
         """Raises SIEError: INVALID_INPUT, there are none or too many."""

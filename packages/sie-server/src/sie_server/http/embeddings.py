@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sie_server import wire
+from sie_server.answering import answering
 from sie_server.engine.engine import Engine, unsupported
 from sie_server.engine.limits import Limits
 from sie_server.errors import Code, SIEError
@@ -35,6 +36,7 @@ class Embeddings:
         try:
             return await self._embed(request)
         except SIEError as error:
+            answering().code = error.answer.wire
             headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
             return json(_openai(error), error.answer.status, headers)
 
@@ -64,7 +66,8 @@ class Embeddings:
             ],
             usage=wire.EmbeddingsUsage(encoded.tokens, encoded.tokens),
         )
-        return json(response, headers=observe(self._metrics, model.id, "embeddings", started, done, encoded.timing))
+        tokens, timing = encoded.tokens, encoded.timing
+        return json(response, headers=observe(self._metrics, model.id, "embeddings", started, done, timing, tokens))
 
     def _inputs(self, given: wire.EmbeddingsInput) -> list[str] | list[list[int]]:
         """One input per embedding, none empty."""

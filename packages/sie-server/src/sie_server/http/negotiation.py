@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sie_server import wire
+from sie_server.answering import stage
 from sie_server.errors import Code, SIEError
 
 JSON = "application/json"
@@ -48,7 +49,9 @@ async def read_body(request: Request, limit: int) -> bytes:
 def respond(request: Request, body: Any, headers: dict[str, str]) -> Response:
     """Encode a successful answer as the client asked for."""
     msgpack = wants_msgpack(request)
-    return Response(wire.encode(body, msgpack=msgpack), media_type=MSGPACK if msgpack else JSON, headers=headers)
+    with stage("encode"):
+        encoded = wire.encode(body, msgpack=msgpack)
+    return Response(encoded, media_type=MSGPACK if msgpack else JSON, headers=headers)
 
 
 def json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

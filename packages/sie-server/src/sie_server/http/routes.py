@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import BaseRoute, Route
 
 from sie_server import wire
+from sie_server.answering import answering
 from sie_server.choices import Dtype, LongDocuments, Muvera, ScoreMode
 from sie_server.engine.engine import Engine, unsupported
 from sie_server.engine.limits import Limits
@@ -27,12 +28,14 @@ from sie_server.http.profile import completed
 from sie_server.http.status import Status
 from sie_server.http.templates import around_texts, is_query, written
 from sie_server.http.timing import in_body, observe
-from sie_server.metrics import CONTENT_TYPE, Metrics
+from sie_server.metrics import CONTENT_TYPE, UNKNOWN, Metrics
 from sie_server.models.model import Comparison, Model
 from sie_server.nn.muvera import FixedDimensional
 from sie_server.settings import Settings
 
 _MAX_ENCODING_DIMS = 65536
+# nginx's number for a client that closed the connection; nobody is left to read an answer.
+_GONE = 499
 
 T = TypeVar("T")
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -48,6 +51,7 @@ class Routes:
         self._embeddings = Embeddings(engine, self._bodies, metrics)
         self._status = Status(engine, settings, lambda: self.ready)
         self.ready = False
+        metrics.ready.set_function(lambda: self.ready)
 
     def table(self) -> list[BaseRoute]:
         """Path → handler."""
@@ -177,6 +181,7 @@ class Routes:
 
         async def measured(request: Request) -> Response:
             status = 500
+            answering().endpoint = endpoint
             try:
                 response = await handler(request)
                 status = response.status_code
@@ -185,13 +190,15 @@ class Routes:
                 status = error.answer.status
                 raise
             except ClientDisconnect:
-                # nginx's number for a client that closed the connection; nobody is left to read an answer.
-                status = 499
+                status = _GONE
                 return Response(status_code=status)
             finally:
                 # The route of OpenAI's API has it in the body, and leaves it here.
                 named = request.path_params.get("model", getattr(request.state, "model", ""))
-                self._metrics.requests.labels(self._known(named), endpoint, str(status)).inc()
+                answering().model = model = self._known(named)
+                self._metrics.requests.labels(model, endpoint, str(status)).inc()
+                if status == _GONE:
+                    self._metrics.disconnects.labels(model, endpoint).inc()
 
         return measured
 
@@ -200,12 +207,12 @@ class Routes:
         try:
             return self._engine.residency.slot(model_id).entry.id
         except SIEError:
-            return "unknown"
+            return UNKNOWN
 
     def _respond(
         self, request: Request, body: Any, model_id: str, endpoint: str, started: float, done: float, timing: Timing
     ) -> Response:
-        headers = observe(self._metrics, model_id, endpoint, started, done, timing)
+        headers = observe(self._metrics, model_id, endpoint, started, done, timing, body.usage.input_tokens)
         return respond(request, body, headers)
 
 

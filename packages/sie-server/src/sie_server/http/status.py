@@ -22,6 +22,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from sie_server import __version__, wire
 from sie_server.engine.engine import Engine
 from sie_server.engine.residency import Slot
+from sie_server.engine.scheduler import Waiting
 from sie_server.errors import Code, SIEError
 from sie_server.http.machine_profile import machine_profile
 from sie_server.http.negotiation import json
@@ -105,7 +106,7 @@ class Status:
         engine, settings = self._engine, self._settings
         waiting = engine.scheduler.waiting()
         slots = engine.residency.slots.values()
-        models = [_model(slot, str(engine.device), *waiting.get(slot.entry.id, (0, 0))) for slot in slots]
+        models = [_model(slot, str(engine.device), waiting.get(slot.entry.id, Waiting())) for slot in slots]
         gpus = [_gpu(engine.device, self._utilization)] if engine.device.type == "cuda" else []
         return {
             "timestamp": time.time(),
@@ -137,7 +138,7 @@ async def _gone(websocket: WebSocket) -> None:
         pass
 
 
-def _model(slot: Slot, device: str, requests: int, sequences: int) -> dict[str, Any]:
+def _model(slot: Slot, device: str, waiting: Waiting) -> dict[str, Any]:
     entry, model = slot.entry, slot.model
     return {
         "name": entry.id,
@@ -152,8 +153,8 @@ def _model(slot: Slot, device: str, requests: int, sequences: int) -> dict[str, 
             "dims": entry.widths,
             "max_sequence_length": entry.max_length,
         },
-        "queue_depth": requests,
-        "queue_pending_items": sequences,
+        "queue_depth": waiting.requests,
+        "queue_pending_items": waiting.sequences,
     }
 
 

@@ -3,23 +3,27 @@
 import time
 
 from sie_server import wire
+from sie_server.answering import Stage, answering, passed
 from sie_server.engine.results import Timing
 from sie_server.metrics import Metrics
 
 
 def observe(
-    metrics: Metrics, model_id: str, endpoint: str, started: float, done: float, timing: Timing
+    metrics: Metrics, model_id: str, endpoint: str, started: float, done: float, timing: Timing, tokens: int
 ) -> dict[str, str]:
     """Count the phases of a request that is answered now, and name them in headers, in milliseconds.
 
-    started, done: `time.perf_counter()` when it came in and when the engine was through with it.
+    started, done: `time.perf_counter()` when it came in and when the engine was through with it. tokens: its usage.
     """
     now = time.perf_counter()
+    answering().tokens = tokens
+    passed(Stage("postprocess", done, now))
     phases = {
         "total": now - started,
         "queue": timing.queue,
         "tokenize": timing.tokenization,
         "inference": timing.inference,
+        "postprocess": now - done,
     }
     for phase, seconds in phases.items():
         metrics.duration.labels(model_id, endpoint, phase).observe(seconds)

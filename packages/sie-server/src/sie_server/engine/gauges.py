@@ -1,0 +1,47 @@
+"""Those metrics of an engine that are read off it when somebody asks, and cost nothing before."""
+
+from collections import Counter
+from typing import get_args
+
+import torch
+
+from sie_server.engine.residency import Residency, State
+from sie_server.engine.scheduler import Scheduler
+from sie_server.metrics import Metrics
+
+
+class Gauges:
+    """Sets what an engine's queue, models, tokenizers and device are like now."""
+
+    def __init__(self, metrics: Metrics, scheduler: Scheduler, residency: Residency, device: torch.device) -> None:
+        self._metrics = metrics
+        self._scheduler = scheduler
+        self._residency = residency
+        self._device = device
+        metrics.queue_depth.set_function(lambda: scheduler.tokens)
+        metrics.batch_budget.set(scheduler.budget)
+        metrics.device_threads.labels(str(device)).set(scheduler.workers)
+
+    def refresh(self) -> None:
+        """Called on the event loop, before the metrics are rendered."""
+        metrics, waiting = self._metrics, self._scheduler.waiting()
+        slots = self._residency.slots.values()
+        states = Counter(slot.state for slot in slots)
+        for state in get_args(State):
+            metrics.models.labels(state).set(states[state])
+        # Those of models that have left memory must not stay.
+        metrics.queue_tokens.clear()
+        metrics.words_known.clear()
+        for model in [slot.model for slot in slots if slot.model is not None]:
+            queued = waiting.get(model.id)
+            metrics.queue_tokens.labels(model.id).set(queued.tokens if queued else 0)
+            words = model.tokenizer.words
+            if words.apart:
+                hits, misses = words.counted()
+                metrics.words.labels(model.id, "hit").inc(hits)
+                metrics.words.labels(model.id, "miss").inc(misses)
+                metrics.words_known.labels(model.id).set(words.known)
+        if self._device.type == "cuda":
+            free, total = torch.cuda.mem_get_info(self._device)
+            metrics.device_memory.labels(str(self._device), "used").set(total - free)
+            metrics.device_memory.labels(str(self._device), "total").set(total)

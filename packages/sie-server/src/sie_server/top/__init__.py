@@ -1,0 +1,1 @@
+"""What `sie-server top` shows: a running server, read over HTTP."""
