@@ -17,6 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sie_server import __version__
 from sie_server.engine.engine import Engine
 from sie_server.errors import Code, SIEError
+from sie_server.http.dialect import answer
+from sie_server.http.keys import Doors, Keys
 from sie_server.http.negotiation import json
 from sie_server.http.routes import Routes
 from sie_server.metrics import Metrics
@@ -37,8 +39,12 @@ def create_app(
 
     It answers while it preloads; `/readyz` turns 200 and `on_ready` is called when every preload is in memory,
     `on_failed` when one can't be had.
+
+    Raises:
+        ValueError: the API keys can't be used.
     """
     routes = Routes(engine, settings, metrics)
+    keys = Keys(settings.api_keys, settings.api_keys_file)
 
     async def preload() -> None:
         try:
@@ -69,7 +75,7 @@ def create_app(
     )
     app.router.redirect_slashes = False
     # Around it all, not as its middleware: Starlette answers what nothing caught outside of those.
-    return ServerHeaders(_readable_from(app, settings.cors_origins))
+    return ServerHeaders(_readable_from(Doors(app, keys), settings.cors_origins))
 
 
 def _readable_from(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
@@ -107,16 +113,16 @@ class ServerHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-async def _sie_error(_: Request, error: SIEError) -> Response:
-    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    return json(error.body, error.answer.status, headers)
+async def _sie_error(request: Request, error: SIEError) -> Response:
+    return answer(request.scope["path"], error)
 
 
 async def _http_error(_: Request, error: HTTPException) -> Response:
     return json({"detail": error.detail}, error.status_code, dict(error.headers or {}))
 
 
-async def _internal_error(_: Request, __: Exception) -> Response:
-    error = SIEError(Code.INTERNAL_ERROR, "internal error")
+async def _internal_error(request: Request, _: Exception) -> Response:
+    response = answer(request.scope["path"], SIEError(Code.INTERNAL_ERROR, "internal error"))
     # The exception goes on to uvicorn, which logs it and closes the connection: the client has to know.
-    return json(error.body, error.answer.status, {"Connection": "close"})
+    response.headers["Connection"] = "close"
+    return response

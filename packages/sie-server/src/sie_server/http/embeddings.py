@@ -32,13 +32,6 @@ class Embeddings:
         self._metrics = metrics
 
     async def __call__(self, request: Request) -> Response:
-        try:
-            return await self._embed(request)
-        except SIEError as error:
-            headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-            return json(_openai(error), error.answer.status, headers)
-
-    async def _embed(self, request: Request) -> Response:
         started = time.perf_counter()
         body = await self._bodies.read(request, wire.EmbeddingsRequest, msgpack=False, invalid=Code.UNPROCESSABLE)
         request.state.model = body.model
@@ -121,10 +114,3 @@ def _values(vector: Vectors, encoding: wire.EncodingFormat | None) -> list[float
         return b64encode(vector.astype("<f4").tobytes()).decode()
     values: list[float] = vector.tolist()
     return values
-
-
-def _openai(error: SIEError) -> dict[str, object]:
-    """An error in OpenAI's shape."""
-    kind = "invalid_request_error" if error.answer.status < 500 else "server_error"
-    fields = {"message": error.message, "type": kind, "param": None, "code": error.answer.wire}
-    return {"error": {**fields, **error.extras}}

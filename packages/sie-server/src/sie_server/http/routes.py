@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from msgspec import UNSET
 from starlette.requests import ClientDisconnect, Request
@@ -14,16 +14,18 @@ from sie_server.choices import Dtype, LongDocuments, Muvera, ScoreMode
 from sie_server.engine.engine import Engine, unsupported
 from sie_server.engine.limits import Limits
 from sie_server.engine.quantize import quantize
-from sie_server.engine.results import Scored, Timing
+from sie_server.engine.results import Scored
 from sie_server.errors import Code, SIEError
 from sie_server.http.body import Bodies
 from sie_server.http.description import describe
 from sie_server.http.disconnect import until_disconnect
 from sie_server.http.docs import docs
 from sie_server.http.embeddings import Embeddings
-from sie_server.http.negotiation import json, respond, sends_msgpack
+from sie_server.http.extract import Extract
+from sie_server.http.negotiation import json, respond
 from sie_server.http.openapi import openapi
 from sie_server.http.profile import completed
+from sie_server.http.rerank import Rerank
 from sie_server.http.status import Status
 from sie_server.http.templates import around_texts, is_query, written
 from sie_server.http.timing import in_body, observe
@@ -34,7 +36,6 @@ from sie_server.settings import Settings
 
 _MAX_ENCODING_DIMS = 65536
 
-T = TypeVar("T")
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
@@ -46,6 +47,8 @@ class Routes:
         self._metrics = metrics
         self._bodies = Bodies(settings, engine.device)
         self._embeddings = Embeddings(engine, self._bodies, metrics)
+        self._extract = Extract(engine, self._bodies)
+        self._rerank = Rerank(self.ranked, self._bodies)
         self._status = Status(engine, settings, lambda: self.ready)
         self.ready = False
 
@@ -55,6 +58,8 @@ class Routes:
         return [
             Route("/v1/score/{model:path}", self._measured("score", self.score), methods=["POST"]),
             Route("/v1/encode/{model:path}", self._measured("encode", self.encode), methods=["POST"]),
+            Route("/v1/extract/{model:path}", self._measured("extract", self._extract), methods=["POST"]),
+            Route("/v1/rerank", self._measured("rerank", self._rerank), methods=["POST"]),
             Route("/v1/embeddings", self._measured("embeddings", self._embeddings), methods=["POST"]),
             Route("/", self.root),
             Route("/healthz", self.healthz),
@@ -70,14 +75,27 @@ class Routes:
 
     async def score(self, request: Request) -> Response:
         started = time.perf_counter()
-        body = await self._body(request, wire.ScoreRequest)
+        body = await self._bodies.items(request, wire.ScoreRequest)
+        response, headers = await self.ranked(request, body, request.path_params["model"], "score", started)
+        return respond(request, response, headers)
+
+    async def ranked(
+        self, request: Request, body: wire.ScoreRequest, model_id: str, endpoint: str, started: float
+    ) -> tuple[wire.ScoreResponse, dict[str, str]]:
+        """The answer to a request for scores, whose items are known to fit, and its headers.
+
+        started: `time.perf_counter()` when it came in.
+
+        Raises:
+            SIEError: as `Engine.score`; INVALID_INPUT; MODEL_NOT_FOUND, MODEL_LOADING or MODEL_LOAD_FAILED.
+        """
         asked = body.options or wire.ScoreOptions()
         self._bodies.check_size(body.query.text or "", "query", body.query.metadata)
         # However many items there are, an instruction is read with the query alone.
         self._bodies.check_repeated({"instruction": body.instruction, "options.instruction": asked.instruction}, 1)
-        address = self._engine.residency.address(request.path_params["model"], asked.profile)
+        address = self._engine.residency.address(model_id, asked.profile)
         options = completed(asked, address.profile)
-        model = await self._engine.model(request.path_params["model"], ["score"])
+        model = await self._engine.model(model_id, ["score"])
         query, documents = _texts_to_score(body, model)
         instruction = body.instruction or options.instruction
         long_documents = asked.long_documents or _overflow(asked, address.long_documents)
@@ -98,11 +116,11 @@ class Routes:
             scores=scores,
             usage=wire.Usage(scored.tokens),
         )
-        return self._respond(request, response, model.id, "score", started, done, scored.timing)
+        return response, observe(self._metrics, model.id, endpoint, started, done, scored.timing)
 
     async def encode(self, request: Request) -> Response:
         started = time.perf_counter()
-        body = await self._body(request, wire.EncodeRequest)
+        body = await self._bodies.items(request, wire.EncodeRequest)
         params = body.params or wire.EncodeParams()
         asked = params.options or wire.EncodeOptions()
         self._bodies.check_repeated(around_texts(params), len(body.items))
@@ -136,7 +154,7 @@ class Routes:
             timing=in_body(started, done, encoded.timing),
             usage=wire.Usage(encoded.tokens),
         )
-        return self._respond(request, response, model.id, "encode", started, done, encoded.timing)
+        return respond(request, response, observe(self._metrics, model.id, "encode", started, done, encoded.timing))
 
     async def models(self, request: Request) -> Response:
         return json({"models": [describe(address) for address in self._engine.residency.addresses]})
@@ -164,13 +182,6 @@ class Routes:
 
     async def livez(self, request: Request) -> Response:
         return PlainTextResponse("ok") if self._engine.alive else PlainTextResponse("device thread died", 503)
-
-    async def _body(self, request: Request, kind: type[T]) -> T:
-        body: Any = await self._bodies.read(request, kind, msgpack=sends_msgpack(request))
-        self._bodies.check_count(len(body.items), "items", "candidates")
-        for index, item in enumerate(body.items):
-            self._bodies.check_size(item.text or "", f"items[{index}]", item.metadata)
-        return cast(T, body)
 
     def _measured(self, endpoint: str, handler: Handler) -> Handler:
         """Count answers by status, errors included."""
@@ -201,12 +212,6 @@ class Routes:
             return self._engine.residency.slot(model_id).entry.id
         except SIEError:
             return "unknown"
-
-    def _respond(
-        self, request: Request, body: Any, model_id: str, endpoint: str, started: float, done: float, timing: Timing
-    ) -> Response:
-        headers = observe(self._metrics, model_id, endpoint, started, done, timing)
-        return respond(request, body, headers)
 
 
 def _text(item: wire.Item, field: str, adapter: str) -> str:
