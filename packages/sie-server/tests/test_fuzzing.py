@@ -21,18 +21,18 @@ def test_whatever_comes_is_read_or_refused(tmp_path: Path) -> None:
     pytest.importorskip("atheris", reason="there is no atheris for this platform")
     said = run(
         "fuzz_wire.py",
-        "-runs=20000",
+        "-runs=10000",
         "-seed=1",
         f"-artifact_prefix={tmp_path}/",
         str(tmp_path / "corpus"),
         cwd=tmp_path,
     )
-    assert "Done 20000 runs" in said
+    assert "Done 10000 runs" in said
 
 
 def test_answers_are_those_of_the_openapi_document(tmp_path: Path) -> None:
-    said = run("fuzz_http.py", "--phases=examples,fuzzing", "--max-examples=12", "--seed=1", cwd=tmp_path)
+    said = run("fuzz_http.py", "--phases=examples,fuzzing", "--max-examples=6", "--seed=1", cwd=tmp_path)
     passed = re.search(r"(\d+) generated, (\d+) passed", said)
     assert passed is not None
     assert passed[1] == passed[2]
-    assert int(passed[1]) > 50
+    assert int(passed[1]) > 30

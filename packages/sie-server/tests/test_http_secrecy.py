@@ -63,8 +63,9 @@ def test_nor_when_the_device_fails(
     def fails(*_: object) -> None:
         raise RuntimeError("the device is on fire")
 
-    monkeypatch.setattr(Bert, "forward", fails)
     with in_process(model=(str(models / "bert"),)) as running, connect(running.url) as api:
+        assert api.post("/v1/score/bert", json={"query": ITEM, "items": [ITEM]}).status_code == 200
+        monkeypatch.setattr(Bert, "forward", fails)
         answer = api.post("/v1/score/bert", json={"query": ITEM, "items": [ITEM]})
         assert error(answer) == (500, "INFERENCE_ERROR", "internal error during scoring")
     assert "on fire" in caplog.text
