@@ -293,7 +293,8 @@ def test_the_openapi_document_names_every_route_and_every_schema(api: httpx2.Cli
     assert document["openapi"].startswith("3.1")
     assert document["info"]["version"] == __version__
     assert set(document["paths"]) == {
-        *("/v1/score/{model}", "/v1/encode/{model}", "/v1/embeddings", "/v1/models", "/v1/models/{model}"),
+        *("/v1/score/{model}", "/v1/encode/{model}", "/v1/extract/{model}", "/v1/rerank", "/v1/embeddings"),
+        *("/v1/models", "/v1/models/{model}"),
         *("/healthz", "/readyz", "/livez", "/metrics"),
     }
     references = set(re.findall(r'"#/components/schemas/(\w+)"', str(document).replace("'", '"')))

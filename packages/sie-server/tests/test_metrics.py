@@ -24,6 +24,8 @@ CODES = {
     ("/v1/score/bert", "score", "bert"): ({}, "INVALID_INPUT"),
     ("/v1/score/xyzzy", "score", "unknown"): (BODY, "MODEL_NOT_FOUND"),
     ("/v1/embeddings", "embeddings", "unknown"): ({"model": "xyzzy", "input": "w1"}, "MODEL_NOT_FOUND"),
+    ("/v1/rerank", "rerank", "unknown"): ({"model": "xyzzy", "query": "w1", "documents": ["w2"]}, "MODEL_NOT_FOUND"),
+    ("/v1/extract/bert", "extract", "bert"): ({"items": [{"text": "w1"}]}, "INVALID_INPUT"),
     ("/v1/scores/bert", "unknown", "unknown"): (BODY, "HTTP_404"),
     ("/v1/models", "unknown", "unknown"): (BODY, "HTTP_405"),
 }
@@ -83,6 +85,8 @@ def test_no_client_makes_series(watched: httpx2.Client) -> None:
         watched.post(f"/v1/encode/{name}:{name}", json={"items": [{"text": "w1"}]})
         watched.post("/v1/embeddings", json={"model": name, "input": "w1"})
         watched.post("/v1/embeddings", json={"model": 1, "input": name})
+        watched.post("/v1/rerank", json={"model": name, "query": "w1", "documents": ["w2"]})
+        watched.post(f"/v1/extract/{name}", json={"items": [{"text": "w1"}]})
         watched.post(f"/v1/{name}", json=BODY)
         watched.get(f"/v1/models/{name}")
         watched.request("PROPFIND", f"/v1/models/{name}")

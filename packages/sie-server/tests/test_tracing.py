@@ -109,6 +109,11 @@ def test_a_trace_parent_that_is_none_is_passed_over(traced: Traced, given: str) 
     assert answer.headers["x-trace-id"] == f"{whole.context.trace_id:032x}" != TRACE
 
 
+def test_other_dialects_have_the_stages_of_a_score(traced: Traced) -> None:
+    _, spans = traced.ask("/v1/rerank", {"model": "bert", "query": "w1", "documents": ["w2 w3"]})
+    assert set(spans) >= {"POST /v1/rerank", "decode", "load", "tokenize", "queue", "inference", "postprocess"}
+
+
 def test_errors_are_marked(traced: Traced) -> None:
     answer, spans = traced.ask("/v1/score/xyzzy", BODY)
     [whole] = spans.pop("POST /v1/score/{model}")

@@ -12,11 +12,15 @@ from typing import Any
 
 class Code(StrEnum):
     INVALID_INPUT = "INVALID_INPUT"
+    UNAUTHORIZED = "UNAUTHORIZED"
     UNPROCESSABLE = "UNPROCESSABLE"
     UNSUPPORTED_FIELD = "UNSUPPORTED_FIELD"
     MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
     INPUT_TOO_LONG = "INPUT_TOO_LONG"
     BODY_TOO_LARGE = "BODY_TOO_LARGE"
+    TOO_SLOW = "TOO_SLOW"
+    BODY_ENCODED = "BODY_ENCODED"
+    HEAD_TOO_LARGE = "HEAD_TOO_LARGE"
     MODEL_LOAD_FAILED = "MODEL_LOAD_FAILED"
     MODEL_LOADING = "MODEL_LOADING"
     QUEUE_FULL = "QUEUE_FULL"
@@ -35,12 +39,16 @@ class Answer:
 
 ANSWERS: dict[Code, Answer] = {
     Code.INVALID_INPUT: Answer(400, "INVALID_INPUT"),
+    Code.UNAUTHORIZED: Answer(401, "UNAUTHORIZED"),
     # What FastAPI and OpenAI answer, on the routes that are like theirs.
     Code.UNPROCESSABLE: Answer(422, "INVALID_INPUT"),
     Code.UNSUPPORTED_FIELD: Answer(400, "unsupported_field"),
     Code.MODEL_NOT_FOUND: Answer(404, "MODEL_NOT_FOUND"),
     Code.INPUT_TOO_LONG: Answer(400, "INPUT_TOO_LONG"),
     Code.BODY_TOO_LARGE: Answer(413, "INPUT_TOO_LONG"),
+    Code.TOO_SLOW: Answer(408, "REQUEST_TIMEOUT"),
+    Code.BODY_ENCODED: Answer(415, "INVALID_INPUT"),
+    Code.HEAD_TOO_LARGE: Answer(431, "INPUT_TOO_LONG"),
     Code.MODEL_LOAD_FAILED: Answer(502, "MODEL_LOAD_FAILED"),
     Code.MODEL_LOADING: Answer(503, "MODEL_LOADING", retry_after=5),
     Code.QUEUE_FULL: Answer(503, "QUEUE_FULL", retry_after=1),

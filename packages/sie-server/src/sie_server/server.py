@@ -4,6 +4,7 @@ import logging
 import socket
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -12,6 +13,7 @@ from sie_server import logs
 from sie_server.engine.engine import Engine
 from sie_server.errors import SIEError
 from sie_server.http.app import create_app
+from sie_server.http.connection import Connection, ConnectionLimits
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import shipped, with_models
 from sie_server.models.load import load
@@ -31,17 +33,6 @@ def run(settings: Settings) -> int:
     """Serve until a signal. Returns the exit status: 0, 1 when a preload failed, 2 for settings that can't be used."""
     logs.configure(settings.log_level, as_json=settings.json_logs)
     metrics = Metrics()
-    try:
-        traces = _traces() if settings.tracing else None
-        entries = with_models(shipped(), settings.model)
-        if unknown := [model_id for model_id in settings.preload if model_id not in entries]:
-            raise ValueError(f"--preload {unknown[0]}: not in the catalogue; allow it with --model {unknown[0]}")
-        engine = Engine(settings, entries, metrics, load_verified if settings.verify else load)
-        listener = _listen(settings.host, settings.port)
-    except (ValueError, OSError) as error:
-        _LOG.error("%s", error)
-        return 2
-
     status = 0
 
     def failed(error: SIEError) -> None:
@@ -59,7 +50,19 @@ def run(settings: Settings) -> int:
         else:
             print(_WELCOME.format(url=url, model=model_id), file=sys.stderr, flush=True)
 
-    app = create_app(settings, engine, metrics, on_ready=ready, on_failed=failed, traces=traces)
+    try:
+        traces = _traces() if settings.tracing else None
+        entries = with_models(shipped(), settings.model)
+        if unknown := [model_id for model_id in settings.preload if model_id not in entries]:
+            raise ValueError(f"--preload {unknown[0]}: not in the catalogue; allow it with --model {unknown[0]}")
+        engine = Engine(settings, entries, metrics, load_verified if settings.verify else load)
+        app = create_app(settings, engine, metrics, on_ready=ready, on_failed=failed, traces=traces)
+        listener = _listen(settings.host, settings.port)
+    except (ValueError, OSError) as error:
+        _LOG.error("%s", error)
+        return 2
+
+    limits = ConnectionLimits(settings.receive_timeout, settings.max_connections)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -73,6 +76,7 @@ def run(settings: Settings) -> int:
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=_DRAIN_S,
             server_header=False,
+            http=partial(Connection, limits),  # type: ignore[arg-type] # uvicorn calls it, and nothing else
         )
     )
     # uvicorn shuts down on a signal and then hands it on.

@@ -1,7 +1,8 @@
 """One dataclass is the command line, the environment and the TOML file."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -15,6 +16,11 @@ _POSITIVE = Number(gte=1)
 def _split(_: Any, value: str, delimiter: str | None = None) -> list[str]:
     """Environment variables hold lists as `a,b`."""
     return [part.strip() for part in value.split(delimiter or ",") if part.strip()]
+
+
+def _split_keys(_: Any, value: str, delimiter: str | None = None) -> list[str]:
+    # Empty ones stay, and are refused: a variable that is set to nothing must not open the doors.
+    return [part.strip() for part in value.split(delimiter or ",")]
 
 
 def _check_origins(_: Any, origins: tuple[str, ...]) -> None:
@@ -70,6 +76,15 @@ class Settings:
         Name this machine answers to in X-SIE-MACHINE-PROFILE; default: the GPU's name.
     cors_origins
         Origin whose pages may call this server from a browser, e.g. https://search.example; * for all. Repeatable.
+    api_keys
+        Key that opens the server to whoever sends it as a bearer token. Repeatable, but better set in the environment,
+        as other processes can read flags. Without a key or a file of keys, everybody may call it.
+    api_keys_file
+        File with a key per line, and comments behind #; read again when it changes.
+    receive_timeout
+        Seconds for a request's head to arrive, and for its body, to which each 8 KiB received add one.
+    max_connections
+        Most connections at once; those on top get QUEUE_FULL.
     log_level
         debug, info, warning or error.
     json_logs
@@ -99,6 +114,12 @@ class Settings:
     cors_origins: Annotated[
         tuple[str, ...], Parameter(env_var="SIE_CORS_ORIGINS", env_var_split=_split, validator=_check_origins)
     ] = ()
+    api_keys: Annotated[tuple[str, ...], Parameter(env_var="SIE_API_KEYS", env_var_split=_split_keys)] = field(
+        default=(), repr=False
+    )
+    api_keys_file: Annotated[Path | None, Parameter(env_var="SIE_API_KEYS_FILE")] = None
+    receive_timeout: Annotated[float, Parameter(env_var="SIE_RECEIVE_TIMEOUT", validator=Number(gt=0))] = 20.0
+    max_connections: Annotated[int, Parameter(env_var="SIE_MAX_CONNECTIONS", validator=_POSITIVE)] = 1000
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Parameter(env_var="SIE_LOG_LEVEL", alias="-l")
     ] = "info"

@@ -104,6 +104,23 @@ class EncodeRequest(Struct):
     params: EncodeParams | None = None
 
 
+class ExtractRequest(Struct):
+    """Body of `POST /v1/extract/{model}`, as far as a server without such models reads it."""
+
+    items: list[Item]
+
+
+class RerankRequest(Struct, forbid_unknown_fields=True):
+    """Body of `POST /v1/rerank`, in the shape of Cohere's. `options`: as those of `POST /v1/score/{model}`."""
+
+    model: str
+    query: str
+    documents: list[str]
+    top_n: Positive | None = None
+    return_documents: bool = False
+    options: ScoreOptions | None = None
+
+
 EncodingFormat = Literal["float", "base64"]
 # Lists hold one type each, which msgspec has no union for; the route checks it.
 EmbeddingsInput = str | list[str | int | list[int]]
@@ -160,6 +177,26 @@ class ScoreResponse(Struct):
     model: str
     query_id: str | None
     scores: list[ScoreEntry]
+    usage: Usage
+
+
+class RerankedDocument(Struct):
+    text: str
+
+
+class RerankResult(Struct):
+    """`index`: of the document in the request. `document`: with `return_documents`."""
+
+    index: int
+    relevance_score: float
+    document: RerankedDocument | UnsetType = UNSET
+
+
+class RerankResponse(Struct):
+    """`results` by descending score; equal scores keep the order of the request."""
+
+    model: str
+    results: list[RerankResult]
     usage: Usage
 
 

@@ -18,6 +18,8 @@ from sie_server import __version__
 from sie_server.answering import answering
 from sie_server.engine.engine import Engine
 from sie_server.errors import Code, SIEError
+from sie_server.http.dialect import answer
+from sie_server.http.keys import Doors, Keys
 from sie_server.http.lag import watch_lag
 from sie_server.http.negotiation import json
 from sie_server.http.observed import Observed
@@ -42,8 +44,12 @@ def create_app(
 
     It answers while it preloads; `/readyz` turns 200 and `on_ready` is called when every preload is in memory,
     `on_failed` when one can't be had. traces: where those of its requests go, if they are wanted.
+
+    Raises:
+        ValueError: the API keys can't be used.
     """
     routes = Routes(engine, settings, metrics)
+    keys = Keys(settings.api_keys, settings.api_keys_file)
 
     async def preload() -> None:
         try:
@@ -77,9 +83,8 @@ def create_app(
     )
     app.router.redirect_slashes = False
     # Around it all, not as its middleware: Starlette answers what nothing caught outside of those.
-    return Observed(
-        ServerHeaders(_readable_from(app, settings.cors_origins)), metrics, traces, json_logs=settings.json_logs
-    )
+    guarded = ServerHeaders(_readable_from(Doors(app, keys), settings.cors_origins))
+    return Observed(guarded, metrics, traces, json_logs=settings.json_logs)
 
 
 def _readable_from(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
@@ -118,18 +123,16 @@ class ServerHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-async def _sie_error(_: Request, error: SIEError) -> Response:
-    answering().code = error.answer.wire
-    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    return json(error.body, error.answer.status, headers)
+async def _sie_error(request: Request, error: SIEError) -> Response:
+    return answer(request.scope["path"], error)
 
 
 async def _http_error(_: Request, error: HTTPException) -> Response:
     return json({"detail": error.detail}, error.status_code, dict(error.headers or {}))
 
 
-async def _internal_error(_: Request, __: Exception) -> Response:
-    error = SIEError(Code.INTERNAL_ERROR, "internal error")
-    answering().code = error.answer.wire
+async def _internal_error(request: Request, _: Exception) -> Response:
+    response = answer(request.scope["path"], SIEError(Code.INTERNAL_ERROR, "internal error"))
     # The exception goes on to uvicorn, which logs it and closes the connection: the client has to know.
-    return json(error.body, error.answer.status, {"Connection": "close"})
+    response.headers["Connection"] = "close"
+    return response

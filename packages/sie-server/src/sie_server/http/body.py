@@ -1,7 +1,7 @@
 """Reading a request: the headers that every route honours, its body, and the limits on it."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from starlette.requests import Request
@@ -10,7 +10,7 @@ from sie_server import wire
 from sie_server.answering import stage
 from sie_server.errors import Code, SIEError
 from sie_server.http.machine_profile import check_machine_profile
-from sie_server.http.negotiation import read_body
+from sie_server.http.negotiation import read_body, sends_msgpack
 from sie_server.http.version_skew import VersionSkew
 from sie_server.settings import Settings
 
@@ -30,13 +30,33 @@ class Bodies:
         """The decoded body.
 
         Raises:
-            SIEError: `invalid`, with the path of the fault; BODY_TOO_LARGE; INVALID_INPUT for another machine's.
+            SIEError: `invalid`, with the path of the fault; as `bytes`.
+        """
+        with stage("decode"):
+            raw = await self.bytes(request)
+            return wire.decode(raw, kind, msgpack=msgpack, invalid=invalid)
+
+    async def items(self, request: Request, kind: type[T]) -> T:
+        """A body in either encoding, with `items`, of which there are some, none too many and none too large.
+
+        Raises:
+            SIEError: as `read`.
+        """
+        body: Any = await self.read(request, kind, msgpack=sends_msgpack(request))
+        self.check_count(len(body.items), "items", "candidates")
+        for index, item in enumerate(body.items):
+            self.check_size(item.text or "", f"items[{index}]", item.metadata)
+        return cast(T, body)
+
+    async def bytes(self, request: Request) -> bytes:
+        """The body as it came.
+
+        Raises:
+            SIEError: BODY_TOO_LARGE, BODY_ENCODED or TOO_SLOW; INVALID_INPUT for another machine's.
         """
         self._skew.check(request.headers.get("X-SIE-SDK-Version"))
         check_machine_profile(request.headers, self._settings.machine_profile, self._device)
-        with stage("decode"):
-            raw = await read_body(request, self._settings.max_request_body_bytes)
-            return wire.decode(raw, kind, msgpack=msgpack, invalid=invalid)
+        return await read_body(request, self._settings.max_request_body_bytes, self._settings.receive_timeout)
 
     def check_count(self, count: int, field: str, noun: str) -> None:
         """Raises SIEError: INVALID_INPUT, there are none or too many."""

@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sie_server import wire
-from sie_server.answering import answering
 from sie_server.engine.engine import Engine, unsupported
 from sie_server.engine.limits import Limits
 from sie_server.errors import Code, SIEError
@@ -33,14 +32,6 @@ class Embeddings:
         self._metrics = metrics
 
     async def __call__(self, request: Request) -> Response:
-        try:
-            return await self._embed(request)
-        except SIEError as error:
-            answering().code = error.answer.wire
-            headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-            return json(_openai(error), error.answer.status, headers)
-
-    async def _embed(self, request: Request) -> Response:
         started = time.perf_counter()
         body = await self._bodies.read(request, wire.EmbeddingsRequest, msgpack=False, invalid=Code.UNPROCESSABLE)
         request.state.model = body.model
@@ -124,10 +115,3 @@ def _values(vector: Vectors, encoding: wire.EncodingFormat | None) -> list[float
         return b64encode(vector.astype("<f4").tobytes()).decode()
     values: list[float] = vector.tolist()
     return values
-
-
-def _openai(error: SIEError) -> dict[str, object]:
-    """An error in OpenAI's shape."""
-    kind = "invalid_request_error" if error.answer.status < 500 else "server_error"
-    fields = {"message": error.message, "type": kind, "param": None, "code": error.answer.wire}
-    return {"error": {**fields, **error.extras}}

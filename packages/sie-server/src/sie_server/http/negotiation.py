@@ -1,5 +1,6 @@
 """Which encoding a request came in, and which one its answer goes out in."""
 
+import asyncio
 from typing import Any
 
 from starlette.requests import Request
@@ -12,6 +13,8 @@ from sie_server.errors import Code, SIEError
 JSON = "application/json"
 MSGPACK = "application/msgpack"
 _MSGPACK_NAMES = (MSGPACK, "application/x-msgpack")
+# A client that sends, or reads, less has stopped to.
+SLOWEST_BYTES_PER_S = 8 * 2**10
 
 
 def sends_msgpack(request: Request) -> bool:
@@ -26,24 +29,34 @@ def wants_msgpack(request: Request) -> bool:
     return any(name in accept for name in _MSGPACK_NAMES) or JSON not in accept
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int, patience_s: float) -> bytes:
     """The whole body.
 
+    patience_s: seconds it may take, with one more for each 8 KiB that came.
+
     Raises:
-        SIEError: BODY_TOO_LARGE, as soon as that is known.
+        SIEError: BODY_ENCODED; BODY_TOO_LARGE or TOO_SLOW, as soon as that is known.
         starlette.requests.ClientDisconnect: the client went away before it was complete.
     """
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding not in ("", "identity"):
+        raise SIEError(Code.BODY_ENCODED, f"Content-Encoding '{encoding}' is not read: send the body as it is")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise _too_large(limit)
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise _too_large(limit)
-        chunks.append(chunk)
-    return b"".join(chunks)
+    # Not a list of chunks: each has some fifty bytes of its own, and a client can make them as small as it likes.
+    body = bytearray()
+    started = asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout(patience_s) as deadline:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise _too_large(limit)
+                deadline.reschedule(started + patience_s + len(body) / SLOWEST_BYTES_PER_S)
+    except TimeoutError:
+        raise SIEError(Code.TOO_SLOW, f"{len(body)} bytes of the body came in time, and not its end") from None
+    return bytes(body)
 
 
 def respond(request: Request, body: Any, headers: dict[str, str]) -> Response:

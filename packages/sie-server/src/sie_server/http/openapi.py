@@ -16,6 +16,7 @@ def openapi() -> dict[str, Any]:
     """OpenAPI 3.1 description of the HTTP interface."""
     bodies = (
         *(wire.ScoreRequest, wire.EncodeRequest, wire.ScoreResponse),
+        *(wire.ExtractRequest, wire.RerankRequest, wire.RerankResponse),
         *(wire.EmbeddingsRequest, wire.EmbeddingsResponse),
     )
     _, schemas = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
@@ -31,15 +32,24 @@ def openapi() -> dict[str, Any]:
         "paths": {
             "/v1/score/{model}": {"post": _operation("score", "Rank items by relevance to a query", "Score")},
             "/v1/encode/{model}": {"post": _operation("encode", "Embed items", "Encode")},
-            "/v1/embeddings": {"post": _embeddings()},
-            "/v1/models": {"get": _get("listModels", "All models", "ModelList")},
-            "/v1/models/{model}": {"get": _get("getModel", "One model", "Model", parameters=[_MODEL], errors=(404,))},
+            "/v1/extract/{model}": {"post": _operation("extract", "Refused: no model here extracts", "Extract")},
+            "/v1/rerank": {"post": _dialect("rerank", "Rank documents, as Cohere's route of this name", "Rerank")},
+            "/v1/embeddings": {
+                "post": _dialect("embeddings", "Embed texts, as OpenAI's route of this name", "Embeddings")
+            },
+            "/v1/models": {"get": _get("listModels", "All models", "ModelList", errors=(401,))},
+            "/v1/models/{model}": {
+                "get": _get("getModel", "One model", "Model", parameters=[_MODEL], errors=(401, 404))
+            },
             "/healthz": {"get": _plain("healthz", "The process answers")},
             "/readyz": {"get": _plain("readyz", "Start-up and preloads are done", 503)},
             "/livez": {"get": _plain("livez", "The device threads run", 503)},
-            "/metrics": {"get": _plain("metrics", "Prometheus metrics")},
+            "/metrics": {"get": _plain("metrics", "Prometheus metrics", errors=(401,))},
         },
-        "components": {"schemas": schemas},
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "Where keys are set."}},
+        },
     }
 
 
@@ -52,6 +62,10 @@ _MODEL = {
     "example": "sentence-transformers/all-MiniLM-L6-v2",
 }
 
+# A key where the server has some, and nothing where it has none.
+_SECURITY: list[dict[str, list[str]]] = [{}, {"key": []}]
+_ANSWERED = ("Score", "Encode")
+
 # Without those of the route that is OpenAI's.
 _NATIVE = [answer for code, answer in ANSWERS.items() if code not in (Code.UNPROCESSABLE, Code.UNSUPPORTED_FIELD)]
 
@@ -62,6 +76,15 @@ _EXAMPLES: dict[str, Any] = {
     },
     "encode": {"items": [{"text": "What is Python?"}], "params": {"output_types": ["dense"]}},
 }
+
+_EXAMPLES["extract"] = {"items": [{"text": "Guido van Rossum wrote Python."}]}
+_EXAMPLES["rerank"] = {
+    "model": _MODEL["example"],
+    "query": "What is Python?",
+    "documents": ["Python is a programming language.", "Snakes are reptiles."],
+    "top_n": 1,
+}
+_EXAMPLES["embeddings"] = {"model": _MODEL["example"], "input": ["What is Python?"]}
 
 _NUMBERS = {"type": "array", "items": {"type": "number"}}
 
@@ -184,9 +207,10 @@ def _operation(name: str, summary: str, types: str) -> dict[str, Any]:
         "parameters": [_MODEL],
         "requestBody": {"required": True, "content": body},
         "responses": {
-            "200": {"description": summary, "content": content(f"{types}Response")},
+            **({"200": {"description": summary, "content": content(f"{types}Response")}} if types in _ANSWERED else {}),
             **_errors(_NATIVE),
         },
+        "security": _SECURITY,
     }
 
 
@@ -202,33 +226,38 @@ def _get(
             "200": {"description": summary, "content": content},
             **_errors(answer for answer in _NATIVE if answer.status in errors),
         },
+        "security": _SECURITY if 401 in errors else [],
     }
 
 
-def _plain(name: str, summary: str, *others: int) -> dict[str, Any]:
+def _plain(name: str, summary: str, *others: int, errors: Collection[int] = ()) -> dict[str, Any]:
     content = {"text/plain": {"schema": {"type": "string"}}}
     return {
         "operationId": name,
         "summary": summary,
-        "responses": {str(status): {"description": summary, "content": content} for status in (200, *others)},
+        "responses": {
+            **{str(status): {"description": summary, "content": content} for status in (200, *others)},
+            **_errors(answer for answer in _NATIVE if answer.status in errors),
+        },
+        "security": _SECURITY if 401 in errors else [],
     }
 
 
-def _embeddings() -> dict[str, Any]:
+def _dialect(name: str, summary: str, types: str) -> dict[str, Any]:
     def content(schema: str) -> dict[str, Any]:
         return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
 
-    body = content("EmbeddingsRequest")
-    body["application/json"]["example"] = {"model": _MODEL["example"], "input": ["What is Python?"]}
-    summary = "Embed texts, as OpenAI's route of this name"
+    body = content(f"{types}Request")
+    body["application/json"]["example"] = _EXAMPLES[name]
     return {
-        "operationId": "embeddings",
+        "operationId": name,
         "summary": summary,
         "requestBody": {"required": True, "content": body},
         "responses": {
-            "200": {"description": summary, "content": content("EmbeddingsResponse")},
+            "200": {"description": summary, "content": content(f"{types}Response")},
             **_errors(ANSWERS.values(), "OpenAIError"),
         },
+        "security": _SECURITY,
     }
 
 

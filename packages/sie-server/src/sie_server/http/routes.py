@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from msgspec import UNSET
 from starlette.requests import ClientDisconnect, Request
@@ -15,16 +15,18 @@ from sie_server.choices import Dtype, LongDocuments, Muvera, ScoreMode
 from sie_server.engine.engine import Engine, unsupported
 from sie_server.engine.limits import Limits
 from sie_server.engine.quantize import quantize
-from sie_server.engine.results import Scored, Timing
+from sie_server.engine.results import Scored
 from sie_server.errors import Code, SIEError
 from sie_server.http.body import Bodies
 from sie_server.http.description import describe
 from sie_server.http.disconnect import until_disconnect
 from sie_server.http.docs import docs
 from sie_server.http.embeddings import Embeddings
-from sie_server.http.negotiation import json, respond, sends_msgpack
+from sie_server.http.extract import Extract
+from sie_server.http.negotiation import json, respond
 from sie_server.http.openapi import openapi
 from sie_server.http.profile import completed
+from sie_server.http.rerank import Rerank
 from sie_server.http.status import Status
 from sie_server.http.templates import around_texts, is_query, written
 from sie_server.http.timing import in_body, observe
@@ -37,7 +39,6 @@ _MAX_ENCODING_DIMS = 65536
 # nginx's number for a client that closed the connection; nobody is left to read an answer.
 _GONE = 499
 
-T = TypeVar("T")
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
@@ -49,6 +50,8 @@ class Routes:
         self._metrics = metrics
         self._bodies = Bodies(settings, engine.device)
         self._embeddings = Embeddings(engine, self._bodies, metrics)
+        self._extract = Extract(engine, self._bodies)
+        self._rerank = Rerank(self.ranked, self._bodies)
         self._status = Status(engine, settings, lambda: self.ready)
         self.ready = False
         metrics.ready.set_function(lambda: self.ready)
@@ -59,6 +62,8 @@ class Routes:
         return [
             Route("/v1/score/{model:path}", self._measured("score", self.score), methods=["POST"]),
             Route("/v1/encode/{model:path}", self._measured("encode", self.encode), methods=["POST"]),
+            Route("/v1/extract/{model:path}", self._measured("extract", self._extract), methods=["POST"]),
+            Route("/v1/rerank", self._measured("rerank", self._rerank), methods=["POST"]),
             Route("/v1/embeddings", self._measured("embeddings", self._embeddings), methods=["POST"]),
             Route("/", self.root),
             Route("/healthz", self.healthz),
@@ -74,14 +79,27 @@ class Routes:
 
     async def score(self, request: Request) -> Response:
         started = time.perf_counter()
-        body = await self._body(request, wire.ScoreRequest)
+        body = await self._bodies.items(request, wire.ScoreRequest)
+        response, headers = await self.ranked(request, body, request.path_params["model"], "score", started)
+        return respond(request, response, headers)
+
+    async def ranked(
+        self, request: Request, body: wire.ScoreRequest, model_id: str, endpoint: str, started: float
+    ) -> tuple[wire.ScoreResponse, dict[str, str]]:
+        """The answer to a request for scores, whose items are known to fit, and its headers.
+
+        started: `time.perf_counter()` when it came in.
+
+        Raises:
+            SIEError: as `Engine.score`; INVALID_INPUT; MODEL_NOT_FOUND, MODEL_LOADING or MODEL_LOAD_FAILED.
+        """
         asked = body.options or wire.ScoreOptions()
         self._bodies.check_size(body.query.text or "", "query", body.query.metadata)
         # However many items there are, an instruction is read with the query alone.
         self._bodies.check_repeated({"instruction": body.instruction, "options.instruction": asked.instruction}, 1)
-        address = self._engine.residency.address(request.path_params["model"], asked.profile)
+        address = self._engine.residency.address(model_id, asked.profile)
         options = completed(asked, address.profile)
-        model = await self._engine.model(request.path_params["model"], ["score"])
+        model = await self._engine.model(model_id, ["score"])
         query, documents = _texts_to_score(body, model)
         instruction = body.instruction or options.instruction
         long_documents = asked.long_documents or _overflow(asked, address.long_documents)
@@ -97,16 +115,13 @@ class Routes:
                 entry.highlights = [wire.Highlight(light.query, light.document, light.score) for light in highlights]
         done = time.perf_counter()
         response = wire.ScoreResponse(
-            model=address.id,
-            query_id=body.query.id,
-            scores=scores,
-            usage=wire.Usage(scored.tokens),
+            model=address.id, query_id=body.query.id, scores=scores, usage=wire.Usage(scored.tokens)
         )
-        return self._respond(request, response, model.id, "score", started, done, scored.timing)
+        return response, observe(self._metrics, model.id, endpoint, started, done, scored.timing, scored.tokens)
 
     async def encode(self, request: Request) -> Response:
         started = time.perf_counter()
-        body = await self._body(request, wire.EncodeRequest)
+        body = await self._bodies.items(request, wire.EncodeRequest)
         params = body.params or wire.EncodeParams()
         asked = params.options or wire.EncodeOptions()
         self._bodies.check_repeated(around_texts(params), len(body.items))
@@ -134,13 +149,12 @@ class Routes:
         dtype = params.output_dtype or options.output_dtype or "float32"
         embedded = zip(body.items, encoded.vectors, strict=True)
         items = [_embedding(item, vectors, dtype, model.entry.sparse_dims) for item, vectors in embedded]
+        tokens, timing = encoded.tokens, encoded.timing
         response = wire.EncodeResponse(
-            model=address.id,
-            items=items,
-            timing=in_body(started, done, encoded.timing),
-            usage=wire.Usage(encoded.tokens),
+            model=address.id, items=items, timing=in_body(started, done, timing), usage=wire.Usage(tokens)
         )
-        return self._respond(request, response, model.id, "encode", started, done, encoded.timing)
+        headers = observe(self._metrics, model.id, "encode", started, done, timing, tokens)
+        return respond(request, response, headers)
 
     async def models(self, request: Request) -> Response:
         return json({"models": [describe(address) for address in self._engine.residency.addresses]})
@@ -169,13 +183,6 @@ class Routes:
     async def livez(self, request: Request) -> Response:
         return PlainTextResponse("ok") if self._engine.alive else PlainTextResponse("device thread died", 503)
 
-    async def _body(self, request: Request, kind: type[T]) -> T:
-        body: Any = await self._bodies.read(request, kind, msgpack=sends_msgpack(request))
-        self._bodies.check_count(len(body.items), "items", "candidates")
-        for index, item in enumerate(body.items):
-            self._bodies.check_size(item.text or "", f"items[{index}]", item.metadata)
-        return cast(T, body)
-
     def _measured(self, endpoint: str, handler: Handler) -> Handler:
         """Count answers by status, errors included."""
 
@@ -193,7 +200,7 @@ class Routes:
                 status = _GONE
                 return Response(status_code=status)
             finally:
-                # The route of OpenAI's API has it in the body, and leaves it here.
+                # The routes of other APIs have it in the body, and leave it here.
                 named = request.path_params.get("model", getattr(request.state, "model", ""))
                 answering().model = model = self._known(named)
                 self._metrics.requests.labels(model, endpoint, str(status)).inc()
@@ -208,12 +215,6 @@ class Routes:
             return self._engine.residency.slot(model_id).entry.id
         except SIEError:
             return UNKNOWN
-
-    def _respond(
-        self, request: Request, body: Any, model_id: str, endpoint: str, started: float, done: float, timing: Timing
-    ) -> Response:
-        headers = observe(self._metrics, model_id, endpoint, started, done, timing, body.usage.input_tokens)
-        return respond(request, body, headers)
 
 
 def _text(item: wire.Item, field: str, adapter: str) -> str:

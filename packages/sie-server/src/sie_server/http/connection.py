@@ -1,0 +1,187 @@
+"""A client's connection: uvicorn's, with limits on how slow, how large and how many its requests may be.
+
+uvicorn waits for ever for the head of a request, keeps whatever is sent in one, reads on while a pipeline waits, and
+keeps an answer that nobody reads. Its own `timeout_keep_alive` is left for connections that had an answer.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from sie_server.errors import Code, SIEError
+from sie_server.http.dialect import answer
+from sie_server.http.negotiation import SLOWEST_BYTES_PER_S
+
+# A model's id may have 60,000 characters, to be told that there is no such model.
+_MAX_HEAD_BYTES = 128 * 2**10
+_MAX_HEADERS = 128
+_MAX_PIPELINE = 64
+# A chunk of one byte takes six: more than that around a body is no framing.
+_MAX_FRAMING = 8
+# For a client to read why its connection is closed: closed at once with bytes unread, it may take the answer along.
+_LINGER_S = 2.0
+
+
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """receive_s: for a head to arrive, and for an answer to be read, with a second more for each 8 KiB of it."""
+
+    receive_s: float
+    connections: int
+
+
+class Connection(HttpToolsProtocol):
+    """One connection. It is closed, with an answer where one can still be given, when it goes over a limit."""
+
+    def __init__(self, limits: ConnectionLimits, **given: Any) -> None:
+        super().__init__(**given)
+        self._limits = limits
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._reading_timer: asyncio.TimerHandle | None = None
+        self._in_head = False
+        self._head_bytes = 0
+        self._framing = 0
+        self._error: SIEError | None = None
+        self._refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        over = len(self.connections) - self._limits.connections
+        if over > 0:
+            self.app = _full
+        # Those that are told so need a place too. Beyond that there is no time for words.
+        if over > max(self._limits.connections // 4, 16):
+            transport.abort()
+            return
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_head_timer()
+        if self._reading_timer is not None:
+            self._reading_timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        in_body = not self._idle
+        if self._in_head:
+            self._head_bytes += len(data)
+        if in_body:
+            self._framing += len(data)
+        super().data_received(data)
+        if self not in self.connections:  # it has become a WebSocket's
+            return
+        if self._in_head and self._head_bytes > _MAX_HEAD_BYTES:
+            self._refuse(_head_too_large())
+        elif in_body and self._framing > _MAX_HEAD_BYTES:
+            self._refuse(SIEError(Code.INVALID_INPUT, "the body has too much around it"))
+        elif self._idle and self._head_timer is None:
+            self._expect_head()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Behind a body stand trailers, which nobody reads, and which must not become headers.
+        if not self._in_head:
+            return
+        super().on_header(name, value)
+        if len(self.headers) > _MAX_HEADERS:
+            self._fail(_head_too_large())
+
+    def on_headers_complete(self) -> None:
+        self._in_head, self._framing = False, 0
+        self._stop_head_timer()
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > _MAX_HEAD_BYTES:
+            self._fail(_head_too_large())
+        if len(self.pipeline) >= _MAX_PIPELINE:
+            self._fail(SIEError(Code.INVALID_INPUT, f"more than {_MAX_PIPELINE} requests wait on this connection"))
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._framing -= min(_MAX_FRAMING * len(body), self._framing)
+        super().on_body(body)
+
+    def on_response_complete(self) -> None:
+        unread = self.cycle.more_body
+        super().on_response_complete()
+        if self._reading_timer is None:
+            self._expect_reading()
+        if unread and self._idle:
+            self._expect_head()  # behind the rest of a body that was refused
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(self._error or SIEError(Code.INVALID_INPUT, msg))
+
+    @property
+    def _idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _fail(self, error: SIEError) -> None:
+        # The parser stops, and uvicorn asks for the answer to what it calls an invalid request.
+        self._error = error
+        raise ValueError(error.message)
+
+    def _expect_head(self) -> None:
+        self._stop_head_timer()
+        self._head_timer = self.loop.call_later(self._limits.receive_s, self._head_is_late)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        if self._in_head:
+            self._refuse(SIEError(Code.TOO_SLOW, f"no request came in {self._limits.receive_s:g} s"))
+        else:
+            self.transport.close()
+
+    def _expect_reading(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._reading_timer = (
+            self.loop.call_later(self._limits.receive_s, self._reading_is_late, left) if left else None
+        )
+
+    def _reading_is_late(self, before: int) -> None:
+        left = self.transport.get_write_buffer_size()
+        if left and before - left < self._limits.receive_s * SLOWEST_BYTES_PER_S:
+            self.transport.abort()
+        else:
+            self._expect_reading()
+
+    def _refuse(self, error: SIEError) -> None:
+        self._stop_head_timer()
+        self._refused = True
+        # Where requests that came before are not answered yet, this would be taken for the answer to one of them.
+        if not self._idle and (self.pipeline or self.cycle.response_started or not self.cycle.more_body):
+            self.pipeline.clear()
+            self.transport.close()
+            return
+        response = answer("", error)
+        head = [STATUS_LINE[response.status_code][:-2]]
+        head += [name + b": " + value for name, value in response.raw_headers if name != b"connection"]
+        self.transport.write(b"\r\n".join([*head, b"connection: close", b"", bytes(response.body)]))
+        self.transport.write_eof()
+        if not self._idle:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.flow.resume_reading()
+        self._head_timer = self.loop.call_later(_LINGER_S, self.transport.close)
+
+
+async def _full(scope: Scope, receive: Receive, send: Send) -> None:
+    error = SIEError(Code.QUEUE_FULL, "there are too many connections to this server")
+    response = answer(scope["path"], error)
+    response.headers["Connection"] = "close"
+    await response(scope, receive, send)
+
+
+def _head_too_large() -> SIEError:
+    message = f"a request's head may have {_MAX_HEAD_BYTES} bytes and {_MAX_HEADERS} headers"
+    return SIEError(Code.HEAD_TOO_LARGE, message)

@@ -1,0 +1,283 @@
+"""Clients that are slow, huge, many, or that send in a row and never read."""
+
+import http.client
+import json
+import select
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import psutil
+import pytest
+from live import EMBEDDED, Server, connect, poll, serving
+
+PATIENCE_S = 1.0
+LIMIT = 6
+PLAIN = json.dumps({"query": {"text": "what is python"}, "items": [{"text": "it"}]}).encode()
+HEAD = b"POST /v1/score/%s HTTP/1.1\r\nHost: x\r\n" % EMBEDDED.encode()
+GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.fixture(scope="module")
+def strict() -> Iterator[Server]:
+    """A server with little patience."""
+    with serving(f"--receive-timeout={PATIENCE_S}", "--max-request-body-bytes=100000000") as running:
+        yield running
+        assert "Traceback" not in running.log, running.log
+
+
+@pytest.fixture(autouse=True)
+def undisturbed(strict: Server) -> Iterator[None]:
+    yield
+    with connect(strict.url) as client:
+        assert client.post(f"/v1/score/{EMBEDDED}", content=PLAIN).status_code == 200
+
+
+def connection_to(server: Server) -> socket.socket:
+    url = urlsplit(server.url)
+    return socket.create_connection((url.hostname, url.port), 20)
+
+
+def rest(connection: socket.socket) -> bytes:
+    """What comes until the server closes the connection, within the socket's time-out."""
+    answer = b""
+    with suppress(ConnectionResetError, BrokenPipeError):
+        while chunk := connection.recv(65536):
+            answer += chunk
+    return answer
+
+
+def until(connection: socket.socket, end: bytes) -> bytes:
+    answer = b""
+    while not answer.endswith(end):
+        answer += connection.recv(65536)
+    return answer
+
+
+def refused(answer: bytes) -> tuple[int, str]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"connection: close" in head.lower()
+    return int(head.split()[1]), json.loads(body)["detail"]["code"]
+
+
+def drip(connection: socket.socket, data: bytes) -> bytes:
+    """Sends a byte every 50 ms until the server has had enough."""
+    connection.settimeout(0.05)
+    for n in range(400):
+        with suppress(OSError):
+            connection.sendall(data[n % len(data) : n % len(data) + 1])
+        with suppress(TimeoutError):
+            answer = connection.recv(65536)
+            connection.settimeout(20)
+            return answer + rest(connection)
+    raise AssertionError("the server waits for ever")
+
+
+# --- slow ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_on_which_nothing_comes(strict: Server) -> None:
+    with connection_to(strict) as connection:
+        assert rest(connection) == b""
+
+
+@pytest.mark.parametrize("head", [b"G", GET, GET + b"X: ", HEAD + b"Content-Le"])
+def test_a_head_that_does_not_end(strict: Server, head: bytes) -> None:
+    with connection_to(strict) as connection:
+        connection.sendall(head)
+        assert refused(rest(connection)) == (408, "REQUEST_TIMEOUT")
+
+
+def test_a_head_that_trickles_in(strict: Server) -> None:
+    with connection_to(strict) as connection:
+        connection.sendall(GET)
+        assert refused(drip(connection, b"X-Y: z\r\n")) == (408, "REQUEST_TIMEOUT")
+
+
+def test_a_second_head_that_does_not_end(strict: Server) -> None:
+    with connection_to(strict) as connection:
+        connection.sendall(GET + b"\r\n")
+        assert until(connection, b"ok").startswith(b"HTTP/1.1 200")
+        connection.sendall(GET)
+        assert refused(rest(connection)) == (408, "REQUEST_TIMEOUT")
+
+
+def test_a_connection_may_rest_between_two_requests(strict: Server) -> None:
+    with connection_to(strict) as connection:
+        for _ in range(2):
+            connection.sendall(GET + b"\r\n")
+            assert until(connection, b"ok").startswith(b"HTTP/1.1 200")
+            time.sleep(PATIENCE_S * 1.5)
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 1000", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("route", ["score", "embeddings"])
+def test_a_body_that_does_not_end(strict: Server, framing: bytes, route: str) -> None:
+    with connection_to(strict) as connection:
+        head = HEAD if route == "score" else b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\n"
+        connection.sendall(head + framing + b"\r\n\r\n10\r\n")
+        status, _, body = rest(connection).partition(b"\r\n\r\n")
+    assert status.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"REQUEST_TIMEOUT"' in body
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 1000", b"Transfer-Encoding: chunked"])
+def test_a_body_that_trickles_in(strict: Server, framing: bytes) -> None:
+    with connection_to(strict) as connection:
+        connection.sendall(HEAD + framing + b"\r\n\r\n")
+        assert refused(drip(connection, b"1\r\n \r\n")) == (408, "REQUEST_TIMEOUT")
+
+
+def test_a_large_body_has_longer(strict: Server) -> None:
+    # At 64 KiB/s, it takes three times as long as an empty body could.
+    body = PLAIN.ljust(192 * 2**10)
+    with connection_to(strict) as connection:
+        connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body))
+        for at in range(0, len(body), 16384):
+            connection.sendall(body[at : at + 16384])
+            time.sleep(0.25)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_an_answer_that_nobody_reads_is_not_kept(strict: Server) -> None:
+    items = [{"text": "a b c d e f g h " * 8}] * 150
+    body = json.dumps({"items": items, "params": {"output_types": ["multivector"]}}).encode()
+    head = b"POST /v1/encode/%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    url = urlsplit(strict.url)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(60)
+        connection.connect((url.hostname, url.port))
+        connection.sendall(head % (EMBEDDED.encode(), len(body)) + body)
+        assert connection.recv(1) == b"H"
+        port = connection.getsockname()[1]
+        poll(lambda: not _connected(strict, port))
+
+
+def _connected(server: Server, port: int) -> bool:
+    return any(c.raddr and c.raddr.port == port for c in psutil.Process(server.process.pid).net_connections("tcp"))
+
+
+# --- huge ------------------------------------------------------------------------------------------------------------
+
+
+def endless(connection: socket.socket, head: bytes, piece: bytes) -> bytes:
+    """Sends pieces until the server says something, and returns that."""
+    with suppress(ConnectionResetError, BrokenPipeError):
+        connection.sendall(head)
+        for _ in range(300_000_000 // len(piece)):
+            if select.select([connection], [], [], 0)[0]:
+                return rest(connection)
+            connection.sendall(piece)
+        raise AssertionError("the server takes all of it")
+    return rest(connection)
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (GET, b"X-Y: z\r\n" * 1000),
+        (GET + b"X: ", b"x" * 65536),
+        (GET, b"x" * 65536),
+        (b"GET /", b"x" * 65536),
+    ],
+    ids=["headers", "value", "name", "path"],
+)
+def test_an_endless_head(strict: Server, head: bytes, piece: bytes) -> None:
+    before = memory(strict)
+    with connection_to(strict) as connection:
+        answer = endless(connection, head, piece)
+        assert answer == b"" or refused(answer) in {(431, "INPUT_TOO_LONG"), (408, "REQUEST_TIMEOUT")}
+    assert memory(strict) < before + 50e6
+
+
+@pytest.mark.parametrize(
+    ("start", "piece"),
+    [(b"0\r\n", b"X-Y: z\r\n" * 1000), (b"0\r\nX: ", b"x" * 65536), (b"1;", b"x" * 65536), (b"1;x=", b"x" * 65536)],
+    ids=["trailers", "a trailer", "an extension's name", "an extension"],
+)
+def test_what_stands_around_a_body_without_end(strict: Server, start: bytes, piece: bytes) -> None:
+    before = memory(strict)
+    with connection_to(strict) as connection:
+        answer = endless(connection, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + start, piece)
+        assert answer == b"" or refused(answer)[0] in {400, 431}
+    assert memory(strict) < before + 50e6
+
+
+def test_trailers_are_no_headers(strict: Server) -> None:
+    chunks = b"%x\r\n%s\r\n0\r\nContent-Encoding: gzip\r\nX-SIE-Remote: x\r\n\r\n" % (len(PLAIN), PLAIN)
+    with connection_to(strict) as connection:
+        connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_small_chunks_are_a_body(strict: Server) -> None:
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in PLAIN.ljust(60_000)) + b"0\r\n\r\n"
+    with connection_to(strict) as connection:
+        connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "gzip, identity", "x"])
+@pytest.mark.parametrize("route", [f"score/{EMBEDDED}", "embeddings", "rerank"])
+def test_encoded_bodies_are_refused_as_such(strict: Server, encoding: str, route: str) -> None:
+    with connect(strict.url) as client:
+        answer = client.post(f"/v1/{route}", content=PLAIN, headers={"Content-Encoding": encoding})
+        assert answer.status_code == 415
+        assert f"Content-Encoding '{encoding}'" in answer.text
+        plain = client.post(f"/v1/score/{EMBEDDED}", content=PLAIN, headers={"Content-Encoding": "identity"})
+        assert plain.status_code == 200
+
+
+def memory(server: Server) -> float:
+    return float(psutil.Process(server.process.pid).memory_info().rss)
+
+
+# --- many ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pipeline_has_an_end(strict: Server) -> None:
+    with connection_to(strict) as connection:
+        connection.sendall((GET + b"\r\n") * 20)
+        connection.settimeout(0.5)
+        with suppress(TimeoutError):
+            answers = rest(connection)
+            raise AssertionError(answers)
+    with connection_to(strict) as connection:
+        answer = endless(connection, GET + b"\r\n", (GET + b"\r\n") * 100)
+        assert b" 400 " not in answer  # which would be taken for the answer to one that waits
+
+
+def test_more_connections_than_allowed() -> None:
+    with serving(f"--max-connections={LIMIT}", "--receive-timeout=60", preload=False) as few, ExitStack() as stack:
+        idle = [stack.enter_context(connection_to(few)) for _ in range(LIMIT)]
+
+        def ask() -> tuple[int, Any]:
+            with connection_to(few) as connection:
+                connection.sendall(GET + b"\r\n")
+                answer = http.client.HTTPResponse(connection)
+                answer.begin()
+                return answer.status, answer
+
+        status, answer = ask()
+        assert (status, answer.headers["retry-after"]) == (503, "1")
+        assert b"QUEUE_FULL" in answer.read()
+        idle.pop().close()
+        poll(lambda: ask()[0] == 200)
+        # Beyond those that are told so, connections are closed at once.
+        crowd = [stack.enter_context(connection_to(few)) for _ in range(LIMIT + 20)]
+        assert rest(crowd[-1]) == b""
+        for connection in (*idle, *crowd):
+            connection.close()
+        poll(lambda: ask()[0] == 200)
+
+
+def test_the_status_stream_outlasts_the_patience(strict: Server) -> None:
+    with httpx2.Client(trust_env=False) as client, client.websocket(f"{strict.url}/ws/status") as session:
+        started = time.monotonic()
+        while time.monotonic() - started < PATIENCE_S * 1.5:
+            session.receive_text(timeout=10)
