@@ -37,7 +37,13 @@ class Metrics:
         self.queue_depth = Gauge("sie_queue_depth", "Tokens waiting for the device", registry=registry)
         self.loaded = Gauge("sie_model_loaded", "1 while a model is in memory", ["model", "device"], registry=registry)
         self.memory = Gauge(
-            "sie_model_memory_bytes", "Bytes of a model's weights", ["model", "device"], registry=registry
+            "sie_model_memory_bytes",
+            "Bytes of a model's weights, 0 once it is unloaded",
+            ["model", "device"],
+            registry=registry,
+        )
+        self.idle_evictions = Counter(
+            "sie_idle_evictions", "Models unloaded because nobody asked for them", ["model"], registry=registry
         )
 
     def render(self) -> bytes:

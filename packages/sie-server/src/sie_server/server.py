@@ -3,6 +3,7 @@
 import logging
 import socket
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 
 import uvicorn
@@ -13,6 +14,7 @@ from sie_server.http.app import create_app
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import shipped, with_models
 from sie_server.models.load import load
+from sie_server.models.source import fetch
 from sie_server.models.verify import load_verified
 from sie_server.settings import Settings
 
@@ -28,9 +30,10 @@ def run(settings: Settings) -> int:
     metrics = Metrics()
     try:
         entries = with_models(shipped(), settings.model)
-        if unknown := [model_id for model_id in settings.preload if model_id not in entries]:
-            raise ValueError(f"--preload {unknown[0]}: not in the catalogue; allow it with --model {unknown[0]}")
-        engine = Engine(settings, entries, metrics, load_verified if settings.verify else load)
+        engine = Engine(settings, entries, metrics, load_verified if settings.verify else load, fetch)
+        _check_known("--preload", settings.preload, engine)
+        if not settings.models_dir:  # where a pinned model may turn up later
+            _check_known("--pinned", settings.pinned, engine)
         listener = _listen(settings.host, settings.port)
     except (ValueError, OSError) as error:
         _LOG.error("%s", error)
@@ -70,6 +73,11 @@ def run(settings: Settings) -> int:
     with suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
     return status
+
+
+def _check_known(flag: str, model_ids: Iterable[str], engine: Engine) -> None:
+    if unknown := [model_id for model_id in model_ids if model_id not in engine.residency.slots]:
+        raise ValueError(f"{flag} {unknown[0]}: not in the catalogue; allow it with --model {unknown[0]}")
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -21,7 +21,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sie_server import __version__, wire
 from sie_server.engine.engine import Engine
-from sie_server.engine.residency import Slot
+from sie_server.engine.slot import Slot
 from sie_server.errors import Code, SIEError
 from sie_server.http.machine_profile import machine_profile
 from sie_server.http.negotiation import json
