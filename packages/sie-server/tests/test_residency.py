@@ -329,7 +329,7 @@ async def test_models_that_come_and_go_under_many_requests() -> None:
         return sum(resident.need.weights for resident in models.residency._room._residents.values())
 
     async def ask() -> None:
-        for _ in range(15):
+        for _ in range(8):
             model_id = rng.choice("abcde")
             model = await models.residency.model(model_id)
             task = asyncio.ensure_future(compute(model))
@@ -344,8 +344,8 @@ async def test_models_that_come_and_go_under_many_requests() -> None:
                 await asyncio.sleep(0.001)
             return model.id
 
-    await asyncio.gather(*(ask() for _ in range(20)))
-    assert answered.total() == 300
+    await asyncio.gather(*(ask() for _ in range(8)))
+    assert answered.total() == 64
     assert len(models.calls) > 5
     assert not any(slot.waiting for slot in models.residency.slots.values())
 

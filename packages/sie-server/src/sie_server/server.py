@@ -1,5 +1,6 @@
 """One server process: logging, engine, HTTP, and what it says when it is ready."""
 
+import gc
 import logging
 import socket
 import sys
@@ -69,6 +70,7 @@ def run(settings: Settings) -> int:
             server_header=False,
         )
     )
+    gc.freeze()  # what was imported stays: looking through it whenever a model goes would stop every thread for 0.1 s
     # uvicorn shuts down on a signal and then hands it on.
     with suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
