@@ -118,7 +118,7 @@ class CannedEngine(Engine):
 class CannedModel:
     """A loaded model without weights."""
 
-    bytes, device, score = 90_000_000, torch.device("cpu"), "probability"
+    bytes, token_bytes, device, score = 90_000_000, 9_000, torch.device("cpu"), "probability"
 
     def __init__(self, entry: Entry) -> None:
         self.entry, self.id, self.tokenizer, self.encoder = entry, entry.id, self, self

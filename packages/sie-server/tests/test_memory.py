@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import text
+from checkpoints import build, text
 from running import running
 from safetensors.torch import save_file
 
 from sie_server.engine.limits import Limits
+from sie_server.engine.memory import machine_budget, usable_memory
 from sie_server.engine.packed import Packed
+from sie_server.engine.peak import Peak
 from sie_server.models import weights
 from sie_server.models.catalog import Entry
+from sie_server.models.load import load
 
 MB = 2**20
 
@@ -84,3 +87,88 @@ def test_batches_come_in_few_sizes(models: Path, monkeypatch: pytest.MonkeyPatch
     # Few of the tokens stand for nothing, and none of them is counted.
     assert sum(sizes[len(documents) :]) <= 1.05 * every.tokens
     assert every.tokens == sum(every.lengths)
+
+
+def test_tensors_are_counted_while_they_live() -> None:
+    peak = Peak()
+    with torch.inference_mode(), peak:
+        a = torch.ones(1000)
+        b = a + 1
+        view = b.view(10, 100)[2:]
+        b.add_(1)
+        del b
+        c = a * 2
+        del view
+        d = c * 2
+    assert d.sum() == 4000
+    assert peak.bytes == 3 * 4000
+
+
+@pytest.mark.parametrize(
+    ("group", "files", "limit"),
+    [
+        ("0::/a/b", {"a/b/memory.max": "max", "a/memory.max": "300000000", "memory.max": "400000000"}, 300_000_000),
+        ("0::/on/the/host", {"memory.max": "200000000"}, 200_000_000),
+        ("4:memory:/a\n5:cpu:/", {"memory/a/memory.limit_in_bytes": "100000000"}, 100_000_000),
+        ("4:memory:/a", {"memory/memory.limit_in_bytes": str(2**63 - 4096)}, None),
+        ("0::/a", {"a/memory.max": "max"}, None),
+    ],
+)
+def test_a_container_has_the_memory_of_its_limit(
+    tmp_path: Path, group: str, files: dict[str, str], limit: int | None
+) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(group + "\n")
+    for name, content in files.items():
+        (tmp_path / "sys/fs/cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "sys/fs/cgroup" / name).write_text(content + "\n")
+    whole = usable_memory(tmp_path / "nothing")
+    assert usable_memory(tmp_path) == (limit or whole)
+    assert machine_budget(torch.device("cpu")) < whole
+
+
+def test_the_memory_of_a_batch_is_measured_per_token(models: Path) -> None:
+    model = load(Entry("bert", folder=models / "bert"), torch.device("cpu"), "float32")
+    # Of 64 values a token has: what goes into a layer, and what is made of it there, 128 values wide.
+    assert 64 * 4 < model.token_bytes < 64 * 4 * 20
+
+
+UNLOADED = """
+import asyncio, sys
+from pathlib import Path
+from sie_server.engine.engine import Engine
+from sie_server.engine.limits import Limits
+from sie_server.engine.memory import resident_memory
+from sie_server.metrics import Metrics
+from sie_server.models.catalog import Entry
+from sie_server.models.load import load
+from sie_server.settings import Settings
+
+async def main():
+    entry = Entry("m", folder=Path(sys.argv[1]))
+    engine = Engine(Settings(precision="float32", workers=2, device="cpu"), {"m": entry}, Metrics())
+    engine.start()
+    for _ in range(4):
+        before = resident_memory()
+        model = await engine.model("m", ["score"])
+        await asyncio.gather(*(engine.score(model, "what", ["it is"] * 20, Limits()) for _ in range(4)))
+        loaded, size = resident_memory(), model.bytes
+        del model
+        await engine.residency.unload("m")
+        print(size, loaded - before, resident_memory() - before)
+    await engine.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs glibc")
+def test_an_unloaded_model_gives_its_memory_back(tmp_path: Path) -> None:
+    """No batch comes after it whose device threads would let go of the last one."""
+    build(tmp_path / "m", "bert", vocab_size=100_000, hidden_size=192, intermediate_size=768)
+    done = subprocess.run([sys.executable, "-c", UNLOADED, str(tmp_path / "m")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    _, *rounds = [list(map(int, line.split())) for line in done.stdout.splitlines()]  # the first one sets up much else
+    for size, grown, left in rounds:
+        assert grown > 0.8 * size
+        assert left < 0.2 * size

@@ -78,19 +78,37 @@ class SIEError(Exception):
 
 
 class LoadClass(StrEnum):
-    """Why a model did not load."""
+    """Why a model did not load.
+
+    DEPENDENCY: a Python module is missing. STORAGE: files that can't be read, are cut off, or have no room on the disk.
+    PLACEMENT: the device did not take the weights. ENGINE: what was loaded can't compute.
+    """
 
     GATED = "GATED"
     NOT_FOUND = "NOT_FOUND"
     CONFIG = "CONFIG"
+    DEPENDENCY = "DEPENDENCY"
     SCORES = "SCORES"
     NETWORK = "NETWORK"
+    TIMEOUT = "TIMEOUT"
+    STORAGE = "STORAGE"
+    PLACEMENT = "PLACEMENT"
+    ENGINE = "ENGINE"
     OOM = "OOM"
     UNKNOWN = "UNKNOWN"
 
 
-# Seconds until a failed load is tried again; a class that is not here stays failed until the server restarts.
-COOLDOWN_S: dict[LoadClass, float] = {LoadClass.NETWORK: 30.0, LoadClass.OOM: 60.0, LoadClass.UNKNOWN: 600.0}
+# Seconds until a failed load is tried again, doubling with each; a class that is not here stays failed until the files
+# in the models folder change or the server restarts.
+COOLDOWN_S: dict[LoadClass, float] = {
+    LoadClass.NETWORK: 30.0,
+    LoadClass.TIMEOUT: 30.0,
+    LoadClass.STORAGE: 30.0,
+    LoadClass.PLACEMENT: 60.0,
+    LoadClass.ENGINE: 60.0,
+    LoadClass.OOM: 60.0,
+    LoadClass.UNKNOWN: 600.0,
+}
 
 
 class LoadError(Exception):

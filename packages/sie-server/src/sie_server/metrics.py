@@ -95,19 +95,25 @@ class Metrics:
         # Models
         self.loaded = Gauge("sie_model_loaded", "1 while a model is in memory", ["model", "device"], registry=registry)
         self.memory = Gauge(
-            "sie_model_memory_bytes", "Bytes of a model's weights", ["model", "device"], registry=registry
+            "sie_model_memory_bytes",
+            "Bytes of a model's weights, 0 once it is unloaded",
+            ["model", "device"],
+            registry=registry,
+        )
+        self.idle_evictions = Counter(
+            "sie_idle_evictions", "Models unloaded because nobody asked for them", ["model"], registry=registry
         )
         self.models = Gauge("sie_models", "Models of this server by state", ["state"], registry=registry)
         self.load_seconds = Histogram(
             "sie_model_load_duration_seconds",
-            "Time per load that succeeded; its count is that of the loads",
+            "Time per load that succeeded, without its download; its count is that of the loads",
             ["model"],
             buckets=_LOAD_SECONDS,
             registry=registry,
         )
         self.load_failures = Counter(
             "sie_model_load_failures",
-            "Loads that failed, by class (GATED, NOT_FOUND, CONFIG, …)",
+            "Loads and downloads that failed, by class (GATED, NOT_FOUND, CONFIG, …)",
             ["model", "error_class"],
             registry=registry,
         )

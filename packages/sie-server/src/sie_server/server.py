@@ -1,8 +1,10 @@
 """One server process: logging, engine, HTTP, and what it says when it is ready."""
 
+import gc
 import logging
 import socket
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,6 +19,7 @@ from sie_server.http.connection import Connection, ConnectionLimits
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import shipped, with_models
 from sie_server.models.load import load
+from sie_server.models.source import fetch
 from sie_server.models.verify import load_verified
 from sie_server.settings import Settings
 
@@ -53,9 +56,10 @@ def run(settings: Settings) -> int:
     try:
         traces = _traces() if settings.tracing else None
         entries = with_models(shipped(), settings.model)
-        if unknown := [model_id for model_id in settings.preload if model_id not in entries]:
-            raise ValueError(f"--preload {unknown[0]}: not in the catalogue; allow it with --model {unknown[0]}")
-        engine = Engine(settings, entries, metrics, load_verified if settings.verify else load)
+        engine = Engine(settings, entries, metrics, load_verified if settings.verify else load, fetch)
+        _check_known("--preload", settings.preload, engine)
+        if not settings.models_dir:  # where a pinned model may turn up later
+            _check_known("--pinned", settings.pinned, engine)
         app = create_app(settings, engine, metrics, on_ready=ready, on_failed=failed, traces=traces)
         listener = _listen(settings.host, settings.port)
     except (ValueError, OSError) as error:
@@ -79,6 +83,7 @@ def run(settings: Settings) -> int:
             http=partial(Connection, limits),  # type: ignore[arg-type] # uvicorn calls it, and nothing else
         )
     )
+    gc.freeze()  # what was imported stays: looking through it whenever a model goes would stop every thread for 0.1 s
     # uvicorn shuts down on a signal and then hands it on.
     with suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
@@ -91,6 +96,11 @@ def _traces() -> "Traces":
     except ModuleNotFoundError as error:
         raise ValueError(f"--tracing needs the {error.name} package: pip install 'sie-server[tracing]'") from None
     return Traces(exporting())
+
+
+def _check_known(flag: str, model_ids: Iterable[str], engine: Engine) -> None:
+    if unknown := [model_id for model_id in model_ids if model_id not in engine.residency.slots]:
+        raise ValueError(f"{flag} {unknown[0]}: not in the catalogue; allow it with --model {unknown[0]}")
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -30,6 +30,12 @@ def _check_origins(_: Any, origins: tuple[str, ...]) -> None:
             raise ValueError(f"{origin!r} is no origin, such as https://search.example")
 
 
+def _check_idle(_: Any, seconds: float) -> None:
+    # Below, a model would come and go between the requests of one client.
+    if seconds and not 10 <= seconds <= 86400:
+        raise ValueError("must be 0, or 10 to 86400")
+
+
 ExtraModels = Annotated[tuple[str, ...], Parameter(env_var="SIE_EXTRA_MODELS", env_var_split=_split, negative=())]
 Device = Annotated[str, Parameter(env_var="SIE_DEVICE", alias="-d")]
 ChosenPrecision = Annotated[Precision, Parameter(env_var="SIE_PRECISION")]
@@ -50,6 +56,16 @@ class Settings:
         Model to serve beside the catalogue: a hub id, a folder, or NAME=FOLDER. Repeatable.
     preload
         Model to load before the server says it is ready. Repeatable; others load on first use.
+    pinned
+        Model that is never unloaded to make room or because it is idle. Repeatable.
+    models_dir
+        Folder of models to serve beside the catalogue, watched while the server runs: each sub-folder with a
+        checkpoint under its own name, and *.yaml or *.toml files that name one.
+    memory_budget
+        Most bytes that models may take; 0: 95 % of the GPU's memory, or of the machine's (of a container, its limit).
+        The model that was not asked for the longest goes first.
+    idle_evict_s
+        Seconds without a request after which a model is unloaded, 10 to 86400; 0: never.
     device
         cpu, cuda, cuda:N, or auto: CUDA where there is one.
     precision
@@ -97,6 +113,10 @@ class Settings:
     port: Annotated[int, Parameter(env_var="SIE_PORT", alias="-p", validator=Number(gte=0, lte=65535))] = 8080
     model: ExtraModels = ()
     preload: Annotated[tuple[str, ...], Parameter(env_var="SIE_PRELOAD_MODELS", env_var_split=_split)] = ()
+    pinned: Annotated[tuple[str, ...], Parameter(env_var="SIE_PINNED_MODELS", env_var_split=_split)] = ()
+    models_dir: Annotated[str, Parameter(env_var="SIE_MODELS_DIR")] = ""
+    memory_budget: Annotated[int, Parameter(env_var="SIE_MEMORY_BUDGET", validator=Number(gte=0))] = 0
+    idle_evict_s: Annotated[float, Parameter(env_var="SIE_IDLE_EVICT_S", validator=_check_idle)] = 0.0
     device: Device = "auto"
     precision: ChosenPrecision = "auto"
     verify: Annotated[bool, Parameter(env_var="SIE_VERIFY")] = False

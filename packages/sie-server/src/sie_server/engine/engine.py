@@ -3,13 +3,13 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from collections.abc import Sequence as Items
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import partial, wraps
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 
@@ -20,14 +20,17 @@ from sie_server.engine.cores import usable_cores
 from sie_server.engine.device import resolve_device, resolve_precision
 from sie_server.engine.gauges import Gauges
 from sie_server.engine.highlights import Highlight, Traced
+from sie_server.engine.keeper import Keeper
 from sie_server.engine.limits import Limits
+from sie_server.engine.memory import Memory, machine_budget
+from sie_server.engine.outputs import require
 from sie_server.engine.request import Request
 from sie_server.engine.residency import Residency
 from sie_server.engine.results import Encoded, Scored, Timing
 from sie_server.engine.runner import Runner
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.sequence import Sequence
-from sie_server.errors import Code, LoadClass, LoadError, SIEError
+from sie_server.errors import Code, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry
 from sie_server.models.load import inspect, load
@@ -44,7 +47,20 @@ _MAX_RETRY_AFTER_S = 60
 _SMOOTHING = 0.1
 
 T = TypeVar("T")
+P = ParamSpec("P")
 Loader = Callable[[Entry, torch.device, Precision], Model]
+Work = Callable[Concatenate["Engine", Model, P], Coroutine[Any, Any, T]]
+
+
+def _in_use(work: Work[P, T]) -> Work[P, T]:
+    """The model is in use from the first step of the work to the last, tokenization included."""
+
+    @wraps(work)
+    async def used(engine: "Engine", model: Model, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with engine.residency.using(model):
+            return await work(engine, model, *args, **kwargs)
+
+    return used
 
 
 class Engine:
@@ -56,20 +72,33 @@ class Engine:
         entries: Mapping[str, Entry],
         metrics: Metrics,
         loader: Loader = load,
+        fetch: Callable[[Entry], None] = lambda _: None,
     ) -> None:
-        """Raises ValueError for a device or precision that is not to be had here."""
+        """loader: of weights; fetch: of files, ahead of it, as `Residency` has them.
+
+        Raises:
+            ValueError: a device or precision that is not to be had here, or a models folder that is none.
+        """
         self.device = resolve_device(settings.device)
         resolve_precision(settings.precision, self.device)  # refused now, not at the first load
         self._settings = settings
         self._metrics = metrics
-        self.residency = Residency(
-            map(inspect, entries.values()), lambda entry: self._load(loader, entry), load_wait_s=settings.load_wait
-        )
         on_cpu = self.device.type == "cpu"
         self._on_cpu = on_cpu
         self._workers = settings.workers or (usable_cores() if on_cpu else 1)
         budget = settings.batch_tokens or (_CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS)
         self.scheduler = Scheduler(budget, self._workers)
+        self.residency = Residency(
+            map(inspect, entries.values()),
+            lambda entry: self._load(loader, entry),
+            Memory(settings.memory_budget or machine_budget(self.device), self._workers),
+            metrics,
+            batch_tokens=budget,
+            load_wait_s=settings.load_wait,
+            pinned=settings.pinned,
+            fetch=fetch,
+        )
+        self._keeper = Keeper(self.residency, settings, metrics)
         self._tokenizers = ThreadPoolExecutor(settings.tokenizer_threads, thread_name_prefix="tokenize")
         self._runner: Runner | None = None
         self._tokens_per_second = 0.0
@@ -82,9 +111,11 @@ class Engine:
         loop = asyncio.get_running_loop()
         self._runner = Runner(self.scheduler, loop, self._workers, self._on_cpu, self._observe)
         self._runner.start()
+        self._keeper.start()
 
     async def close(self) -> None:
         """Finish what is queued, then stop every thread."""
+        self._keeper.close()
         self.scheduler.close()
         if self._runner is not None:
             await asyncio.to_thread(self._runner.join, _JOIN_S)
@@ -105,12 +136,13 @@ class Engine:
         """
         entry = self.residency.slot(model_id).entry
         if entry.outputs is not None:
-            _require(entry, outputs)
+            require(entry, outputs)
         with stage("load"):
             model = await self.residency.model(model_id)
-        _require(model.entry, outputs)
+        require(model.entry, outputs)
         return model
 
+    @_in_use
     async def score(
         self,
         model: Model,
@@ -175,6 +207,7 @@ class Engine:
         trace = partial(scored.traced.highlights, model.tokenizer, read, documents, chosen, len(read) - len(query))
         return await self._tokenize(trace, scored.timing)
 
+    @_in_use
     async def encode(
         self,
         model: Model,
@@ -249,42 +282,10 @@ class Engine:
 
     def _load(self, loader: Loader, entry: Entry) -> Model:
         started = time.perf_counter()
-        try:
-            model = loader(entry, self.device, self._settings.precision)
-        except Exception as error:
-            kind = error.kind if isinstance(error, LoadError) else LoadClass.UNKNOWN
-            self._metrics.load_failures.labels(entry.id, kind).inc()
-            raise
+        model = loader(entry, self.device, self._settings.precision)
         self._metrics.load_seconds.labels(model.id).observe(time.perf_counter() - started)
         settle()
-        self._metrics.loaded.labels(model.id, str(self.device)).set(1)
-        self._metrics.memory.labels(model.id, str(self.device)).set(model.bytes)
         return model
-
-
-def _require(entry: Entry, outputs: Items[str]) -> None:
-    has = set(entry.outputs or ())
-    if "score" in outputs and "score" not in has:
-        raise SIEError(
-            Code.INVALID_INPUT,
-            f"Model '{entry.id}' does not support scoring. Use an encoder model with /v1/encode instead, "
-            "or use a reranker model.",
-        )
-    if missing := sorted(set(outputs) - has):
-        raise unsupported(entry, missing)
-
-
-def unsupported(entry: Entry, outputs: Items[str]) -> SIEError:
-    """The answer to a request for embeddings that a model does not give."""
-    supported = sorted(set(entry.outputs or ()) - {"score"})
-    return SIEError(
-        Code.INVALID_INPUT,
-        f"Model '{entry.id}' does not support output types: {_braces(outputs)}. Supported: {_braces(supported)}",
-    )
-
-
-def _braces(names: Items[str]) -> str:
-    return "{" + ", ".join(map(repr, names)) + "}"
 
 
 def _tokens(sequences: Iterable[Sequence]) -> int:

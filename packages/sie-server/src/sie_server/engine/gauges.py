@@ -5,8 +5,9 @@ from typing import get_args
 
 import torch
 
-from sie_server.engine.residency import Residency, State
+from sie_server.engine.residency import Residency
 from sie_server.engine.scheduler import Scheduler
+from sie_server.engine.slot import State
 from sie_server.metrics import Metrics
 
 

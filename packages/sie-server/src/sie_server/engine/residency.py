@@ -1,94 +1,66 @@
-"""Which models are in memory: load on first use, once; hold requests for a while; remember what failed."""
+"""Which models there are, and how they get into memory: on first use, once; failures are remembered."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Literal
+from contextlib import AbstractContextManager
 
-from sie_server.choices import LongDocuments
-from sie_server.errors import COOLDOWN_S, Code, LoadClass, LoadError, SIEError
-from sie_server.models.catalog import Entry, Profile, address, did_you_mean
+from sie_server.engine.address import Address
+from sie_server.engine.memory import Memory, Need
+from sie_server.engine.room import Room, give_back
+from sie_server.engine.slot import Resident, Slot, loading
+from sie_server.errors import Code, LoadClass, SIEError
+from sie_server.metrics import Metrics
+from sie_server.models.catalog import Entry, did_you_mean
+from sie_server.models.failure import classified
 from sie_server.models.model import Model
+from sie_server.models.source import weight_bytes
 
 _LOG = logging.getLogger(__name__)
-_MAX_COOLDOWN_S = 1800.0
-_MAX_ATTEMPTS = 8
-
-State = Literal["available", "loading", "loaded", "failed"]
-
-
-@dataclass
-class Slot:
-    """What is known of one model's residency."""
-
-    entry: Entry
-    model: Model | None = None
-    loading: "asyncio.Task[None] | None" = None
-    error: LoadError | None = None
-    attempts: int = 0
-    retry_at: float = 0.0
-
-    @property
-    def state(self) -> State:
-        if self.loading is not None:
-            return "loading"
-        if self.model is not None:
-            return "loaded"
-        return "failed" if self.error is not None else "available"
-
-    @property
-    def permanent(self) -> bool:
-        """Whether a failed load is never tried again."""
-        return self.error is not None and (self.error.permanent or self.attempts >= _MAX_ATTEMPTS)
-
-
-@dataclass(frozen=True)
-class Address:
-    """What a model id of a request stands for: a model, and what a request to it means where it says nothing.
-
-    name: the profile in the id, "default" where there is none; a request's options may have chosen another `profile`.
-    """
-
-    slot: Slot
-    name: str
-    profile: Profile
-
-    @property
-    def id(self) -> str:
-        """As configured."""
-        return address(self.slot.entry.id, self.name)
-
-    @property
-    def long_documents(self) -> LongDocuments:
-        """What becomes of a document that does not fit, where a request does not say."""
-        return self.profile.long_documents or self.slot.entry.long_documents
-
-    @property
-    def entry(self) -> Entry:
-        """The model as if the profile were one of its own, as far as it is known."""
-        entry, profile = self.slot.entry, self.profile
-        kept = profile.output_types and ("score", *profile.output_types)
-        limits = [limit for limit in (profile.max_seq_length, entry.max_length) if limit is not None]
-        return replace(
-            entry,
-            id=self.id,
-            outputs=entry.outputs and tuple(output for output in entry.outputs if not kept or output in kept),
-            max_length=min(limits, default=None),
-            long_documents=self.long_documents,
-        )
+_FETCHES = 4
+# Failures whose message alone does not say enough: their stack goes into the log.
+_UNEXPLAINED = {LoadClass.UNKNOWN, LoadClass.ENGINE, LoadClass.PLACEMENT}
 
 
 class Residency:
-    """The models of one device. Lives on the event loop; loads run one at a time in a thread of their own."""
+    """The models of one device. Lives on the event loop; loads run one at a time in a thread of their own.
 
-    def __init__(self, entries: Iterable[Entry], load: Callable[[Entry], Model], load_wait_s: float) -> None:
-        self.slots = {entry.id: Slot(entry) for entry in entries}
+    slots: by the id of their model. clock: in seconds.
+    """
+
+    def __init__(
+        self,
+        entries: Iterable[Entry],
+        load: Callable[[Entry], Model],
+        memory: Memory,
+        metrics: Metrics,
+        *,
+        batch_tokens: int,
+        load_wait_s: float,
+        pinned: Collection[str] = (),
+        fetch: Callable[[Entry], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """batch_tokens: most in a batch. load_wait_s: how long a request is held. pinned: ids of models that are never
+        evicted. fetch: brings a model's files to this machine, ahead of `load`: downloads run beside loads and each
+        other, so that no model waits for the files of another.
+        """
+        self.clock = clock
+        self.slots: dict[str, Slot] = {}
+        self._room = Room(self.slots, memory, metrics, clock)
+        self._metrics = metrics
         self._load = load
+        self._fetch = fetch
+        self._batch_tokens = batch_tokens
         self._load_wait_s = load_wait_s
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
+        self._pinned = pinned
+        self._turn = asyncio.Lock()
+        self._loads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
+        self._fetches = ThreadPoolExecutor(max_workers=_FETCHES, thread_name_prefix="fetch")
+        for entry in entries:
+            self.put(entry)
 
     @property
     def addresses(self) -> list[Address]:
@@ -110,8 +82,7 @@ class Residency:
             model, _, name = model_id.rpartition(":")
             slot = self.slots.get(model)
         if slot is None or name not in slot.entry.every_profile:
-            similar = did_you_mean(model_id, [address.id for address in self.addresses])
-            raise SIEError(Code.MODEL_NOT_FOUND, f"Model '{model_id}' not found{similar}")
+            raise self._not_found(model_id)
         profiles = slot.entry.every_profile
         chosen = name if profile is None else profile
         if chosen not in profiles:
@@ -133,14 +104,13 @@ class Residency:
             SIEError: MODEL_NOT_FOUND, MODEL_LOADING or MODEL_LOAD_FAILED.
         """
         slot = self.slot(model_id)
-        if slot.model is None:
-            task = self._ensure_loading(slot)
-            await asyncio.wait({task}, timeout=self._load_wait_s)
-        if slot.model is not None:
-            return slot.model
-        if slot.error is not None and slot.loading is None:
-            raise self._failed(slot)
-        raise SIEError(Code.MODEL_LOADING, f"Model '{slot.entry.id}' is loading, please retry")
+        resident = slot.serving or await self._held(slot)
+        resident.used_at = self.clock()
+        return resident.model
+
+    def using(self, model: Model) -> AbstractContextManager[None]:
+        """As `Room.using`."""
+        return self._room.using(model)
 
     async def preload(self, model_id: str) -> None:
         """Load a model, however long it takes.
@@ -149,51 +119,137 @@ class Residency:
             SIEError: MODEL_NOT_FOUND or MODEL_LOAD_FAILED.
         """
         slot = self.slot(model_id)
-        if slot.model is None:
+        if slot.serving is None:
             await asyncio.wait({self._ensure_loading(slot)})
-        if slot.model is None:
-            raise self._failed(slot)
+        if slot.resident is None and slot.error is not None:
+            raise slot.failed()
+
+    def unload(self, model_id: str) -> "asyncio.Task[None]":
+        """Let a model go once nobody uses it, or after 30 s. Requests that come in between are held, and load it again.
+
+        Raises:
+            SIEError: MODEL_NOT_FOUND.
+        """
+        return self._room.unload(self.slot(model_id))
+
+    def put(self, entry: Entry) -> None:
+        """A model is new, or its files have changed.
+
+        One that is in memory is loaded anew; where there is room for both, the old one answers until then.
+        """
+        slot = self.slots.get(entry.id)
+        if slot is None:
+            self.slots[entry.id] = Slot(entry, entry, pinned=entry.id in self._pinned)
+            return
+        slot.given = slot.entry = entry
+        slot.need = None
+        slot.forgive()
+        if slot.serving is not None:
+            self._ensure_loading(slot)
+
+    def remove(self, model_id: str) -> None:
+        """A model is not served any more; who uses it now still gets an answer."""
+        slot = self.slots.pop(model_id)
+        if slot.loading is not None:
+            slot.loading.cancel()
+        self._tell(slot, self._not_found(model_id))
+        self._room.unload(slot)
 
     async def close(self) -> None:
         """Drop the models. A load that is under way is not waited for."""
         for slot in self.slots.values():
             if slot.loading is not None:
                 slot.loading.cancel()
-            slot.model = None
-        self._executor.shutdown(wait=False, cancel_futures=True)
+            self._tell(slot, loading(slot.entry.id))
+        self._room.close()
+        for executor in (self._loads, self._fetches):
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _held(self, slot: Slot) -> Resident:
+        self._ensure_loading(slot)
+        waiter: asyncio.Future[Resident] = asyncio.get_running_loop().create_future()
+        slot.waiting.add(waiter)
+        try:
+            async with asyncio.timeout(self._load_wait_s):
+                return await waiter
+        except TimeoutError:
+            raise loading(slot.entry.id) from None
+        finally:
+            slot.waiting.discard(waiter)
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                waiter.result().leave(waiter)
+
+    def _tell(self, slot: Slot, outcome: Resident | SIEError) -> None:
+        """Answer the requests that wait for a load."""
+        for waiter in slot.waiting:
+            if waiter.done():
+                continue
+            if isinstance(outcome, Resident):
+                # It uses the model from here on, so that nobody takes it away before the request gets its turn.
+                outcome.users.add(waiter)
+                waiter.set_result(outcome)
+            else:
+                waiter.set_exception(outcome)
 
     def _ensure_loading(self, slot: Slot) -> "asyncio.Task[None]":
         if slot.loading is None:
-            if slot.error is not None and (slot.permanent or time.monotonic() < slot.retry_at):
-                raise self._failed(slot)
+            if slot.cooling(self.clock()):
+                raise slot.failed()
             slot.loading = asyncio.create_task(self._run_load(slot))
         return slot.loading
 
     async def _run_load(self, slot: Slot) -> None:
-        slot.attempts += 1
         try:
-            loop = asyncio.get_running_loop()
-            slot.model = await loop.run_in_executor(self._executor, self._load, slot.entry)
-            slot.entry = slot.model.entry
-            slot.error, slot.attempts = None, 0
-        except Exception as error:  # whatever a checkpoint does to the loader, the server stays up and says so
-            if not isinstance(error, LoadError):
-                _LOG.exception("%s: load failed", slot.entry.id)
-                error = LoadError(LoadClass.UNKNOWN, f"{slot.entry.source} could not be loaded: {error}")
-            else:
-                _LOG.error("%s: %s", slot.entry.id, error)
-            slot.error = error
-            cooldown = COOLDOWN_S.get(error.kind, _MAX_COOLDOWN_S) * 2 ** (slot.attempts - 1)
-            slot.retry_at = time.monotonic() + min(cooldown, _MAX_COOLDOWN_S)
+            given = None
+            while given is not slot.given:  # at first, and where the files have changed meanwhile
+                given = slot.given
+                await self._attempt(slot, given)
         finally:
             slot.loading = None
+        self._tell(slot, slot.resident or slot.failed())
 
-    def _failed(self, slot: Slot) -> SIEError:
-        assert slot.error is not None
-        return SIEError(
-            Code.MODEL_LOAD_FAILED,
-            f"Model '{slot.entry.id}' failed to load: {slot.error}",
-            error_class=str(slot.error.kind),
-            attempts=slot.attempts,
-            permanent=slot.permanent,
-        )
+    async def _attempt(self, slot: Slot, given: Entry) -> None:
+        slot.attempts += 1
+        try:
+            if slot.unloading is not None:
+                await asyncio.wait({slot.unloading})
+            await asyncio.get_running_loop().run_in_executor(self._fetches, self._fetch, given)
+            async with self._turn:
+                await self._bring_in(slot, given)
+            return
+        except Exception as error:  # whatever a checkpoint does to the loader, the server stays up and says so
+            failure = classified(error, given.source)
+            self._metrics.load_failures.labels(given.id, failure.kind).inc()
+            _LOG.error("%s: %s", given.id, failure, exc_info=error if failure.kind in _UNEXPLAINED else None)
+        slot.fail(failure, self.clock())
+        # Not before the handler is left: the error holds on to what was loaded.
+        await asyncio.to_thread(give_back)
+
+    async def _bring_in(self, slot: Slot, given: Entry) -> None:
+        """Make room for what is expected, load, make room for what was measured, and let requests at it."""
+        expected = slot.need or Need(await asyncio.to_thread(weight_bytes, given))
+        # No precision makes fewer than half its bytes of a file: what may fit is tried.
+        certain = slot.need or Need(expected.weights // 2)
+        await self._room.make(slot, expected, certain)
+        model = await self._load_with_room(slot, given)
+        slot.need = Need(model.bytes, model.token_bytes * self._batch_tokens)
+        await self._room.make(slot, slot.need, slot.need)
+        self._room.put(slot, model, slot.need)
+        slot.entry = model.entry
+        slot.forgive()
+
+    async def _load_with_room(self, slot: Slot, given: Entry) -> Model:
+        """The model; where memory does not suffice after all, another one goes and it is tried once more."""
+        run = asyncio.get_running_loop().run_in_executor
+        try:
+            return await run(self._loads, self._load, given)
+        except Exception as error:
+            if classified(error, given.source).kind is not LoadClass.OOM or (victim := self._room.victim(slot)) is None:
+                raise
+            _LOG.warning("%s: %s; unloading %s", given.id, error, victim.entry.id)
+        await asyncio.wait({self._room.unload(victim)})
+        return await run(self._loads, self._load, given)
+
+    def _not_found(self, model_id: str) -> SIEError:
+        similar = did_you_mean(model_id, [address.id for address in self.addresses])
+        return SIEError(Code.MODEL_NOT_FOUND, f"Model '{model_id}' not found{similar}")

@@ -58,6 +58,7 @@ class Runner:
         with torch.inference_mode():
             while batch := self._scheduler.next_batch():
                 self._step(batch)
+                del batch  # while there is no work, its model may have to go
 
     def _step(self, batch: list[Sequence]) -> None:
         started = time.perf_counter()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sie_server.engine.residency import Address
+from sie_server.engine.address import Address
 
 
 def describe(address: Address) -> dict[str, Any]:

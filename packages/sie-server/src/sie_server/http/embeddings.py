@@ -9,8 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sie_server import wire
-from sie_server.engine.engine import Engine, unsupported
+from sie_server.engine.engine import Engine
 from sie_server.engine.limits import Limits
+from sie_server.engine.outputs import unsupported
 from sie_server.errors import Code, SIEError
 from sie_server.http.body import Bodies
 from sie_server.http.disconnect import until_disconnect

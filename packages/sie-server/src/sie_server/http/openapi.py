@@ -7,6 +7,7 @@ import msgspec
 
 from sie_server import __version__, wire
 from sie_server.choices import Score
+from sie_server.engine.slot import State
 from sie_server.errors import ANSWERS, Answer, Code
 
 _ENCODINGS = ("application/json", "application/msgpack")
@@ -145,7 +146,7 @@ _WRITTEN_BY_HAND: dict[str, Any] = {
             "outputs": {"type": "array", "items": {"type": "string"}},
             "dims": {"type": "object", "additionalProperties": {"type": "integer"}},
             "loaded": {"type": "boolean"},
-            "state": {"enum": ["available", "loading", "loaded", "failed"]},
+            "state": {"enum": list(get_args(State))},
             "last_error": {"type": ["object", "null"]},
             "max_sequence_length": {"type": ["integer", "null"]},
             "profiles": {"type": "object"},

@@ -12,8 +12,9 @@ from starlette.routing import BaseRoute, Route
 from sie_server import wire
 from sie_server.answering import answering
 from sie_server.choices import Dtype, LongDocuments, Muvera, ScoreMode
-from sie_server.engine.engine import Engine, unsupported
+from sie_server.engine.engine import Engine
 from sie_server.engine.limits import Limits
+from sie_server.engine.outputs import unsupported
 from sie_server.engine.quantize import quantize
 from sie_server.engine.results import Scored
 from sie_server.errors import Code, SIEError

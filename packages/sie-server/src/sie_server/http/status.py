@@ -21,8 +21,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sie_server import __version__, wire
 from sie_server.engine.engine import Engine
-from sie_server.engine.residency import Slot
+from sie_server.engine.memory import machine_budget
 from sie_server.engine.scheduler import Waiting
+from sie_server.engine.slot import Slot
 from sie_server.errors import Code, SIEError
 from sie_server.http.machine_profile import machine_profile
 from sie_server.http.negotiation import json
@@ -107,7 +108,7 @@ class Status:
         waiting = engine.scheduler.waiting()
         slots = engine.residency.slots.values()
         models = [_model(slot, str(engine.device), waiting.get(slot.entry.id, Waiting())) for slot in slots]
-        gpus = [_gpu(engine.device, self._utilization)] if engine.device.type == "cuda" else []
+        gpus = [_gpu(engine.device, self._utilization, settings.memory_budget)] if engine.device.type == "cuda" else []
         return {
             "timestamp": time.time(),
             "ready": self._ready(),
@@ -158,7 +159,7 @@ def _model(slot: Slot, device: str, waiting: Waiting) -> dict[str, Any]:
     }
 
 
-def _gpu(device: torch.device, utilization: float) -> dict[str, Any]:
+def _gpu(device: torch.device, utilization: float, budget: int) -> dict[str, Any]:
     free, total = torch.cuda.mem_get_info(device)
     return {
         "device": str(device),
@@ -167,6 +168,7 @@ def _gpu(device: torch.device, utilization: float) -> dict[str, Any]:
         "utilization_pct": utilization,
         "memory_used_bytes": total - free,
         "memory_total_bytes": total,
+        "memory_threshold_pct": round((budget or machine_budget(device)) / total * 100, 1),
     }
 
 

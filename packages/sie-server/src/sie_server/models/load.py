@@ -10,7 +10,9 @@ import torch
 
 from sie_server.choices import Output, Precision, Score
 from sie_server.engine.device import resolve_precision
+from sie_server.engine.limits import Limits
 from sie_server.engine.packed import Packed
+from sie_server.engine.peak import Peak
 from sie_server.engine.tokenize import TextTokenizer
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.catalog import Entry
@@ -37,6 +39,8 @@ from sie_server.nn.lexical import Lexical, TokenWeights
 from sie_server.nn.linear import pack_linears
 
 _LOG = logging.getLogger(__name__)
+# Few enough for the largest model to take no more than a moment, enough for what does not depend on them to be little.
+_WARM_TOKENS = 64
 
 
 def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> Model:
@@ -94,7 +98,7 @@ def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> M
         parameters=parameters,
         bytes=size,
     )
-    _warm_up(model)
+    model = replace(model, token_bytes=_warm_up(model))
     _LOG.info(
         "%s: loaded from %s in %.2f s: %s, %.1fM parameters, %s on %s",
         entry.id,
@@ -180,11 +184,23 @@ def _used(entry: Entry, folder: Path, config: ModelConfig) -> tuple[type[Encoder
 
 
 @torch.inference_mode()
-def _warm_up(model: Model) -> None:
-    """One forward: the first request does not pay for kernel set-up, and a model that can't compute is not loaded."""
-    hidden, _ = model.encoder(Packed.of(model.tokenizer.singles(["warm up"]), model.device))
+def _warm_up(model: Model) -> int:
+    """One forward: the first request does not pay for kernel set-up, and a model that can't compute is not loaded.
+
+    Returns the bytes of tensors that it took at its peak, per token. They grow with the tokens, of whatever sequences,
+    but for attention by relative position (DeBERTa, MPNet), which takes the square of a sequence's length beside it.
+    """
+    encoder, limits = model.encoder, Limits(_WARM_TOKENS)
+    sequences = model.tokenizer.singles(["warm up " * _WARM_TOKENS], limits)
+    peak = Peak()
+    with peak:
+        hidden, rows = encoder(Packed.of(sequences, model.device))
+        for head in (encoder.head, encoder.lexical):
+            if head is not None:
+                head(hidden, rows, sequences)
     if not torch.isfinite(hidden).all():
         raise UnsupportedModelError(f"{model.entry.source} computes values that are not finite in {model.dtype}")
+    return peak.bytes // sum(map(len, sequences))
 
 
 def _head_renames(encoder: Encoder, head: HeadKind | None) -> Mapping[str, str]:

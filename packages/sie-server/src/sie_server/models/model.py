@@ -33,7 +33,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Model:
-    """A model that answers: weights on `device`, tokenizer, and a complete entry."""
+    """A model that answers: weights on `device`, tokenizer, and a complete entry.
+
+    bytes: of the weights. token_bytes: of the tensors of a batch at their peak, per token.
+    """
 
     entry: Entry
     tokenizer: TextTokenizer
@@ -42,6 +45,7 @@ class Model:
     dtype: torch.dtype
     parameters: int
     bytes: int
+    token_bytes: int = 0
 
     @property
     def id(self) -> str:

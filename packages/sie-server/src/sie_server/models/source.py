@@ -65,6 +65,27 @@ def on_this_machine(entry: Entry) -> Path | None:
     return entry.folder or _cached(entry) or _packaged(entry)
 
 
+def fetch(entry: Entry) -> None:
+    """Download what a load would have to, so that one that needs nothing does not wait behind it.
+
+    Raises:
+        LoadError: as `locate`.
+    """
+    # Of a model that is in a package too, `locate` may read and check all weights; once is enough.
+    if entry.folder is None and entry.package is None and _cached(entry) is None:
+        locate(entry)
+
+
+def weight_bytes(entry: Entry) -> int:
+    """Size of the files with the weights, where they are on this machine; else, from the catalogue, that of float32.
+
+    0 where neither is known.
+    """
+    folder = entry.folder or _cached(entry)
+    files = [] if folder is None else weight_files(folder, entry.pickled)
+    return sum(file.stat().st_size for file in files) or 4 * (entry.parameters or 0)
+
+
 def weight_files(folder: Path, pickled: bool = False) -> list[Path]:
     """The safetensors files of a checkpoint: one, or those a `model.safetensors.index.json` stands for.
 
@@ -136,6 +157,12 @@ def _download(entry: Entry) -> Path:
         raise LoadError(LoadClass.NOT_FOUND, f"the hub has no {entry.repository}{at}, or it is private") from error
     except (LocalEntryNotFoundError, EntryNotFoundError, HfHubHTTPError) as error:
         raise LoadError(LoadClass.NETWORK, f"{entry.repository} could not be downloaded: {error}") from error
+    except OSError:
+        raise  # of the disk
+    except Exception as error:  # whatever the client's transport raises
+        raise LoadError(
+            LoadClass.NETWORK, f"{entry.repository} could not be downloaded: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _packaged(entry: Entry) -> Path | None:

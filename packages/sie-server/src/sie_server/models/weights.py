@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from sie_server.errors import UnsupportedModelError
+from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.encoder import Encoder
 from sie_server.nn.embed import Embedding
 from sie_server.nn.linear import Linear
@@ -98,7 +98,8 @@ def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
             with safe_open(path, framework="pt") as checkpoint:
                 yield name, checkpoint.get_tensor(name)
     except (OSError, ValueError, SafetensorError) as error:
-        raise UnsupportedModelError(f"{path} is not a readable safetensors file: {error}") from error
+        # Not for ever: it may still be on its way here, or be replaced.
+        raise LoadError(LoadClass.STORAGE, f"{path} is not a readable safetensors file: {error}") from error
 
 
 def _pickled(path: Path) -> Iterator[tuple[str, Tensor]]:

@@ -1,0 +1,77 @@
+"""What happens to models without a request: idle ones go; those of the models folder come, change and go."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+from sie_server.engine.residency import Residency
+from sie_server.metrics import Metrics
+from sie_server.models.folder import Changes, ModelsFolder
+from sie_server.settings import Settings
+
+_LOG = logging.getLogger(__name__)
+_EVERY_S = 1.0
+
+
+class Keeper:
+    """Looks after a residency, once a second. Lives on the event loop."""
+
+    def __init__(self, residency: Residency, settings: Settings, metrics: Metrics) -> None:
+        """Takes the models folder as it is now.
+
+        Raises:
+            ValueError: there is no such folder.
+        """
+        self._residency = residency
+        self._idle_evict_s = settings.idle_evict_s
+        self._metrics = metrics
+        self._folder: ModelsFolder | None = None
+        self._task: asyncio.Task[None] | None = None
+        if settings.models_dir:
+            reserved = {address.id for address in residency.addresses}
+            self._folder = ModelsFolder(Path(settings.models_dir).expanduser(), reserved)
+            self._apply(self._folder.look())
+
+    def start(self) -> None:
+        """Begin, on the running event loop."""
+        if self._folder is not None or self._idle_evict_s:
+            self._task = asyncio.create_task(self._run())
+
+    def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def evict_idle(self) -> None:
+        """Unload what nobody has asked for in a while."""
+        for slot in self._residency.slots.values():
+            resident = slot.serving
+            if resident is None or slot.pinned or slot.loading is not None or resident.users:
+                continue
+            if self._residency.clock() - resident.used_at >= self._idle_evict_s:
+                _LOG.info("%s: unloading, not asked for in %g s", slot.entry.id, self._idle_evict_s)
+                self._metrics.idle_evictions.labels(slot.entry.id).inc()
+                self._residency.unload(slot.entry.id)
+
+    async def _run(self) -> None:
+        readable = True
+        while True:
+            await asyncio.sleep(_EVERY_S)
+            if self._idle_evict_s:
+                self.evict_idle()
+            if self._folder is None:
+                continue
+            try:
+                self._apply(await asyncio.to_thread(self._folder.look))
+                readable = True
+            except OSError as error:  # a file system that is away for a moment: what was there is served on
+                if readable:
+                    _LOG.error("the models folder can't be read: %s", error)
+                readable = False
+
+    def _apply(self, changes: Changes) -> None:
+        for model_id in changes.gone:
+            _LOG.info("%s: gone from the models folder", model_id)
+            self._residency.remove(model_id)
+        for entry in changes.entries:
+            _LOG.info("%s: found in the models folder", entry.id)
+            self._residency.put(entry)

@@ -1,0 +1,158 @@
+"""A folder of models: which there are, and what has changed in it since the last look.
+
+Looking is asking for the times and sizes of files. The kernel could tell of changes (inotify(7)), but not of those that
+another machine makes on a network file system, or that come through some of the mounts of containers.
+"""
+
+import logging
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from sie_server.models.catalog import Entry, Profile, address
+from sie_server.models.load import inspect
+
+_LOG = logging.getLogger(__name__)
+_WEIGHTS = (".safetensors", ".bin")
+_FILES = (".yaml", ".yml", ".toml")
+
+# Of each file its name, when it was last written, its size and its number on the disk.
+Print = tuple[tuple[str, int, int, int], ...]
+
+
+class Changes(NamedTuple):
+    """entries: of models that are new, or whose files have changed. gone: ids of models that are no more."""
+
+    entries: list[Entry]
+    gone: list[str]
+
+
+class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file that names a model: one of `hf_id` and `weights_path`, which is relative to the file.
+
+    profiles: as in the catalogue, options of a request by name.
+    """
+
+    sie_id: str
+    hf_id: str | None = None
+    hf_revision: str | None = None
+    weights_path: str | None = None
+    max_sequence_length: int | None = None
+    profiles: dict[str, Profile] = {}
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where it names no model, or two."""
+        if (self.hf_id is None) == (self.weights_path is None):
+            raise ValueError("exactly one of `hf_id` and `weights_path` is needed")
+
+    def entry(self, folder: Path) -> Entry:
+        """What it stands for, in `folder`."""
+        return Entry(
+            id=self.sie_id,
+            repository=self.hf_id or "",
+            revision=self.hf_revision,
+            folder=None if self.weights_path is None else (folder / self.weights_path).expanduser().resolve(),
+            max_length=self.max_sequence_length,
+            profiles=self.profiles,
+        )
+
+
+class ModelsFolder:
+    """The models in `path`: sub-folders with a checkpoint, under their own names, and files that name one.
+
+    reserved: ids that other models have.
+    """
+
+    def __init__(self, path: Path, reserved: Collection[str]) -> None:
+        """Raises ValueError where there is no such folder."""
+        if not path.is_dir():
+            raise ValueError(f"--models-dir {path}: no such folder")
+        self._path = path.resolve()
+        self._reserved = reserved
+        self._seen: dict[str, Print] | None = None
+        self._taken: dict[str, Print] = {}
+        self._ids: dict[str, str] = {}
+
+    def look(self) -> Changes:
+        """What is different since the last look, of that which has not changed in between: who copies needs a while.
+
+        The first look takes everything as it is.
+
+        Raises:
+            OSError: the folder can't be read.
+        """
+        found = self._scan()
+        seen, self._seen = found if self._seen is None else self._seen, found
+        changes = Changes([], [])
+        for name in sorted(found.keys() | self._taken.keys()):
+            now = found.get(name)
+            if now == self._taken.get(name) or now != seen.get(name):
+                continue
+            if now is None:
+                del self._taken[name]
+                if (model_id := self._ids.pop(name, None)) is not None:
+                    changes.gone.append(model_id)
+                continue
+            self._taken[name] = now
+            try:
+                entry = self._entry(name)
+            except ValueError as error:  # a model that it was until now stays what it was
+                _LOG.error("%s: %s", self._path / name, error)
+                continue
+            if (before := self._ids.get(name, entry.id)) != entry.id:
+                changes.gone.append(before)
+            self._ids[name] = entry.id
+            changes.entries.append(inspect(entry))
+        return changes
+
+    def _entry(self, name: str) -> Entry:
+        path = self._path / name
+        if path.is_dir():
+            entry = Entry(id=name, folder=path.resolve())
+        else:
+            decode = msgspec.toml.decode if path.suffix == ".toml" else msgspec.yaml.decode
+            try:
+                entry = decode(path.read_bytes(), type=ModelFile).entry(self._path)
+            except (OSError, msgspec.DecodeError) as error:
+                raise ValueError(str(error)) from error
+        others = {model_id for other, model_id in self._ids.items() if other != name}
+        for profile in entry.every_profile:
+            if (claimed := address(entry.id, profile)) in self._reserved or claimed in others:
+                raise ValueError(f"the name {claimed!r} is taken by another model")
+        return entry
+
+    def _scan(self) -> dict[str, Print]:
+        found: dict[str, Print] = {}
+        with os.scandir(self._path) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    prints = _prints(Path(entry.path))
+                    names = [name for name, *_ in prints]
+                    if "config.json" in names and any(name.endswith(_WEIGHTS) for name in names):
+                        found[entry.name] = prints
+                elif entry.name.endswith(_FILES):
+                    found[entry.name] = _prints(Path(entry.path))
+        return found
+
+
+def _prints(path: Path) -> Print:
+    """Of a file, or of all files of a folder, hidden ones left out."""
+    if not path.is_dir():
+        files = [path]
+    else:
+        files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+    prints = []
+    for file in files:
+        name = file.relative_to(path).as_posix()
+        if not any(part.startswith(".") for part in Path(name).parts):
+            try:
+                stat = file.stat()
+            except OSError:
+                continue  # it has just gone, or its link leads nowhere yet
+            prints.append((name, stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    return tuple(sorted(prints))

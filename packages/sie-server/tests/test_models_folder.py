@@ -1,0 +1,212 @@
+"""A folder of models that is watched: what appears in it is served, what changes is loaded anew, what goes is gone."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from live import connect, error, in_process, poll, scores
+from safetensors.torch import load_file, save_file
+
+from sie_server.models.folder import ModelsFolder
+
+QUERY, DOCUMENTS = "what is python", ["a language", "snakes are reptiles"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "models").mkdir()
+    return tmp_path / "models"
+
+
+def checkpoint(path: Path, weights: bytes = b"weights", config: str = "{}") -> None:
+    path.mkdir(exist_ok=True)
+    (path / "config.json").write_text(config)
+    (path / "model.safetensors").write_bytes(weights)
+
+
+def look(watched: ModelsFolder) -> tuple[list[str], list[str]]:
+    changes = watched.look()
+    return [entry.id for entry in changes.entries], changes.gone
+
+
+# --- what a look finds -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_there_at_the_start_is_taken_at_once(folder: Path) -> None:
+    checkpoint(folder / "b")
+    checkpoint(folder / "a")
+    checkpoint(folder / ".hidden")
+    (folder / "notes").mkdir()
+    (folder / "README.md").write_text("ours")
+    watched = ModelsFolder(folder, ())
+    assert look(watched) == (["a", "b"], [])
+    assert look(watched) == ([], [])
+
+
+def test_what_comes_later_is_taken_when_it_is_still(folder: Path) -> None:
+    watched = ModelsFolder(folder, ())
+    assert look(watched) == ([], [])
+    (folder / "a").mkdir()
+    (folder / "a" / "config.json").write_text("{}")
+    assert look(watched) == look(watched) == ([], []), "no weights yet"
+    for size in (10, 20, 30):
+        checkpoint(folder / "a", b"w" * size)
+        assert look(watched) == ([], []), "still being written"
+    assert look(watched) == (["a"], [])
+    assert look(watched) == ([], [])
+
+
+def test_what_changes_is_taken_again_and_what_goes_is_gone(folder: Path) -> None:
+    checkpoint(folder / "a")
+    watched = ModelsFolder(folder, ())
+    look(watched)
+    (folder / "a" / "tokenizer.json").write_text("{}")
+    assert look(watched) == ([], [])
+    assert look(watched) == (["a"], [])
+    shutil.rmtree(folder / "a")
+    assert look(watched) == ([], [])
+    assert look(watched) == ([], ["a"])
+
+
+def test_a_folder_that_is_replaced_between_two_looks_has_changed_and_not_gone(folder: Path) -> None:
+    checkpoint(folder / "a")
+    watched = ModelsFolder(folder, ())
+    look(watched)
+    shutil.rmtree(folder / "a")
+    assert look(watched) == ([], [])
+    checkpoint(folder / "a", b"other weights")
+    assert look(watched) == ([], [])
+    assert look(watched) == (["a"], [])
+
+
+def test_a_link_to_another_folder_is_a_change(folder: Path, tmp_path: Path) -> None:
+    for version in ("1", "2"):
+        checkpoint(tmp_path / version)
+    (folder / "a").symlink_to(tmp_path / "1")
+    watched = ModelsFolder(folder, ())
+    assert watched.look().entries[0].folder == tmp_path / "1"
+    (folder / "a").unlink()
+    (folder / "a").symlink_to(tmp_path / "2")
+    watched.look()
+    assert watched.look().entries[0].folder == tmp_path / "2"
+
+
+def test_names_of_other_models_are_refused(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    checkpoint(folder / "bert")
+    checkpoint(folder / "a")
+    (folder / "z.toml").write_text('sie_id = "a"\nhf_id = "x/y"')
+    assert look(ModelsFolder(folder, {"bert"})) == (["a"], [])
+    assert "the name 'bert' is taken" in caplog.text
+    assert "the name 'a' is taken" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("m.yaml", "sie_id: me/m\nhf_id: acme/m\nhf_revision: abc\nmax_sequence_length: 128\n"),
+        ("m.toml", 'sie_id = "me/m"\nhf_id = "acme/m"\nhf_revision = "abc"\nmax_sequence_length = 128\n'),
+    ],
+)
+def test_a_file_that_names_a_model_of_the_hub(folder: Path, name: str, content: str) -> None:
+    (folder / name).write_text(content)
+    [entry] = ModelsFolder(folder, ()).look().entries
+    assert (entry.id, entry.repository, entry.revision, entry.max_length) == ("me/m", "acme/m", "abc", 128)
+
+
+def test_a_file_that_names_a_folder_and_profiles(folder: Path, tmp_path: Path) -> None:
+    (folder / "m.yaml").write_text("sie_id: m\nweights_path: ../x\nprofiles: {short: {max_seq_length: 64}}\n")
+    [entry] = ModelsFolder(folder, ()).look().entries
+    assert entry.folder == tmp_path / "x"
+    assert entry.profiles["short"].max_seq_length == 64
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("sie_id: m\nhf_id: a/b\nadapter_path: x:Y\n", "unknown field `adapter_path`"),
+        ("sie_id: m\nhf_id: a/b\nprofiles: {default: {max_batch_tokens: 1}}\n", "unknown field `max_batch_tokens`"),
+        ("sie_id: m\n", "exactly one of `hf_id` and `weights_path`"),
+        ("sie_id: m\nhf_id: a/b\nweights_path: x\n", "exactly one of `hf_id` and `weights_path`"),
+        ("hf_id: a/b\n", "missing required field `sie_id`"),
+        ("sie_id: [", "while parsing"),
+    ],
+)
+def test_a_file_with_what_is_not_understood_is_refused_by_name(
+    folder: Path, content: str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "m.yaml").write_text(content)
+    watched = ModelsFolder(folder, ())
+    assert look(watched) == ([], [])
+    assert said in caplog.text
+    (folder / "m.yaml").write_text("sie_id: m\nhf_id: a/b\n")
+    look(watched)
+    assert look(watched) == (["m"], [])
+
+
+def test_a_file_that_names_another_model_now(folder: Path) -> None:
+    (folder / "m.yaml").write_text("sie_id: old\nhf_id: a/b\n")
+    watched = ModelsFolder(folder, ())
+    assert look(watched) == (["old"], [])
+    (folder / "m.yaml").write_text("sie_id: newer\nhf_id: a/b\n")
+    look(watched)
+    assert look(watched) == (["newer"], ["old"])
+
+
+# --- while serving ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def api(models: Path, folder: Path) -> Iterator[httpx2.Client]:
+    shutil.copytree(models / "bert", folder / "first")
+    settings = {"models_dir": str(folder), "preload": ("first",), "precision": "float32", "load_wait": 30.0}
+    with in_process(**settings) as running, connect(running.url) as client:
+        yield client
+
+
+def test_models_come_change_and_go_while_others_are_asked(
+    api: httpx2.Client, folder: Path, models: Path, tmp_path: Path
+) -> None:
+    before = scores(api, "first", QUERY, DOCUMENTS)
+
+    def names() -> set[str]:
+        # Whoever asks gets an answer all the time.
+        assert scores(api, "first", QUERY, DOCUMENTS) in (before, after)
+        return {model["name"] for model in api.get("/v1/models").json()["models"]}
+
+    after = [-score for score in before]  # none yet
+    shutil.copytree(models / "bert", folder / "second")
+    poll(lambda: "second" in names())
+    assert scores(api, "second", QUERY, DOCUMENTS) == before
+
+    weights = load_file(folder / "first" / "model.safetensors")
+    weights["classifier.bias"] = weights["classifier.bias"] + 1.0
+    shutil.copytree(folder / "first", tmp_path / "other")
+    save_file(weights, tmp_path / "other" / "model.safetensors")
+    with in_process(model=(str(tmp_path / "other"),), precision="float32") as fresh, connect(fresh.url) as expected:
+        after = scores(expected, "other", QUERY, DOCUMENTS)
+    assert after != before
+    (tmp_path / "other" / "model.safetensors").rename(folder / "first" / "model.safetensors")
+    poll(lambda: names() and scores(api, "first", QUERY, DOCUMENTS) == after)
+
+    shutil.rmtree(folder / "second")
+    poll(lambda: "second" not in names())
+    body = {"query": {"text": QUERY}, "items": [{"text": "it"}]}
+    assert error(api.post("/v1/score/second", json=body))[:2] == (404, "MODEL_NOT_FOUND")
+
+
+def test_a_folder_that_was_half_written_is_served_in_the_end(api: httpx2.Client, folder: Path, models: Path) -> None:
+    content = (models / "bert" / "model.safetensors").read_bytes()
+    (folder / "half").mkdir()
+    config = json.loads((models / "bert" / "config.json").read_text())
+    (folder / "half" / "config.json").write_text(json.dumps(config))
+    (folder / "half" / "model.safetensors").write_bytes(content[: len(content) // 2])
+    poll(lambda: api.get("/v1/models/half").status_code == 200)
+    body = {"query": {"text": QUERY}, "items": [{"text": "it"}]}
+    assert api.post("/v1/score/half", json=body).status_code == 502
+    for file in (models / "bert").iterdir():
+        shutil.copy(file, folder / "half")
+    poll(lambda: api.post("/v1/score/half", json=body).status_code == 200)
+    assert api.get("/v1/models/half").json()["last_error"] is None

@@ -1,0 +1,476 @@
+"""Many models on one device: who is loaded, who has to go, who waits, and what is remembered of failures."""
+
+import asyncio
+import gc
+import random
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import torch
+
+from sie_server.engine import room
+from sie_server.engine.keeper import Keeper
+from sie_server.engine.memory import Memory, Need
+from sie_server.engine.residency import Residency
+from sie_server.errors import LoadClass, LoadError, SIEError
+from sie_server.metrics import Metrics
+from sie_server.models.catalog import Entry
+from sie_server.models.model import Model
+from sie_server.settings import Settings
+
+pytestmark = pytest.mark.asyncio
+SIZE = 100
+MODELS = [Entry(name, repository=name, parameters=SIZE // 4) for name in "abcde"]
+
+
+class Loaded:
+    """A model without weights."""
+
+    token_bytes, device = 0, torch.device("cpu")
+
+    def __init__(self, entry: Entry, size: int = SIZE) -> None:
+        self.entry, self.id, self.bytes = entry, entry.id, size
+
+
+class Models:
+    """A residency over models that load as told: they count, wait, fail, or are larger than was to be expected."""
+
+    def __init__(self, budget: int = 10_000, **options: Any) -> None:
+        self.now = 1000.0
+        self.calls: list[str] = []
+        self.failures: dict[str, list[Exception]] = {}
+        self.gates: dict[str, threading.Event] = {}
+        self.sizes: dict[str, int] = {}
+        self.metrics = Metrics()
+        self.at_once = Counter[str]()
+        options = {"load_wait_s": 20.0, "batch_tokens": 512, **options}
+        self.residency = Residency(
+            MODELS, self._load, Memory(budget, 1), self.metrics, clock=lambda: self.now, **options
+        )
+
+    def _load(self, entry: Entry) -> Model:
+        self.calls.append(entry.id)
+        self.at_once[entry.id] += 1
+        assert self.at_once[entry.id] == 1, "two loads of one model"
+        try:
+            if entry.id in self.gates:
+                assert self.gates[entry.id].wait(20)
+            if self.failures.get(entry.id):
+                raise self.failures[entry.id].pop(0)
+            return Loaded(entry, self.sizes.get(entry.id, SIZE))  # type: ignore[return-value]
+        finally:
+            self.at_once[entry.id] -= 1
+
+    async def get(self, model_id: str) -> Model:
+        self.now += 1
+        return await self.residency.model(model_id)
+
+    async def use(self, model_id: str, until: asyncio.Event) -> str:
+        """As a request does: look the model up, and in the same step begin to use it in a task of its own."""
+        model = await self.residency.model(model_id)
+        return await asyncio.ensure_future(self._use(model, until))
+
+    async def _use(self, model: Model, until: asyncio.Event) -> str:
+        with self.residency.using(model):
+            await until.wait()
+            return model.id
+
+    def loaded(self) -> set[str]:
+        return {model_id for model_id, slot in self.residency.slots.items() if slot.state == "loaded"}
+
+    def state(self, model_id: str) -> str:
+        return self.residency.slots[model_id].state
+
+    def gauge(self, name: str, model_id: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, {"model": model_id, "device": "cpu"})
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+async def refusal(work: Any) -> SIEError:
+    with pytest.raises(SIEError) as refused:
+        await work
+    return refused.value
+
+
+# --- making room -----------------------------------------------------------------------------------------------------
+
+
+async def test_the_model_that_was_not_asked_for_the_longest_goes() -> None:
+    models = Models(budget=2 * SIZE)
+    for model_id in "aba":
+        await models.get(model_id)
+    await models.get("c")
+    assert models.loaded() == {"a", "c"}
+    await models.get("b")
+    assert models.loaded() == {"b", "c"}
+    assert models.calls == ["a", "b", "c", "b"]
+    assert [models.gauge("sie_model_loaded", model_id) for model_id in "abc"] == [0, 1, 1]
+    assert [models.gauge("sie_model_memory_bytes", model_id) for model_id in "abc"] == [0, SIZE, SIZE]
+
+
+async def test_pinned_models_stay() -> None:
+    models = Models(budget=2 * SIZE, pinned=("a",))
+    for model_id in "abcd":
+        await models.get(model_id)
+    assert models.loaded() == {"a", "d"}
+
+
+async def test_what_does_not_fit_beside_pinned_models_is_refused_and_not_loaded() -> None:
+    models = Models(budget=SIZE + 49, pinned=("a",))
+    await models.get("a")
+    refused = await refusal(models.get("b"))
+    assert refused.answer.status == 502
+    assert (refused.extras["error_class"], refused.extras["permanent"]) == ("OOM", False)
+    assert "memory budget" in refused.message
+    assert models.calls == ["a"]
+    assert models.residency.slots["b"].retry_at == models.now + 60
+
+
+async def test_a_model_that_may_fit_is_tried_and_what_was_measured_counts() -> None:
+    models = Models(budget=SIZE + 60, pinned=("a",))
+    models.sizes = {"b": 60}  # a file of float32, loaded in half of that and a bit
+    for model_id in "ab":
+        await models.get(model_id)
+    assert models.loaded() == {"a", "b"}
+    models.sizes = {"c": 61}
+    assert (await refusal(models.get("c"))).extras["error_class"] == "OOM"
+    assert models.loaded() == {"a"}
+
+
+async def test_a_model_that_is_larger_than_its_files_makes_room_afterwards() -> None:
+    models = Models(budget=3 * SIZE)
+    models.sizes = {"c": 2 * SIZE}
+    for model_id in "abc":
+        await models.get(model_id)
+    assert models.loaded() == {"b", "c"}
+    models.calls.clear()
+    for model_id in "ac":  # by now it is known
+        await models.get(model_id)
+    assert models.loaded() == {"a", "c"}
+
+
+async def test_batches_take_memory_once_per_device_thread() -> None:
+    memory = Memory(1000, device_threads=3)
+    needs = [Need(300, 50), Need(400, 100)]
+    assert memory.excess(needs) == 0
+    assert memory.excess([*needs, Need(10, 20)]) == 10
+
+
+async def test_a_model_in_use_goes_last_and_its_requests_are_answered() -> None:
+    models = Models(budget=2 * SIZE)
+    done = asyncio.Event()
+    using = [asyncio.create_task(models.use("a", done)) for _ in range(3)]
+    await until(lambda: models.loaded() == {"a"})
+    for model_id in "bcd":
+        await models.get(model_id)
+    assert models.loaded() == {"a", "d"}
+    busy = asyncio.create_task(models.use("d", done))
+    loading = asyncio.create_task(models.get("b"))
+    await until(lambda: "unloading" in (models.state("a"), models.state("d")))
+    assert models.calls == list("abcd"), "not while what it waits for is in use"
+    done.set()
+    assert await asyncio.gather(*using, busy) == ["a", "a", "a", "d"]
+    assert (await loading).id == "b"
+
+
+async def test_a_drain_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_DRAIN_S", 0.05)
+    models = Models(budget=SIZE)
+    using = asyncio.create_task(models.use("a", asyncio.Event()))
+    await until(lambda: models.loaded() == {"a"})
+    assert (await models.get("b")).id == "b"
+    refused = await refusal(using)
+    assert (refused.answer.status, refused.answer.wire) == (503, "MODEL_LOADING")
+    assert refused.retry_after == 5
+
+
+async def test_a_request_that_is_cancelled_in_a_drain_is_cancelled() -> None:
+    models = Models()
+    using = asyncio.create_task(models.use("a", asyncio.Event()))
+    await until(lambda: models.loaded() == {"a"})
+    leaving = models.residency.unload("a")
+    await asyncio.sleep(0)
+    using.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await using
+    await leaving
+    assert models.state("a") == "available"
+
+
+async def test_requests_for_a_model_that_is_being_unloaded_load_it_again() -> None:
+    models = Models()
+    done = asyncio.Event()
+    using = asyncio.create_task(models.use("a", done))
+    await until(lambda: models.loaded() == {"a"})
+    leaving = models.residency.unload("a")
+    assert models.state("a") == "unloading"
+    late = asyncio.create_task(models.get("a"))
+    await asyncio.sleep(0.01)
+    assert not late.done()
+    done.set()
+    assert await using == "a"
+    await leaving
+    assert (await late).id == "a"
+    assert models.calls == ["a", "a"]
+
+
+async def test_a_request_is_not_held_for_longer_than_the_load_wait() -> None:
+    models = Models(load_wait_s=0.01)
+    models.gates["a"] = threading.Event()
+    assert (await refusal(models.get("a"))).answer.wire == "MODEL_LOADING"
+    models.gates["a"].set()
+    await until(lambda: models.loaded() == {"a"})
+
+
+# --- loading ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_model_is_loaded_once_for_everybody() -> None:
+    models = Models()
+    models.gates["a"] = threading.Event()
+    asked = [asyncio.create_task(models.get("a")) for _ in range(50)]
+    await until(lambda: models.calls)
+    models.gates["a"].set()
+    assert len({id(model) for model in await asyncio.gather(*asked)}) == 1
+    assert models.calls == ["a"]
+
+
+async def test_a_download_holds_up_no_other_model() -> None:
+    gate = threading.Event()
+    models = Models(fetch=lambda entry: entry.id == "a" and gate.wait(20))
+    slow = asyncio.create_task(models.get("a"))
+    assert (await models.get("b")).id == "b"
+    assert models.state("a") == "loading"
+    gate.set()
+    assert (await slow).id == "a"
+
+
+OUT_OF_MEMORY = [
+    MemoryError(),
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"),
+    LoadError(LoadClass.OOM, "does not fit"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
+async def test_out_of_memory_in_a_load_costs_one_other_model_and_one_more_try(error: Exception) -> None:
+    models = Models()
+    models.failures["c"] = [error]
+    for model_id in "abc":
+        await models.get(model_id)
+    assert models.loaded() == {"b", "c"}
+    assert models.calls == ["a", "b", "c", "c"]
+
+
+async def test_out_of_memory_twice_is_a_failure() -> None:
+    models = Models()
+    models.failures["c"] = [MemoryError(), MemoryError()]
+    for model_id in "ab":
+        await models.get(model_id)
+    refused = await refusal(models.get("c"))
+    assert (refused.extras["error_class"], refused.extras["attempts"]) == ("OOM", 1)
+    assert models.loaded() == {"b"}
+    assert models.calls == ["a", "b", "c", "c"]
+    models.now += 60
+    assert (await models.get("c")).id == "c"
+
+
+async def test_cooldowns_double_up_to_half_an_hour_and_end_with_the_eighth() -> None:
+    models = Models()
+    models.failures["a"] = [LoadError(LoadClass.NETWORK, "no route")] * 8
+    cooldowns = []
+    for attempt in range(1, 9):
+        for _ in range(2):  # the second time nothing is tried
+            refused = await refusal(models.residency.model("a"))
+            assert refused.extras == {"error_class": "NETWORK", "attempts": attempt, "permanent": attempt == 8}
+        cooldowns.append(models.residency.slots["a"].retry_at - models.now)
+        models.now += cooldowns[-1]
+    assert cooldowns == [30, 60, 120, 240, 480, 960, 1800, 1800]
+    models.now += 1e6
+    assert (await refusal(models.get("a"))).extras["permanent"]
+    assert len(models.calls) == 8
+
+
+async def test_a_failed_load_leaves_nothing_in_memory() -> None:
+    class Weights:
+        pass
+
+    made: list[weakref.ref[Weights]] = []
+
+    def load(_: Entry) -> Model:
+        weights = Weights()
+        made.append(weakref.ref(weights))
+        raise LoadError(LoadClass.STORAGE, "cut off") from KeyError(id(weights))
+
+    residency = Residency(MODELS, load, Memory(1000, 1), Metrics(), batch_tokens=1, load_wait_s=20)
+    await refusal(residency.model("a"))
+    gc.collect()
+    assert made[0]() is None
+
+
+async def test_models_that_come_and_go_under_many_requests() -> None:
+    """Room for two of five: every request is answered by its own model, which is in memory as long as it computes."""
+    models = Models(budget=2 * SIZE)
+    rng = random.Random(5)
+    answered = Counter[str]()
+
+    def in_memory() -> int:
+        return sum(resident.need.weights for resident in models.residency._room._residents.values())
+
+    async def ask() -> None:
+        for _ in range(8):
+            model_id = rng.choice("abcde")
+            model = await models.residency.model(model_id)
+            task = asyncio.ensure_future(compute(model))
+            assert await task == model_id
+            answered[model_id] += 1
+
+    async def compute(model: Model) -> str:
+        with models.residency.using(model):
+            for _ in range(rng.randrange(4)):
+                assert models.residency._room._residents[id(model)].model is model
+                assert in_memory() <= 2 * SIZE
+                await asyncio.sleep(0.001)
+            return model.id
+
+    await asyncio.gather(*(ask() for _ in range(8)))
+    assert answered.total() == 64
+    assert len(models.calls) > 5
+    assert not any(slot.waiting for slot in models.residency.slots.values())
+
+
+# --- idle models -----------------------------------------------------------------------------------------------------
+
+
+async def test_idle_models_go_but_for_pinned_ones_and_those_in_use() -> None:
+    models = Models(pinned=("c",))
+    keeper = Keeper(models.residency, Settings(idle_evict_s=60), models.metrics)
+    for model_id in "bcd":
+        await models.get(model_id)
+    done = asyncio.Event()
+    using = asyncio.create_task(models.use("a", done))
+    await until(lambda: "a" in models.loaded())
+    models.now += 59
+    await models.get("d")
+    keeper.evict_idle()
+    await until(lambda: models.loaded() == {"a", "c", "d"})
+    models.now += 60
+    keeper.evict_idle()
+    await until(lambda: models.loaded() == {"a", "c"})
+    done.set()
+    await using
+    keeper.evict_idle()
+    assert models.state("a") == "loaded", "it was used up to now"
+    idle = models.metrics.registry.get_sample_value
+    assert [idle("sie_idle_evictions_total", {"model": model_id}) for model_id in "abcd"] == [None, 1, None, 1]
+
+
+# --- files that change -----------------------------------------------------------------------------------------------
+
+
+def changed(model_id: str) -> Entry:
+    return Entry(model_id, repository=model_id, parameters=SIZE // 4, revision="2")
+
+
+async def test_a_changed_model_answers_until_the_new_one_is_there() -> None:
+    models = Models()
+    old = await models.get("a")
+    models.gates["a"] = threading.Event()
+    models.residency.put(changed("a"))
+    assert models.state("a") == "loading"
+    await until(lambda: len(models.calls) == 2)
+    assert await models.get("a") is old
+    models.gates["a"].set()
+    await until(lambda: models.state("a") == "loaded")
+    assert (await models.get("a")).entry.revision == "2"
+    await until(lambda: len(models.residency._room._residents) == 1)
+    assert models.gauge("sie_model_loaded", "a") == 1
+
+
+async def test_a_changed_model_goes_first_where_both_do_not_fit() -> None:
+    models = Models(budget=2 * SIZE - 1, pinned=("a",))
+    await models.get("a")
+    models.residency.put(changed("a"))
+    assert (await models.get("a")).entry.revision is None, "up to the moment of its unloading"
+    await until(lambda: models.state("a") == "loaded")
+    assert (await models.get("a")).entry.revision == "2"
+
+
+async def test_a_change_that_does_not_load_leaves_what_was_there() -> None:
+    models = Models()
+    await models.get("a")
+    models.failures["a"] = [LoadError(LoadClass.STORAGE, "cut off")]
+    models.residency.put(changed("a"))
+    await until(lambda: models.state("a") == "loaded")
+    assert (await models.get("a")).entry.revision is None
+    error = models.residency.slots["a"].error
+    assert error is not None
+    assert error.kind is LoadClass.STORAGE
+    models.residency.put(changed("a"))
+    await until(lambda: models.state("a") == "loaded")
+    assert (await models.get("a")).entry.revision == "2"
+
+
+async def test_a_change_during_a_load_is_not_missed() -> None:
+    models = Models()
+    models.gates["a"] = threading.Event()
+    waiting = asyncio.create_task(models.get("a"))
+    await until(lambda: models.calls)
+    models.residency.put(changed("a"))
+    models.gates["a"].set()
+    assert (await waiting).entry.revision == "2"
+
+
+async def test_a_change_clears_a_failure() -> None:
+    models = Models()
+    models.failures["a"] = [LoadError(LoadClass.CONFIG, "no such architecture")]
+    await refusal(models.get("a"))
+    assert models.state("a") == "failed"
+    models.residency.put(changed("a"))
+    assert models.state("a") == "available"
+    assert (await models.get("a")).entry.revision == "2"
+
+
+async def test_a_removed_model_is_not_found_and_finishes_its_requests() -> None:
+    models = Models()
+    done = asyncio.Event()
+    using = asyncio.create_task(models.use("a", done))
+    await until(lambda: models.loaded() == {"a"})
+    models.gates["b"] = threading.Event()
+    waiting = asyncio.create_task(models.get("b"))
+    await until(lambda: "b" in models.calls)
+    for model_id in "ab":
+        models.residency.remove(model_id)
+        assert (await refusal(models.get(model_id))).answer.status == 404
+    assert (await refusal(waiting)).answer.status == 404
+    models.gates["b"].set()
+    done.set()
+    assert await using == "a"
+    await until(lambda: not models.residency._room._residents)
+    assert models.gauge("sie_model_loaded", "a") == 0
+
+
+async def test_closing_lets_everybody_go() -> None:
+    models = Models()
+    await models.get("a")
+    models.gates["b"] = threading.Event()
+    waiting = asyncio.create_task(models.get("b"))
+    await until(lambda: "b" in models.calls)
+    leaving = models.residency.unload("a")
+    await models.residency.close()
+    assert (await refusal(waiting)).answer.wire == "MODEL_LOADING"
+    models.gates["b"].set()
+    with suppress(asyncio.CancelledError):
+        await leaving
+    assert models.loaded() == set()
