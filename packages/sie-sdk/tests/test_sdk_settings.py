@@ -9,7 +9,7 @@ from sdk_stand_ins import SCORED, Server, packed, refused
 
 import sie_sdk
 from sie_sdk import SIEAsyncClient, SIEClient, errors
-from sie_sdk.client import SIEClient as ClientOfModule
+from sie_sdk.client import async_, sync
 from sie_sdk.types import Item
 
 QUERY, ITEMS = Item(text="q"), [Item(text="d")]
@@ -159,7 +159,8 @@ def test_injected_http_client_stays_open(connect):
 
 
 def test_clients_are_the_same_but_for_await():
-    assert ClientOfModule is SIEClient
+    assert sync.SIEClient is SIEClient is sie_sdk.client.SIEClient
+    assert async_.SIEAsyncClient is SIEAsyncClient is sie_sdk.client.SIEAsyncClient
     for name in ("score", "encode", "extract", "list_models", "get_model"):
         blocking, awaited = getattr(SIEClient, name), getattr(SIEAsyncClient, name)
         assert inspect.signature(blocking) == inspect.signature(awaited)

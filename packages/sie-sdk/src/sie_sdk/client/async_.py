@@ -3,8 +3,8 @@
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from sie_sdk._awaited import AwaitedSession
 from sie_sdk._endpoint import Endpoint
+from sie_sdk.client._awaited import AwaitedSession
 from sie_sdk.types import (
     EncodeArguments,
     EncodeResult,

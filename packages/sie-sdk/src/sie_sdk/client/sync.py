@@ -3,9 +3,8 @@
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from sie_sdk._blocking import BlockingSession
 from sie_sdk._endpoint import Endpoint
-from sie_sdk.async_client import SIEAsyncClient
+from sie_sdk.client._blocking import BlockingSession
 from sie_sdk.types import (
     EncodeArguments,
     EncodeResult,
@@ -19,8 +18,6 @@ from sie_sdk.types import (
 
 if TYPE_CHECKING:
     import httpx2
-
-__all__ = ["SIEAsyncClient", "SIEClient"]
 
 
 class SIEClient(BlockingSession):

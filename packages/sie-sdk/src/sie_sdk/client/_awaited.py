@@ -15,8 +15,8 @@ from sie_sdk._endpoint import Endpoint
 from sie_sdk._exchange import Attempt, Call, Failure, Pause, Trace, exchange
 from sie_sdk._pipeline import END, Batch, Finish, Give, Pull, Stream, pipeline
 from sie_sdk._reply import Reply
-from sie_sdk._session import Session
 from sie_sdk._watch import Open, Read, Show, Watch, watching
+from sie_sdk.client._shared import Session
 from sie_sdk.errors import SIEError
 from sie_sdk.types import StatusMessage, WatchMode
 
