@@ -1,3 +1,3 @@
 """The exceptions under the name that the public SDK has for them; their tree is in `sie_sdk.errors`."""
 
-from sie_sdk.errors import *  # noqa: F403
+from .errors import *  # noqa: F403

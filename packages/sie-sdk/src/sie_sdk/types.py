@@ -39,15 +39,16 @@ class Item(TypedDict, total=False):
         >>> Item(id="q1", text="What is Python?") == {"id": "q1", "text": "What is Python?"}
         True
 
-    An image is `bytes`, the path of a file, `{"data": bytes, "format": "jpeg"}`, or one of Pillow (sent as JPEG).
+    An image is `bytes`, the path of a file, `{"data": bytes, "format": "jpeg"}`, or one of Pillow or an array of pixels
+    (sent as JPEG). A document is `bytes`, the path of a file or `{"data": bytes, "format": "pdf"}`.
     """
 
     id: str | None
     text: str | None
-    images: list[MediaInput | bytes | str | os.PathLike[str] | Picture]
+    images: list[MediaInput | bytes | str | os.PathLike[str] | Picture | NDArray[np.generic]]
     audio: MediaInput
     video: MediaInput
-    document: MediaInput
+    document: MediaInput | bytes | str | os.PathLike[str]
     metadata: Mapping[str, Any]
     multivector: NDArray[np.generic]
 
