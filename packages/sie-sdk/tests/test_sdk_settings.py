@@ -161,7 +161,9 @@ def test_injected_http_client_stays_open(connect):
 def test_clients_are_the_same_but_for_await():
     assert sync.SIEClient is SIEClient is sie_sdk.client.SIEClient
     assert async_.SIEAsyncClient is SIEAsyncClient is sie_sdk.client.SIEAsyncClient
-    for name in ("score", "encode", "extract", "list_models", "get_model"):
+    calls = ("score", "encode", "extract", "list_models", "get_model")
+    of_a_gateway = ("get_capacity", "wait_for_capacity", "create_pool", "get_pool", "delete_pool")
+    for name in (*calls, *of_a_gateway):
         blocking, awaited = getattr(SIEClient, name), getattr(SIEAsyncClient, name)
         assert inspect.signature(blocking) == inspect.signature(awaited)
         assert inspect.iscoroutinefunction(awaited)

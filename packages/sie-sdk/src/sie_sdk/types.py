@@ -11,6 +11,12 @@ from typing import IO, Any, Literal, NotRequired, Protocol, TypedDict, runtime_c
 import numpy as np
 from numpy.typing import NDArray
 
+from sie_sdk._machines import CapacityInfo as CapacityInfo
+from sie_sdk._machines import PoolInfo as PoolInfo
+from sie_sdk._machines import PoolSpec as PoolSpec
+from sie_sdk._machines import PoolStatus as PoolStatus
+from sie_sdk._machines import WorkerInfo as WorkerInfo
+
 OutputType = Literal["dense", "sparse", "multivector"]
 WatchMode = Literal["auto", "cluster", "worker"]
 OutputDType = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
