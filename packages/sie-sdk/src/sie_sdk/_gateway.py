@@ -49,7 +49,7 @@ def waiting_for_capacity(
                 yield from _used_once(endpoint, model, gpu, max(deadline - clock.monotonic(), 0.0), skew, clock)
                 model = None
             found = yield from exchange(capacity(endpoint, gpu, timeout_s), Trace(), skew, clock)
-            if found["worker_count"]:
+            if found.get("worker_count"):
                 return found
         except (SIEConnectionError, ServerError) as error:
             cause = error
