@@ -8,7 +8,7 @@ MODEL  ?= sentence-transformers/all-MiniLM-L6-v2
 BIN := .venv/bin
 PACKAGES := -e packages/sie-sdk -e packages/sie-server
 # Those of the SDK whose every type is known; the frameworks that the others build on are typed in part.
-TYPED := $(addprefix sie_sdk.,client async_client encoding errors exceptions retry scoring types)
+TYPED := $(addprefix sie_sdk.,client client.sync client.async_ documents encoding errors exceptions images retry scoring types)
 
 .PHONY: install serve test lint types pytest ts docs wire clean
 

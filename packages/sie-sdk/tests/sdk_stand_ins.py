@@ -11,6 +11,7 @@ import numpy as np
 
 from sie_sdk._exchange import Clock
 
+really_sleep = asyncio.sleep
 BASE_URL = "http://sie.test:8080"
 SCORED = {
     "model": "m",
@@ -47,6 +48,7 @@ class FakeTime:
 
     async def sleep_async(self, seconds):
         self.sleep(seconds)
+        await really_sleep(0)  # others on the event loop get their turn, and may be cancelled
 
 
 class Server:

@@ -252,29 +252,6 @@ def test_score_needs_a_list(connect, items):
         connect(Server()).score("m", QUERY, items)
 
 
-def test_images(connect, tmp_path):
-    (tmp_path / "b.png").write_bytes(b"B")
-    item = Item(text="x", images=[b"A", str(tmp_path / "b.png"), tmp_path / "b.png", {"data": b"C", "format": "webp"}])
-    server = Server(encoded(dense(1.0)))
-    connect(server).encode("m", item)
-    assert server.sent["items"][0]["images"] == [
-        {"data": b"A"},
-        {"data": b"B"},
-        {"data": b"B"},
-        {"data": b"C", "format": "webp"},
-    ]
-    assert item["images"][0] == b"A"
-
-
-def test_an_image_of_pillow_goes_as_a_jpeg(connect):
-    image = pytest.importorskip("PIL.Image").new("RGBA", (2, 3), "red")
-    server = Server(encoded(dense(1.0)))
-    connect(server).encode("m", Item(images=[image]))
-    [sent] = server.sent["items"][0]["images"]
-    assert sent["format"] == "jpeg"
-    assert sent["data"].startswith(b"\xff\xd8\xff")
-
-
 class Passage(pydantic.BaseModel):
     id: str | None = None
     text: str

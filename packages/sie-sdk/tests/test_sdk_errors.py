@@ -8,6 +8,7 @@ from sdk_stand_ins import Server, refused
 
 import sie_sdk
 from sie_sdk import errors, exceptions
+from sie_sdk.client import errors as errors_of_client
 from sie_sdk.types import Item
 
 
@@ -130,4 +131,5 @@ def test_every_error_is_public():
     assert len(names) == 20
     for name in names:
         assert getattr(sie_sdk, name) is getattr(exceptions, name) is getattr(errors, name)
+        assert getattr(errors_of_client, name) is getattr(errors, name)
         assert issubclass(getattr(errors, name), errors.SIEError)

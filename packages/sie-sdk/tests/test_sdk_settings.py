@@ -9,7 +9,7 @@ from sdk_stand_ins import SCORED, Server, packed, refused
 
 import sie_sdk
 from sie_sdk import SIEAsyncClient, SIEClient, errors
-from sie_sdk.client import SIEClient as ClientOfModule
+from sie_sdk.client import async_, sync
 from sie_sdk.types import Item
 
 QUERY, ITEMS = Item(text="q"), [Item(text="d")]
@@ -159,8 +159,11 @@ def test_injected_http_client_stays_open(connect):
 
 
 def test_clients_are_the_same_but_for_await():
-    assert ClientOfModule is SIEClient
-    for name in ("score", "encode", "extract", "list_models", "get_model"):
+    assert sync.SIEClient is SIEClient is sie_sdk.client.SIEClient
+    assert async_.SIEAsyncClient is SIEAsyncClient is sie_sdk.client.SIEAsyncClient
+    calls = ("score", "encode", "extract", "list_models", "get_model")
+    of_a_gateway = ("get_capacity", "wait_for_capacity", "create_pool", "get_pool", "delete_pool")
+    for name in (*calls, *of_a_gateway):
         blocking, awaited = getattr(SIEClient, name), getattr(SIEAsyncClient, name)
         assert inspect.signature(blocking) == inspect.signature(awaited)
         assert inspect.iscoroutinefunction(awaited)

@@ -152,7 +152,7 @@ def test_programs_of_the_documentation_run_as_they_stand(server: Server, program
 
 def _docstrings() -> list[doctest.DocTest]:
     """Every docstring of the SDK with examples in it."""
-    names = ["sie_sdk", *(module.name for module in pkgutil.iter_modules(sie_sdk.__path__, "sie_sdk."))]
+    names = ["sie_sdk", *(module.name for module in pkgutil.walk_packages(sie_sdk.__path__, "sie_sdk."))]
     finder = doctest.DocTestFinder(exclude_empty=True)
     return [found for name in names for found in finder.find(importlib.import_module(name)) if found.examples]
 

@@ -87,13 +87,21 @@ export class Endpoint {
     return { path: pathOf(mode), find: ask("/health", () => CLUSTER_PATH), stream: (path) => ask(path, statusMessage) };
   }
 
-  /** A look-up: it waits neither for a machine nor for the server to come up. */
-  lookUp<T>(path: string, model: string | undefined, parse: (reply: Reply) => T, asked: CallOptions): Call<T> {
+  /** Whatever computes nothing: it waits neither for a machine nor for the server to come up. A body is JSON. */
+  lookUp<T>(
+    path: string,
+    model: string | undefined,
+    parse: (reply: Reply) => T,
+    asked: CallOptions,
+    method: Call<T>["method"] = "GET",
+    body?: string,
+  ): Call<T> {
+    const json = "application/json";
     return {
-      method: "GET",
+      method,
       url: this.baseUrl + path,
-      headers: { ...this.#headers, accept: "application/json" },
-      body: undefined,
+      headers: { ...this.#headers, accept: json, ...(body !== undefined && { "content-type": json }) },
+      body: body === undefined ? undefined : new TextEncoder().encode(body),
       parse,
       subject: { model },
       retrying: { waitForCapacity: false, maxOomRetries: 0, inference: false },

@@ -212,9 +212,18 @@ export class LoraLoadingError extends SIEError {
   }
 }
 
-/** A pool of machines can't be used. A single server has none; a gateway's client may throw it. */
+/** A pool of machines can't be used, in its state if it has one. A single server has none. */
 export class PoolError extends SIEError {
   override readonly name: string = "PoolError";
+
+  constructor(
+    message: string,
+    readonly poolName?: string,
+    readonly state?: string,
+    details: ErrorDetails = {},
+  ) {
+    super(message, details);
+  }
 }
 
 type ErrorClass = new (message: string, details: ErrorDetails) => SIEError;

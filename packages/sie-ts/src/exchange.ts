@@ -64,7 +64,8 @@ function announce(error: SIEError, budgetMs: number): void {
   console.warn(`sie: ${error.message}; asking again for up to ${budgetMs / 1000} s`);
 }
 
-function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+/** Waits; rejects with the signal's reason if it is aborted. */
+export function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     const stop = () => {
       clearTimeout(timer);

@@ -1,12 +1,15 @@
 /** A large input, cut into parts of consecutive items, each of which one request carries. */
 
+import { wireImage } from "./images.js";
 import { isMap, packMessage } from "./msgpack.js";
 import type { Item } from "./types.js";
 
-// A server takes 10,000 items and 34 MiB in one request, older ones 512 items. Parts are far smaller: neither side has
-// to hold much, an answer comes long before a timeout, and the few that are under way fit a server's queue.
-const PART_ITEMS = 256;
-const PART_BYTES = 2 ** 20;
+// A server takes 10,000 items and 34 MiB in one request, other SIE servers 1,000 items. Parts are smaller: neither side
+// has to hold much, an answer comes long before a timeout, and the few that are under way fit a server's queue.
+// Answers with vectors are large, those with scores are not; and the candidates of a query belong together, as the
+// server computes a query once per request.
+const PART = { items: 256, bytes: 2 ** 20 };
+const NAMED_PART = { items: 1000, bytes: 2 ** 24 };
 
 /** Some of the items: `start` is the index of the first in the whole input, `packed` each as MessagePack. */
 export class Part {
@@ -14,7 +17,10 @@ export class Part {
   readonly packed: Uint8Array[] = [];
   #size = 0;
 
-  constructor(readonly start: number) {}
+  constructor(
+    readonly start: number,
+    private readonly most: typeof PART,
+  ) {}
 
   /** The index of the first item after this part. */
   get end(): number {
@@ -24,7 +30,7 @@ export class Part {
   /** Whether there is room for one item more. An item that is too large for any part gets one to itself. */
   takes(packed: Uint8Array): boolean {
     const { length } = this.packed;
-    return length === 0 || (length < PART_ITEMS && this.#size + packed.length <= PART_BYTES);
+    return length === 0 || (length < this.most.items && this.#size + packed.length <= this.most.bytes);
   }
 
   append(item: Item, packed: Uint8Array): void {
@@ -41,9 +47,13 @@ export class Part {
  * without an id in all parts but the first are sent with the one they would have had in a single request.
  */
 export class Cutter {
-  #part = new Part(0);
+  readonly #most: typeof PART;
+  #part: Part;
 
-  constructor(private readonly named: boolean) {}
+  constructor(private readonly named: boolean) {
+    this.#most = named ? NAMED_PART : PART;
+    this.#part = new Part(0, this.#most);
+  }
 
   /** Takes the next item; returns the part before it, if that has no room for it. */
   add(item: Item): Part | undefined {
@@ -51,7 +61,7 @@ export class Cutter {
     let full: Part | undefined;
     if (!this.#part.takes(packed)) {
       full = this.#part;
-      this.#part = new Part(full.end);
+      this.#part = new Part(full.end, this.#most);
       packed = this.#packed(item);
     }
     this.#part.append(item, packed);
@@ -76,7 +86,7 @@ export function wireItem(item: Item): unknown {
   if (!isMap(item)) return item;
   const { images, audio } = item as Item;
   const sent: Record<string, unknown> = { ...item };
-  if (images) sent["images"] = images.map((image) => (image instanceof Uint8Array ? { data: image } : image));
+  if (images) sent["images"] = images.map(wireImage);
   if (audio) sent["audio"] = { data: audio.data, format: audio.format, sample_rate: audio.sampleRate };
   return sent;
 }

@@ -162,14 +162,15 @@ function withRequest<T extends { request?: RequestInfo }>(result: T, reply: Repl
   return result;
 }
 
-function jsonMap(reply: Reply, what = "models"): Record<string, unknown> {
+/** The object that a body is in JSON; `what` names the response in the RequestError for anything else. */
+export function jsonMap(reply: Reply, what = "models"): Record<string, unknown> {
   const body = parsedJson(new TextDecoder().decode(reply.content));
   if (!isMap(body)) throw new RequestError(`Malformed ${what} JSON response (expected an object)`);
   return body;
 }
 
 /** The same map under camelCase names; what is in it stays as it is. */
-function camelCased(map: Record<string, unknown>): Record<string, unknown> {
+export function camelCased(map: Record<string, unknown>): Record<string, unknown> {
   const renamed = Object.entries(map).map(([name, value]) => [
     name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()),
     value,

@@ -5,7 +5,7 @@ import type { Reply } from "./reply.js";
 
 /** Send this once. */
 export interface Attempt {
-  readonly method: "GET" | "POST";
+  readonly method: "GET" | "POST" | "DELETE";
   readonly url: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Uint8Array | undefined;

@@ -168,6 +168,10 @@ export interface ClientOptions {
   provisionTimeout?: number | undefined;
   /** Further headers of every request. */
   headers?: Readonly<Record<string, string>> | undefined;
+  /** Accepted for programs written for a hosted deployment; not used. */
+  controlPlaneUrl?: string | undefined;
+  /** Likewise. */
+  org?: string | undefined;
   /** What to send with instead of the global `fetch`, e.g. for a proxy or a test. */
   fetch?: typeof fetch | undefined;
   /** What to watch with instead of the global `WebSocket`, which Node has from version 22 on; the one of `ws` will do. */
@@ -180,6 +184,63 @@ export interface CallOptions {
   signal?: AbortSignal | undefined;
   /** As for the client. */
   timeoutMs?: number | undefined;
+}
+
+/** One of the machines behind a gateway. */
+export interface WorkerInfo {
+  name?: string;
+  url?: string;
+  gpu?: string;
+  gpuCount?: number;
+  healthy?: boolean;
+  queueDepth?: number;
+  loadedModels?: string[];
+}
+
+/** The machines behind a gateway; for a machine profile, `workers` and `workerCount` are of that. */
+export interface CapacityInfo {
+  status: string;
+  workerCount: number;
+  gpuCount: number;
+  modelsLoaded: number;
+  configuredGpuTypes: string[];
+  liveGpuTypes: string[];
+  workers: WorkerInfo[];
+}
+
+/** A pool of machines: what it is to have, and what it has. Times are in Unix seconds. */
+export interface PoolInfo {
+  name: string;
+  spec: {
+    gpus?: Record<string, number>;
+    gpuCaps?: Record<string, number>;
+    bundle?: string | null;
+    minimumWorkerCount?: number;
+  };
+  status: {
+    state: "pending" | "active" | "expired";
+    assignedWorkers?: WorkerInfo[];
+    createdAt?: number;
+    lastRenewed?: number;
+  };
+}
+
+/** The options of `waitForCapacity`. `timeoutMs` is how long to wait in all (900 000). */
+export interface WaitForCapacityOptions extends CallOptions {
+  /** A model that is to be loaded, too; one small request sees to that, and has a machine started. */
+  model?: string | undefined;
+  /** How long between two looks (5000). */
+  pollIntervalMs?: number | undefined;
+}
+
+/** The options of `createPool`. */
+export interface PoolOptions extends CallOptions {
+  /** At most how many machines of each profile. */
+  gpuCaps?: Readonly<Record<string, number>> | undefined;
+  /** Only machines that serve this bundle of models. */
+  bundle?: string | undefined;
+  /** How many machines are kept when there is nothing to do. */
+  minimumWorkerCount?: number | undefined;
 }
 
 /** What every call that computes something takes. */

@@ -10,8 +10,7 @@
 """
 
 from sie_sdk._version import __version__
-from sie_sdk.async_client import SIEAsyncClient
-from sie_sdk.client import SIEClient
+from sie_sdk.client import SIEAsyncClient, SIEClient
 from sie_sdk.encoding import (
     SparseVector,
     dense_embedding,

@@ -148,17 +148,17 @@ class Endpoint:
         return Batch(stream, _as_given(items))
 
     def list_models(self) -> Call[list[ModelInfo]]:
-        return self._look_up("/v1/models", None, _results.model_infos)
+        return self.look_up("/v1/models", None, _results.model_infos)
 
     def get_model(self, name: str) -> Call[ModelInfo]:
-        return self._look_up(f"/v1/models/{_model_path(name)}", name, _results.model_info)
+        return self.look_up(f"/v1/models/{_model_path(name)}", name, _results.model_info)
 
     def watch(self, mode: WatchMode, *, wait_for_capacity: bool, provision_timeout_s: float | None) -> Watch:
         retrying = RetryOptions(wait_for_capacity=wait_for_capacity, inference=False)
         budget_s = _budget(provision_timeout_s)
 
         def ask(path: str, parse: Callable[[Reply], T]) -> Call[T]:
-            return self._look_up(path, None, parse, retrying, budget_s)
+            return self.look_up(path, None, parse, retrying, budget_s)
 
         return Watch(path_of(mode), ask("/health", lambda _: CLUSTER_PATH), lambda path: ask(path, status_message))
 
@@ -219,19 +219,23 @@ class Endpoint:
 
         return call
 
-    def _look_up(
+    def look_up(
         self,
         path: str,
         model: str | None,
         parse: Callable[[Reply], T],
         retrying: RetryOptions = _HASTY,
         budget_s: float = DEFAULT_BUDGET_S,
+        method: str = "GET",
+        body: bytes | None = None,
     ) -> Call[T]:
+        """Any request that computes nothing; `body` is JSON, as is the answer."""
+        media = {"accept": "application/json"} | ({"content-type": "application/json"} if body else {})
         return Call(
-            method="GET",
+            method=method,
             url=self.base_url + path,
-            headers={**self._headers, "accept": "application/json"},
-            body=None,
+            headers={**self._headers, **media},
+            body=body,
             parse=parse,
             subject=Subject(model=model),
             retrying=retrying,

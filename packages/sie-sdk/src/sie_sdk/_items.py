@@ -1,16 +1,13 @@
 """From the items a caller has to the items the wire carries."""
 
-import io
-import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
-from sie_sdk.types import Item, Picture
+from sie_sdk.documents import convert_item_document
+from sie_sdk.images import convert_item_images
+from sie_sdk.types import Item
 
 Items = TypeVar("Items")
-
-_JPEG_QUALITY = 95
 
 
 def listed(items: Iterable[Item]) -> list[Item]:
@@ -25,19 +22,7 @@ def checked(items: Items) -> Items:
 
 
 def wire_item(item: Item) -> Any:
-    """The item, its images as bytes. What is no item at all is left for the server to name."""
-    if not isinstance(item, Mapping) or not (images := item.get("images")):
+    """The item, its images and its document as bytes. What is no item at all is left for the server to name."""
+    if not isinstance(item, Mapping) or not ("images" in item or "document" in item):
         return item
-    return {**item, "images": [_wire_image(image) for image in images]}
-
-
-def _wire_image(image: Any) -> Any:
-    if isinstance(image, bytes | bytearray):
-        return {"data": bytes(image)}
-    if isinstance(image, str | os.PathLike):
-        return {"data": Path(image).read_bytes()}
-    if isinstance(image, Picture):
-        jpeg = io.BytesIO()
-        image.convert("RGB").save(jpeg, "JPEG", quality=_JPEG_QUALITY)
-        return {"data": jpeg.getvalue(), "format": "jpeg"}
-    return image
+    return convert_item_document(convert_item_images(item))

@@ -68,18 +68,18 @@ def extract_results(reply: Reply, part: Part) -> list[ExtractResult]:
 
 
 def model_infos(reply: Reply) -> list[ModelInfo]:
-    models = _json_map(reply).get("models")
+    models = json_map(reply).get("models")
     if not isinstance(models, list) or not all(isinstance(model, dict) for model in models):
         raise RequestError("Malformed models JSON response (expected a list under 'models')")
     return cast(list[ModelInfo], models)
 
 
 def model_info(reply: Reply) -> ModelInfo:
-    return cast(ModelInfo, _json_map(reply))
+    return cast(ModelInfo, json_map(reply))
 
 
 def status_message(reply: Reply) -> StatusMessage:
-    return cast(StatusMessage, _json_map(reply, "status"))
+    return cast(StatusMessage, json_map(reply, "status"))
 
 
 def _body(reply: Reply, what: str) -> dict[str, Any]:
@@ -153,7 +153,8 @@ def _check_complete(results: Sequence[Any], items: Sequence[Item], reply: Reply)
     )
 
 
-def _json_map(reply: Reply, what: str = "models") -> dict[str, Any]:
+def json_map(reply: Reply, what: str = "models") -> dict[str, Any]:
+    """The object that a body is in JSON; `what` names the response in the RequestError for anything else."""
     try:
         body = msgspec.json.decode(reply.content)
     except (ValueError, RecursionError) as error:

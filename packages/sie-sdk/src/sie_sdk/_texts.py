@@ -4,8 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
-from sie_sdk.async_client import SIEAsyncClient
-from sie_sdk.client import SIEClient
+from sie_sdk.client import SIEAsyncClient, SIEClient
 from sie_sdk.encoding import dense_embedding
 from sie_sdk.types import EncodeResult, Item, ScoreResult
 

@@ -39,6 +39,29 @@ from typing import Any, Literal
 
 from sie_sdk.types import RequestInfo
 
+__all__ = [
+    "AccountInactiveError",
+    "AccountStateUnavailableError",
+    "EstimateUnroutableError",
+    "IncompleteBatchError",
+    "InputTooLongError",
+    "InsufficientCreditsError",
+    "JobFailedError",
+    "LoraLoadingError",
+    "ModelLoadFailedError",
+    "ModelLoadingError",
+    "PoolError",
+    "ProvisioningError",
+    "RateLimitError",
+    "RelayUnavailableError",
+    "RequestError",
+    "ResourceExhaustedError",
+    "SIEConnectionError",
+    "SIEError",
+    "ServerError",
+    "SpendLimitError",
+]
+
 
 class SIEError(Exception):
     """Base of all errors of this package.

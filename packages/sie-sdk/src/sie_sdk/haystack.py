@@ -10,8 +10,7 @@ from typing import Any, ClassVar, Self
 from haystack import Document, component, default_from_dict, default_to_dict
 
 from sie_sdk import _texts
-from sie_sdk.async_client import SIEAsyncClient
-from sie_sdk.client import SIEClient
+from sie_sdk.client import SIEAsyncClient, SIEClient
 
 __all__ = ["SIEDocumentEmbedder", "SIERanker", "SIETextEmbedder"]
 

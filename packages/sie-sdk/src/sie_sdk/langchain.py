@@ -9,8 +9,7 @@ from langchain_core.embeddings import Embeddings
 from pydantic import ConfigDict, Field
 
 from sie_sdk import _texts
-from sie_sdk.async_client import SIEAsyncClient
-from sie_sdk.client import SIEClient
+from sie_sdk.client import SIEAsyncClient, SIEClient
 
 __all__ = ["SIEEmbeddings", "SIEReranker"]
 

@@ -8,8 +8,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 
 from sie_sdk import _texts
-from sie_sdk.async_client import SIEAsyncClient
-from sie_sdk.client import SIEClient
+from sie_sdk.client import SIEAsyncClient, SIEClient
 
 __all__ = ["SIEEmbedding", "SIENodePostprocessor"]
 

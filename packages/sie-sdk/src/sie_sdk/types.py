@@ -11,6 +11,12 @@ from typing import IO, Any, Literal, NotRequired, Protocol, TypedDict, runtime_c
 import numpy as np
 from numpy.typing import NDArray
 
+from sie_sdk._machines import CapacityInfo as CapacityInfo
+from sie_sdk._machines import PoolInfo as PoolInfo
+from sie_sdk._machines import PoolSpec as PoolSpec
+from sie_sdk._machines import PoolStatus as PoolStatus
+from sie_sdk._machines import WorkerInfo as WorkerInfo
+
 OutputType = Literal["dense", "sparse", "multivector"]
 WatchMode = Literal["auto", "cluster", "worker"]
 OutputDType = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
@@ -39,15 +45,16 @@ class Item(TypedDict, total=False):
         >>> Item(id="q1", text="What is Python?") == {"id": "q1", "text": "What is Python?"}
         True
 
-    An image is `bytes`, the path of a file, `{"data": bytes, "format": "jpeg"}`, or one of Pillow (sent as JPEG).
+    An image is `bytes`, the path of a file, `{"data": bytes, "format": "jpeg"}`, or one of Pillow or an array of pixels
+    (sent as JPEG). A document is `bytes`, the path of a file or `{"data": bytes, "format": "pdf"}`.
     """
 
     id: str | None
     text: str | None
-    images: list[MediaInput | bytes | str | os.PathLike[str] | Picture]
+    images: list[MediaInput | bytes | str | os.PathLike[str] | Picture | NDArray[np.generic]]
     audio: MediaInput
     video: MediaInput
-    document: MediaInput
+    document: MediaInput | bytes | str | os.PathLike[str]
     metadata: Mapping[str, Any]
     multivector: NDArray[np.generic]
 

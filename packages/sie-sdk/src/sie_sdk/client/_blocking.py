@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sie_sdk._endpoint import Endpoint
-from sie_sdk._exchange import Attempt, Call, Failure, Pause, Trace, exchange
+from sie_sdk._exchange import Attempt, Call, Failure, Pause, Steps, Trace, exchange
 from sie_sdk._pipeline import END, IN_FLIGHT, Batch, Finish, Give, Pull, Stream, pipeline
 from sie_sdk._reply import Reply
-from sie_sdk._session import Session
 from sie_sdk._watch import Open, Read, Show, Watch, watching
+from sie_sdk.client._shared import Session
 from sie_sdk.errors import SIEError
 from sie_sdk.types import StatusMessage, WatchMode
 
@@ -131,7 +131,9 @@ class BlockingSession(Session):
             return self._run(call, trace, time.sleep)
 
     def _run(self, call: Call[T], trace: Trace, pause: Callable[[float], None]) -> T:
-        steps = exchange(call, trace, self._skew, self._clock)
+        return self._driven(exchange(call, trace, self._skew, self._clock), pause)
+
+    def _driven(self, steps: Steps[T], pause: Callable[[float], None]) -> T:
         answer: Reply | Failure | None = None
         while True:
             try:

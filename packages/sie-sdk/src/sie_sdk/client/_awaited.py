@@ -12,11 +12,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sie_sdk._endpoint import Endpoint
-from sie_sdk._exchange import Attempt, Call, Failure, Pause, Trace, exchange
+from sie_sdk._exchange import Attempt, Call, Failure, Pause, Steps, Trace, exchange
 from sie_sdk._pipeline import END, Batch, Finish, Give, Pull, Stream, pipeline
 from sie_sdk._reply import Reply
-from sie_sdk._session import Session
 from sie_sdk._watch import Open, Read, Show, Watch, watching
+from sie_sdk.client._shared import Session
 from sie_sdk.errors import SIEError
 from sie_sdk.types import StatusMessage, WatchMode
 
@@ -110,9 +110,11 @@ class AwaitedSession(Session):
             return await self._run(call, trace)
 
     async def _run(self, call: Call[T], trace: Trace) -> T:
+        return await self._driven(exchange(call, trace, self._skew, self._clock))
+
+    async def _driven(self, steps: Steps[T]) -> T:
         import asyncio
 
-        steps = exchange(call, trace, self._skew, self._clock)
         answer: Reply | Failure | None = None
         async with self._turns:
             while True:

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from sie_sdk._blocking import BlockingSession
 from sie_sdk._endpoint import Endpoint
-from sie_sdk.async_client import SIEAsyncClient
+from sie_sdk.client._blocking_gateway import BlockingGateway
 from sie_sdk.types import (
     EncodeArguments,
     EncodeResult,
@@ -20,10 +19,8 @@ from sie_sdk.types import (
 if TYPE_CHECKING:
     import httpx2
 
-__all__ = ["SIEAsyncClient", "SIEClient"]
 
-
-class SIEClient(BlockingSession):
+class SIEClient(BlockingGateway):
     """A connection to an SIE server. Safe to share between threads; use it as a context manager or `close()` it.
 
         >>> with SIEClient("http://localhost:8080") as client:

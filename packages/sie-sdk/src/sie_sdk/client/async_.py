@@ -3,8 +3,8 @@
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from sie_sdk._awaited import AwaitedSession
 from sie_sdk._endpoint import Endpoint
+from sie_sdk.client._awaited_gateway import AwaitedGateway
 from sie_sdk.types import (
     EncodeArguments,
     EncodeResult,
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import httpx2
 
 
-class SIEAsyncClient(AwaitedSession):
+class SIEAsyncClient(AwaitedGateway):
     """`SIEClient` for asyncio: the same arguments, results and errors, each call awaited.
 
         >>> async def best(question: str, texts: list[str]) -> str:
