@@ -3,13 +3,15 @@
 import logging
 import socket
 import sys
-from contextlib import suppress
+import threading
 
 import uvicorn
 
+from sie_server.draining import DrainingServer, leave
 from sie_server.engine.engine import Engine
 from sie_server.errors import SIEError
 from sie_server.http.app import create_app
+from sie_server.http.drain import Drain
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import shipped, with_models
 from sie_server.models.load import load
@@ -18,19 +20,25 @@ from sie_server.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 _KEEP_ALIVE_S = 120
-_DRAIN_S = 25
+# For what is not a request to end: watchers of the status.
+_CLOSE_S = 5
 _MAX_SAID_BYTES = 4096
 
 
 def run(settings: Settings) -> int:
-    """Serve until a signal. Returns the exit status: 0, 1 when a preload failed, 2 for settings that can't be used."""
+    """Serve until a signal, or until the device can't be worked with any more.
+
+    Returns the exit status: 0, 1 when a preload failed, 2 for settings that can't be used. Does not return, but ends
+    the process, where the device was lost (70) or a load is under way, which nothing can interrupt.
+    """
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
     metrics = Metrics()
     try:
         entries = with_models(shipped(), settings.model)
         if unknown := [model_id for model_id in settings.preload if model_id not in entries]:
             raise ValueError(f"--preload {unknown[0]}: not in the catalogue; allow it with --model {unknown[0]}")
-        engine = Engine(settings, entries, metrics, load_verified if settings.verify else load)
+        loader = load_verified if settings.verify else load
+        engine = Engine(settings, entries, metrics, loader, lambda: server.abandon())
         listener = _listen(settings.host, settings.port)
     except (ValueError, OSError) as error:
         _LOG.error("%s", error)
@@ -50,8 +58,9 @@ def run(settings: Settings) -> int:
         model_id = settings.preload[0] if settings.preload else next(iter(entries))
         print(_WELCOME.format(url=url, model=model_id), file=sys.stderr, flush=True)
 
-    app = create_app(settings, engine, metrics, on_ready=ready, on_failed=failed)
-    server = uvicorn.Server(
+    drain = Drain()
+    app = create_app(settings, engine, metrics, on_ready=ready, on_failed=failed, drain=drain)
+    server = DrainingServer(
         uvicorn.Config(
             app,
             log_config=None,
@@ -62,13 +71,18 @@ def run(settings: Settings) -> int:
             ws="wsproto",
             ws_max_size=_MAX_SAID_BYTES,
             ws_per_message_deflate=False,
-            timeout_graceful_shutdown=_DRAIN_S,
+            timeout_graceful_shutdown=_CLOSE_S,
             server_header=False,
-        )
+        ),
+        drain,
+        settings.drain_s,
+        engine.release,
     )
-    # uvicorn shuts down on a signal and then hands it on.
-    with suppress(KeyboardInterrupt):
-        server.run(sockets=[listener])
+    server.run(sockets=[listener])
+    if server.abandoned or any(
+        not each.daemon for each in threading.enumerate() if each is not threading.main_thread()
+    ):
+        leave(server.abandoned or status)
     return status
 
 

@@ -14,17 +14,21 @@ from typing import Any, TypeVar
 import torch
 
 from sie_server.choices import Precision
+from sie_server.engine.admission import Admission, estimate
 from sie_server.engine.allocator import settle
 from sie_server.engine.cores import usable_cores
 from sie_server.engine.device import resolve_device, resolve_precision
 from sie_server.engine.highlights import Highlight, Traced
 from sie_server.engine.limits import Limits
+from sie_server.engine.outputs import require
 from sie_server.engine.request import Request
 from sie_server.engine.residency import Residency
 from sie_server.engine.results import Encoded, Scored, Timing
 from sie_server.engine.runner import Runner
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.sequence import Sequence
+from sie_server.engine.terms import Terms
+from sie_server.engine.watchdog import Watchdog
 from sie_server.errors import Code, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry
@@ -37,9 +41,8 @@ from sie_server.settings import Settings
 _CPU_BATCH_TOKENS = 512
 _GPU_BATCH_TOKENS = 16384
 _JOIN_S = 10.0
-_MAX_RETRY_AFTER_S = 60
-# Weight of the newest batch in the running estimate of tokens per second.
-_SMOOTHING = 0.1
+# By how much a timer of the event loop may be early.
+_EARLY_S = 0.01
 
 T = TypeVar("T")
 Loader = Callable[[Entry, torch.device, Precision], Model]
@@ -54,8 +57,12 @@ class Engine:
         entries: Mapping[str, Entry],
         metrics: Metrics,
         loader: Loader = load,
+        on_lost: Callable[[], None] | None = None,
     ) -> None:
-        """Raises ValueError for a device or precision that is not to be had here."""
+        """`on_lost` is called, on another thread, when the device can't be worked with any more.
+
+        Raises ValueError for a device or precision that is not to be had here.
+        """
         self.device = resolve_device(settings.device)
         resolve_precision(settings.precision, self.device)  # refused now, not at the first load
         self._settings = settings
@@ -68,43 +75,68 @@ class Engine:
         self._workers = settings.workers or (usable_cores() if on_cpu else 1)
         budget = settings.batch_tokens or (_CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS)
         self.scheduler = Scheduler(budget, self._workers)
+        most = settings.queue_tokens
+        self._admission = Admission(self.scheduler, most, settings.model_queue_tokens or most)
         self._tokenizers = ThreadPoolExecutor(settings.tokenizer_threads, thread_name_prefix="tokenize")
         self._runner: Runner | None = None
-        self._tokens_per_second = 0.0
+        self._watchdog: Watchdog | None = None
+        self._on_lost = on_lost
+        self._lost: str | None = None
+        # Tasks of requests that wait for a load.
+        self._held: set[asyncio.Task[Any]] = set()
         self.busy_seconds = 0.0
         metrics.queue_depth.set_function(lambda: self.scheduler.tokens)
 
     def start(self) -> None:
         """Start the device threads, on the running event loop."""
         loop = asyncio.get_running_loop()
-        self._runner = Runner(self.scheduler, loop, self._workers, self._on_cpu, self._observe)
+        self._runner = Runner(self.scheduler, loop, self._on_cpu, self._metrics, self._observe, self._lose)
         self._runner.start()
+        if self._settings.wedged_after:
+            self._watchdog = Watchdog(self._runner, self._settings.wedged_after, self._lose)
+            self._watchdog.start()
+
+    def release(self) -> None:
+        """Cancel the requests that wait for a load: the server shuts down."""
+        for task in self._held:
+            task.cancel()
 
     async def close(self) -> None:
         """Finish what is queued, then stop every thread."""
         self.scheduler.close()
-        if self._runner is not None:
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        if self._runner is not None and self._lost is None:
             await asyncio.to_thread(self._runner.join, _JOIN_S)
         self._tokenizers.shutdown(wait=False, cancel_futures=True)
         await self.residency.close()
 
     @property
-    def alive(self) -> bool:
-        """Whether the device threads run."""
-        return self._runner is not None and self._runner.alive
+    def trouble(self) -> str | None:
+        """Why nothing can be computed, if so."""
+        if self._lost is None and (self._runner is None or not self._runner.alive):
+            return "device thread died"
+        return self._lost
 
-    async def model(self, model_id: str, outputs: Items[str]) -> Model:
+    async def model(self, model_id: str, outputs: Items[str], terms: Terms = Terms()) -> Model:
         """The loaded model that gives these outputs ("score", "dense", "sparse", "multivector").
 
         Raises:
             SIEError: MODEL_NOT_FOUND; INVALID_INPUT for a task or output it does not have; MODEL_LOADING;
-                MODEL_LOAD_FAILED.
+                MODEL_LOAD_FAILED; GATEWAY_TIMEOUT.
         """
         entry = self.residency.slot(model_id).entry
         if entry.outputs is not None:
-            _require(entry, outputs)
-        model = await self.residency.model(model_id)
-        _require(model.entry, outputs)
+            require(entry, outputs)
+        task = asyncio.current_task()
+        assert task is not None
+        self._held.add(task)
+        try:
+            async with terms.in_time():
+                model = await self.residency.model(model_id)
+        finally:
+            self._held.discard(task)
+        require(model.entry, outputs)
         return model
 
     async def score(
@@ -115,30 +147,34 @@ class Engine:
         limits: Limits,
         instruction: str | None = None,
         comparison: Comparison = Comparison(),
+        terms: Terms = Terms(),
     ) -> Scored:
         """Relevance of each document to the query; what the number means is `model.score`.
 
         comparison: of embeddings, where that is how the model scores.
 
         Raises:
-            SIEError: INVALID_INPUT, the comparison is none for this model; INPUT_TOO_LONG, QUEUE_FULL or
-                INFERENCE_ERROR.
+            SIEError: INVALID_INPUT, the comparison is none for this model; INPUT_TOO_LONG; QUEUE_FULL;
+                GATEWAY_TIMEOUT; RESOURCE_EXHAUSTED; INFERENCE_ERROR.
         """
         timing = Timing()
         head: Head | None = model.encoder.head
         query_tokens = 0
         if head is not None and comparison.matches:
             raise no_matches(model.entry)
-        if head is not None:
-            pairs = partial(model.tokenizer.pairs, query, documents, limits, instruction)
-            sequences = await self._tokenize(pairs, timing, model.tokenizer.is_quick(documents))
-        else:
-            apart = partial(model.tokenizer.apart, query, documents, limits, instruction)
-            lead, sequences = await self._tokenize(apart, timing, model.tokenizer.is_quick(documents))
-            head, query_tokens = model.similarity(lead, comparison), len(lead)
-        prefix = len(sequences[0].prefix or ())
-        lead_tokens = query_tokens + prefix
-        results = await self._run("scoring", model, head, sequences, timing)
+        quick = model.tokenizer.is_quick(documents)
+        async with terms.in_time():
+            with self._admission.tokenizing(model.id, terms, estimate(documents, query)):
+                if head is not None:
+                    pairs = partial(model.tokenizer.pairs, query, documents, limits, instruction)
+                    sequences = await self._tokenize(pairs, timing, quick)
+                else:
+                    apart = partial(model.tokenizer.apart, query, documents, limits, instruction)
+                    lead, sequences = await self._tokenize(apart, timing, quick)
+                    head, query_tokens = model.similarity(lead, comparison), len(lead)
+            prefix = len(sequences[0].prefix or ())
+            lead_tokens = query_tokens + prefix
+            results = await self._run("scoring", model, head, sequences, timing, terms)
         scores = [result.score for result in results] if comparison.matches else results
         self._metrics.tokens.labels(model.id).inc(lead_tokens)
         if not all(map(math.isfinite, scores)):
@@ -178,19 +214,22 @@ class Engine:
         heads: Mapping[str, Head],
         limits: Limits,
         is_query: bool = False,
+        terms: Terms = Terms(),
     ) -> Encoded:
         """What each head reads off each text, or off each list of token ids.
 
         is_query: the texts are queries, which late interaction reads in another way.
 
         Raises:
-            SIEError: INVALID_INPUT, an id that the tokenizer does not have, or no room for a query; INPUT_TOO_LONG,
-                QUEUE_FULL or INFERENCE_ERROR.
+            SIEError: INVALID_INPUT, an id that the tokenizer does not have, or no room for a query; INPUT_TOO_LONG;
+                QUEUE_FULL; GATEWAY_TIMEOUT; RESOURCE_EXHAUSTED; INFERENCE_ERROR.
         """
         timing = Timing()
         tokenize = model.tokenizer.queries if is_query else model.tokenizer.singles
-        sequences = await self._tokenize(partial(tokenize, texts, limits), timing)
-        vectors = await self._run("encoding", model, Together(heads), sequences, timing)
+        async with terms.in_time():
+            with self._admission.tokenizing(model.id, terms, estimate(texts)):
+                sequences = await self._tokenize(partial(tokenize, texts, limits), timing)
+            vectors = await self._run("encoding", model, Together(heads), sequences, timing, terms)
         return Encoded(vectors, _tokens(sequences), timing)
 
     async def _tokenize(self, tokenize: Callable[[], T], timing: Timing, at_once: bool = False) -> T:
@@ -200,39 +239,42 @@ class Engine:
         timing.tokenization += time.perf_counter() - started
         return tokenized
 
-    async def _run(self, task: str, model: Model, head: Head, sequences: list[Sequence], timing: Timing) -> list[Any]:
-        request = Request(model, head, sequences, asyncio.get_running_loop().create_future())
-        self._admit(request.tokens)
+    async def _run(
+        self, task: str, model: Model, head: Head, sequences: list[Sequence], timing: Timing, terms: Terms
+    ) -> list[Any]:
+        request = Request(model, head, sequences, asyncio.get_running_loop().create_future(), terms)
+        self._admission.check_deadline(model.id, terms, request.tokens)
         self.scheduler.add(request)
+        reason = "gone"
         try:
             results = await request.future
+        except SIEError:
+            reason = "failed"
+            raise
         except Exception as error:  # logged where it was raised; a client is told no more than that it happened
+            reason = "failed"
             raise SIEError(Code.INFERENCE_ERROR, f"internal error during {task}") from error
         finally:
             # A caller that has gone, or an error in one batch: what still waits must not reach the device.
             self.scheduler.discard(request)
+            if request.dropped:
+                reason = "deadline" if terms.over(time.perf_counter() + _EARLY_S) else reason
+                self._metrics.cancelled.labels(model.id, reason).inc(request.dropped)
         assert request.started is not None
         timing.queue += request.started - request.added
         timing.inference += request.ended - request.started
         return results
 
-    def _admit(self, tokens: int) -> None:
-        waiting = self.scheduler.tokens
-        if waiting and waiting + tokens > self._settings.queue_tokens:
-            seconds = waiting / self._tokens_per_second if self._tokens_per_second else 1.0
-            raise SIEError(
-                Code.QUEUE_FULL,
-                f"{waiting} tokens are waiting and this request has {tokens}; "
-                f"the queue holds {self._settings.queue_tokens}",
-                retry_after=min(max(math.ceil(seconds), 1), _MAX_RETRY_AFTER_S),
-            )
+    def _lose(self, reason: str) -> None:
+        self._lost = reason
+        if self._on_lost is not None:
+            self._on_lost()
 
     def _observe(self, batch: list[Sequence], seconds: float) -> None:
         assert batch[0].request is not None
         model_id = batch[0].request.model.id
         tokens = _tokens(batch)
-        rate = tokens / max(seconds, 1e-9) * self._workers
-        self._tokens_per_second += _SMOOTHING * (rate - self._tokens_per_second)
+        self._admission.observe(model_id, tokens, seconds)
         self.busy_seconds += seconds
         self._metrics.tokens.labels(model_id).inc(tokens)
         self._metrics.batch_size.labels(model_id).observe(len(batch))
@@ -245,31 +287,6 @@ class Engine:
         self._metrics.loaded.labels(model.id, str(self.device)).set(1)
         self._metrics.memory.labels(model.id, str(self.device)).set(model.bytes)
         return model
-
-
-def _require(entry: Entry, outputs: Items[str]) -> None:
-    has = set(entry.outputs or ())
-    if "score" in outputs and "score" not in has:
-        raise SIEError(
-            Code.INVALID_INPUT,
-            f"Model '{entry.id}' does not support scoring. Use an encoder model with /v1/encode instead, "
-            "or use a reranker model.",
-        )
-    if missing := sorted(set(outputs) - has):
-        raise unsupported(entry, missing)
-
-
-def unsupported(entry: Entry, outputs: Items[str]) -> SIEError:
-    """The answer to a request for embeddings that a model does not give."""
-    supported = sorted(set(entry.outputs or ()) - {"score"})
-    return SIEError(
-        Code.INVALID_INPUT,
-        f"Model '{entry.id}' does not support output types: {_braces(outputs)}. Supported: {_braces(supported)}",
-    )
-
-
-def _braces(names: Items[str]) -> str:
-    return "{" + ", ".join(map(repr, names)) + "}"
 
 
 def _tokens(sequences: Iterable[Sequence]) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from sie_server.engine.sequence import Sequence
+from sie_server.engine.terms import Terms
 from sie_server.nn.heads import Head
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 class Request:
     """Sequences of one call that wait for the device, longest first.
 
-    `pending` and `deficit` belong to the scheduler and change under its lock; results are delivered on the event loop.
+    `pending`, `allowance` and `dropped` (sequences that were given up) belong to the scheduler and change under its
+    lock; results are delivered on the event loop.
     added, started, ended: `time.perf_counter()` when it was queued, when its first batch was taken and when its last
     one was through.
     """
@@ -25,34 +27,66 @@ class Request:
         "_missing",
         "_results",
         "added",
-        "deficit",
+        "allowance",
+        "dropped",
         "ended",
         "future",
         "head",
         "model",
         "pending",
         "started",
+        "terms",
         "tokens",
     )
 
     def __init__(
-        self, model: "Model", head: Head, sequences: Iterable[Sequence], future: "asyncio.Future[list[Any]]"
+        self,
+        model: "Model",
+        head: Head,
+        sequences: Iterable[Sequence],
+        future: "asyncio.Future[list[Any]]",
+        terms: Terms = Terms(),
     ) -> None:
         self.model = model
         self.head = head
         self.future = future
+        self.terms = terms
         # Neighbours of equal length share one attention call, and the short rest fills the last batches evenly.
         self.pending = deque(sorted(sequences, key=len, reverse=True))
         for index, sequence in enumerate(sequences):
             sequence.index = index
             sequence.request = self
         self.tokens = sum(map(len, self.pending))
-        self.deficit = 0
+        self.allowance = 0
+        self.dropped = 0
         self.added = time.perf_counter()
         self.started: float | None = None
         self.ended = self.added
         self._results: list[Any] = [None] * len(self.pending)
         self._missing = len(self.pending)
+
+    def take(self, batch: list[Sequence], tokens: int, room: int, now: float) -> int:
+        """Move sequences to the batch until they are `tokens` or more, or no more fit; how many tokens they are.
+
+        An empty batch has room for any sequence.
+        """
+        taken = 0
+        while self.pending and taken < tokens:
+            length = len(self.pending[0])
+            if length > room - taken and batch:
+                break
+            batch.append(self.pending.popleft())
+            taken += length
+        if taken and self.started is None:
+            self.started = now
+        return taken
+
+    def drop(self) -> int:
+        """Give up what waits; how many tokens that are."""
+        tokens = sum(map(len, self.pending))
+        self.dropped = len(self.pending)
+        self.pending.clear()
+        return tokens
 
     def deliver(self, index: int, result: Any, ended: float) -> None:
         """Take the result of sequence `index`, whose batch ended then; the last one completes the future."""

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sie_server import __version__
 from sie_server.engine.engine import Engine
 from sie_server.errors import Code, SIEError
+from sie_server.http.drain import Drain
 from sie_server.http.negotiation import json
 from sie_server.http.routes import Routes
 from sie_server.metrics import Metrics
@@ -32,11 +33,12 @@ def create_app(
     *,
     on_ready: Callable[[], None],
     on_failed: Callable[[SIEError], None],
+    drain: Drain | None = None,
 ) -> ASGIApp:
     """The server as an ASGI application; it starts and stops the engine with its lifespan.
 
     It answers while it preloads; `/readyz` turns 200 and `on_ready` is called when every preload is in memory,
-    `on_failed` when one can't be had.
+    `on_failed` when one can't be had. `drain` is begun by whoever runs the application.
     """
     routes = Routes(engine, settings, metrics)
 
@@ -69,7 +71,8 @@ def create_app(
     )
     app.router.redirect_slashes = False
     # Around it all, not as its middleware: Starlette answers what nothing caught outside of those.
-    return ServerHeaders(_readable_from(app, settings.cors_origins))
+    drained = (drain or Drain()).around(app)
+    return ServerHeaders(_readable_from(drained, settings.cors_origins))
 
 
 def _readable_from(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:

@@ -11,8 +11,9 @@ from starlette.routing import BaseRoute, Route
 
 from sie_server import wire
 from sie_server.choices import Dtype, LongDocuments, Muvera, ScoreMode
-from sie_server.engine.engine import Engine, unsupported
+from sie_server.engine.engine import Engine
 from sie_server.engine.limits import Limits
+from sie_server.engine.outputs import unsupported
 from sie_server.engine.quantize import quantize
 from sie_server.engine.results import Scored, Timing
 from sie_server.errors import Code, SIEError
@@ -26,6 +27,7 @@ from sie_server.http.openapi import openapi
 from sie_server.http.profile import completed
 from sie_server.http.status import Status
 from sie_server.http.templates import around_texts, is_query, written
+from sie_server.http.terms import terms_of
 from sie_server.http.timing import in_body, observe
 from sie_server.metrics import CONTENT_TYPE, Metrics
 from sie_server.models.model import Comparison, Model
@@ -70,6 +72,7 @@ class Routes:
 
     async def score(self, request: Request) -> Response:
         started = time.perf_counter()
+        terms = terms_of(request.headers, started)
         body = await self._body(request, wire.ScoreRequest)
         asked = body.options or wire.ScoreOptions()
         self._bodies.check_size(body.query.text or "", "query", body.query.metadata)
@@ -77,12 +80,12 @@ class Routes:
         self._bodies.check_repeated({"instruction": body.instruction, "options.instruction": asked.instruction}, 1)
         address = self._engine.residency.address(request.path_params["model"], asked.profile)
         options = completed(asked, address.profile)
-        model = await self._engine.model(request.path_params["model"], ["score"])
+        model = await self._engine.model(request.path_params["model"], ["score"], terms)
         query, documents = _texts_to_score(body, model)
         instruction = body.instruction or options.instruction
         long_documents = asked.long_documents or _overflow(asked, address.long_documents)
         limits = Limits(options.max_seq_length, options.query_max_length, long_documents)
-        scoring = self._engine.score(model, query, documents, limits, instruction, _comparison(options))
+        scoring = self._engine.score(model, query, documents, limits, instruction, _comparison(options), terms)
         scored = await until_disconnect(request, scoring)
         # sorted() is stable: equal scores keep the order of the request.
         order = sorted(range(len(documents)), key=lambda i: -scored.scores[i])[: options.top_k]
@@ -102,6 +105,7 @@ class Routes:
 
     async def encode(self, request: Request) -> Response:
         started = time.perf_counter()
+        terms = terms_of(request.headers, started)
         body = await self._body(request, wire.EncodeRequest)
         params = body.params or wire.EncodeParams()
         asked = params.options or wire.EncodeOptions()
@@ -114,7 +118,7 @@ class Routes:
             _check_dims(options.muvera)
             outputs = [*outputs, "dense"]
             needed = ["multivector", *(output for output in outputs if output != "dense")]
-        model = await self._engine.model(request.path_params["model"], needed)
+        model = await self._engine.model(request.path_params["model"], needed, terms)
         if "score" in outputs:  # an output of the model, but not of this route
             raise unsupported(model.entry, ["score"])
         texts = written(_texts(body.items, "Encoder"), model.entry, params, options)
@@ -124,7 +128,7 @@ class Routes:
             heads["dense"] = FixedDimensional(heads["multivector"], options.muvera, is_query=queries)
         limits = Limits(options.max_seq_length, options.query_max_length, _overflow(options, "truncate"))
         chosen = {name: heads[name] for name in heads if name in outputs}
-        encoding = self._engine.encode(model, texts, chosen, limits, queries)
+        encoding = self._engine.encode(model, texts, chosen, limits, queries, terms)
         encoded = await until_disconnect(request, encoding)
         done = time.perf_counter()
         dtype = params.output_dtype or options.output_dtype or "float32"
@@ -163,7 +167,8 @@ class Routes:
         return PlainTextResponse("ok") if self.ready else PlainTextResponse("not ready", 503)
 
     async def livez(self, request: Request) -> Response:
-        return PlainTextResponse("ok") if self._engine.alive else PlainTextResponse("device thread died", 503)
+        trouble = self._engine.trouble
+        return PlainTextResponse("ok") if trouble is None else PlainTextResponse(trouble.splitlines()[0], 503)
 
     async def _body(self, request: Request, kind: type[T]) -> T:
         body: Any = await self._bodies.read(request, kind, msgpack=sends_msgpack(request))
