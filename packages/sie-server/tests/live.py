@@ -71,9 +71,13 @@ class Server:
 
 
 @contextmanager
-def serving(*flags: str, preload: bool = True, **environment: str) -> Iterator[Server]:
-    """`sie-server serve` with these flags; offline, and stopped at the end whatever happens."""
-    command = [sys.executable, "-m", "sie_server", "serve", "--host", "127.0.0.1", "--port", "0", *flags]
+def serving(*flags: str, preload: bool = True, program: str | None = None, **environment: str) -> Iterator[Server]:
+    """`sie-server serve` with these flags; offline, and stopped at the end whatever happens.
+
+    program: Python that ends in `cli.main()`, to stand in for the command.
+    """
+    run = ["-m", "sie_server"] if program is None else ["-c", program]
+    command = [sys.executable, *run, "serve", "--host", "127.0.0.1", "--port", "0", *flags]
     if preload:
         command += ["--preload", EMBEDDED]
     process = subprocess.Popen(

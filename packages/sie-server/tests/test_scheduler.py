@@ -1,16 +1,22 @@
 """The scheduler: nothing lost, nothing twice, no batch over budget, nobody kept waiting."""
 
 import threading
-from typing import Any
+from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sie_server.choices import Priority
 from sie_server.engine.request import Request
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.sequence import Sequence
+from sie_server.engine.terms import Terms
+from sie_server.engine.turns import WEIGHTS
 from sie_server.nn.heads import Together
 
 BUDGET = 64
@@ -23,9 +29,16 @@ class Future:
         return False
 
 
-def request(lengths: list[int], model: Any = "m") -> Request:
+MODELS = {name: SimpleNamespace(id=name) for name in "mab"}
+
+
+def request(lengths: list[int], model: str = "m", **terms: Any) -> Request:
     sequences = [Sequence(np.zeros(n, np.int32), np.zeros(n, np.int32)) for n in lengths]
-    return Request(model, Together({}), sequences, Future())  # type: ignore[arg-type]
+    return Request(MODELS[model], Together({}), sequences, Future(), Terms(**terms))  # type: ignore[arg-type]
+
+
+def served(each: Request) -> int:
+    return each.tokens - sum(map(len, each.pending))
 
 
 def drain(scheduler: Scheduler) -> list[list[Sequence]]:
@@ -52,7 +65,7 @@ def test_every_sequence_is_taken_once_within_budget_and_for_one_model(drawn: lis
     )
     for batch in batches:
         assert sum(map(len, batch)) <= BUDGET or len(batch) == 1
-        assert len({sequence.request.model for sequence in batch if sequence.request}) == 1
+        assert len({sequence.request.model.id for sequence in batch if sequence.request}) == 1
 
 
 @given(lengths, st.integers(0, 10), st.data())
@@ -114,8 +127,7 @@ def test_short_requests_without_end_leave_long_ones_half_of_the_turns(workers: i
         if not all(each.pending for each in waiting):
             waiting = [each for each in waiting if each.pending] + [request([BUDGET] * workers)]
             scheduler.add(waiting[-1])
-    served = giant.tokens - sum(map(len, giant.pending))
-    assert served >= (turns - 1) * BUDGET
+    assert served(giant) >= (turns - 1) * BUDGET
 
 
 def test_a_short_request_over_a_budget_goes_on_in_the_next_batch() -> None:
@@ -138,8 +150,8 @@ def test_equal_requests_progress_equally(count: int, rounds: int) -> None:
         scheduler.add(each)
     for _ in range(rounds * count):
         scheduler.next_batch()
-    served = [each.tokens - sum(map(len, each.pending)) for each in requests]
-    assert max(served) - min(served) <= BUDGET + 7
+    progress = [*map(served, requests)]
+    assert max(progress) - min(progress) <= BUDGET + 7
 
 
 def test_waiting_workers_share_a_small_request() -> None:
@@ -201,3 +213,181 @@ def test_concurrent_workers_and_callers_lose_nothing(workers: int) -> None:
         thread.join(10)
     assert len({id(sequence) for sequence in taken}) == len(taken) == 60 * 30
     assert scheduler.tokens == 0
+
+
+# --- clients, priorities, deadlines, memory --------------------------------------------------------------------------
+
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(1, 12), min_size=2, max_size=4), st.integers(1, 2 * BUDGET), st.booleans())
+def test_a_client_with_many_requests_has_no_more_than_one_with_one(counts: list[int], length: int, long: bool) -> None:
+    """In turns a client may be ahead by one, and the last sequence of a turn may go over it."""
+    scheduler = Scheduler(BUDGET, workers=1 if long else 500)
+    requests = [
+        request([length] * 200, client=str(client)) for client, count in enumerate(counts) for _ in range(count)
+    ]
+    for each in requests:
+        scheduler.add(each)
+    turn = BUDGET if long else BUDGET * 500
+    progress = Counter({each.terms.client: 0 for each in requests})
+    while all(map(scheduler.tokens_of, progress)):
+        assert max(progress.values()) - min(progress.values()) <= turn + length
+        for each in scheduler.next_batch():
+            assert each.request is not None
+            progress[each.request.terms.client] += len(each)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 100), st.integers(1, BUDGET))
+def test_one_of_another_client_is_not_behind_all_of_a_flood(count: int, size: int) -> None:
+    scheduler = Scheduler(BUDGET)
+    for _ in range(count):
+        scheduler.add(request([8] * 8, client="flood"))
+    scheduler.next_batch()
+    other = request([size], client="other")
+    scheduler.add(other)
+    for _ in range(2):
+        if other.pending:
+            scheduler.next_batch()
+    assert not other.pending
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.sampled_from([("interactive", "normal"), ("interactive", "batch"), ("normal", "batch")]), st.booleans())
+def test_classes_share_by_weight_and_none_starves(pair: tuple[Priority, Priority], first: bool) -> None:
+    scheduler = Scheduler(BUDGET)
+    high, low = (request([8] * 4000, priority=name) for name in pair)
+    for each in (high, low) if first else (low, high):
+        scheduler.add(each)
+    for _ in range(200):
+        scheduler.next_batch()
+        weight = WEIGHTS[pair[0]] / WEIGHTS[pair[1]]
+        assert abs(served(high) - weight * served(low)) <= BUDGET * (weight + 1)
+    assert served(low) > 0
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.sampled_from(["normal", "batch"]), min_size=1, max_size=6), st.integers(0, 5))
+def test_an_interactive_request_is_in_the_next_batch(others: list[Priority], before: int) -> None:
+    scheduler = Scheduler(BUDGET)
+    for priority in others:
+        scheduler.add(request([8] * 400, priority=priority))
+        scheduler.add(request([8] * 8, priority=priority))
+    for _ in range(before):
+        scheduler.next_batch()
+    urgent = request([8, 8], priority="interactive")
+    scheduler.add(urgent)
+    scheduler.next_batch()
+    assert not urgent.pending
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.tuples(lengths, st.sampled_from(PRIORITIES), st.sampled_from("xyz")), min_size=1, max_size=6),
+    st.integers(1, 3),
+)
+def test_nothing_starves_while_other_work_comes_without_end(
+    waiting: list[tuple[list[int], Priority, str]], workers: int
+) -> None:
+    scheduler = Scheduler(BUDGET, workers)
+    requests = [request(sizes, priority=priority, client=client) for sizes, priority, client in waiting]
+    for each in requests:
+        scheduler.add(each)
+    batches = 0
+    while any(each.pending for each in requests):
+        for priority in PRIORITIES:
+            if batches % 2:
+                scheduler.add(request([BUDGET // 2, 3], priority=priority, client=f"other {batches % 7}"))
+        scheduler.next_batch()
+        batches += 1
+        # Ten clients at most have turns, and the lowest class has every 21st token.
+        assert batches < 100 * (sum(each.tokens for each in requests) // BUDGET + 10) * workers
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), lengths, st.sampled_from("ab"), st.sampled_from(PRIORITIES), st.sampled_from("xy")),
+        st.tuples(st.just("take")),
+        st.tuples(st.just("discard"), st.integers(0, 30)),
+        st.tuples(st.just("expire"), st.integers(0, 30)),
+        st.tuples(st.just("shrink"), st.sampled_from("ab"), st.integers(1, 2 * BUDGET)),
+    ),
+    max_size=40,
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(steps)
+def test_whatever_happens_each_sequence_is_taken_once_or_given_up(steps: list[tuple[Any, ...]]) -> None:
+    scheduler = Scheduler(BUDGET)
+    requests: list[Request] = []
+    batches: list[list[Sequence]] = []
+    over: set[int] = set()
+
+    def take() -> None:
+        if scheduler.tokens:
+            # All that waits may be late, and the next call would wait for more.
+            scheduler.close()
+            batch = scheduler.next_batch()
+            assert not over & {id(each.request) for each in batch}
+            assert sum(map(len, batch)) <= BUDGET or len(batch) == 1
+            model = batch[0].request.model.id if batch and batch[0].request else ""
+            assert sum(map(len, batch)) <= ceilings.get(model, BUDGET) or len(batch) == 1
+            batches.append(batch)
+
+    ceilings: dict[str, int] = {}
+    for step, *details in steps:
+        match step:
+            case "add":
+                sizes, model, priority, client = details
+                requests.append(request(sizes, model, priority=priority, client=client))
+                scheduler.add(requests[-1])
+            case "take":
+                take()
+            case "discard" if details[0] < len(requests):
+                scheduler.discard(requests[details[0]])
+                over.add(id(requests[details[0]]))
+            case "expire" if details[0] < len(requests):
+                each = requests[details[0]]
+                each.terms = replace(each.terms, deadline=0.0)
+                over.add(id(each))
+            case "shrink":
+                scheduler.shrink(*details)
+                ceilings[details[0]] = scheduler.ceiling(details[0])
+        pending = Counter({each.model.id: 0 for each in requests})
+        for each in requests:
+            pending[each.model.id] += sum(map(len, each.pending))
+        assert scheduler.tokens_by_model() == +pending
+        assert scheduler.tokens == pending.total() == sum(scheduler.tokens_of(client) for client in "xy")
+        counted = {name: count for name, (count, _) in scheduler.waiting().items()}
+        assert counted == Counter(each.model.id for each in requests if each.pending)
+    while scheduler.tokens:
+        take()
+    taken = [(id(each.request), each.index) for batch in batches for each in batch]
+    assert len(set(taken)) == len(taken)
+    by_request = Counter(number for number, _ in taken)
+    for each in requests:
+        assert by_request[id(each)] + each.dropped == len(each._results)
+        assert not each.dropped or id(each) in over
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 30))
+def test_the_tokens_ahead_of_a_request_are_those_served_before_it_is_through(giants: int, small: int, own: int) -> None:
+    scheduler = Scheduler(BUDGET)
+    for client in range(giants):
+        scheduler.add(request([8] * 400, client=f"giant {client}"))
+        scheduler.add(request([8] * small, client=f"small {client}"))
+    scheduler.add(request([8] * 50, priority="batch"))
+    scheduler.add(request([8] * 3, priority="interactive"))
+    mine = [8] * (own if own > 8 else 1)
+    expected = scheduler.ahead("mine", "normal", sum(mine))
+    late = request(mine, client="mine")
+    scheduler.add(late)
+    total = 0
+    while late.pending:
+        total += sum(map(len, scheduler.next_batch()))
+    # Lanes and classes that are not ahead have a turn each at first, and their share from then on.
+    assert expected / 3 - 2 * BUDGET <= total <= 3 * expected + 4 * BUDGET

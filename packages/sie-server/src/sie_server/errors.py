@@ -24,6 +24,8 @@ class Code(StrEnum):
     MODEL_LOAD_FAILED = "MODEL_LOAD_FAILED"
     MODEL_LOADING = "MODEL_LOADING"
     QUEUE_FULL = "QUEUE_FULL"
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    GATEWAY_TIMEOUT = "GATEWAY_TIMEOUT"
     INFERENCE_ERROR = "INFERENCE_ERROR"
     INTERNAL_ERROR = "INTERNAL_ERROR"
 
@@ -52,6 +54,9 @@ ANSWERS: dict[Code, Answer] = {
     Code.MODEL_LOAD_FAILED: Answer(502, "MODEL_LOAD_FAILED"),
     Code.MODEL_LOADING: Answer(503, "MODEL_LOADING", retry_after=5),
     Code.QUEUE_FULL: Answer(503, "QUEUE_FULL", retry_after=1),
+    Code.RESOURCE_EXHAUSTED: Answer(503, "RESOURCE_EXHAUSTED", retry_after=5),
+    # Not QUEUE_FULL: that is asked again in any case, this only by clients that would rather wait than have an error.
+    Code.GATEWAY_TIMEOUT: Answer(504, "GATEWAY_TIMEOUT"),
     Code.INFERENCE_ERROR: Answer(500, "INFERENCE_ERROR"),
     Code.INTERNAL_ERROR: Answer(500, "INTERNAL_ERROR"),
 }

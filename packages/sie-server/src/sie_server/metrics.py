@@ -81,6 +81,26 @@ class Metrics:
             registry=registry,
         )
 
+        # Work that was not done, and memory that ran out
+        self.cancelled = Counter(
+            "sie_cancelled_sequences",
+            "Sequences that were never computed (gone: the client went away; deadline: its time was over; failed: "
+            "another part of the request was)",
+            ["model", "reason"],
+            registry=registry,
+        )
+        self.oom_recoveries_attempted = Counter(
+            "sie_oom_recoveries_attempted", "Batches that did not fit into memory", registry=registry
+        )
+        self.oom_recoveries_succeeded = Counter(
+            "sie_oom_recoveries_succeeded", "Such batches that were computed all the same", registry=registry
+        )
+        self.oom_terminal_failures = Counter(
+            "sie_oom_terminal_failures", "Parts of such batches that were given up", registry=registry
+        )
+        self.oom_cache_clears = Counter("sie_oom_cache_clears", "Times that the cache was emptied", registry=registry)
+        self.oom_batch_splits = Counter("sie_oom_batch_splits", "Times that a batch was halved", registry=registry)
+
         # Tokenizer
         self.words = Counter(
             "sie_tokenizer_words",

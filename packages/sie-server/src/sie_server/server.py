@@ -4,18 +4,20 @@ import gc
 import logging
 import socket
 import sys
+import threading
 from collections.abc import Iterable
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from sie_server import logs
+from sie_server.draining import DrainingServer, leave
 from sie_server.engine.engine import Engine
 from sie_server.errors import SIEError
 from sie_server.http.app import create_app
 from sie_server.http.connection import Connection, ConnectionLimits
+from sie_server.http.drain import Drain
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import shipped, with_models
 from sie_server.models.load import load
@@ -28,12 +30,17 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _KEEP_ALIVE_S = 120
-_DRAIN_S = 25
+# For what is not a request to end: watchers of the status.
+_CLOSE_S = 5
 _MAX_SAID_BYTES = 4096
 
 
 def run(settings: Settings) -> int:
-    """Serve until a signal. Returns the exit status: 0, 1 when a preload failed, 2 for settings that can't be used."""
+    """Serve until a signal, or until the device can't be worked with any more.
+
+    Returns the exit status: 0, 1 when a preload failed, 2 for settings that can't be used. Does not return, but ends
+    the process, where the device was lost (70) or a load is under way, which nothing can interrupt.
+    """
     logs.configure(settings.log_level, as_json=settings.json_logs)
     metrics = Metrics()
     status = 0
@@ -53,21 +60,23 @@ def run(settings: Settings) -> int:
         else:
             print(_WELCOME.format(url=url, model=model_id), file=sys.stderr, flush=True)
 
+    drain = Drain()
     try:
         traces = _traces() if settings.tracing else None
         entries = with_models(shipped(), settings.model)
-        engine = Engine(settings, entries, metrics, load_verified if settings.verify else load, fetch)
+        loader = load_verified if settings.verify else load
+        engine = Engine(settings, entries, metrics, loader, fetch, lambda: server.abandon())
         _check_known("--preload", settings.preload, engine)
         if not settings.models_dir:  # where a pinned model may turn up later
             _check_known("--pinned", settings.pinned, engine)
-        app = create_app(settings, engine, metrics, on_ready=ready, on_failed=failed, traces=traces)
+        app = create_app(settings, engine, metrics, on_ready=ready, on_failed=failed, traces=traces, drain=drain)
         listener = _listen(settings.host, settings.port)
     except (ValueError, OSError) as error:
         _LOG.error("%s", error)
         return 2
 
     limits = ConnectionLimits(settings.receive_timeout, settings.max_connections)
-    server = uvicorn.Server(
+    server = DrainingServer(
         uvicorn.Config(
             app,
             log_config=None,
@@ -78,15 +87,20 @@ def run(settings: Settings) -> int:
             ws="wsproto",
             ws_max_size=_MAX_SAID_BYTES,
             ws_per_message_deflate=False,
-            timeout_graceful_shutdown=_DRAIN_S,
+            timeout_graceful_shutdown=_CLOSE_S,
             server_header=False,
             http=partial(Connection, limits),  # type: ignore[arg-type] # uvicorn calls it, and nothing else
-        )
+        ),
+        drain,
+        settings.drain_s,
+        engine.release,
     )
     gc.freeze()  # what was imported stays: looking through it whenever a model goes would stop every thread for 0.1 s
-    # uvicorn shuts down on a signal and then hands it on.
-    with suppress(KeyboardInterrupt):
-        server.run(sockets=[listener])
+    server.run(sockets=[listener])
+    if server.abandoned or any(
+        not each.daemon for each in threading.enumerate() if each is not threading.main_thread()
+    ):
+        leave(server.abandoned or status)
     return status
 
 

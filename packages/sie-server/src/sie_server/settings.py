@@ -78,8 +78,15 @@ class Settings:
         Most tokens in a batch; 0: 512 on CPU, 16384 on GPU.
     queue_tokens
         Tokens that may wait; a request that comes on top gets QUEUE_FULL, but an idle server takes one of any size.
+        The last eighth is for clients that have no more than that in the queue.
+    model_queue_tokens
+        Tokens that may wait for one model; 0: as many as for all.
     tokenizer_threads
         Threads that tokenize.
+    wedged_after
+        Seconds at one batch after which a device thread counts as stuck, and the server exits; 0: never.
+    drain_s
+        Seconds that requests have to finish after SIGTERM.
     load_wait
         Seconds to hold a request for a model that is loading before answering MODEL_LOADING.
     max_items
@@ -123,7 +130,10 @@ class Settings:
     workers: Annotated[int, Parameter(env_var="SIE_WORKERS", validator=Number(gte=0))] = 0
     batch_tokens: Annotated[int, Parameter(env_var="SIE_BATCH_TOKENS", validator=Number(gte=0))] = 0
     queue_tokens: Annotated[int, Parameter(env_var="SIE_QUEUE_TOKENS", validator=_POSITIVE)] = 1_000_000
+    model_queue_tokens: Annotated[int, Parameter(env_var="SIE_MODEL_QUEUE_TOKENS", validator=Number(gte=0))] = 0
     tokenizer_threads: Annotated[int, Parameter(env_var="SIE_TOKENIZER_THREADS", validator=_POSITIVE)] = 4
+    wedged_after: Annotated[float, Parameter(env_var="SIE_WEDGED_AFTER", validator=Number(gte=0))] = 120.0
+    drain_s: Annotated[float, Parameter(env_var="SIE_DRAIN_S", validator=Number(gte=0))] = 25.0
     load_wait: Annotated[float, Parameter(env_var="SIE_LOAD_WAIT", validator=Number(gte=0))] = 10.0
     max_items: Annotated[int, Parameter(env_var="SIE_MAX_ITEMS", validator=_POSITIVE)] = 10_000
     max_request_body_bytes: Annotated[int, Parameter(env_var="SIE_MAX_REQUEST_BODY_BYTES", validator=_POSITIVE)] = (

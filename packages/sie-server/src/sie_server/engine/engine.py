@@ -15,6 +15,7 @@ import torch
 
 from sie_server.answering import passed, stage
 from sie_server.choices import Precision
+from sie_server.engine.admission import Admission, estimate
 from sie_server.engine.allocator import settle
 from sie_server.engine.cores import usable_cores
 from sie_server.engine.device import resolve_device, resolve_precision
@@ -30,6 +31,8 @@ from sie_server.engine.results import Encoded, Scored, Timing
 from sie_server.engine.runner import Runner
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.sequence import Sequence
+from sie_server.engine.terms import Terms
+from sie_server.engine.watchdog import Watchdog
 from sie_server.errors import Code, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry
@@ -42,9 +45,8 @@ from sie_server.settings import Settings
 _CPU_BATCH_TOKENS = 512
 _GPU_BATCH_TOKENS = 16384
 _JOIN_S = 10.0
-_MAX_RETRY_AFTER_S = 60
-# Weight of the newest batch in the running estimate of tokens per second.
-_SMOOTHING = 0.1
+# By how much a timer of the event loop may be early.
+_EARLY_S = 0.01
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -73,8 +75,11 @@ class Engine:
         metrics: Metrics,
         loader: Loader = load,
         fetch: Callable[[Entry], None] = lambda _: None,
+        on_lost: Callable[[], None] | None = None,
     ) -> None:
         """loader: of weights; fetch: of files, ahead of it, as `Residency` has them.
+
+        `on_lost` is called, on another thread, when the device can't be worked with any more.
 
         Raises:
             ValueError: a device or precision that is not to be had here, or a models folder that is none.
@@ -99,9 +104,15 @@ class Engine:
             fetch=fetch,
         )
         self._keeper = Keeper(self.residency, settings, metrics)
+        most = settings.queue_tokens
+        self._admission = Admission(self.scheduler, most, settings.model_queue_tokens or most)
         self._tokenizers = ThreadPoolExecutor(settings.tokenizer_threads, thread_name_prefix="tokenize")
         self._runner: Runner | None = None
-        self._tokens_per_second = 0.0
+        self._watchdog: Watchdog | None = None
+        self._on_lost = on_lost
+        self._lost: str | None = None
+        # Tasks of requests that wait for a load.
+        self._held: set[asyncio.Task[Any]] = set()
         self.busy_seconds = 0.0
         metrics.queue_limit.set(settings.queue_tokens)
         metrics.refreshing.append(Gauges(metrics, self.scheduler, self.residency, self.device).refresh)
@@ -109,36 +120,55 @@ class Engine:
     def start(self) -> None:
         """Start the device threads, on the running event loop."""
         loop = asyncio.get_running_loop()
-        self._runner = Runner(self.scheduler, loop, self._workers, self._on_cpu, self._observe)
+        self._runner = Runner(self.scheduler, loop, self._on_cpu, self._metrics, self._observe, self._lose)
         self._runner.start()
         self._keeper.start()
+        if self._settings.wedged_after:
+            self._watchdog = Watchdog(self._runner, self._settings.wedged_after, self._lose)
+            self._watchdog.start()
+
+    def release(self) -> None:
+        """Cancel the requests that wait for a load: the server shuts down."""
+        for task in self._held:
+            task.cancel()
 
     async def close(self) -> None:
         """Finish what is queued, then stop every thread."""
         self._keeper.close()
         self.scheduler.close()
-        if self._runner is not None:
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        if self._runner is not None and self._lost is None:
             await asyncio.to_thread(self._runner.join, _JOIN_S)
         self._tokenizers.shutdown(wait=False, cancel_futures=True)
         await self.residency.close()
 
     @property
-    def alive(self) -> bool:
-        """Whether the device threads run."""
-        return self._runner is not None and self._runner.alive
+    def trouble(self) -> str | None:
+        """Why nothing can be computed, if so."""
+        if self._lost is None and (self._runner is None or not self._runner.alive):
+            return "device thread died"
+        return self._lost
 
-    async def model(self, model_id: str, outputs: Items[str]) -> Model:
+    async def model(self, model_id: str, outputs: Items[str], terms: Terms = Terms()) -> Model:
         """The loaded model that gives these outputs ("score", "dense", "sparse", "multivector").
 
         Raises:
             SIEError: MODEL_NOT_FOUND; INVALID_INPUT for a task or output it does not have; MODEL_LOADING;
-                MODEL_LOAD_FAILED.
+                MODEL_LOAD_FAILED; GATEWAY_TIMEOUT.
         """
         entry = self.residency.slot(model_id).entry
         if entry.outputs is not None:
             require(entry, outputs)
-        with stage("load"):
-            model = await self.residency.model(model_id)
+        task = asyncio.current_task()
+        assert task is not None
+        self._held.add(task)
+        try:
+            with stage("load"):
+                async with terms.in_time():
+                    model = await self.residency.model(model_id)
+        finally:
+            self._held.discard(task)
         require(model.entry, outputs)
         return model
 
@@ -151,30 +181,34 @@ class Engine:
         limits: Limits,
         instruction: str | None = None,
         comparison: Comparison = Comparison(),
+        terms: Terms = Terms(),
     ) -> Scored:
         """Relevance of each document to the query; what the number means is `model.score`.
 
         comparison: of embeddings, where that is how the model scores.
 
         Raises:
-            SIEError: INVALID_INPUT, the comparison is none for this model; INPUT_TOO_LONG, QUEUE_FULL or
-                INFERENCE_ERROR.
+            SIEError: INVALID_INPUT, the comparison is none for this model; INPUT_TOO_LONG; QUEUE_FULL;
+                GATEWAY_TIMEOUT; RESOURCE_EXHAUSTED; INFERENCE_ERROR.
         """
         timing = Timing()
         head: Head | None = model.encoder.head
         query_tokens = 0
         if head is not None and comparison.matches:
             raise no_matches(model.entry)
-        if head is not None:
-            pairs = partial(model.tokenizer.pairs, query, documents, limits, instruction)
-            sequences = await self._tokenize(pairs, timing, model.tokenizer.is_quick(documents))
-        else:
-            apart = partial(model.tokenizer.apart, query, documents, limits, instruction)
-            lead, sequences = await self._tokenize(apart, timing, model.tokenizer.is_quick(documents))
-            head, query_tokens = model.similarity(lead, comparison), len(lead)
-        prefix = len(sequences[0].prefix or ())
-        lead_tokens = query_tokens + prefix
-        results = await self._run("scoring", model, head, sequences, timing)
+        quick = model.tokenizer.is_quick(documents)
+        async with terms.in_time():
+            with self._admission.tokenizing(model.id, terms, estimate(documents, query)):
+                if head is not None:
+                    pairs = partial(model.tokenizer.pairs, query, documents, limits, instruction)
+                    sequences = await self._tokenize(pairs, timing, quick)
+                else:
+                    apart = partial(model.tokenizer.apart, query, documents, limits, instruction)
+                    lead, sequences = await self._tokenize(apart, timing, quick)
+                    head, query_tokens = model.similarity(lead, comparison), len(lead)
+            prefix = len(sequences[0].prefix or ())
+            lead_tokens = query_tokens + prefix
+            results = await self._run("scoring", model, head, sequences, timing, terms)
         scores = [result.score for result in results] if comparison.matches else results
         self._metrics.tokens.labels(model.id).inc(lead_tokens)
         if not all(map(math.isfinite, scores)):
@@ -215,19 +249,22 @@ class Engine:
         heads: Mapping[str, Head],
         limits: Limits,
         is_query: bool = False,
+        terms: Terms = Terms(),
     ) -> Encoded:
         """What each head reads off each text, or off each list of token ids.
 
         is_query: the texts are queries, which late interaction reads in another way.
 
         Raises:
-            SIEError: INVALID_INPUT, an id that the tokenizer does not have, or no room for a query; INPUT_TOO_LONG,
-                QUEUE_FULL or INFERENCE_ERROR.
+            SIEError: INVALID_INPUT, an id that the tokenizer does not have, or no room for a query; INPUT_TOO_LONG;
+                QUEUE_FULL; GATEWAY_TIMEOUT; RESOURCE_EXHAUSTED; INFERENCE_ERROR.
         """
         timing = Timing()
         tokenize = model.tokenizer.queries if is_query else model.tokenizer.singles
-        sequences = await self._tokenize(partial(tokenize, texts, limits), timing)
-        vectors = await self._run("encoding", model, Together(heads), sequences, timing)
+        async with terms.in_time():
+            with self._admission.tokenizing(model.id, terms, estimate(texts)):
+                sequences = await self._tokenize(partial(tokenize, texts, limits), timing)
+            vectors = await self._run("encoding", model, Together(heads), sequences, timing, terms)
         return Encoded(vectors, _tokens(sequences), timing)
 
     async def _tokenize(self, tokenize: Callable[[], T], timing: Timing, at_once: bool = False) -> T:
@@ -238,40 +275,43 @@ class Engine:
         timing.tokenization += time.perf_counter() - started
         return tokenized
 
-    async def _run(self, task: str, model: Model, head: Head, sequences: list[Sequence], timing: Timing) -> list[Any]:
-        request = Request(model, head, sequences, asyncio.get_running_loop().create_future())
-        self._admit(request.tokens)
+    async def _run(
+        self, task: str, model: Model, head: Head, sequences: list[Sequence], timing: Timing, terms: Terms
+    ) -> list[Any]:
+        request = Request(model, head, sequences, asyncio.get_running_loop().create_future(), terms)
+        self._admission.check_deadline(model.id, terms, request.tokens)
         self.scheduler.add(request)
+        reason = "gone"
         try:
             results = await request.future
+        except SIEError:
+            reason = "failed"
+            raise
         except Exception as error:  # logged where it was raised; a client is told no more than that it happened
+            reason = "failed"
             raise SIEError(Code.INFERENCE_ERROR, f"internal error during {task}") from error
         finally:
             # A caller that has gone, or an error in one batch: what still waits must not reach the device.
             self.scheduler.discard(request)
             passed(*request.stages())
+            if request.dropped:
+                reason = "deadline" if terms.over(time.perf_counter() + _EARLY_S) else reason
+                self._metrics.cancelled.labels(model.id, reason).inc(request.dropped)
         assert request.started is not None
         timing.queue += request.started - request.added
         timing.inference += request.ended - request.started
         return results
 
-    def _admit(self, tokens: int) -> None:
-        waiting = self.scheduler.tokens
-        if waiting and waiting + tokens > self._settings.queue_tokens:
-            seconds = waiting / self._tokens_per_second if self._tokens_per_second else 1.0
-            raise SIEError(
-                Code.QUEUE_FULL,
-                f"{waiting} tokens are waiting and this request has {tokens}; "
-                f"the queue holds {self._settings.queue_tokens}",
-                retry_after=min(max(math.ceil(seconds), 1), _MAX_RETRY_AFTER_S),
-            )
+    def _lose(self, reason: str) -> None:
+        self._lost = reason
+        if self._on_lost is not None:
+            self._on_lost()
 
     def _observe(self, batch: list[Sequence], seconds: float) -> None:
         assert batch[0].request is not None
         model_id = batch[0].request.model.id
         tokens = _tokens(batch)
-        rate = tokens / max(seconds, 1e-9) * self._workers
-        self._tokens_per_second += _SMOOTHING * (rate - self._tokens_per_second)
+        self._admission.observe(model_id, tokens, seconds)
         self.busy_seconds += seconds
         self._metrics.device_busy.labels(str(self.device)).inc(seconds)
         self._metrics.tokens.labels(model_id).inc(tokens)

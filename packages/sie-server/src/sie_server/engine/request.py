@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sie_server.answering import ANSWERING, Stage
 from sie_server.engine.sequence import Sequence
+from sie_server.engine.terms import Terms
 from sie_server.nn.heads import Head
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ _MOST_BATCHES = 64
 class Request:
     """Sequences of one call that wait for the device, longest first.
 
-    `pending` and `deficit` belong to the scheduler and change under its lock; results are delivered on the event loop.
+    `pending`, `allowance` and `dropped` (sequences that were given up) belong to the scheduler and change under its
+    lock; results are delivered on the event loop.
     added, started, ended: `time.perf_counter()` when it was queued, when its first batch was taken and when its last
     one was through. origin: id of the HTTP request that it is for. batches: those it was in; None unless it is traced.
     """
@@ -29,8 +31,9 @@ class Request:
         "_missing",
         "_results",
         "added",
+        "allowance",
         "batches",
-        "deficit",
+        "dropped",
         "ended",
         "future",
         "head",
@@ -38,22 +41,30 @@ class Request:
         "origin",
         "pending",
         "started",
+        "terms",
         "tokens",
     )
 
     def __init__(
-        self, model: "Model", head: Head, sequences: Iterable[Sequence], future: "asyncio.Future[list[Any]]"
+        self,
+        model: "Model",
+        head: Head,
+        sequences: Iterable[Sequence],
+        future: "asyncio.Future[list[Any]]",
+        terms: Terms = Terms(),
     ) -> None:
         self.model = model
         self.head = head
         self.future = future
+        self.terms = terms
         # Neighbours of equal length share one attention call, and the short rest fills the last batches evenly.
         self.pending = deque(sorted(sequences, key=len, reverse=True))
         for index, sequence in enumerate(sequences):
             sequence.index = index
             sequence.request = self
         self.tokens = sum(map(len, self.pending))
-        self.deficit = 0
+        self.allowance = 0
+        self.dropped = 0
         self.added = time.perf_counter()
         self.started: float | None = None
         self.ended = self.added
@@ -62,6 +73,29 @@ class Request:
         self.batches: list[Stage] | None = [] if answering and answering.stages is not None else None
         self._results: list[Any] = [None] * len(self.pending)
         self._missing = len(self.pending)
+
+    def take(self, batch: list[Sequence], tokens: int, room: int, now: float) -> int:
+        """Move sequences to the batch until they are `tokens` or more, or no more fit; how many tokens they are.
+
+        An empty batch has room for any sequence.
+        """
+        taken = 0
+        while self.pending and taken < tokens:
+            length = len(self.pending[0])
+            if length > room - taken and batch:
+                break
+            batch.append(self.pending.popleft())
+            taken += length
+        if taken and self.started is None:
+            self.started = now
+        return taken
+
+    def drop(self) -> int:
+        """Give up what waits; how many tokens that are."""
+        tokens = sum(map(len, self.pending))
+        self.dropped = len(self.pending)
+        self.pending.clear()
+        return tokens
 
     def deliver(self, index: int, result: Any, ended: float) -> None:
         """Take the result of sequence `index`, whose batch ended then; the last one completes the future."""

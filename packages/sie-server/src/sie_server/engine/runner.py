@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from itertools import chain, groupby
 from typing import Any
 
@@ -13,52 +14,91 @@ import torch
 
 from sie_server.answering import Stage
 from sie_server.engine.packed import Packed
+from sie_server.engine.recovery import Recovery, ran_out
 from sie_server.engine.request import Request
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.sequence import Sequence
+from sie_server.metrics import Metrics
 
 _LOG = logging.getLogger(__name__)
 
 Observe = Callable[[list[Sequence], float], None]
 
 
+@dataclass(slots=True)
+class Work:
+    """What a device thread is at: its batch, empty while it waits, and the how manieth that is."""
+
+    thread: threading.Thread
+    batch: list[Sequence] = field(default_factory=list)
+    batches: int = 0
+
+    @property
+    def model_id(self) -> str:
+        return _request(self.batch[0]).model.id if self.batch else ""
+
+
 class Runner:
     """Threads that share one device and one set of weights.
 
     On a CPU every thread runs its own batch on one core: that beats one batch spread over all cores, because nothing
-    waits for the slowest core between two layers. `observe(batch, seconds)` is called on the event loop per batch.
+    waits for the slowest core between two layers. `observe(batch, seconds)` is called on the event loop per batch,
+    `lost(reason)` on a device thread that ends because of an error.
     """
 
     def __init__(
-        self, scheduler: Scheduler, loop: asyncio.AbstractEventLoop, threads: int, on_cpu: bool, observe: Observe
+        self,
+        scheduler: Scheduler,
+        loop: asyncio.AbstractEventLoop,
+        on_cpu: bool,
+        metrics: Metrics,
+        observe: Observe,
+        lost: Callable[[str], None],
     ) -> None:
         self._scheduler = scheduler
         self._loop = loop
         self._on_cpu = on_cpu
+        self._recovery = Recovery(scheduler, metrics)
         self._observe = observe
-        self._threads = [threading.Thread(target=self._run, name=f"device-{i}", daemon=True) for i in range(threads)]
+        self._lost = lost
+        self._works = [
+            Work(threading.Thread(target=self._run, args=(i,), name=f"device-{i}", daemon=True))
+            for i in range(scheduler.workers)
+        ]
 
     def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        for work in self._works:
+            work.thread.start()
 
     def join(self, timeout: float) -> None:
-        """Wait for the threads to finish after the scheduler was closed."""
-        for thread in self._threads:
-            thread.join(timeout)
+        """Wait for the threads to finish after the scheduler was closed, so many seconds in all."""
+        end = time.monotonic() + timeout
+        for work in self._works:
+            work.thread.join(max(end - time.monotonic(), 0))
 
     @property
     def alive(self) -> bool:
         """Whether every device thread runs."""
-        return all(thread.is_alive() for thread in self._threads)
+        return all(work.thread.is_alive() for work in self._works)
 
-    def _run(self) -> None:
-        if self._on_cpu:
-            torch.set_num_threads(1)
-        with torch.inference_mode():
-            while batch := self._scheduler.next_batch():
-                self._step(batch)
-                del batch  # while there is no work, its model may have to go
+    def work(self) -> list[Work]:
+        """What each thread is at now."""
+        return [replace(work) for work in self._works]
+
+    def _run(self, index: int) -> None:
+        work = self._works[index]
+        try:
+            if self._on_cpu:
+                torch.set_num_threads(1)
+            with torch.inference_mode():
+                while batch := self._scheduler.next_batch():
+                    work.batch, work.batches = batch, work.batches + 1
+                    self._step(batch)
+                    work.batch = []
+                    del batch  # while there is no work, its model may have to go
+        except BaseException as error:  # nobody else would see it, and clients would wait for ever
+            _LOG.critical("%s died at a batch of model '%s'", work.thread.name, work.model_id, exc_info=True)
+            self._lost(f"{work.thread.name} died: {error!r}")
 
     def _step(self, batch: list[Sequence]) -> None:
         started = time.perf_counter()
@@ -66,18 +106,27 @@ class Runner:
         ended = time.perf_counter()
         self._post(lambda: self._deliver(batch, answers, started, ended))
 
-    def _answer(self, batch: list[Sequence]) -> list[Any]:
-        """A result or an exception per sequence. A batch that fails is run again request by request."""
+    def _answer(self, batch: list[Sequence], splits: int = 0) -> list[Any]:
+        """A result or an exception per sequence. A batch that fails is run again request by request.
+
+        splits: how often it was split for want of memory.
+        """
         try:
             return forward(batch)
+        except torch.AcceleratorError:
+            raise  # this process can do nothing more with the device
         except Exception as error:  # a request must not take the thread, or its neighbours, with it
+            out_of_memory = ran_out(error)
             parts = [list(part) for _, part in groupby(batch, key=_request)]
-            if len(parts) > 1:
-                return [answer for part in parts for answer in self._answer(part)]
-            request = _request(batch[0])
-            named = {"request_id": request.origin, "model": request.model.id}
-            _LOG.exception("%s: inference failed for %d sequences", request.model.id, len(batch), extra=named)
-            return [error] * len(batch)
+            if not out_of_memory and len(parts) == 1:
+                request = _request(batch[0])
+                named = {"request_id": request.origin, "model": request.model.id}
+                _LOG.exception("%s: inference failed for %d sequences", request.model.id, len(batch), extra=named)
+                return [error] * len(batch)
+        if out_of_memory:
+            _LOG.warning("%s: out of memory in a batch of %d sequences", _request(batch[0]).model.id, len(batch))
+            return self._recovery.retry(batch, splits, self._answer)
+        return [answer for part in parts for answer in self._answer(part, splits)]
 
     def _deliver(self, batch: list[Sequence], answers: list[Any], started: float, ended: float) -> None:
         for request in {_request(sequence) for sequence in batch}:

@@ -1,19 +1,30 @@
-"""Whose tokens go into the next batch: short requests first, deficit round robin over the others, no timer.
+"""The queue of one device: whose tokens go into the next batch. No timer.
 
-A batch forms because requests arrive while the device is busy; an idle device starts at once. A turn of a long request
-is worth one token budget (Shreedhar and Varghese 1995 with the budget as quantum), so one that comes to a queue of n
-others waits for at most n turns. A short request, of no more than a budget per worker, waits for the next free worker,
-however many long ones there are, as a sparse flow does in FQ-CoDel (RFC 8290); between two short ones a long one has a
-turn, so that none starves.
+A batch forms because requests arrive while the device is busy; an idle device starts at once. Whose turn it is
+(`turns.py`) is decided in this order:
+
+1. Priority. "interactive", "normal" and "batch" requests share the device 16 : 4 : 1 while they all wait. A class that
+   had nothing to do for a while is served at once. None starves: of three that wait, "batch" has every 21st token.
+2. Length. A short request, of no more than a budget per worker, waits for the next free worker, however many long ones
+   there are, as a sparse flow does in FQ-CoDel (RFC 8290). Where both wait, short and long ones share workers : 1.
+3. Client. Turns go round the clients, a budget per turn for long requests, so that a client with a hundred requests has
+   no more of the device than one with a single request.
+4. Request. A client's short requests come in order, its long ones in turns of a budget: one that comes to n others
+   waits for at most n turns.
+
+All sequences of a batch are for one model, that of the first. A request whose deadline has passed is dropped.
 """
 
 import threading
 import time
-from collections import deque
+from collections import Counter
 from typing import NamedTuple
 
+from sie_server.choices import Priority
+from sie_server.engine.ceiling import Ceiling
 from sie_server.engine.request import Request
 from sie_server.engine.sequence import Sequence
+from sie_server.engine.turns import Batch, Turns
 
 
 class Waiting(NamedTuple):
@@ -25,7 +36,7 @@ class Waiting(NamedTuple):
 
 
 class Scheduler:
-    """The queue of one device, counted in tokens. Thread-safe.
+    """Requests that wait for one device, counted in tokens. Thread-safe.
 
     `budget`: most tokens in a batch; a longer sequence makes a batch alone. `workers`: how many threads take batches.
     """
@@ -33,12 +44,13 @@ class Scheduler:
     def __init__(self, budget: int, workers: int = 1) -> None:
         self.budget = budget
         self.workers = workers
-        self._short: deque[Request] = deque()
-        self._long: deque[Request] = deque()
-        self._long_is_due = False
+        self._turns = Turns(budget, workers)
         self._condition = threading.Condition()
         self._idle = 0
         self._tokens = 0
+        self._of_model: Counter[str] = Counter()
+        self._of_client: Counter[str] = Counter()
+        self._ceilings: dict[str, Ceiling] = {}
         self._closed = False
 
     @property
@@ -46,11 +58,25 @@ class Scheduler:
         """Tokens that wait, not counting those on the device."""
         return self._tokens
 
+    def tokens_of(self, client: str) -> int:
+        """Those of one client."""
+        return self._of_client[client]
+
+    def tokens_by_model(self) -> Counter[str]:
+        """Those of each model that has some."""
+        with self._condition:
+            return Counter(self._of_model)
+
+    def ahead(self, client: str, priority: Priority, tokens: int) -> int:
+        """About how many tokens a request of so many has to see served, its own included."""
+        with self._condition:
+            return self._turns.ahead(client, priority, tokens)
+
     def waiting(self) -> dict[str, Waiting]:
         """What waits, by the id of its model."""
         waiting: dict[str, Waiting] = {}
         with self._condition:
-            for request in (*self._short, *self._long):
+            for request in self._turns:
                 before = waiting.get(request.model.id, Waiting())
                 tokens = before.tokens + sum(map(len, request.pending))
                 waiting[request.model.id] = Waiting(
@@ -61,33 +87,45 @@ class Scheduler:
     def add(self, request: Request) -> None:
         """Queue all of a request's sequences."""
         with self._condition:
-            queue = self._queue(request)
-            if queue is self._short:
-                request.deficit = request.tokens
-            queue.append(request)
-            self._tokens += request.tokens
+            self._turns.add(request)
+            self._count(request.model.id, request.terms.client, request.tokens)
             self._condition.notify_all()
 
     def discard(self, request: Request) -> None:
         """Forget what is left of a request; a no-op when nothing is."""
         with self._condition:
             if request.pending:
-                self._queue(request).remove(request)
-                self._tokens -= sum(map(len, request.pending))
-                request.pending.clear()
+                tokens = self._turns.remove(request)
+                self._count(request.model.id, request.terms.client, -tokens)
+
+    def shrink(self, model_id: str, tokens: int) -> None:
+        """So many tokens of a model in one batch did not fit into memory."""
+        with self._condition:
+            self._ceilings.setdefault(model_id, Ceiling(self.budget)).lower(tokens)
+
+    def ceiling(self, model_id: str) -> int:
+        """Most tokens in a batch of a model."""
+        ceiling = self._ceilings.get(model_id)
+        return self.budget if ceiling is None else ceiling.tokens
 
     def next_batch(self) -> list[Sequence]:
         """Block until there is work, then take a batch; all its sequences are for one model. Empty: closed."""
         with self._condition:
             self._idle += 1
-            while not (self._short or self._long or self._closed):
-                self._condition.wait()
-            # Workers that wait as well get an even share of what there is; those that will be free soon find something
-            # left, so that all finish at about the same time. Below half a budget a batch would cost more than that.
-            share = -(-self._tokens // self._idle)
-            rest = max(-(-self._tokens // self.workers), self.budget // 2)
+            batch: list[Sequence] = []
+            while not batch:
+                while not (self._tokens or self._closed):
+                    self._condition.wait()
+                if not self._tokens:
+                    break
+                # Workers that wait as well get an even share of what there is; those that will be free soon find
+                # something left, so that all finish at about the same time. Below half a budget a batch would cost
+                # more than that.
+                share = -(-self._tokens // self._idle)
+                rest = max(-(-self._tokens // self.workers), self.budget // 2)
+                batch = self._take(min(self.budget, share, rest))
             self._idle -= 1
-            return self._take(min(self.budget, share, rest))
+            return batch
 
     def close(self) -> None:
         """Let waiting workers go once the queue is empty."""
@@ -95,42 +133,19 @@ class Scheduler:
             self._closed = True
             self._condition.notify_all()
 
-    def _queue(self, request: Request) -> deque[Request]:
-        return self._short if request.tokens <= self.budget * self.workers else self._long
-
-    def _take(self, limit: int) -> list[Sequence]:
-        batch: list[Sequence] = []
-        others: list[Request] = []  # requests for another model keep their place
-        room = limit
-        now = time.perf_counter()
-        while self._short or self._long:
-            queue = self._short if self._short and not (self._long and self._long_is_due) else self._long
-            request = queue.popleft()
-            if batch and batch[0].request is not None and request.model is not batch[0].request.model:
-                others.append(request)
-                continue
-            if queue is self._long:
-                request.deficit += self.budget
-            full = False
-            while request.pending and len(request.pending[0]) <= request.deficit and not full:
-                if batch and len(request.pending[0]) > room:
-                    full = True
-                    continue
-                sequence = request.pending.popleft()
-                batch.append(sequence)
-                room -= len(sequence)
-                request.deficit -= len(sequence)
-                request.started = request.started or now
-            if full:
-                # The turn goes on in the next batch: give back what the next visit will add again.
-                if queue is self._long:
-                    request.deficit -= self.budget
-                queue.appendleft(request)
+    def _take(self, room: int) -> list[Sequence]:
+        """A batch of up to `room` tokens; empty if nothing but requests whose time is over was waiting."""
+        batch = Batch(room, self._ceilings, time.perf_counter())
+        while batch.room > 0 and (turn := self._turns.take(batch)):
+            if not (turn.taken or turn.dropped):
                 break
-            self._long_is_due = queue is self._short
-            if request.pending:
-                queue.append(request)
-        for request in reversed(others):
-            self._queue(request).appendleft(request)
-        self._tokens -= sum(map(len, batch))
-        return batch
+            assert batch.model is not None
+            self._count(batch.model.id, turn.client, -turn.taken - turn.dropped)
+        return batch.sequences
+
+    def _count(self, model_id: str, client: str, tokens: int) -> None:
+        self._tokens += tokens
+        for counts, key in ((self._of_model, model_id), (self._of_client, client)):
+            counts[key] = counts.get(key, 0) + tokens
+            if not counts[key]:
+                del counts[key]  # clients come and go

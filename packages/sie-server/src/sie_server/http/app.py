@@ -19,6 +19,7 @@ from sie_server.answering import answering
 from sie_server.engine.engine import Engine
 from sie_server.errors import Code, SIEError
 from sie_server.http.dialect import answer
+from sie_server.http.drain import Drain
 from sie_server.http.keys import Doors, Keys
 from sie_server.http.lag import watch_lag
 from sie_server.http.negotiation import json
@@ -39,11 +40,13 @@ def create_app(
     on_ready: Callable[[], None],
     on_failed: Callable[[SIEError], None],
     traces: "Traces | None" = None,
+    drain: Drain | None = None,
 ) -> ASGIApp:
     """The server as an ASGI application; it starts and stops the engine with its lifespan.
 
     It answers while it preloads; `/readyz` turns 200 and `on_ready` is called when every preload is in memory,
-    `on_failed` when one can't be had. traces: where those of its requests go, if they are wanted.
+    `on_failed` when one can't be had. traces: where those of its requests go, if they are wanted. `drain` is begun by
+    whoever runs the application.
 
     Raises:
         ValueError: the API keys can't be used.
@@ -83,7 +86,8 @@ def create_app(
     )
     app.router.redirect_slashes = False
     # Around it all, not as its middleware: Starlette answers what nothing caught outside of those.
-    guarded = ServerHeaders(_readable_from(Doors(app, keys), settings.cors_origins))
+    drained = (drain or Drain()).around(Doors(app, keys))
+    guarded = ServerHeaders(_readable_from(drained, settings.cors_origins))
     return Observed(guarded, metrics, traces, json_logs=settings.json_logs)
 
 

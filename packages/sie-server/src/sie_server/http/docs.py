@@ -44,7 +44,7 @@ def _example(path: str, operation: dict[str, Any]) -> str:
     if body is None:
         return ""
     for parameter in operation.get("parameters", ()):
-        path = path.replace(f"{{{parameter['name']}}}", parameter["example"])
+        path = path.replace(f"{{{parameter['name']}}}", parameter.get("example", ""))
     command = (
         f"curl http://localhost:8080{path} \\\n"
         "  -H 'Content-Type: application/json' -H 'Accept: application/json' \\\n"

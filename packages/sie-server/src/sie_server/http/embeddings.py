@@ -18,6 +18,7 @@ from sie_server.http.disconnect import until_disconnect
 from sie_server.http.negotiation import json
 from sie_server.http.profile import completed
 from sie_server.http.templates import written
+from sie_server.http.terms import terms_of
 from sie_server.http.timing import observe
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry
@@ -34,6 +35,7 @@ class Embeddings:
 
     async def __call__(self, request: Request) -> Response:
         started = time.perf_counter()
+        terms = terms_of(request.headers, started)
         body = await self._bodies.read(request, wire.EmbeddingsRequest, msgpack=False, invalid=Code.UNPROCESSABLE)
         request.state.model = body.model
         texts = self._inputs(body.input)
@@ -41,14 +43,14 @@ class Embeddings:
         if "dense" not in (address.profile.output_types or ("dense",)):
             raise unsupported(address.entry, ["dense"])
         options = completed(wire.EncodeOptions(), address.profile)
-        model = await self._engine.model(body.model, ["dense"])
+        model = await self._engine.model(body.model, ["dense"], terms)
         dimensions = _dimensions(body.dimensions, model.entry)
         if isinstance(texts[0], str):
             # Token ids are what the client wants read, without the words of a template.
             texts = written(texts, model.entry, wire.EncodeParams(), options)
         heads = {"dense": model.embedders(options.pooling, options.normalize is not False)["dense"]}
         limits = Limits(options.max_seq_length)
-        encoded = await until_disconnect(request, self._engine.encode(model, texts, heads, limits))
+        encoded = await until_disconnect(request, self._engine.encode(model, texts, heads, limits, False, terms))
         done = time.perf_counter()
         response = wire.EmbeddingsResponse(
             model=address.id,

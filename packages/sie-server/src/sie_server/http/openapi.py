@@ -6,9 +6,10 @@ from typing import Any, get_args
 import msgspec
 
 from sie_server import __version__, wire
-from sie_server.choices import Score
+from sie_server.choices import Priority, Score
 from sie_server.engine.slot import State
 from sie_server.errors import ANSWERS, Answer, Code
+from sie_server.http.terms import PRIORITY, TIMEOUT
 
 _ENCODINGS = ("application/json", "application/msgpack")
 
@@ -66,6 +67,22 @@ _MODEL = {
 # A key where the server has some, and nothing where it has none.
 _SECURITY: list[dict[str, list[str]]] = [{}, {"key": []}]
 _ANSWERED = ("Score", "Encode")
+
+_TERMS = [
+    {
+        "name": TIMEOUT,
+        "in": "header",
+        "description": "Seconds, with decimals, until nobody waits for the answer any more. Refused at once where that "
+        "is too little.",
+        "schema": {"type": "number", "minimum": 0},
+    },
+    {
+        "name": PRIORITY,
+        "in": "header",
+        "description": "Who is served first while there is more to do than can be done.",
+        "schema": {"enum": [*get_args(Priority)], "default": "normal"},
+    },
+]
 
 # Without those of the route that is OpenAI's.
 _NATIVE = [answer for code, answer in ANSWERS.items() if code not in (Code.UNPROCESSABLE, Code.UNSUPPORTED_FIELD)]
@@ -205,7 +222,7 @@ def _operation(name: str, summary: str, types: str) -> dict[str, Any]:
     return {
         "operationId": name,
         "summary": summary,
-        "parameters": [_MODEL],
+        "parameters": [_MODEL, *_TERMS],
         "requestBody": {"required": True, "content": body},
         "responses": {
             **({"200": {"description": summary, "content": content(f"{types}Response")}} if types in _ANSWERED else {}),
@@ -253,6 +270,7 @@ def _dialect(name: str, summary: str, types: str) -> dict[str, Any]:
     return {
         "operationId": name,
         "summary": summary,
+        "parameters": _TERMS,
         "requestBody": {"required": True, "content": body},
         "responses": {
             "200": {"description": summary, "content": content(f"{types}Response")},

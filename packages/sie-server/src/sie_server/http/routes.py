@@ -30,6 +30,7 @@ from sie_server.http.profile import completed
 from sie_server.http.rerank import Rerank
 from sie_server.http.status import Status
 from sie_server.http.templates import around_texts, is_query, written
+from sie_server.http.terms import terms_of
 from sie_server.http.timing import in_body, observe
 from sie_server.metrics import CONTENT_TYPE, UNKNOWN, Metrics
 from sie_server.models.model import Comparison, Model
@@ -94,18 +95,19 @@ class Routes:
         Raises:
             SIEError: as `Engine.score`; INVALID_INPUT; MODEL_NOT_FOUND, MODEL_LOADING or MODEL_LOAD_FAILED.
         """
+        terms = terms_of(request.headers, started)
         asked = body.options or wire.ScoreOptions()
         self._bodies.check_size(body.query.text or "", "query", body.query.metadata)
         # However many items there are, an instruction is read with the query alone.
         self._bodies.check_repeated({"instruction": body.instruction, "options.instruction": asked.instruction}, 1)
         address = self._engine.residency.address(model_id, asked.profile)
         options = completed(asked, address.profile)
-        model = await self._engine.model(model_id, ["score"])
+        model = await self._engine.model(model_id, ["score"], terms)
         query, documents = _texts_to_score(body, model)
         instruction = body.instruction or options.instruction
         long_documents = asked.long_documents or _overflow(asked, address.long_documents)
         limits = Limits(options.max_seq_length, options.query_max_length, long_documents)
-        scoring = self._engine.score(model, query, documents, limits, instruction, _comparison(options))
+        scoring = self._engine.score(model, query, documents, limits, instruction, _comparison(options), terms)
         scored = await until_disconnect(request, scoring)
         # sorted() is stable: equal scores keep the order of the request.
         order = sorted(range(len(documents)), key=lambda i: -scored.scores[i])[: options.top_k]
@@ -122,6 +124,7 @@ class Routes:
 
     async def encode(self, request: Request) -> Response:
         started = time.perf_counter()
+        terms = terms_of(request.headers, started)
         body = await self._bodies.items(request, wire.EncodeRequest)
         params = body.params or wire.EncodeParams()
         asked = params.options or wire.EncodeOptions()
@@ -134,7 +137,7 @@ class Routes:
             _check_dims(options.muvera)
             outputs = [*outputs, "dense"]
             needed = ["multivector", *(output for output in outputs if output != "dense")]
-        model = await self._engine.model(request.path_params["model"], needed)
+        model = await self._engine.model(request.path_params["model"], needed, terms)
         if "score" in outputs:  # an output of the model, but not of this route
             raise unsupported(model.entry, ["score"])
         texts = written(_texts(body.items, "Encoder"), model.entry, params, options)
@@ -144,7 +147,7 @@ class Routes:
             heads["dense"] = FixedDimensional(heads["multivector"], options.muvera, is_query=queries)
         limits = Limits(options.max_seq_length, options.query_max_length, _overflow(options, "truncate"))
         chosen = {name: heads[name] for name in heads if name in outputs}
-        encoding = self._engine.encode(model, texts, chosen, limits, queries)
+        encoding = self._engine.encode(model, texts, chosen, limits, queries, terms)
         encoded = await until_disconnect(request, encoding)
         done = time.perf_counter()
         dtype = params.output_dtype or options.output_dtype or "float32"
@@ -182,7 +185,8 @@ class Routes:
         return PlainTextResponse("ok") if self.ready else PlainTextResponse("not ready", 503)
 
     async def livez(self, request: Request) -> Response:
-        return PlainTextResponse("ok") if self._engine.alive else PlainTextResponse("device thread died", 503)
+        trouble = self._engine.trouble
+        return PlainTextResponse("ok") if trouble is None else PlainTextResponse(trouble.splitlines()[0], 503)
 
     def _measured(self, endpoint: str, handler: Handler) -> Handler:
         """Count answers by status, errors included."""

@@ -1,0 +1,132 @@
+"""How much may wait: what is refused at once, and when to ask again."""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator
+from collections.abc import Sequence as Items
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sie_server.engine.scheduler import Scheduler
+from sie_server.engine.terms import Terms
+from sie_server.errors import Code, SIEError
+
+_MAX_RETRY_AFTER_S = 60
+# What older batches still weigh in a rate when the next one is added.
+_KEPT = 0.9
+_CHARACTERS_PER_TOKEN = 4
+# This part of the queue is kept for clients that have no more than that in it.
+_RESERVED = 8
+
+
+@dataclass(slots=True)
+class _Rate:
+    """Tokens of a model that the device computed, and the seconds it took; older ones fade."""
+
+    tokens: float = 0.0
+    seconds: float = 0.0
+
+
+def estimate(texts: Items[str] | Items[list[int]], repeated: str = "") -> int:
+    """About how many tokens these texts have, each with `repeated` in front: one for four characters, and one each.
+
+    Of scripts with a token per character it is a quarter. Lists of token ids count as they are.
+    """
+    characters = sum(map(len, texts)) if isinstance(texts[0], str) else sum(map(len, texts)) * _CHARACTERS_PER_TOKEN
+    return (characters + len(texts) * len(repeated)) // _CHARACTERS_PER_TOKEN + len(texts)
+
+
+class Admission:
+    """Bounds on the tokens that wait in a scheduler, those that are still text included. Lives on the event loop.
+
+    device_tokens, model_tokens: most that may wait for the device, and for one model. Where nothing waits, a request of
+    any size comes in. A request that came in is not turned away later, when its tokens are known.
+    """
+
+    def __init__(self, scheduler: Scheduler, device_tokens: int, model_tokens: int) -> None:
+        self._scheduler = scheduler
+        self._device_tokens = device_tokens
+        self._model_tokens = model_tokens
+        # Estimates, of requests that are being tokenized.
+        self._of_model: Counter[str] = Counter()
+        self._of_client: Counter[str] = Counter()
+        self._rates: dict[str, _Rate] = {}
+
+    @contextmanager
+    def tokenizing(self, model_id: str, terms: Terms, tokens: int) -> Iterator[None]:
+        """Counts about so many tokens while they are being made.
+
+        Raises:
+            SIEError: QUEUE_FULL, or GATEWAY_TIMEOUT, the deadline will have passed before they are through.
+        """
+        self._check_room(model_id, terms, tokens)
+        # How much it is itself is known later: a text may be cut.
+        self.check_deadline(model_id, terms, 1)
+        self._count(model_id, terms, tokens)
+        try:
+            yield
+        finally:
+            self._count(model_id, terms, -tokens)
+
+    def check_deadline(self, model_id: str, terms: Terms, tokens: int) -> None:
+        """Raises SIEError: GATEWAY_TIMEOUT, at the rate that was measured so many tokens won't be through in time."""
+        if terms.deadline is None:
+            return
+        waiting = self._waiting()
+        ahead = self._scheduler.ahead(terms.client, terms.priority, tokens) - tokens
+        each_s = self._seconds(waiting) / waiting.total() if waiting else 0.0
+        needed_s = ahead * each_s + self._seconds(Counter({model_id: tokens}))
+        left_s = terms.deadline - time.perf_counter()
+        if needed_s > left_s:
+            raise SIEError(
+                Code.GATEWAY_TIMEOUT,
+                f"this and what is ahead of it would take {needed_s:.2f} s; {max(left_s, 0):.2f} s are left",
+                retry_after=_whole(needed_s - left_s),
+            )
+
+    def observe(self, model_id: str, tokens: int, seconds: float) -> None:
+        """A batch took one worker so long."""
+        rate = self._rates.setdefault(model_id, _Rate())
+        rate.tokens = rate.tokens * _KEPT + tokens
+        rate.seconds = rate.seconds * _KEPT + seconds
+
+    def _check_room(self, model_id: str, terms: Terms, tokens: int) -> None:
+        waiting = self._waiting()
+        total = waiting.total()
+        own = self._scheduler.tokens_of(terms.client) + self._of_client[terms.client]
+        reserved = self._device_tokens // _RESERVED
+        if own + tokens <= reserved:
+            reserved = 0
+        for held, bound, whose in (
+            (total, self._device_tokens - reserved, f"the queue holds {self._device_tokens}"),
+            (waiting[model_id], self._model_tokens, f"that of '{model_id}' holds {self._model_tokens}"),
+        ):
+            if held and held + tokens > bound:
+                # So many have to be gone, of all or of this model's, which go at the same pace as the others.
+                surplus = min(held + tokens - bound, held)
+                raise SIEError(
+                    Code.QUEUE_FULL,
+                    f"{held} tokens are waiting and this request has about {tokens}; {whose}",
+                    retry_after=_whole(self._seconds(waiting) * surplus / held),
+                )
+
+    def _waiting(self) -> Counter[str]:
+        """Tokens by model."""
+        return self._scheduler.tokens_by_model() + self._of_model
+
+    def _seconds(self, tokens: Counter[str]) -> float:
+        """How long the device takes for these tokens of these models; nothing for a model it has not seen yet."""
+        rates = ((count, self._rates.get(model_id)) for model_id, count in tokens.items())
+        spent = sum(count / rate.tokens * rate.seconds for count, rate in rates if rate is not None)
+        return spent / self._scheduler.workers
+
+    def _count(self, model_id: str, terms: Terms, tokens: int) -> None:
+        for counts, key in ((self._of_model, model_id), (self._of_client, terms.client)):
+            counts[key] += tokens
+            if not counts[key]:
+                del counts[key]
+
+
+def _whole(seconds: float) -> int:
+    return min(max(math.ceil(seconds), 1), _MAX_RETRY_AFTER_S)

@@ -1,0 +1,154 @@
+"""Shutting down: what came in is answered, what comes then is sent elsewhere. And leaving when the device is lost."""
+
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+from live import Server, connect, poll, serving
+
+DRAINING = {
+    "error": "Service shutting down",
+    "detail": "Server is draining requests before shutdown. Retry on another instance.",
+}
+HANGS, DIES = "w5", "w6"
+# A server whose device hangs at one word until there is a file, and whose device thread ends at another. Loading
+# `xlm-roberta` takes for ever.
+PROGRAM = f"""
+import os, time
+from pathlib import Path
+from sie_server import cli, server
+from sie_server.engine import runner
+
+forward, load, folder = runner.forward, server.load, Path(os.environ["GATE"])
+
+def faulty(batch):
+    tokenizer = batch[0].request.model.tokenizer
+    hangs, dies = (int(each.ids[1]) for each in tokenizer.singles(["{HANGS}", "{DIES}"]))
+    ids = {{int(each) for sequence in batch for each in sequence.ids}}
+    if hangs in ids:
+        (folder / "hangs").touch()
+        while not (folder / "open").exists():
+            time.sleep(0.01)
+    if dies in ids:
+        raise SystemExit("no device any more")
+    return forward(batch)
+
+def slow(entry, *rest):
+    if entry.id == "xlm-roberta":
+        (folder / "loads").touch()
+        time.sleep(60)
+    return load(entry, *rest)
+
+runner.forward, server.load = faulty, slow
+cli.main()
+"""
+
+
+class Faulty:
+    """The server, and requests to it that are answered some time."""
+
+    def __init__(self, server: Server, folder: Path, api: httpx2.Client, pool: ThreadPoolExecutor) -> None:
+        self.server = server
+        self.api = api
+        self.folder = folder
+        self._pool = pool
+
+    def send(self, document: str, model: str = "bert") -> "Future[httpx2.Response]":
+        body = {"query": {"text": "w1"}, "items": [{"text": document}]}
+        return self._pool.submit(self.api.post, f"/v1/score/{model}", json=body)
+
+    def hang(self) -> "Future[httpx2.Response]":
+        """A request at which the device hangs by now."""
+        future = self.send(HANGS)
+        poll((self.folder / "hangs").exists)
+        return future
+
+
+@contextmanager
+def faulty(models: Path, folder: Path, *flags: str) -> Iterator[Faulty]:
+    paths = (f"--model={models / name}" for name in ("bert", "xlm-roberta"))
+    flags = ("--preload=bert", "--workers=1", "--load-wait=60", *paths, *flags)
+    with (
+        serving(*flags, preload=False, program=PROGRAM, GATE=str(folder)) as server,
+        ThreadPoolExecutor(4) as pool,
+        connect(server.url) as api,
+    ):
+        yield Faulty(server, folder, api, pool)
+
+
+def assert_draining(answer: httpx2.Response) -> None:
+    assert (answer.status_code, answer.json()) == (503, DRAINING)
+    assert answer.headers["retry-after"] == "5"
+    assert answer.headers["connection"] == "close"
+    assert "x-sie-server-version" in answer.headers
+
+
+def test_a_server_that_drains_finishes_what_came_in_and_refuses_what_comes(models: Path, tmp_path: Path) -> None:
+    with faulty(models, tmp_path) as running:
+        running_request = running.hang()
+        waiting = running.send("w2")
+        with connect(running.server.url) as kept:
+            assert kept.get("/healthz").status_code == 200
+            running.server.process.send_signal(signal.SIGTERM)
+            # The connection is there already, then it is a new one.
+            poll(lambda: kept.get("/healthz").status_code == 503)
+            for path in ("/healthz", "/livez", "/readyz", "/metrics", "/v1/models", "/docs", "/ws/status"):
+                assert_draining(kept.get(path))
+            assert_draining(
+                kept.post("/v1/score/bert", json={"query": {"text": "a"}, "items": [{"text": "b" * 10**6}]})
+            )
+        (tmp_path / "open").touch()
+        assert [running_request.result().status_code, waiting.result().status_code] == [200, 200]
+        assert running.server.process.wait(20) == 0
+        assert "Traceback" not in running.server.log
+
+
+def test_draining_has_an_end_and_waits_for_no_load(models: Path, tmp_path: Path) -> None:
+    with faulty(models, tmp_path, "--drain-s=0.5") as running:
+        hanging, held = running.hang(), running.send("w2", "xlm-roberta")
+        poll((tmp_path / "loads").exists)
+        running.server.process.send_signal(signal.SIGTERM)
+        assert_draining(held.result())
+        assert_draining(hanging.result())
+        (tmp_path / "open").touch()
+        assert running.server.process.wait(20) == 0
+
+
+def test_a_second_interrupt_ends_it_at_once(models: Path, tmp_path: Path) -> None:
+    with faulty(models, tmp_path) as running:
+        hanging = running.hang()
+        running.server.process.send_signal(signal.SIGINT)
+        poll(lambda: running.api.get("/healthz").status_code == 503)
+        running.server.process.send_signal(signal.SIGINT)
+        assert running.server.process.wait(20) == 128 + signal.SIGINT
+        with pytest.raises(httpx2.TransportError):
+            hanging.result()
+
+
+def test_a_device_thread_that_hangs_is_told_from_a_process_that_was_stopped(models: Path, tmp_path: Path) -> None:
+    with faulty(models, tmp_path, "--wedged-after=2") as running:
+        stopped = running.hang()
+        running.server.process.send_signal(signal.SIGSTOP)
+        time.sleep(2.5)
+        (tmp_path / "open").touch()
+        running.server.process.send_signal(signal.SIGCONT)
+        assert stopped.result().status_code == 200
+
+        (tmp_path / "open").unlink()
+        hanging = running.send(HANGS)
+        assert_draining(hanging.result())
+        assert running.server.process.wait(20) == 70
+    assert "device-0 has been at one batch for 2 s: 1 sequences, 5 tokens, model bert" in running.server.log
+    assert "in faulty" in running.server.log
+
+
+def test_a_device_thread_that_ends_takes_the_process_along(models: Path, tmp_path: Path) -> None:
+    with faulty(models, tmp_path) as running:
+        assert_draining(running.send(DIES).result())
+        assert running.server.process.wait(20) == 70
+    assert "device-0 died at a batch of model 'bert'" in running.server.log

@@ -1,0 +1,358 @@
+"""More work than can be done: what is refused, deadlines, clients that go, memory that runs out, a lost device."""
+
+import json
+import math
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+import torch
+from checkpoints import text
+from live import InProcess, connect, error, in_process, metric, poll, scores
+
+from sie_server.engine.admission import Admission, estimate
+from sie_server.engine.ceiling import Ceiling
+from sie_server.engine.packed import Packed
+from sie_server.engine.runner import Work
+from sie_server.engine.scheduler import Scheduler
+from sie_server.engine.terms import Terms
+from sie_server.engine.watchdog import Watchdog
+from sie_server.errors import Code, SIEError
+from sie_server.models.bert import Bert
+from sie_server.models.catalog import Entry
+from sie_server.models.load import load
+from sie_server.models.model import Model
+from sie_server.settings import Precision
+
+
+class Device:
+    """An encoder that computes while `open` is set, and fails for want of memory on more tokens than fit."""
+
+    def __init__(self, encoder: Bert) -> None:
+        self.head = encoder.head
+        self.open = threading.Event()
+        self.open.set()
+        self.fits = 10**9
+        self.failure: Callable[[], Exception] = torch.OutOfMemoryError
+        self.tokens: list[int] = []
+        self._encoder = encoder
+
+    def __call__(self, packed: Packed) -> torch.Tensor:
+        self.tokens.append(len(packed.ids))
+        assert self.open.wait(30)
+        if len(packed.ids) > self.fits:
+            raise self.failure()
+        hidden: torch.Tensor = self._encoder(packed)
+        return hidden
+
+
+class Overloaded:
+    """A server with one device thread and batches of 64 tokens, in front of such a device."""
+
+    def __init__(self, running: InProcess, device: Device, api: httpx2.Client, pool: ThreadPoolExecutor) -> None:
+        self.device = device
+        self.api = api
+        self.url = urlsplit(running.url)
+        self.engine = running.engine
+        self.scheduler = running.engine.scheduler
+        self._pool = pool
+
+    def send(self, *documents: str, **headers: str) -> "Future[httpx2.Response]":
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self._pool.submit(self.api.post, "/v1/score/bert", json=body(*documents), headers=named)
+
+    def stall(self) -> "Future[httpx2.Response]":
+        """Occupy the device; what comes next waits until it is open again."""
+        self.device.open.clear()
+        seen = len(self.device.tokens)
+        future = self.send("w2")
+        poll(lambda: len(self.device.tokens) > seen)
+        return future
+
+
+def body(*documents: str) -> dict[str, Any]:
+    return {"query": {"text": "w1"}, "items": [{"text": document} for document in documents]}
+
+
+@pytest.fixture
+def overloaded(models: Path) -> Iterator[Overloaded]:
+    devices: list[Device] = []
+
+    def loader(entry: Entry, device: torch.device, precision: Precision) -> Model:
+        model = load(entry, device, precision)
+        devices.append(Device(model.encoder))
+        return replace(model, encoder=devices[0])  # type: ignore[arg-type] # a stand-in
+
+    limits = {"workers": 1, "batch_tokens": 64, "queue_tokens": 1000, "model_queue_tokens": 400}
+    with (
+        in_process(loader, model=(str(models / "bert"),), preload=("bert",), precision="float32", **limits) as running,
+        ThreadPoolExecutor(8) as pool,
+        connect(running.url) as api,
+    ):
+        yield Overloaded(running, devices[0], api, pool)
+        devices[0].open.set()
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def waiting(tokens: dict[str, int], client: str = "a") -> Iterator[Admission]:
+    """An admission of 1,000 tokens, 500 for a model, where so many wait already; a token takes 10 ms."""
+    admission = Admission(Scheduler(64), 1000, 500)
+    with ExitStack() as stack:
+        for model_id, count in tokens.items():
+            admission.observe(model_id, 100, 1.0)
+            stack.enter_context(admission.tokenizing(model_id, Terms(client), count))
+        yield admission
+
+
+def refused(admission: Admission, model: str, tokens: int, client: str = "a") -> SIEError:
+    with pytest.raises(SIEError) as raised, admission.tokenizing(model, Terms(client), tokens):
+        pass
+    assert raised.value.code == Code.QUEUE_FULL
+    return raised.value
+
+
+def admitted(admission: Admission, model: str, tokens: int, client: str = "a") -> bool:
+    with admission.tokenizing(model, Terms(client), tokens):
+        return True
+
+
+def test_the_queue_is_bounded_for_each_model_and_for_all() -> None:
+    with waiting({}) as idle:
+        assert admitted(idle, "m", 10**6)
+    with waiting({"m": 400}) as full:
+        assert admitted(full, "m", 100)
+        error = refused(full, "m", 150)
+        assert "400 tokens are waiting and this request has about 150; that of 'm' holds 500" in error.message
+        assert error.retry_after == 1, "50 tokens too many, at 100 per second"
+        assert admitted(full, "n", 450), "another model has a queue of its own"
+    with waiting({"m": 400, "n": 400}) as full:
+        error = refused(full, "o", 400)
+        assert "the queue holds 1000" in error.message
+        assert error.retry_after == 4, "325 tokens too many, where an eighth is kept for others, at 100 per second"
+
+
+def test_the_last_eighth_of_the_queue_is_for_those_who_have_little_in_it() -> None:
+    with waiting({"m": 440, "n": 430}, client="greedy") as flooded:
+        refused(flooded, "n", 10, "greedy")
+        assert admitted(flooded, "n", 60, "modest")
+        refused(flooded, "n", 131, "modest")
+
+
+def test_a_model_waits_for_what_it_shares_the_device_with() -> None:
+    with waiting({"fast": 450, "slow": 300}) as shared:
+        shared.observe("slow", 10, 10.0)
+        backlog_s = 450 / 100 + 300 * (0.9 + 10.0) / (90 + 10)
+        assert refused(shared, "fast", 95).retry_after == math.ceil(45 / 450 * backlog_s)
+
+
+def test_text_counts_before_it_is_tokenized() -> None:
+    assert estimate(["x" * 400, "y" * 40], "q" * 8) == 116
+    assert estimate([[1, 2, 3], [4]]) == 6
+    with waiting({"m": 450}) as full:
+        refused(full, "m", 90)
+    assert admitted(full, "m", 90)
+
+
+def test_a_full_queue_says_when_to_come_back(overloaded: Overloaded) -> None:
+    first = overloaded.stall()
+    second = overloaded.send(*[text(20, seed=n) for n in range(10)], Authorization="Bearer a")
+    poll(lambda: overloaded.scheduler.tokens > 200)
+    answer = overloaded.send(*[text(40, seed=n) for n in range(10)]).result()
+    assert error(answer)[:2] == (503, "QUEUE_FULL")
+    assert "of 'bert' holds 400" in error(answer)[2]
+    assert 1 <= int(answer.headers["retry-after"]) <= 60
+    overloaded.device.open.set()
+    assert [first.result().status_code, second.result().status_code] == [200, 200]
+
+
+# --- deadlines and priorities ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("X-Request-Timeout", "soon"),
+        ("X-Request-Timeout", "-1"),
+        ("X-Request-Timeout", "inf"),
+        ("X-Request-Timeout", ""),
+        ("X-SIE-Priority", "urgent"),
+    ],
+)
+def test_terms_that_mean_nothing_are_refused(overloaded: Overloaded, header: str, value: str) -> None:
+    answer = overloaded.api.post("/v1/score/bert", json=body("w2"), headers={header: value})
+    assert error(answer)[:2] == (400, "INVALID_INPUT")
+    assert header in error(answer)[2]
+
+
+def test_a_request_whose_time_is_over_leaves_the_queue(overloaded: Overloaded) -> None:
+    first = overloaded.stall()
+    computed = len(overloaded.device.tokens)
+    late = overloaded.send("w2", "w3", X_Request_Timeout="1")
+    other = overloaded.send("w2", X_Request_Timeout="60", X_SIE_Priority="Interactive")
+    # While the device still stalls.
+    assert error(late.result()) == (504, "GATEWAY_TIMEOUT", "the time that the request has is over")
+    poll(lambda: overloaded.scheduler.tokens == 5)
+    assert metric(overloaded.api, "sie_cancelled_sequences_total", model="bert", reason="deadline") == 2
+    overloaded.device.open.set()
+    assert [first.result().status_code, other.result().status_code] == [200, 200]
+    assert len(overloaded.device.tokens) == computed + 1
+
+
+def test_work_that_can_not_be_done_in_time_is_refused_at_once(overloaded: Overloaded) -> None:
+    assert overloaded.send("w2", X_Request_Timeout="60").result().status_code == 200
+    overloaded.engine._admission.observe("bert", 1, 1e6)  # a token takes about ten hours
+    answer = overloaded.send("w2", X_Request_Timeout="3000").result()
+    assert error(answer)[:2] == (504, "GATEWAY_TIMEOUT")
+    assert "would take" in error(answer)[2]
+    assert answer.headers["retry-after"] == "60"
+    assert overloaded.send("w2").result().status_code == 200
+
+
+def test_a_deadline_covers_the_load_of_a_model(models: Path) -> None:
+    go = threading.Event()
+
+    def loader(entry: Entry, device: torch.device, precision: Precision) -> Model:
+        assert go.wait(30)
+        return load(entry, device, precision)
+
+    with in_process(loader, model=(str(models / "bert"),), load_wait=60) as running, connect(running.url) as api:
+        answer = api.post("/v1/score/bert", json=body("w2"), headers={"X-Request-Timeout": "0.1"})
+        go.set()
+    assert error(answer)[:2] == (504, "GATEWAY_TIMEOUT")
+
+
+# --- clients that have gone ------------------------------------------------------------------------------------------
+
+
+def test_the_device_stops_within_a_batch_of_a_disconnect(overloaded: Overloaded) -> None:
+    documents = [text(12, seed=n) for n in range(40)]
+    sent = json.dumps(body(*documents)).encode()
+    overloaded.device.open.clear()
+    with socket.create_connection((overloaded.url.hostname, overloaded.url.port), 20) as connection:
+        head = f"POST /v1/score/bert HTTP/1.1\r\nHost: x\r\nContent-Length: {len(sent)}\r\n\r\n"
+        connection.sendall(head.encode() + sent)
+        poll(lambda: overloaded.device.tokens)
+    poll(lambda: overloaded.scheduler.tokens == 0)
+    overloaded.device.open.set()
+    poll(lambda: metric(overloaded.api, "sie_batch_size_sum", model="bert") > 0)
+    computed = metric(overloaded.api, "sie_batch_size_sum", model="bert")
+    assert computed == 64 // 16, "the batch that was on the device, of sequences of 16 tokens"
+    assert metric(overloaded.api, "sie_cancelled_sequences_total", model="bert", reason="gone") == 40 - computed
+    assert len(overloaded.device.tokens) == 1
+
+
+# --- memory that runs out --------------------------------------------------------------------------------------------
+
+
+def oom(api: httpx2.Client) -> dict[str, float]:
+    names = ("recoveries_attempted", "recoveries_succeeded", "terminal_failures", "cache_clears", "batch_splits")
+    return {name: metric(api, f"sie_oom_{name}_total") for name in names}
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        torch.OutOfMemoryError,
+        MemoryError,
+        lambda: RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1099511627776 bytes."),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_computed_in_parts(overloaded: Overloaded, failure: Any) -> None:
+    documents = ["w2", "w3", "w4", "w5", "w6", "w7", "w8", "w9"]
+    expected = scores(overloaded.api, "bert", "w1", documents)
+    overloaded.device.tokens.clear()
+    overloaded.device.fits, overloaded.device.failure = 16, failure
+    assert scores(overloaded.api, "bert", "w1", documents) == expected
+    # 8 sequences of 5 tokens, and what rounds a batch up to a multiple of 4.
+    assert overloaded.device.tokens == [40, 20, 12, 12, 20, 12, 12]
+    assert oom(overloaded.api) == {
+        "recoveries_attempted": 1,
+        "recoveries_succeeded": 1,
+        "terminal_failures": 0,
+        "cache_clears": 3,
+        "batch_splits": 3,
+    }
+    # What fits is known now.
+    overloaded.device.tokens.clear()
+    assert scores(overloaded.api, "bert", "w1", documents) == expected
+    assert overloaded.device.tokens == [12, 12, 12, 12]
+    assert overloaded.api.get("/livez").status_code == 200
+
+
+def test_a_sequence_that_does_not_fit_fails_its_request_alone(overloaded: Overloaded) -> None:
+    first = overloaded.stall()
+    overloaded.device.fits = 24
+    large, small = overloaded.send(text(40, seed=1)), overloaded.send("w3")
+    poll(lambda: overloaded.scheduler.tokens == 44 + 5)
+    overloaded.device.open.set()
+    assert [first.result().status_code, small.result().status_code] == [200, 200]
+    answer = large.result()
+    assert error(answer)[:2] == (503, "RESOURCE_EXHAUSTED")
+    assert "1 sequences, 44 tokens, of model 'bert' do not fit" in error(answer)[2]
+    assert answer.headers["retry-after"] == "5"
+    counted = oom(overloaded.api)
+    assert (counted["recoveries_attempted"], counted["terminal_failures"]) == (1, 1)
+    assert counted["recoveries_succeeded"] == 0
+    # Health tells the truth: the server works.
+    assert overloaded.api.get("/livez").status_code == 200
+    assert overloaded.send("w4").result().status_code == 200
+
+
+def test_a_ceiling_recovers_slowly() -> None:
+    ceiling = Ceiling(512)
+    ceiling.lower(512)
+    ceiling.lower(256)
+    assert ceiling.tokens == 128
+    for _ in range(64):
+        ceiling.passed()
+    assert ceiling.tokens == 128 + 32
+    for _ in range(64 * 16):
+        ceiling.passed()
+    assert ceiling.tokens == 512
+
+
+# --- a device that is lost -------------------------------------------------------------------------------------------
+
+
+def test_a_watchdog_counts_looks_at_one_batch() -> None:
+    work = Work(threading.current_thread(), [], 0)
+
+    class Threads:
+        def work(self) -> list[Work]:
+            return [work]
+
+    watchdog = Watchdog(Threads(), 8.0, lambda _: None)  # type: ignore[arg-type] # looks once a second
+    busy = [object.__new__(_Sequence)]
+    for _ in range(100):
+        assert watchdog.look() is None, "nothing to do"
+    work.batch = busy  # type: ignore[assignment]
+    for work.batches in range(1, 10):
+        assert [watchdog.look() for _ in range(8)] == [None] * 8, "another batch each time"
+    assert "MainThread has been at one batch for 8 s: 1 sequences, 7 tokens, model m" in (watchdog.look() or "")
+
+
+class _Sequence:
+    class request:  # noqa: N801 # stands for an object
+        class model:  # noqa: N801
+            id = "m"
+
+    def __len__(self) -> int:
+        return 7
+
+
+def test_a_device_that_can_not_be_used_any_more_is_not_live(overloaded: Overloaded) -> None:
+    overloaded.device.fits, overloaded.device.failure = 0, lambda: torch.AcceleratorError("illegal memory access")
+    overloaded.send("w2", X_Request_Timeout="1")
+    poll(lambda: overloaded.api.get("/livez").status_code == 503)
+    assert overloaded.api.get("/livez").text.startswith("device-0 died: AcceleratorError")
