@@ -15,6 +15,7 @@ from sie_server.engine.limits import Limits
 from sie_server.engine.packed import Packed
 from sie_server.models import weights
 from sie_server.models.catalog import Entry
+from sie_server.nn.panels import bfloat16_panels
 
 MB = 2**20
 
@@ -72,7 +73,8 @@ def test_batches_come_in_few_sizes(models: Path, monkeypatch: pytest.MonkeyPatch
         return packed
 
     documents = [text(length, seed=length) for length in range(1, 300)]
-    with running({"bert": Entry("bert", folder=models / "bert")}, batch_tokens=2048, workers=1) as handle:
+    entries = {"bert": Entry("bert", folder=models / "bert")}
+    with running(entries, precision="float32", batch_tokens=2048, workers=1) as handle:
         engine = handle.engine
         model = handle.run(engine.model("bert", ["score"]))
         monkeypatch.setattr(Packed, "of", counted)
@@ -84,3 +86,22 @@ def test_batches_come_in_few_sizes(models: Path, monkeypatch: pytest.MonkeyPatch
     # Few of the tokens stand for nothing, and none of them is counted.
     assert sum(sizes[len(documents) :]) <= 1.05 * every.tokens
     assert every.tokens == sum(every.lengths)
+
+
+@pytest.mark.skipif(not bfloat16_panels(), reason="oneDNN multiplies in bfloat16 here")
+def test_batches_of_the_kernel_have_no_filler(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    pack = Packed.of
+
+    def counted(*arguments: object) -> Packed:
+        packed = pack(*arguments)  # type: ignore[arg-type]
+        sizes.append(len(packed.ids))
+        return packed
+
+    entries = {"bert": Entry("bert", folder=models / "bert")}
+    with running(entries, precision="bfloat16", batch_tokens=2048, workers=1) as handle:
+        model = handle.run(handle.engine.model("bert", ["score"]))
+        monkeypatch.setattr(Packed, "of", counted)
+        documents = [text(length, seed=length) for length in range(1, 100)]
+        every = handle.run(handle.engine.score(model, "what is python", documents, Limits()))
+    assert sum(sizes) == every.tokens

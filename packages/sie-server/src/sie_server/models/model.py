@@ -33,7 +33,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Model:
-    """A model that answers: weights on `device`, tokenizer, and a complete entry."""
+    """A model that answers: weights on `device`, tokenizer, and a complete entry.
+
+    few_sizes: its products over the tokens of a batch are compiled for each number of them, so that it should have few.
+    """
 
     entry: Entry
     tokenizer: TextTokenizer
@@ -42,6 +45,7 @@ class Model:
     dtype: torch.dtype
     parameters: int
     bytes: int
+    few_sizes: bool
 
     @property
     def id(self) -> str:
