@@ -112,17 +112,10 @@ int linear(const LinearArguments& a) {
         int count = a.rows - begin < block ? a.rows - begin : block;
         for (int r = 0; r < count; r++) N::read(a, begin + r, z, cells + int64_t(r) * stride, rows[r]);
         int tiles = up(count, kRows) / kRows;
-        size_t panel_bytes = size_t(up(a.in, N::kPerCell)) / N::kPerCell * kColumns * 4;
         for (int panel = 0; panel < a.panels; panel++) {
-            // Weights of a large model come from memory. Those of the next panel come while this one is multiplied.
-            const char* next = static_cast<const char*>(N::weights(a)) + (panel + 1) * panel_bytes;
-            const char* end = panel + 1 < a.panels ? next + panel_bytes : next;
-            size_t share = up(panel_bytes / tiles, size_t(64));
             // Tiles of nearly the same size: a small last one would not fill the registers.
             for (int t = 0, done = 0; t < tiles; t++) {
                 int size = (count - done) / (tiles - t);
-                for (const char* stop = next + share; next < stop && next < end; next += 64)
-                    _mm_prefetch(next, _MM_HINT_T1);
                 product<N>(size, a, rows + done, cells + int64_t(done) * stride, stride, begin + done, panel);
                 done += size;
             }
