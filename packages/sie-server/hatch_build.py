@@ -17,11 +17,13 @@ LIBRARY = "libkernels.so"  # not kernels.so, which Python could import
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti", "-ffp-contract=fast")
 AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512")
 # A source is compiled once per level of instructions; at run time the processor decides.
-LEVELS: dict[str, dict[str, tuple[str, ...]]] = {"attention": {"portable": ()}}
+LEVELS: dict[str, dict[str, tuple[str, ...]]] = {"attention": {"portable": ()}, "rows": {"portable": ()}}
 if platform.machine().lower() in ("x86_64", "amd64"):
-    LEVELS["attention"] |= {"avx2": ("-mavx2", "-mfma"), "avx512": AVX512, "avx512_bf16": (*AVX512, "-mavx512bf16")}
+    AVX2 = ("-mavx2", "-mfma")
+    LEVELS["attention"] |= {"avx2": AVX2, "avx512": AVX512, "avx512_bf16": (*AVX512, "-mavx512bf16")}
+    LEVELS["rows"] |= {"avx2": AVX2, "avx512": AVX512}
     VNNI = (*AVX512, "-mavx512vnni")
-    LEVELS["int8"] = {"avx512_vnni": VNNI, "avx512_vnni_bf16": (*VNNI, "-mavx512bf16")}
+    LEVELS["linear"] = {"avx512_vnni": VNNI, "avx512_vnni_bf16": (*VNNI, "-mavx512bf16")}
 
 
 class KernelHook(BuildHookInterface):  # type: ignore[type-arg]
@@ -35,9 +37,7 @@ class KernelHook(BuildHookInterface):  # type: ignore[type-arg]
             compile_kernel(folder)
         except (OSError, subprocess.CalledProcessError) as error:
             reason = error.stderr if isinstance(error, subprocess.CalledProcessError) else error
-            self.app.display_warning(
-                f"the kernels are left out, attention on a CPU will be slower, and int8 is missing: {reason}"
-            )
+            self.app.display_warning(f"the kernels are left out, a CPU will be slower, and int8 is missing: {reason}")
             return
         build_data["artifacts"].append(f"{FOLDER}/{LIBRARY}")  # git ignores it
         build_data["pure_python"] = False

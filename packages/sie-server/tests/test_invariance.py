@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from live import EMBEDDED, Server
 from running import Running, running
-from test_int8 import needs_int8
+from test_panels import needs_int8
 
 from sie_server.engine.limits import Limits
 from sie_server.models.catalog import Entry, shipped

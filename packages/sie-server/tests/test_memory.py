@@ -18,6 +18,7 @@ from sie_server.engine.peak import Peak
 from sie_server.models import weights
 from sie_server.models.catalog import Entry
 from sie_server.models.load import load
+from sie_server.nn.panels import bfloat16_panels
 
 MB = 2**20
 
@@ -75,7 +76,8 @@ def test_batches_come_in_few_sizes(models: Path, monkeypatch: pytest.MonkeyPatch
         return packed
 
     documents = [text(length, seed=length) for length in range(1, 300)]
-    with running({"bert": Entry("bert", folder=models / "bert")}, batch_tokens=2048, workers=1) as handle:
+    entries = {"bert": Entry("bert", folder=models / "bert")}
+    with running(entries, precision="float32", batch_tokens=2048, workers=1) as handle:
         engine = handle.engine
         model = handle.run(engine.model("bert", ["score"]))
         monkeypatch.setattr(Packed, "of", counted)
@@ -172,3 +174,22 @@ def test_an_unloaded_model_gives_its_memory_back(tmp_path: Path) -> None:
     for size, grown, left in rounds:
         assert grown > 0.8 * size
         assert left < 0.2 * size
+
+
+@pytest.mark.skipif(not bfloat16_panels(), reason="oneDNN multiplies in bfloat16 here")
+def test_batches_of_the_kernel_have_no_filler(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    pack = Packed.of
+
+    def counted(*arguments: object) -> Packed:
+        packed = pack(*arguments)  # type: ignore[arg-type]
+        sizes.append(len(packed.ids))
+        return packed
+
+    entries = {"bert": Entry("bert", folder=models / "bert")}
+    with running(entries, precision="bfloat16", batch_tokens=2048, workers=1) as handle:
+        model = handle.run(handle.engine.model("bert", ["score"]))
+        monkeypatch.setattr(Packed, "of", counted)
+        documents = [text(length, seed=length) for length in range(1, 100)]
+        every = handle.run(handle.engine.score(model, "what is python", documents, Limits()))
+    assert sum(sizes) == every.tokens

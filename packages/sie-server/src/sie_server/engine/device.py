@@ -3,8 +3,8 @@
 import torch
 
 from sie_server.choices import Precision
-from sie_server.nn.int8 import int8_level
 from sie_server.nn.library import installed_library
+from sie_server.nn.panels import int8_level
 
 
 def resolve_device(name: str) -> torch.device:

@@ -160,7 +160,7 @@ def forward(batch: list[Sequence]) -> list[Any]:
         leads.append(None if lead in leads else lead)  # a request may have two turns in one batch
     led = [[*([] if lead is None else [lead]), *group] for lead, (_, group) in zip(leads, groups, strict=True)]
     sequences = list(chain.from_iterable(led))
-    if model.device.type == "cpu":
+    if model.few_sizes:
         sequences += _filler(sum(map(len, sequences)))
     packed = Packed.of(sequences, model.device)
     hidden, rows_each = model.encoder(packed)

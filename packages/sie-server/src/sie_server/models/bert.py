@@ -50,8 +50,8 @@ class BertLayer(nn.Module):
         if first_only:
             q, x = q[packed.starts], x[packed.starts]
         attended = attention(q, k, v, packed) if bias is None else biased_attention(q, k, v, packed, bias)
-        x = self.attention_norm(x + self.attention_out(attended.flatten(1)))
-        y: Tensor = self.mlp_norm(x + self.down(self.up(x)))
+        x = self.attention_norm(self.attention_out(attended.flatten(1), x))
+        y: Tensor = self.mlp_norm(self.down(self.up(x), x))
         return y
 
 

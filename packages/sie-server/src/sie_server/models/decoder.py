@@ -48,8 +48,8 @@ class DecoderLayer(nn.Module):
         k, v = cache.extend(k, v)
         if last_only:
             q, x = q[packed.ends], x[packed.ends]
-        x = x + self.attention_out(attention(q, k, v, packed, causal=True).flatten(1))
-        y: Tensor = x + self.down(self.up(self.mlp_norm(x)))
+        x = self.attention_out(attention(q, k, v, packed, causal=True).flatten(1), x)
+        y: Tensor = self.down(self.up(self.mlp_norm(x)), x)
         return y
 
 

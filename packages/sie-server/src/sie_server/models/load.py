@@ -34,9 +34,9 @@ from sie_server.models.shape import LateInteraction, ModelConfig
 from sie_server.models.source import locate, weight_files
 from sie_server.models.tokenizer import read_tokenizer
 from sie_server.models.weights import fill
-from sie_server.nn.int8 import quantize_linears
 from sie_server.nn.lexical import Lexical, TokenWeights
-from sie_server.nn.linear import pack_linears
+from sie_server.nn.linear import Linear, pack_linears
+from sie_server.nn.panels import bfloat16_panels, lay_in_panels
 
 _LOG = logging.getLogger(__name__)
 # Few enough for the largest model to take no more than a moment, enough for what does not depend on them to be little.
@@ -85,8 +85,8 @@ def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> M
     except torch.OutOfMemoryError as error:
         raise LoadError(LoadClass.OOM, f"{entry.id} does not fit into the memory of {device}") from error
     parameters = sum(p.numel() for p in encoder.parameters())
-    if dtype == torch.int8:
-        quantize_linears(encoder.layers)
+    if dtype == torch.int8 or (device.type == "cpu" and dtype == torch.bfloat16 and bfloat16_panels()):
+        lay_in_panels(encoder.layers, int8=dtype == torch.int8)
     size = sum(t.numel() * t.element_size() for t in (*encoder.parameters(), *encoder.buffers()))
     pack_linears(encoder)
     model = Model(
@@ -97,6 +97,7 @@ def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> M
         dtype=dtype,
         parameters=parameters,
         bytes=size,
+        few_sizes=device.type == "cpu" and _compiled(encoder),
     )
     model = replace(model, token_bytes=_warm_up(model))
     _LOG.info(
@@ -201,6 +202,11 @@ def _warm_up(model: Model) -> int:
     if not torch.isfinite(hidden).all():
         raise UnsupportedModelError(f"{model.entry.source} computes values that are not finite in {model.dtype}")
     return peak.bytes // sum(map(len, sequences))
+
+
+def _compiled(encoder: Encoder) -> bool:
+    """Whether oneDNN, or MKL, multiplies all tokens of a batch somewhere, not only the rows that a head reads."""
+    return any(isinstance(layer, Linear) for name, layer in encoder.named_modules() if not name.startswith("head."))
 
 
 def _head_renames(encoder: Encoder, head: HeadKind | None) -> Mapping[str, str]:

@@ -36,6 +36,7 @@ class Model:
     """A model that answers: weights on `device`, tokenizer, and a complete entry.
 
     bytes: of the weights. token_bytes: of the tensors of a batch at their peak, per token.
+    few_sizes: its products over the tokens of a batch are compiled for each number of them, so that it should have few.
     """
 
     entry: Entry
@@ -45,6 +46,7 @@ class Model:
     dtype: torch.dtype
     parameters: int
     bytes: int
+    few_sizes: bool
     token_bytes: int = 0
 
     @property

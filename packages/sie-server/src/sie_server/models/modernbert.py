@@ -38,8 +38,8 @@ class ModernBertLayer(nn.Module):
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if first_only:
             q, x = q[packed.starts], x[packed.starts]
-        x = x + self.attention_out(attention(q, k, v, packed, self.window).flatten(1))
-        y: Tensor = x + self.down(self.up(self.mlp_norm(x)))
+        x = self.attention_out(attention(q, k, v, packed, self.window).flatten(1), x)
+        y: Tensor = self.down(self.up(self.mlp_norm(x)), x)
         return y
 
 

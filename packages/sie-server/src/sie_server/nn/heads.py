@@ -63,8 +63,8 @@ class _Projection(Linear):
         self.add_input = config.residual
         self.residual = Linear(inputs, config.width, bias=False) if config.residual and inputs != config.width else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.function(super().forward(x))
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        y = self.function(super().forward(x, residual))
         if not self.add_input:
             return y
         return y + (x if self.residual is None else self.residual(x))

@@ -1,17 +1,18 @@
 // The C interface of the kernels, and which level of instructions serves a call.
 
 #include "attention.h"
-#include "int8.h"
+#include "linear.h"
+#include "rows.h"
 
 #define PUBLIC extern "C" __attribute__((visibility("default")))
 
 // Counted up with every change of an argument or of what a function means; library.py compares it with its own.
-constexpr int kAbi = 2;
+constexpr int kAbi = 3;
 
 namespace {
 
 enum AttentionLevel { kPortable, kAvx2, kAvx512, kAvx512Bf16 };
-enum Int8Level { kVnni = 1, kVnniBf16 };
+enum LinearLevel { kVnni = 1, kVnniBf16 };
 
 }  // namespace
 
@@ -40,8 +41,17 @@ PUBLIC int sie_attention(const AttentionArguments* arguments, int level) {
     return attention_portable(*arguments);
 }
 
-// The highest level of int8 this processor has; 0: none.
-PUBLIC int sie_int8_level() {
+// As `sie_attention`, for the norms and the rotation.
+PUBLIC int sie_rows(const RowsArguments* arguments, int level) {
+#ifdef __x86_64__
+    if (level >= kAvx512) return rows_avx512(*arguments);
+    if (level >= kAvx2) return rows_avx2(*arguments);
+#endif
+    return rows_portable(*arguments);
+}
+
+// What linear layers this processor can compute: 0 none, 1 those in integers, 2 those in bfloat16 too.
+PUBLIC int sie_linear_level() {
 #ifdef __x86_64__
     int level = sie_attention_level();
     if (level >= kAvx512 && __builtin_cpu_supports("avx512vnni")) return level == kAvx512Bf16 ? kVnniBf16 : kVnni;
@@ -49,10 +59,10 @@ PUBLIC int sie_int8_level() {
     return 0;
 }
 
-// 0: done; 1: no memory. `level` is at least 1, and at most `sie_int8_level()`.
-PUBLIC int sie_int8_linear(const LinearArguments* arguments, int level) {
+// 0: done; 1: no memory. `level` is at least 1, or 2 for bfloat16, and at most `sie_linear_level()`.
+PUBLIC int sie_linear(const LinearArguments* arguments, int level) {
 #ifdef __x86_64__
-    return level >= kVnniBf16 ? int8_linear_avx512_vnni_bf16(*arguments) : int8_linear_avx512_vnni(*arguments);
+    return level >= kVnniBf16 ? linear_avx512_vnni_bf16(*arguments) : linear_avx512_vnni(*arguments);
 #else
     return arguments == nullptr || level > 0;
 #endif

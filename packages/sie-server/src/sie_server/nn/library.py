@@ -7,7 +7,7 @@ from pathlib import Path
 
 _LOG = logging.getLogger(__name__)
 _LIBRARY = Path(__file__).with_name("libkernels.so")
-_ABI = 2
+_ABI = 3
 
 
 @cache
@@ -22,5 +22,5 @@ def installed_library() -> ctypes.CDLL | None:
         if hasattr(library, "sie_abi") and library.sie_abi() == _ABI:
             return library
         reason = "they were built from other sources than these"
-    _LOG.info("attention on the CPU is PyTorch's, not the faster kernel, and there is no int8: %s", reason)
+    _LOG.info("the CPU computes with PyTorch, not with the faster kernels, and there is no int8: %s", reason)
     return None

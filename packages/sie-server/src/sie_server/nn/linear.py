@@ -28,6 +28,7 @@ class Linear(nn.Module):
     The input is cast to the weight's dtype, so a float32 residual stream feeds bfloat16 products without the caller
     saying so. After `pack()` the weight lives in oneDNN's blocked layout, and bias and activation are fused into the
     product.
+    A `residual` `[rows, sum(out_features)]` is added to what comes out, in its own dtype.
     Several checkpoint weights may lie one above the other in one product: `out_features` then has a number for each.
 
     Shapes: x `[rows, in_features]` → `[rows, sum(out_features)]`, dtype of the weight.
@@ -50,8 +51,9 @@ class Linear(nn.Module):
         del self.weight
         self.weight = packed
 
-    def forward(self, x: Tensor) -> Tensor:
-        return _linear(x, self.weight, self.bias, self.activation)
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        y = _linear(x, self.weight, self.bias, self.activation)
+        return y if residual is None else residual + y
 
 
 class GatedLinear(Linear):
@@ -72,12 +74,13 @@ class GatedLinear(Linear):
         self._halves = tuple(map(_pack, self.weight.detach().chunk(2)))
         del self.weight
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         halves = self.weight.chunk(2) if self._halves is None else self._halves
         biases = (None, None) if self.bias is None else self.bias.chunk(2)
         pairs = list(zip(halves, biases, strict=True))
         gate, value = pairs if self.gate_first else pairs[::-1]
-        return _linear(x, *gate, self.activation) * _linear(x, *value, "none")
+        y = _linear(x, *gate, self.activation) * _linear(x, *value, "none")
+        return y if residual is None else residual + y
 
 
 def _pack(weight: Tensor) -> Tensor:

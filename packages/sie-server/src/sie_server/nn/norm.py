@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sie_server.nn.rows import rows_kernel
+
 
 class LayerNorm(nn.Module):
     """LayerNorm (Ba et al. 2016).
@@ -18,6 +20,9 @@ class LayerNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        kernel = rows_kernel(x)
+        if kernel is not None:
+            return kernel.norm(x, self.weight, self.bias, self.eps, rms=False)
         return F.layer_norm(x.float(), x.shape[-1:], self.weight, self.bias, self.eps)
 
 
@@ -36,4 +41,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight + self.offset if self.offset else self.weight
+        kernel = rows_kernel(x)
+        if kernel is not None:
+            return kernel.norm(x, weight, None, self.eps, rms=True)
         return F.rms_norm(x.float(), x.shape[-1:], weight, self.eps)

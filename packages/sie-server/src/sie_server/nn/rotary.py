@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from sie_server.nn.rows import rows_kernel
+
 
 class Rotary:
     """Cosines and sines of every position, computed once per base, scale and device.
@@ -34,6 +36,12 @@ class Rotary:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate each pair (i, i + head_dim / 2) of `x` `[tokens, heads, head_dim]` by its position's angle: float32."""
+    """Rotate each pair (i, i + head_dim / 2) of `x` `[tokens, heads, head_dim]` by its position's angle.
+
+    float32; bfloat16 where x is and the CPU's kernel for attention would round to it.
+    """
+    kernel = rows_kernel(x)
+    if kernel is not None:
+        return kernel.rotate(x, cos, sin)
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-second, first), dim=-1) * sin
