@@ -1,0 +1,104 @@
+"""The short forms of the proofs in reliability/: nothing wrong, nothing lost, under load, faults and mixed traffic."""
+
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[3] / "reliability"))
+from fault_files import flipped
+from fault_network import half_sent
+from fault_process import killed
+from footprint import Footprint
+from instance import EMBEDDED, Instance
+from invariance import EVERY, build_all, compare
+from load import Loads
+from mixture import Mixture, checkpoint_words, mixture
+from soak import checkpoints, instrumented, leaks, soak, spread
+from truth import Truth
+
+
+def test_under_overload_every_answer_is_right_or_says_when_to_come_back() -> None:
+    with Instance("--preload", EMBEDDED, "--queue-tokens=1500") as server:
+        mixtures, truth = [mixture(EMBEDDED, 2, 12)], Truth()
+        truth.learn(server.url, mixtures)
+        loads = Loads(server, mixtures, truth)
+        phases = [loads.closed(32, seconds=2), loads.opened(rate=30, factor=3, seconds=2)]
+    for phase in phases:
+        tally = phase.tally
+        assert (tally.wrong, dict(tally.lost), tally.unsure) == ([], {}, 0)
+        assert set(tally.said) == {"503 QUEUE_FULL"}
+        assert tally.right + tally.said.total() == tally.requests
+
+
+def test_mixed_traffic_leaves_nothing_behind(tmp_path: Path) -> None:
+    names = ("bert", "modernbert")
+    mixtures = [mixture(EMBEDDED, 2, 6), *(mixture(name, 2, 6, text=checkpoint_words) for name in names)]
+    with instrumented("--preload", EMBEDDED, *checkpoints(tmp_path, names)) as server:
+        figures = soak(server, mixtures, {EMBEDDED: ["dense", "multivector"]}, minutes=0.06, large=50)
+    assert (figures["wrong"], figures["lost"], figures["leaks"]) == ([], {}, {})
+    assert all(figures["done"].values())
+
+
+def test_every_architecture_at_once_scores_as_alone(tmp_path: Path) -> None:
+    flags = build_all(tmp_path)
+    with Instance("--preload", EMBEDDED, *flags) as server:
+        figures = compare(server, [EMBEDDED, *EVERY], documents=2, connections=12, seconds=3)
+    assert (figures["differ"], figures["lost"], figures["said"]) == ([], {}, {})
+    assert figures["right"]
+    assert figures["vectors"]
+
+
+@pytest.mark.parametrize(("inflict", "tries"), [(killed, 1), (half_sent, 1), (flipped, 4)])
+def test_after_a_fault_every_answer_is_right(inflict: Callable[[int], Any], tries: int) -> None:
+    verdict = inflict(tries)
+    assert verdict.passed, verdict.row
+    assert verdict.right
+
+
+# --- that the proofs can fail ----------------------------------------------------------------------------------------
+
+REQUEST = Mixture("m", ("query",), ("a", "b")).request("query", [0, 1])
+
+
+def answer(**changes: Any) -> bytes:
+    entries = [{"item_id": "item-1", "score": 0.5, "rank": 0}, {"item_id": "item-0", "score": 0.25, "rank": 1}]
+    usage = {"input_tokens": 9}
+    return msgspec.json.encode({"model": "m", "query_id": "query", "scores": entries, "usage": usage} | changes)
+
+
+def entries(*scores: tuple[str, float]) -> list[dict[str, Any]]:
+    return [{"item_id": item, "score": score, "rank": rank} for rank, (item, score) in enumerate(scores)]
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        (answer(), None),
+        (answer(model="other"), "another request"),
+        (answer(query_id=None), "another request"),
+        (answer(scores=entries(("item-1", 0.5))), "missing"),
+        (answer(scores=entries(("item-1", 0.5), ("item-1", 0.5))), "twice"),
+        (answer(scores=entries(("item-1", math.nextafter(0.5, 1)), ("item-0", 0.25))), "item-1 has 0.5000000000000001"),
+        (answer(scores=entries(("item-0", 0.25), ("item-1", 0.5))), "ranks"),
+        (b"{", "not an answer"),
+    ],
+)
+def test_a_wrong_answer_is_found(body: bytes, fault: str | None) -> None:
+    truth = Truth({("m", "query", "a"): 0.25, ("m", "query", "b"): 0.5})
+    found = truth.fault(REQUEST, body)
+    assert found == fault if fault is None else fault in (found or "")
+
+
+def test_growth_and_leaks_are_found() -> None:
+    flat = [Footprint(at, 1000 + at % 3, 10, 20, 3) for at in range(100)]
+    grown = [Footprint(at, 1000 + at, 10, 20, 3) for at in range(100)]
+    assert spread(flat) < 0.002
+    assert spread(grown) > 0.04
+    assert leaks(flat[0], flat[1], (2, 2)) == {}
+    more = flat[0]._replace(threads=11, sockets=4)
+    assert leaks(flat[0], more, (2, 3)) == {"threads": (10, 11), "sockets": (3, 4), "tasks": (2, 3)}

@@ -1,0 +1,188 @@
+"""What befalls connections: the network is cut in a namespace, clients stop to read or send half a request."""
+
+import ctypes
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fault_process import known
+from footprint import footprint, settled
+from instance import EMBEDDED, Instance
+from mixture import mixture
+from tally import Tally
+from traffic import Flow
+from truth import Truth
+from verdict import Verdict
+
+_SERVER, _CLIENT = "10.77.0.1", "10.77.0.2"
+_NOBODY = "02:00:00:00:00:99"
+_CLONE_NEWNET = 0x40000000
+
+
+def cut(tries: int, seconds: float = 3.0) -> Verdict:
+    """Every packet between clients and server is dropped for a while, in both directions; nobody is told."""
+    verdict = Verdict(f"the network is cut for {seconds:g} s under load")
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        verdict.skipped = "needs network namespaces (root, iproute2)"
+        return verdict
+    try:
+        with _wire() as wire:
+            _cut(verdict, wire, tries, seconds)
+    except subprocess.CalledProcessError as error:
+        verdict.skipped = f"network namespaces are not permitted: {error.stderr.strip()}"
+    return verdict
+
+
+def _cut(verdict: Verdict, wire: "Wire", tries: int, seconds: float) -> None:
+    within = ("ip", "netns", "exec", wire.server)
+    with Instance("--preload", EMBEDDED, host=_SERVER, within=within) as server:
+        mixtures, truth = [mixture(EMBEDDED, 2, 40, sizes=(1, 5, 20))], Truth()
+
+        def learn() -> None:
+            wire.enter()
+            truth.learn(server.url, mixtures)
+
+        learning = threading.Thread(target=learn)
+        learning.start()
+        learning.join()
+        with Flow(server.url, mixtures, prepare=wire.enter) as flow:
+            for _ in range(tries):
+                time.sleep(1)
+                wire.cut()
+                time.sleep(seconds)
+                wire.mend()
+                verdict.tries += 1
+            time.sleep(1)
+        verdict.count(Tally().count(flow.outcomes, truth))
+
+
+class Wire:
+    """Two namespaces with a cable between them, which can be cut: packets then go to an address that nobody has."""
+
+    def __init__(self, server: str, client: str) -> None:
+        self.server = server
+        self.client = client
+        self._addresses = {name: self._mac(name) for name in (server, client)}
+
+    def cut(self) -> None:
+        self._point({self.server: _NOBODY, self.client: _NOBODY})
+
+    def mend(self) -> None:
+        self._point({self.server: self._addresses[self.client], self.client: self._addresses[self.server]})
+
+    def enter(self) -> None:
+        """Put the calling thread on the client's side."""
+        with Path(f"/run/netns/{self.client}").open() as namespace:
+            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+
+    def _point(self, hardware: dict[str, str]) -> None:
+        for name, other in ((self.server, _CLIENT), (self.client, _SERVER)):
+            _ip("-n", name, "neigh", "replace", other, "lladdr", hardware[name], "dev", "cable", "nud", "permanent")
+
+    def _mac(self, name: str) -> str:
+        described = json.loads(_ip("-n", name, "-j", "link", "show", "cable"))
+        return str(described[0]["address"])
+
+
+@contextmanager
+def _wire() -> Iterator[Wire]:
+    server, client = (f"sie-{side}-{os.getpid()}" for side in ("server", "client"))
+    with ExitStack() as stack:
+        for name in (server, client):
+            _ip("netns", "add", name)
+            stack.callback(_ip, "netns", "del", name)
+        _ip("-n", server, "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", client)
+        for name, address in ((server, _SERVER), (client, _CLIENT)):
+            _ip("-n", name, "address", "add", f"{address}/24", "dev", "cable")
+            _ip("-n", name, "link", "set", "cable", "up")
+            _ip("-n", name, "link", "set", "lo", "up")
+        yield Wire(server, client)
+
+
+def _ip(*arguments: str) -> str:
+    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def unread(tries: int, seconds: float = 3.0) -> Verdict:
+    """Clients ask for megabytes of vectors and read nothing: others are served, and nothing is left of them."""
+    verdict = Verdict("clients that stop to read their answer")
+    with Instance("--preload", EMBEDDED) as server:
+        mixtures, truth = known(server)
+        before = settled(server.pid, sockets=0, seconds=2)
+        params = {"output_types": ["multivector"]}
+        items = [{"text": text} for text in mixtures[0].documents]
+        body = json.dumps({"items": items * 2, "params": params}).encode()
+        with Flow(server.url, mixtures) as flow:
+            for _ in range(tries):
+                connections = [_connect(server.url) for _ in range(4)]
+                for connection in connections:
+                    connection.sendall(_head(f"/v1/encode/{EMBEDDED}", len(body)) + body)
+                time.sleep(seconds)
+                for connection in connections:
+                    connection.close()
+                verdict.tries += len(connections)
+        verdict.count(Tally().count(flow.outcomes, truth))
+        after = settled(server.pid, before.sockets)
+        verdict.expect(after.sockets <= before.sockets, "their sockets are closed")
+        verdict.note = f"{(after.resident - before.resident) / 2**20:+,.0f} MB resident"
+    return verdict
+
+
+def half_sent(tries: int, many: int = 40, seconds: float = 2.0) -> Verdict:
+    """Half a head, or half a body, and then a long silence; every other one goes on and is answered rightly."""
+    verdict = Verdict(f"{many} clients that send half a request")
+    with Instance("--preload", EMBEDDED) as server:
+        mixtures, truth = known(server)
+        before = settled(server.pid, sockets=0, seconds=2)
+        request = next(mixtures[0].alone())
+        whole = _head(request.path, len(request.body)) + request.body
+        with Flow(server.url, mixtures) as flow:
+            for _ in range(tries):
+                connections = [_connect(server.url) for _ in range(many)]
+                places = [20 if number % 4 < 2 else len(whole) - 10 for number in range(many)]
+                for connection, place in zip(connections, places, strict=True):
+                    connection.sendall(whole[:place])
+                time.sleep(seconds)
+                held = footprint(server.pid)
+                for connection, place in list(zip(connections, places, strict=True))[::2]:
+                    connection.sendall(whole[place:])
+                    fault = truth.fault(request, _answer(connection))
+                    verdict.right += fault is None
+                    verdict.wrong += [] if fault is None else [fault]
+                for connection in connections:
+                    connection.close()
+                verdict.tries += many
+        verdict.count(Tally().count(flow.outcomes, truth))
+        after = settled(server.pid, before.sockets)
+        verdict.expect(after.sockets <= before.sockets, "their sockets are closed")
+        verdict.note = f"{held.sockets} sockets while they were silent, {after.sockets} after"
+    return verdict
+
+
+def _connect(url: str) -> socket.socket:
+    parts = urlsplit(url)
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(60)
+    connection.connect((parts.hostname, parts.port))
+    return connection
+
+
+def _head(path: str, length: int) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: x", "Accept: application/json", "Connection: close"]
+    return "\r\n".join([*lines, f"Content-Length: {length}", "", ""]).encode()
+
+
+def _answer(connection: socket.socket) -> bytes:
+    """The body of an answer that ends with its connection."""
+    read = b"".join(iter(lambda: connection.recv(65536), b""))
+    return read.partition(b"\r\n\r\n")[2]

@@ -1,0 +1,107 @@
+"""`sie-server` with two doors more: how many tasks are under way inside, and a device that fails when it is told to.
+
+    python reliability/instrumented.py serve --port 8080
+    curl localhost:8080/tasks
+    curl localhost:8080/device -d '{"kind": "raises", "times": 3}'
+
+The product has neither. `kind` of a device: "raises", an error on the next `times` batches; "memory", no memory for
+batches of more than `tokens` tokens, `times` times; "dies", the thread ends on the next batch; "stalls", the next batch
+takes an hour.
+"""
+
+import asyncio
+import json
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sie_server import cli, server
+from sie_server.engine.packed import Packed
+from sie_server.models.catalog import Entry
+from sie_server.models.model import Model
+from sie_server.settings import Precision
+
+KINDS = ("raises", "memory", "dies", "stalls")
+
+
+class Device:
+    """What the next batches meet."""
+
+    def __init__(self) -> None:
+        self.kind = ""
+        self.times = 0
+        self.tokens = 0
+
+    def set(self, kind: str, times: int = 1, tokens: int = 0) -> None:
+        """From now on."""
+        assert kind in KINDS
+        self.kind, self.times, self.tokens = kind, times, tokens
+
+    def meet(self, packed: Packed) -> None:
+        """Raises what has been asked for, or waits, or does nothing."""
+        if self.times <= 0 or len(packed.ids) <= self.tokens:
+            return
+        self.times -= 1
+        match self.kind:
+            case "raises":
+                raise ZeroDivisionError("a device that raises")
+            case "memory":
+                # The words of torch on a CPU; c10 has no exception type of its own for it.
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+            case "dies":
+                raise SystemExit
+            case "stalls":
+                time.sleep(3600)
+
+
+class Encoder:
+    """A model's encoder, behind the device."""
+
+    def __init__(self, encoder: Any, device: Device) -> None:
+        self._encoder = encoder
+        self._device = device
+
+    def __call__(self, packed: Packed) -> Any:
+        self._device.meet(packed)
+        return self._encoder(packed)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._encoder, name)
+
+
+class Doors:
+    """The application, behind the two doors."""
+
+    def __init__(self, app: ASGIApp, device: Device) -> None:
+        self._app = app
+        self._device = device
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] not in ("/tasks", "/device"):
+            await self._app(scope, receive, send)
+            return
+        if scope["path"] == "/device":
+            self._device.set(**json.loads((await receive())["body"]))
+        body = json.dumps({"tasks": len(asyncio.all_tasks())}).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
+        await send({"type": "http.response.body", "body": body})
+
+
+def install(device: Device) -> None:
+    """Put the doors and the device around what `sie-server serve` makes."""
+    create_app, load = server.create_app, server.load
+
+    def load_on(entry: Entry, on: torch.device, precision: Precision) -> Model:
+        model = load(entry, on, precision)
+        return replace(model, encoder=Encoder(model.encoder, device))  # type: ignore[arg-type] # a stand-in
+
+    server.load = load_on
+    server.create_app = lambda *given, **named: Doors(create_app(*given, **named), device)
+
+
+if __name__ == "__main__":
+    install(Device())
+    cli.main()

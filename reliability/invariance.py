@@ -1,0 +1,188 @@
+"""The same pair, the same score, bit for bit, with every architecture at once in one server under full concurrency.
+
+    .venv/bin/python reliability/invariance.py                                            # 5 minutes
+    .venv/bin/python reliability/invariance.py --seconds 5 --documents 6 --only bert gemma    # one
+
+Small checkpoints with random weights of every architecture and head that is served, as the server's tests build them,
+and the embedded default. Every pair is scored alone, then many connections send requests of 1 to 100 documents to all
+of them at once; encoders embed likewise. One bit that differs is an error.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+from instance import EMBEDDED, Instance, end_cleanly
+from mixture import Mixture, checkpoint_words, common_words, mixture
+from tally import Tally, counted
+from traffic import Outcome, closed, session
+from truth import Truth
+from verdict import table
+
+sys.path.append(str(Path(__file__).parents[1] / "packages" / "sie-server" / "tests"))
+from checkpoints import ARCHITECTURES, DECODERS, build, build_modular
+from late_checkpoints import pylate, stanford
+
+COLUMNS = ("precision", "models", "pairs", "requests", "scores compared", "texts embedded", "differ", "lost", "refused")
+PRECISIONS = ("float32", "bfloat16", "int8")
+_LAYOUTS: dict[str, Callable[[Path], object]] = {
+    "minilm-l12": lambda folder: build(folder, "minilm-l12", num_hidden_layers=4),
+    "modular": lambda folder: build_modular(folder, "modernbert-encoder", "mean"),
+    "stanford": stanford,
+    "pylate": pylate,
+}
+EVERY = tuple({**ARCHITECTURES, **DECODERS, **_LAYOUTS})
+
+
+class _Encoded(msgspec.Struct):
+    items: list[msgspec.Raw]
+
+
+def build_all(folder: Path, names: Sequence[str] = EVERY) -> list[str]:
+    """Build these checkpoints; the flags that serve them."""
+    for name in names:
+        if name in _LAYOUTS:
+            _LAYOUTS[name](folder / name)
+        else:
+            build(folder / name, name)
+    return [f"--model={name}={folder / name}" for name in names]
+
+
+class Encoders:
+    """What embeds, with its outputs, and the vectors of every text alone. `differ`: those that came out otherwise."""
+
+    def __init__(self, url: str, mixtures: Mapping[Mixture, Sequence[str]]) -> None:
+        self.compared = 0
+        self.differ: list[str] = []
+        self._url = url
+        self._mixtures = mixtures
+        self._alone: dict[tuple[str, str], bytes] = {}
+
+    async def learn(self) -> None:
+        """The vectors of every text, each in a request of its own."""
+        async with session() as client:
+            for mixture in self._mixtures:
+                for text in mixture.documents:
+                    [self._alone[mixture.model, text]] = await self._encode(client, mixture, [text])
+
+    async def compare(self, connections: int, go_on: Callable[[], bool]) -> None:
+        """Embed again and again over so many connections."""
+
+        async def loop(client: aiohttp.ClientSession, number: int) -> None:
+            rng = random.Random(number)
+            while self._mixtures and go_on():
+                mixture = rng.choice(list(self._mixtures))
+                texts = rng.choices(mixture.documents, k=rng.choice((1, 5, 20)))
+                for text, vectors in zip(texts, await self._encode(client, mixture, texts), strict=True):
+                    self.compared += 1
+                    if vectors != self._alone[mixture.model, text]:
+                        self.differ.append(f"{mixture.model}: vectors of {text[:30]!r}")
+
+        async with session() as client, asyncio.TaskGroup() as group:
+            for number in range(connections):
+                group.create_task(loop(client, number))
+
+    async def _encode(self, client: aiohttp.ClientSession, mixture: Mixture, texts: Sequence[str]) -> list[bytes]:
+        body = {"items": [{"text": text} for text in texts], "params": {"output_types": self._mixtures[mixture]}}
+        path, headers = f"{self._url}/v1/encode/{mixture.model}", {"Accept": "application/json"}
+        async with client.post(path, json=body, headers=headers) as answer:
+            read = await answer.read()
+            assert answer.status == 200, read[:500]
+        return [bytes(item) for item in msgspec.json.decode(read, type=_Encoded).items]
+
+
+def compare(
+    server: Instance, models: Sequence[str], documents: int, connections: int, seconds: float
+) -> dict[str, Any]:
+    """Ask these models of a running server for everything alone, and then all at once for so long."""
+    outputs = {model: _outputs(server.url, model) for model in models}
+    mixtures = [_mixture(model, documents) for model in models]
+    scoring = [mixture for mixture in mixtures if "score" in outputs[mixture.model]]
+    embedding = {mixture: [o for o in outputs[mixture.model] if o != "score"] for mixture in mixtures}
+    truth = Truth()
+    truth.learn(server.url, scoring)
+    encoders = Encoders(server.url, {mixture: names for mixture, names in embedding.items() if names})
+    asyncio.run(encoders.learn())
+    until = time.monotonic() + seconds
+
+    async def at_once() -> list[Outcome]:
+        go_on = lambda: time.monotonic() < until  # noqa: E731 # once for both
+        scored, _ = await asyncio.gather(
+            closed(server.url, scoring, connections, go_on), encoders.compare(max(connections // 4, 1), go_on)
+        )
+        return scored
+
+    tally = Tally().count(asyncio.run(at_once()), truth)
+    return {
+        "models": len(models),
+        "pairs": len(truth),
+        "documents": tally.documents,
+        "vectors": encoders.compared,
+        "differ": tally.wrong + encoders.differ,
+        **tally.figures,
+    }
+
+
+def _mixture(model: str, documents: int) -> Mixture:
+    text = common_words if model == EMBEDDED else checkpoint_words
+    return mixture(model, 2, documents, seed=len(model), text=text)
+
+
+def _outputs(url: str, model: str) -> list[str]:
+    """What a model gives. A folder says so before its first load."""
+    with urllib.request.urlopen(f"{url}/v1/models/{model}", timeout=120) as answer:
+        outputs: list[str] = json.load(answer)["outputs"]
+    return outputs
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=EVERY, default=EVERY, metavar="NAME", help="; ".join(EVERY))
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=PRECISIONS)
+    parser.add_argument("--documents", type=int, default=30, help="in the pool of each model")
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of full concurrency, per precision")
+    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    arguments = parser.parse_args()
+    end_cleanly()
+
+    rows = {}
+    with tempfile.TemporaryDirectory() as folder:
+        flags = build_all(Path(folder), arguments.only)
+        for precision in arguments.precision:
+            with Instance("--preload", EMBEDDED, "--precision", precision, *flags) as server:
+                rows[precision] = compare(
+                    server, [EMBEDDED, *arguments.only], arguments.documents, arguments.connections, arguments.seconds
+                )
+    print(table(COLUMNS, (row(precision, figures) for precision, figures in rows.items())))
+    print("\n".join(difference for figures in rows.values() for difference in figures["differ"][:10]))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2))
+    return int(any(figures["differ"] or figures["lost"] for figures in rows.values()))
+
+
+def row(precision: str, figures: dict[str, Any]) -> tuple[str, ...]:
+    """For a table with COLUMNS."""
+    numbers = (f"{figures[name]:,}" for name in ("models", "pairs", "requests", "documents", "vectors"))
+    return (
+        precision,
+        *numbers,
+        str(len(figures["differ"])),
+        counted(Counter(figures["lost"])),
+        counted(Counter(figures["said"])),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""What each pair scores alone, and what is wrong with an answer that says otherwise."""
+
+import http.client
+import math
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
+
+import msgspec
+from mixture import Mixture, Request
+
+
+class _Entry(msgspec.Struct):
+    item_id: str
+    score: float
+    rank: int
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: int
+
+
+class Answer(msgspec.Struct):
+    """What is read of a score response."""
+
+    model: str
+    query_id: str | None
+    scores: list[_Entry]
+    usage: _Usage
+
+
+class Truth:
+    """The score of every pair, from requests with one document, one at a time, to a server that does nothing else.
+
+    scores: what is known already, by model, query and document.
+    """
+
+    def __init__(self, scores: Mapping[tuple[str, str, str], float] = {}) -> None:
+        self._scores = dict(scores)
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    def learn(self, url: str, mixtures: Iterable[Mixture]) -> None:
+        """Ask for every pair of these mixtures alone.
+
+        Raises:
+            RuntimeError: the server answered with an error.
+        """
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
+        for mixture in mixtures:
+            for request in mixture.alone():
+                connection.request("POST", request.path, request.body, {"Accept": "application/json"})
+                response = connection.getresponse()
+                read = response.read()
+                if response.status != 200:
+                    raise RuntimeError(f"{request.model} alone: {response.status} {read[:500]!r}")
+                [entry] = msgspec.json.decode(read, type=Answer).scores
+                assert math.isfinite(entry.score)
+                self._scores[request.model, request.query, request.documents[0]] = entry.score
+        connection.close()
+
+    def fault(self, request: Request, body: bytes) -> str | None:
+        """What is wrong with a 200, if anything: another request's, an item twice or missing, a bit of a score."""
+        try:
+            answer = msgspec.json.decode(body, type=Answer)
+        except msgspec.DecodeError as error:
+            return f"not an answer: {error}"
+        if (answer.model, answer.query_id) != (request.model, request.query[:20]):
+            return f"an answer to another request: {answer.model}, {answer.query_id!r}"
+        if sorted(entry.item_id for entry in answer.scores) != sorted(f"item-{i}" for i in range(len(request.numbers))):
+            return "items are missing, or there twice"
+        for entry in answer.scores:
+            document = request.documents[int(entry.item_id.removeprefix("item-"))]
+            alone = self._scores[request.model, request.query, document]
+            if entry.score != alone:
+                return f"{entry.item_id} has {entry.score!r}, alone {alone!r}"
+        order = [entry.score for entry in sorted(answer.scores, key=lambda entry: entry.rank)]
+        if order != sorted(order, reverse=True) or {entry.rank for entry in answer.scores} != set(range(len(order))):
+            return "the ranks are not those of the scores"
+        return None
+
+
+def tokens(body: bytes) -> int:
+    """Input tokens that a 200 counts."""
+    return msgspec.json.decode(body, type=Answer).usage.input_tokens
