@@ -281,3 +281,18 @@ def test_the_status_stream_outlasts_the_patience(strict: Server) -> None:
         started = time.monotonic()
         while time.monotonic() - started < PATIENCE_S * 1.5:
             session.receive_text(timeout=10)
+
+
+def test_the_bodies_of_all_requests_together_are_bounded() -> None:
+    path = f"/v1/score/{EMBEDDED}"
+    body = PLAIN + b" " * 900
+    with serving("--max-bodies-bytes=2000") as server, connect(server.url) as client:
+        assert client.post(path, content=PLAIN + b" " * 5000).status_code == 200  # alone it may be larger
+        with connection_to(server) as half:
+            half.sendall(HEAD + b"Content-Length: 1500\r\n\r\n" + b" " * 1400)
+            poll(lambda: client.post(path, content=body).status_code == 503)
+            refused = client.post(path, content=body)
+            assert refused.json()["detail"]["code"] == "QUEUE_FULL"
+            assert refused.headers["Retry-After"] == "1"
+            assert client.post(path, content=PLAIN).status_code == 200  # there is room for that
+        poll(lambda: client.post(path, content=body).status_code == 200)

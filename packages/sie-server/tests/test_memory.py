@@ -65,8 +65,9 @@ def test_tensors_of_every_batch_reuse_the_same_pages() -> None:
     assert int(done.stdout) < 20 * MB / 4096  # 38 allocations, fewer faults than pages of one
 
 
-def test_batches_come_in_few_sizes(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each size costs memory that is never given back; scores are those of the batch without what fills it up."""
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Tokens of each batch from now on."""
     sizes: list[int] = []
     pack = Packed.of
 
@@ -75,12 +76,18 @@ def test_batches_come_in_few_sizes(models: Path, monkeypatch: pytest.MonkeyPatch
         sizes.append(len(packed.ids))
         return packed
 
+    monkeypatch.setattr(Packed, "of", counted)
+    return sizes
+
+
+def test_batches_come_in_few_sizes(models: Path, sizes: list[int]) -> None:
+    """Each size costs memory that is never given back; scores are those of the batch without what fills it up."""
     documents = [text(length, seed=length) for length in range(1, 300)]
     entries = {"bert": Entry("bert", folder=models / "bert")}
     with running(entries, precision="float32", batch_tokens=2048, workers=1) as handle:
         engine = handle.engine
         model = handle.run(engine.model("bert", ["score"]))
-        monkeypatch.setattr(Packed, "of", counted)
+        sizes.clear()  # of the load
         alone = [handle.run(engine.score(model, "what is python", [one], Limits())) for one in documents]
         every = handle.run(engine.score(model, "what is python", documents, Limits()))
     assert every.scores == [score for one in alone for score in one.scores]
@@ -177,19 +184,11 @@ def test_an_unloaded_model_gives_its_memory_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not bfloat16_panels(), reason="oneDNN multiplies in bfloat16 here")
-def test_batches_of_the_kernel_have_no_filler(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-    pack = Packed.of
-
-    def counted(*arguments: object) -> Packed:
-        packed = pack(*arguments)  # type: ignore[arg-type]
-        sizes.append(len(packed.ids))
-        return packed
-
+def test_batches_of_the_kernel_have_no_filler(models: Path, sizes: list[int]) -> None:
     entries = {"bert": Entry("bert", folder=models / "bert")}
     with running(entries, precision="bfloat16", batch_tokens=2048, workers=1) as handle:
         model = handle.run(handle.engine.model("bert", ["score"]))
-        monkeypatch.setattr(Packed, "of", counted)
+        sizes.clear()
         documents = [text(length, seed=length) for length in range(1, 100)]
         every = handle.run(handle.engine.score(model, "what is python", documents, Limits()))
     assert sum(sizes) == every.tokens

@@ -93,6 +93,8 @@ class Settings:
         Most items in a request.
     max_request_body_bytes
         Most bytes in a request body.
+    max_bodies_bytes
+        Most bytes in the bodies of all requests that are not answered yet; one on top gets QUEUE_FULL.
     max_item_text_bytes
         Most bytes of UTF-8 in one item's text and metadata.
     machine_profile
@@ -139,6 +141,7 @@ class Settings:
     max_request_body_bytes: Annotated[int, Parameter(env_var="SIE_MAX_REQUEST_BODY_BYTES", validator=_POSITIVE)] = (
         34 * 2**20
     )
+    max_bodies_bytes: Annotated[int, Parameter(env_var="SIE_MAX_BODIES_BYTES", validator=_POSITIVE)] = 256 * 2**20
     max_item_text_bytes: Annotated[int, Parameter(env_var="SIE_MAX_ITEM_TEXT_BYTES", validator=_POSITIVE)] = 2 * 2**20
     machine_profile: Annotated[str, Parameter(env_var="SIE_MACHINE_PROFILE")] = ""
     cors_origins: Annotated[

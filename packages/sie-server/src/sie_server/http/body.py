@@ -1,6 +1,7 @@
 """Reading a request: the headers that every route honours, its body, and the limits on it."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
@@ -25,6 +26,7 @@ class Bodies:
         self._settings = settings
         self._device = device
         self._skew = VersionSkew()
+        self._held = 0
 
     async def read(self, request: Request, kind: type[T], *, msgpack: bool, invalid: Code = Code.INVALID_INPUT) -> T:
         """The decoded body.
@@ -52,11 +54,29 @@ class Bodies:
         """The body as it came.
 
         Raises:
-            SIEError: BODY_TOO_LARGE, BODY_ENCODED or TOO_SLOW; INVALID_INPUT for another machine's.
+            SIEError: BODY_TOO_LARGE, BODY_ENCODED or TOO_SLOW; QUEUE_FULL, those of all requests are too large;
+                INVALID_INPUT for another machine's.
         """
         self._skew.check(request.headers.get("X-SIE-SDK-Version"))
         check_machine_profile(request.headers, self._settings.machine_profile, self._device)
-        return await read_body(request, self._settings.max_request_body_bytes, self._settings.receive_timeout)
+        settings = self._settings
+        hold = partial(self._hold, request)
+        return await read_body(request, settings.max_request_body_bytes, settings.receive_timeout, hold)
+
+    def _hold(self, request: Request, count: int) -> None:
+        own = getattr(request.state, "body_bytes", 0)
+        others, most = self._held - own, self._settings.max_bodies_bytes
+        if others and self._held + count > most:
+            raise SIEError(
+                Code.QUEUE_FULL, f"the bodies of other requests take {others} bytes; together at most {most} are held"
+            )
+        request.state.body_bytes = own + count
+        self._held += count
+
+    def release(self, request: Request) -> None:
+        """The request is answered, and its body gone."""
+        self._held -= getattr(request.state, "body_bytes", 0)
+        request.state.body_bytes = 0
 
     def check_count(self, count: int, field: str, noun: str) -> None:
         """Raises SIEError: INVALID_INPUT, there are none or too many."""

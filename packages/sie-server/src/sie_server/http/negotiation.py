@@ -1,6 +1,7 @@
 """Which encoding a request came in, and which one its answer goes out in."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -29,10 +30,11 @@ def wants_msgpack(request: Request) -> bool:
     return any(name in accept for name in _MSGPACK_NAMES) or JSON not in accept
 
 
-async def read_body(request: Request, limit: int, patience_s: float) -> bytes:
+async def read_body(request: Request, limit: int, patience_s: float, hold: Callable[[int], None]) -> bytes:
     """The whole body.
 
-    patience_s: seconds it may take, with one more for each 8 KiB that came.
+    patience_s: seconds it may take, with one more for each 8 KiB that came. hold: told of the bytes that came, and may
+    refuse them.
 
     Raises:
         SIEError: BODY_ENCODED; BODY_TOO_LARGE or TOO_SLOW, as soon as that is known.
@@ -50,6 +52,7 @@ async def read_body(request: Request, limit: int, patience_s: float) -> bytes:
     try:
         async with asyncio.timeout(patience_s) as deadline:
             async for chunk in request.stream():
+                hold(len(chunk))
                 body += chunk
                 if len(body) > limit:
                     raise _too_large(limit)

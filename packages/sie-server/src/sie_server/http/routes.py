@@ -205,6 +205,7 @@ class Routes:
                 status = _GONE
                 return Response(status_code=status)
             finally:
+                self._bodies.release(request)
                 # The routes of other APIs have it in the body, and leave it here.
                 named = request.path_params.get("model", getattr(request.state, "model", ""))
                 answering().model = model = self._known(named)
