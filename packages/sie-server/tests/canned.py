@@ -79,7 +79,7 @@ class CannedEngine(Engine):
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         entries = {entry.id: entry for entry in (RERANKER, EMBEDDER, BROKEN, LOADING)}
-        self._forever = threading.Event()
+        self.loading, self._forever = threading.Event(), threading.Event()
         self._clock = clock
         super().__init__(settings, entries, Metrics(), self._load_canned)
 
@@ -111,6 +111,7 @@ class CannedEngine(Engine):
         if entry is BROKEN:
             raise LoadError(LoadClass.CONFIG, "no such architecture: BrokenModel")
         if entry is LOADING:
+            self.loading.set()
             self._forever.wait()
         return CannedModel(entry)  # type: ignore[return-value]
 
@@ -181,10 +182,13 @@ def canned() -> Iterator[Served]:
             served.close()
 
 
-async def _loaded(engine: Engine, entry: Entry) -> None:
+async def _loaded(engine: CannedEngine, entry: Entry) -> None:
     """Until the model is in the state it is to be in. Loads go one by one, so the one without an end is the last."""
     with suppress(SIEError):
         await (engine.residency.model if entry is LOADING else engine.residency.preload)(entry.id)
+    if entry is LOADING:
+        # On its way there it looks at the clock, which the first request must have for itself.
+        await asyncio.to_thread(engine.loading.wait)
 
 
 def _never(*_: object) -> NoReturn:
