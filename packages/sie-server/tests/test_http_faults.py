@@ -28,6 +28,7 @@ from sie_server.models.bert import Bert
 from sie_server.models.catalog import Entry
 from sie_server.models.load import load
 from sie_server.models.model import Model
+from sie_server.nn.panels import bfloat16_panels
 from sie_server.settings import Precision
 
 BODY = {"query": {"text": "what is python"}, "items": [{"text": "it"}, {"text": "snakes are reptiles"}]}
@@ -405,7 +406,8 @@ def test_a_failure_on_the_device_is_answered_to_its_request_alone(stalled: Stall
     poll(lambda: stalled.scheduler.tokens == 5 * 5)
     stalled.gate.open.set()
     answers = [future.result() for future in (first, good, bad, other)]
-    assert stalled.gate.batches[1] == 5 + 1, "all three shared a batch, with what rounds its 25 tokens up"
+    # oneDNN has one more, that rounds 25 tokens up.
+    assert stalled.gate.batches[1] == 5 + (not bfloat16_panels()), "all three shared a batch"
     assert [answer.status_code for answer in answers] == [200, 200, 500, 200]
     assert error(answers[2])[1:] == ("INFERENCE_ERROR", "internal error during scoring")
     # The others' scores are those they get alone.

@@ -15,7 +15,7 @@ from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm,
 from torch import nn
 
 from sie_server.engine.packed import Packed
-from sie_server.errors import UnsupportedModelError
+from sie_server.errors import LoadError, UnsupportedModelError
 from sie_server.models.catalog import Entry
 from sie_server.models.load import inspect, load
 from sie_server.models.model import Model
@@ -175,7 +175,8 @@ def test_weights_of_modules_are_strict(folder: Path) -> None:
     save_file({**weights, "linear.bias": torch.zeros(WIDTH)}, path)
     assert "1 not known ['2_Dense/linear.bias']" in refusal(folder)
     path.unlink()
-    assert "2_Dense/model.safetensors is not a readable safetensors file" in refusal(folder)
+    with pytest.raises(LoadError, match=r"2_Dense/model\.safetensors is not a readable safetensors file"):
+        load(Entry("m", folder=folder), CPU, "float32")
 
 
 def test_a_cache_without_the_head_is_not_complete(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -361,7 +361,7 @@ def test_whatever_happens_each_sequence_is_taken_once_or_given_up(steps: list[tu
             pending[each.model.id] += sum(map(len, each.pending))
         assert scheduler.tokens_by_model() == +pending
         assert scheduler.tokens == pending.total() == sum(scheduler.tokens_of(client) for client in "xy")
-        counted = {name: count for name, (count, _) in scheduler.waiting().items()}
+        counted = {name: waiting.requests for name, waiting in scheduler.waiting().items()}
         assert counted == Counter(each.model.id for each in requests if each.pending)
     while scheduler.tokens:
         take()
