@@ -159,6 +159,15 @@ class Metrics:
         # process_resident_memory_bytes, process_start_time_seconds and their like, under the names of all exporters.
         self.process = ProcessCollector(registry=registry)
 
+    def observe_batch(self, model_id: str, lengths: list[int], seconds: float) -> None:
+        """Count a batch that was computed, of sequences of so many tokens."""
+        tokens = sum(lengths)
+        self.tokens.labels(model_id).inc(tokens)
+        self.batch_size.labels(model_id).observe(len(lengths))
+        self.batch_tokens.labels(model_id).observe(tokens)
+        self.batch_seconds.labels(model_id).observe(seconds)
+        self.padding_avoided.labels(model_id).inc(max(lengths) * len(lengths) - tokens)
+
     def render(self) -> bytes:
         """The exposition format that `GET /metrics` returns."""
         for refresh in self.refreshing:

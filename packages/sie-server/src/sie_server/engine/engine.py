@@ -3,13 +3,11 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Items
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial, wraps
-from itertools import groupby
-from operator import itemgetter
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 
@@ -17,10 +15,12 @@ from sie_server.answering import passed, stage
 from sie_server.choices import Precision
 from sie_server.engine.admission import Admission, estimate
 from sie_server.engine.allocator import settle
+from sie_server.engine.best import best_windows, sigmoid
 from sie_server.engine.cores import usable_cores
 from sie_server.engine.device import resolve_device, resolve_precision
 from sie_server.engine.gauges import Gauges
 from sie_server.engine.highlights import Highlight, Traced
+from sie_server.engine.in_use import in_use
 from sie_server.engine.keeper import Keeper
 from sie_server.engine.limits import Limits
 from sie_server.engine.memory import Memory, machine_budget
@@ -49,20 +49,7 @@ _JOIN_S = 10.0
 _EARLY_S = 0.01
 
 T = TypeVar("T")
-P = ParamSpec("P")
 Loader = Callable[[Entry, torch.device, Precision], Model]
-Work = Callable[Concatenate["Engine", Model, P], Coroutine[Any, Any, T]]
-
-
-def _in_use(work: Work[P, T]) -> Work[P, T]:
-    """The model is in use from the first step of the work to the last, tokenization included."""
-
-    @wraps(work)
-    async def used(engine: "Engine", model: Model, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with engine.residency.using(model):
-            return await work(engine, model, *args, **kwargs)
-
-    return used
 
 
 class Engine:
@@ -172,7 +159,7 @@ class Engine:
         require(model.entry, outputs)
         return model
 
-    @_in_use
+    @in_use
     async def score(
         self,
         model: Model,
@@ -213,16 +200,14 @@ class Engine:
         self._metrics.tokens.labels(model.id).inc(lead_tokens)
         if not all(map(math.isfinite, scores)):
             raise SIEError(Code.INFERENCE_ERROR, f"Model '{model.id}' produced non-finite scores")
-        scored = zip(sequences, scores, results, strict=True)
-        windows = [list(group) for _, group in groupby(scored, key=lambda window: window[0].document)]
-        best = [max(group, key=itemgetter(1)) for group in windows]  # of equal windows the first
+        best = best_windows(sequences, scores, results, prefix)
         return Scored(
-            scores=[_sigmoid(score) if model.score == "probability" else score for _, score, _ in best],
-            lengths=[sum(prefix + len(sequence) for sequence, *_ in group) for group in windows],
-            truncated=[sequence.truncated for sequence, *_ in best],
-            spans=[sequence.span for sequence, *_ in best],
-            traced=Traced(lead, [s for s, *_ in best], [m for *_, m in best]) if comparison.matches else None,
-            tokens=_tokens(sequences) + lead_tokens,
+            scores=[sigmoid(score) if model.score == "probability" else score for score in best.scores],
+            lengths=best.lengths,
+            truncated=[sequence.truncated for sequence in best.sequences],
+            spans=[sequence.span for sequence in best.sequences],
+            traced=Traced(lead, best.sequences, best.results) if comparison.matches else None,
+            tokens=sum(map(len, sequences)) + lead_tokens,
             timing=timing,
         )
 
@@ -241,7 +226,7 @@ class Engine:
         trace = partial(scored.traced.highlights, model.tokenizer, read, documents, chosen, len(read) - len(query))
         return await self._tokenize(trace, scored.timing)
 
-    @_in_use
+    @in_use
     async def encode(
         self,
         model: Model,
@@ -265,7 +250,7 @@ class Engine:
             with self._admission.tokenizing(model.id, terms, estimate(texts)):
                 sequences = await self._tokenize(partial(tokenize, texts, limits), timing)
             vectors = await self._run("encoding", model, Together(heads), sequences, timing, terms)
-        return Encoded(vectors, _tokens(sequences), timing)
+        return Encoded(vectors, sum(map(len, sequences)), timing)
 
     async def _tokenize(self, tokenize: Callable[[], T], timing: Timing, at_once: bool = False) -> T:
         started = time.perf_counter()
@@ -310,15 +295,10 @@ class Engine:
     def _observe(self, batch: list[Sequence], seconds: float) -> None:
         assert batch[0].request is not None
         model_id = batch[0].request.model.id
-        tokens = _tokens(batch)
-        self._admission.observe(model_id, tokens, seconds)
+        self._admission.observe(model_id, sum(map(len, batch)), seconds)
         self.busy_seconds += seconds
         self._metrics.device_busy.labels(str(self.device)).inc(seconds)
-        self._metrics.tokens.labels(model_id).inc(tokens)
-        self._metrics.batch_size.labels(model_id).observe(len(batch))
-        self._metrics.batch_tokens.labels(model_id).observe(tokens)
-        self._metrics.batch_seconds.labels(model_id).observe(seconds)
-        self._metrics.padding_avoided.labels(model_id).inc(max(map(len, batch)) * len(batch) - tokens)
+        self._metrics.observe_batch(model_id, list(map(len, batch)), seconds)
 
     def _load(self, loader: Loader, entry: Entry) -> Model:
         started = time.perf_counter()
@@ -326,12 +306,3 @@ class Engine:
         self._metrics.load_seconds.labels(model.id).observe(time.perf_counter() - started)
         settle()
         return model
-
-
-def _tokens(sequences: Iterable[Sequence]) -> int:
-    return sum(map(len, sequences))
-
-
-def _sigmoid(x: float) -> float:
-    # The branch keeps exp() from overflowing.
-    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

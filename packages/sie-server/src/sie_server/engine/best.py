@@ -1,0 +1,42 @@
+"""Of each document the window that scored best, and what its score becomes."""
+
+import math
+from collections.abc import Iterable
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from sie_server.engine.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """One entry per document: its best window, that one's score and result, and the tokens of all its windows."""
+
+    sequences: list[Sequence]
+    scores: list[float]
+    results: list[Any]
+    lengths: list[int]
+
+
+def best_windows(sequences: Items[Sequence], scores: Iterable[float], results: Iterable[Any], prefix: int) -> Best:
+    """From one score and one result per window; those of a document follow each other. Of equal windows the first.
+
+    prefix: tokens in front of each, which count for its length.
+    """
+    scored = zip(sequences, scores, results, strict=True)
+    documents = [list(windows) for _, windows in groupby(scored, key=lambda window: window[0].document)]
+    best = [max(windows, key=itemgetter(1)) for windows in documents]
+    return Best(
+        sequences=[sequence for sequence, *_ in best],
+        scores=[score for _, score, _ in best],
+        results=[result for *_, result in best],
+        lengths=[sum(prefix + len(sequence) for sequence, *_ in windows) for windows in documents],
+    )
+
+
+def sigmoid(x: float) -> float:
+    # The branch keeps exp() from overflowing.
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
