@@ -24,7 +24,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Transf
 from sentence_transformers.sentence_transformer.modules import Pooling as STPooling
 from tokenizers import Tokenizer
 
-from sie_server.engine.engine import _sigmoid
+from sie_server.engine.best import sigmoid
 from sie_server.engine.limits import Limits
 from sie_server.engine.packed import Packed
 from sie_server.engine.prefix import Prefix
@@ -330,7 +330,7 @@ def test_a_checkpoint_without_its_projection_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("yes", "no"), [(1.25, -0.5), (-3.0, 4.0), (0.0, 0.0)])
 def test_probability_is_the_softmax_over_both_answers(yes: float, no: float) -> None:
-    assert math.isclose(_sigmoid(yes - no), math.exp(yes) / (math.exp(yes) + math.exp(no)))
+    assert math.isclose(sigmoid(yes - no), math.exp(yes) / (math.exp(yes) + math.exp(no)))
 
 
 # --- over HTTP -------------------------------------------------------------------------------------------------------
