@@ -12,18 +12,9 @@ from sie_server.engine.sequence import Sequence
 from sie_server.errors import Code, SIEError
 from sie_server.metrics import Metrics
 
-# What PyTorch's allocator on the CPU, cuBLAS and oneDNN say.
-_SIGNS = ("not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "could not create a memory")
 _MOST_SPLITS = 4
 
 Answer = Callable[[list[Sequence], int], list[Any]]
-
-
-def ran_out(error: BaseException) -> bool:
-    """Whether an allocation failed, and nothing else is wrong."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
 class Recovery:

@@ -14,11 +14,12 @@ import torch
 
 from sie_server.answering import Stage
 from sie_server.engine.packed import Packed
-from sie_server.engine.recovery import Recovery, ran_out
+from sie_server.engine.recovery import Recovery
 from sie_server.engine.request import Request
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.sequence import Sequence
 from sie_server.metrics import Metrics
+from sie_server.models.failure import ran_out
 
 _LOG = logging.getLogger(__name__)
 

@@ -8,8 +8,21 @@ from sie_server.errors import LoadClass, LoadError
 
 # The disk is full, or a quota used up.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
-# torch raises RuntimeError for what its CPU allocator does not get.
-_NO_MEMORY = ("can't allocate memory", "not enough memory")
+# What PyTorch's allocators on the CPU, cuBLAS and oneDNN say, in a RuntimeError.
+_NO_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "could not create a memory",
+)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether memory could not be had, and nothing else is wrong."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
 def classified(error: Exception, source: str) -> LoadError:
@@ -22,9 +35,7 @@ def classified(error: Exception, source: str) -> LoadError:
     match error:
         case OSError(errno=number) if number in _NO_ROOM:
             return LoadError(LoadClass.STORAGE, f"no room on the disk for {source}: {error}")
-        case MemoryError() | torch.OutOfMemoryError():
-            return LoadError(LoadClass.OOM, f"{source} does not fit into memory: {error}")
-        case RuntimeError() if any(words in str(error).lower() for words in _NO_MEMORY):
+        case _ if ran_out(error):
             return LoadError(LoadClass.OOM, f"{source} does not fit into memory: {error}")
         case ImportError():
             return LoadError(LoadClass.DEPENDENCY, f"{source} needs what is not installed: {error}")
