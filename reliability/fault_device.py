@@ -66,7 +66,8 @@ def stalls(tries: int) -> Verdict:
 def _out_of_order(fault: str, kind: str, tries: int) -> Verdict:
     verdict = Verdict(fault)
     for _ in range(tries):
-        with instrumented("--preload", EMBEDDED, "--workers=1") as server:
+        # The default of two minutes is longer than a proof should take.
+        with instrumented("--preload", EMBEDDED, "--workers=1", "--wedged-after=15") as server:
             mixtures, truth = known(server, documents=10)
             with Flow(server.url, mixtures, connections=4) as flow:
                 _device(server.url, kind=kind, times=1)
