@@ -420,7 +420,7 @@ def test_a_request_whose_client_has_gone_leaves_the_queue(stalled: Stalled) -> N
     with socket.create_connection((stalled.url.hostname, stalled.url.port), 20) as connection:
         head = f"POST /v1/score/bert HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
-        poll(lambda: stalled.scheduler.tokens > 0)
+        poll(lambda: stalled.gate.batches and stalled.scheduler.tokens > 0)
     # While the device still stalls.
     poll(lambda: stalled.scheduler.tokens == 0)
     assert metric(stalled.api, "sie_requests_total", endpoint="score", model="bert", status="499") == 1
