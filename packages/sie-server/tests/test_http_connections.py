@@ -248,7 +248,9 @@ def test_a_pipeline_has_an_end(strict: Server) -> None:
             answers = rest(connection)
             raise AssertionError(answers)
     with connection_to(strict) as connection:
-        answer = endless(connection, GET + b"\r\n", (GET + b"\r\n") * 100)
+        with suppress(ConnectionResetError, BrokenPipeError):
+            connection.sendall((GET + b"\r\n") * 100_000)
+        answer = rest(connection)
         assert b" 400 " not in answer  # which would be taken for the answer to one that waits
 
 
