@@ -131,5 +131,5 @@ test("errors carry what the server says", async () => {
     code: "MODEL_LOAD_FAILED",
     statusCode: 502,
   });
-  await expect(client.extract(MODEL, QUERY)).rejects.toMatchObject({ statusCode: 404 });
+  await expect(client.extract(MODEL, QUERY)).rejects.toMatchObject({ code: "INVALID_INPUT", statusCode: 400 });
 });
