@@ -44,6 +44,11 @@ class Metrics:
         self.in_progress = Gauge(
             "sie_requests_in_progress", "Requests to /v1/* that are being answered", registry=registry
         )
+        self.body_bytes = Gauge(
+            "sie_request_body_bytes",
+            "Bytes in the bodies of requests that are not answered yet, those that are still coming included",
+            registry=registry,
+        )
         self.disconnects = Counter(
             "sie_disconnects",
             "Requests whose client was gone before its answer; their status is 499",

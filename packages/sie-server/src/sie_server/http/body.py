@@ -20,13 +20,16 @@ _MAX_REPEATED_BYTES = 64 * 2**10
 
 
 class Bodies:
-    """The request bodies of one server."""
+    """The request bodies of one server.
+
+    held: bytes in those of requests that are not answered yet
+    """
 
     def __init__(self, settings: Settings, device: torch.device) -> None:
         self._settings = settings
         self._device = device
         self._skew = VersionSkew()
-        self._held = 0
+        self.held = 0
 
     async def read(self, request: Request, kind: type[T], *, msgpack: bool, invalid: Code = Code.INVALID_INPUT) -> T:
         """The decoded body.
@@ -65,17 +68,17 @@ class Bodies:
 
     def _hold(self, request: Request, count: int) -> None:
         own = getattr(request.state, "body_bytes", 0)
-        others, most = self._held - own, self._settings.max_bodies_bytes
-        if others and self._held + count > most:
+        others, most = self.held - own, self._settings.max_bodies_bytes
+        if others and self.held + count > most:
             raise SIEError(
                 Code.QUEUE_FULL, f"the bodies of other requests take {others} bytes; together at most {most} are held"
             )
         request.state.body_bytes = own + count
-        self._held += count
+        self.held += count
 
     def release(self, request: Request) -> None:
         """The request is answered, and its body gone."""
-        self._held -= getattr(request.state, "body_bytes", 0)
+        self.held -= getattr(request.state, "body_bytes", 0)
         request.state.body_bytes = 0
 
     def check_count(self, count: int, field: str, noun: str) -> None:

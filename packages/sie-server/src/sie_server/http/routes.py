@@ -57,6 +57,7 @@ class Routes:
         self._status = Status(engine, settings, lambda: self.ready)
         self.ready = False
         metrics.ready.set_function(lambda: self.ready)
+        metrics.body_bytes.set_function(lambda: self._bodies.held)
 
     def table(self) -> list[BaseRoute]:
         """Path → handler."""
