@@ -133,6 +133,12 @@ def _raise_if_named(text: str) -> None:
     match text:
         case "QUEUE_FULL":
             raise SIEError(Code.QUEUE_FULL, "900 tokens are waiting and this request has 40", retry_after=7)
+        case "RESOURCE_EXHAUSTED":
+            message = "512 tokens at once of model 'acme/reranker' do not fit into memory"
+            raise SIEError(Code.RESOURCE_EXHAUSTED, message)
+        case "GATEWAY_TIMEOUT":
+            message = "this and what is ahead of it would take 2.50 s; 1.00 s are left"
+            raise SIEError(Code.GATEWAY_TIMEOUT, message, retry_after=2)
         case "INPUT_TOO_LONG":
             raise SIEError(Code.INPUT_TOO_LONG, "'items[0]' has 700 tokens; the limit is 512", param="items[0].text")
         case "INFERENCE_ERROR":

@@ -86,6 +86,8 @@ def refused(score: str, encode: str) -> Iterator[Exchange]:
     """Requests whose answers are errors."""
     for code, raises in {
         "QUEUE_FULL": "ServerError",
+        "RESOURCE_EXHAUSTED": "ResourceExhaustedError",
+        "GATEWAY_TIMEOUT": "ServerError",
         "INPUT_TOO_LONG": "InputTooLongError",
         "INFERENCE_ERROR": "ServerError",
         "INTERNAL_ERROR": "ServerError",

@@ -306,7 +306,7 @@ def test_a_sequence_that_does_not_fit_fails_its_request_alone(overloaded: Overlo
     assert [first.result().status_code, small.result().status_code] == [200, 200]
     answer = large.result()
     assert error(answer)[:2] == (503, "RESOURCE_EXHAUSTED")
-    assert "1 sequences, 44 tokens, of model 'bert' do not fit" in error(answer)[2]
+    assert "44 tokens at once of model 'bert' do not fit" in error(answer)[2]
     assert answer.headers["retry-after"] == "5"
     counted = oom(overloaded.api)
     assert (counted["recoveries_attempted"], counted["terminal_failures"]) == (1, 1)

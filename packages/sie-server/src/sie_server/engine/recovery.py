@@ -39,7 +39,7 @@ class Recovery:
         self._metrics.oom_cache_clears.inc()
         if splits == _MOST_SPLITS:
             self._metrics.oom_terminal_failures.inc()
-            message = f"{len(batch)} sequences, {tokens} tokens, of model '{model.id}' do not fit into memory"
+            message = f"{tokens} tokens at once of model '{model.id}' do not fit into memory"
             return [SIEError(Code.RESOURCE_EXHAUSTED, message)] * len(batch)
         if len(batch) == 1:
             answers = answer(batch, _MOST_SPLITS)
