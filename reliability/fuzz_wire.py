@@ -17,8 +17,8 @@ import atheris
 import msgpack
 import msgspec
 
-with atheris.instrument_imports(include=["sie_server.wire", "sie_server.http.rerank"]):
-    from sie_server import wire
+with atheris.instrument_imports(include=["sie_server.codec", "sie_server.wire", "sie_server.http.rerank"]):
+    from sie_server import codec, wire
     from sie_server.errors import SIEError
     from sie_server.http import rerank
 
@@ -39,13 +39,13 @@ def read(data: bytes) -> None:
     kind, msgpack_ = choice[0] % (len(KINDS) + 1), choice[0] >= 128
     try:
         if kind < len(KINDS):
-            _render(wire.decode(body, KINDS[kind], msgpack=msgpack_))
+            _render(codec.decode(body, KINDS[kind], msgpack=msgpack_))
         else:
             rerank.read(body)
     except SIEError as error:
         if error.answer.status not in (400, 422):
             raise
-        json.loads(wire.encode(error.body, msgpack=False))
+        json.loads(codec.encode(error.body, msgpack=False))
         _seen(kind, msgpack_, re.sub(r"\d+|'[^']*'", "", error.message))
 
 
@@ -55,7 +55,7 @@ def _render(body: Any) -> None:
     if not any(item.metadata for item in items):  # which is kept in the encoding that it came in
         for msgpack_ in (True, False):
             with suppress(OverflowError):  # limits may be of any size, and are never sent back
-                assert wire.decode(wire.encode(body, msgpack=msgpack_), type(body), msgpack=msgpack_) == body
+                assert codec.decode(codec.encode(body, msgpack=msgpack_), type(body), msgpack=msgpack_) == body
     _seen(sorted(_paths(msgspec.to_builtins(body, builtin_types=(msgspec.Raw, int)))))
 
 

@@ -1,16 +1,12 @@
-"""What goes over the wire: request bodies, their JSON and msgpack codecs, and NumPy arrays in both."""
+"""What goes over the wire: the bodies of requests and answers. `codec.py` has their bytes."""
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import msgspec
-import numpy as np
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from numpy.typing import NDArray
 
 from sie_server.choices import Dtype, LongDocuments, Muvera, Pooling, ScoreMode
-from sie_server.errors import Code, SIEError
 
-T = TypeVar("T")
 Positive = Annotated[int, Meta(ge=1)]
 Weight = Annotated[float, Meta(ge=0, lt=1e9)]
 
@@ -269,47 +265,3 @@ class EmbeddingsResponse(Struct):
     data: list[Embedding]
     usage: EmbeddingsUsage
     object: Literal["list"] = "list"
-
-
-def decode(body: bytes, kind: type[T], *, msgpack: bool, invalid: Code = Code.INVALID_INPUT) -> T:
-    """Decode and validate a request body in one pass.
-
-    Raises:
-        SIEError: `invalid` with the JSON path of the fault.
-    """
-    try:
-        return msgspec.msgpack.decode(body, type=kind) if msgpack else msgspec.json.decode(body, type=kind)
-    except msgspec.MsgspecError as error:
-        raise SIEError(invalid, str(error)) from None
-    except UnicodeDecodeError as error:
-        name = "MessagePack data" if msgpack else "JSON"
-        raise SIEError(invalid, f"{name} is malformed: text is not valid UTF-8 ({error.reason})") from None
-    except RecursionError:
-        raise SIEError(invalid, "the body is nested too deeply") from None
-
-
-def encode(response: Any, *, msgpack: bool) -> bytes:
-    """Encode a response; arrays become msgpack-numpy maps, or nested lists in JSON."""
-    if msgpack:
-        return msgspec.msgpack.encode(response, enc_hook=_array_to_map)
-    return msgspec.json.encode(response, enc_hook=_array_to_list)
-
-
-def _array_to_map(value: Any) -> dict[bytes, Any]:
-    """msgpack-numpy's map of an ndarray: five entries with bin keys, in this order."""
-    if not isinstance(value, np.ndarray):
-        raise NotImplementedError(f"{type(value)} does not go over the wire")
-    return {
-        b"nd": True,
-        b"type": value.dtype.str,
-        b"kind": b"",
-        b"shape": value.shape,
-        b"data": value.tobytes(),
-    }
-
-
-def _array_to_list(value: Any) -> list[Any]:
-    if not isinstance(value, np.ndarray):
-        raise NotImplementedError(f"{type(value)} does not go over the wire")
-    items: list[Any] = value.tolist()
-    return items

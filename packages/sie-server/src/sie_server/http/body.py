@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 import torch
 from starlette.requests import Request
 
-from sie_server import wire
+from sie_server import codec
 from sie_server.answering import stage
 from sie_server.errors import Code, SIEError
 from sie_server.http.machine_profile import check_machine_profile
@@ -39,7 +39,7 @@ class Bodies:
         """
         with stage("decode"):
             raw = await self.bytes(request)
-            return wire.decode(raw, kind, msgpack=msgpack, invalid=invalid)
+            return codec.decode(raw, kind, msgpack=msgpack, invalid=invalid)
 
     async def items(self, request: Request, kind: type[T]) -> T:
         """A body in either encoding, with `items`, of which there are some, none too many and none too large.

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sie_server import wire
+from sie_server import codec
 from sie_server.answering import stage
 from sie_server.errors import Code, SIEError
 
@@ -66,13 +66,13 @@ def respond(request: Request, body: Any, headers: dict[str, str]) -> Response:
     """Encode a successful answer as the client asked for."""
     msgpack = wants_msgpack(request)
     with stage("encode"):
-        encoded = wire.encode(body, msgpack=msgpack)
+        encoded = codec.encode(body, msgpack=msgpack)
     return Response(encoded, media_type=MSGPACK if msgpack else JSON, headers=headers)
 
 
 def json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """An answer that is JSON whatever Accept says: errors and model listings."""
-    return Response(wire.encode(body, msgpack=False), status, headers, media_type=JSON)
+    return Response(codec.encode(body, msgpack=False), status, headers, media_type=JSON)
 
 
 def _too_large(limit: int) -> SIEError:

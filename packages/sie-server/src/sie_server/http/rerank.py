@@ -9,7 +9,7 @@ from msgspec import UNSET, Raw
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sie_server import wire
+from sie_server import codec, wire
 from sie_server.answering import stage
 from sie_server.errors import Code, SIEError
 from sie_server.http.body import Bodies
@@ -68,7 +68,7 @@ def read(raw: bytes) -> wire.RerankRequest:
     Raises:
         SIEError: INVALID_INPUT, with the field that is wrong as `param`.
     """
-    fields = wire.decode(raw, dict[str, Raw], msgpack=False)
+    fields = codec.decode(raw, dict[str, Raw], msgpack=False)
     for name in fields:
         if name not in wire.RerankRequest.__struct_fields__:
             raise SIEError(Code.INVALID_INPUT, f"field '{name}' is not supported", param=name)
@@ -81,7 +81,7 @@ def read(raw: bytes) -> wire.RerankRequest:
         documents=documents,
         top_n=_field(fields, "top_n", wire.Positive | None, "must be a positive integer", _NULL),
         return_documents=_field(fields, "return_documents", bool, "must be a boolean", _FALSE),
-        options=wire.decode(bytes(fields.get("options", _NULL)), _OPTIONS, msgpack=False),
+        options=codec.decode(bytes(fields.get("options", _NULL)), _OPTIONS, msgpack=False),
     )
 
 

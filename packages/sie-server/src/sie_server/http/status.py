@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from sie_server import __version__, wire
+from sie_server import __version__, codec
 from sie_server.engine.engine import Engine
 from sie_server.engine.memory import machine_budget
 from sie_server.engine.scheduler import Waiting
@@ -100,7 +100,7 @@ class Status:
             share = (busy_s - self._busy_s) / elapsed_s / self._engine.scheduler.workers
             self._utilization, self._busy_s = round(min(share, 1.0) * 100, 1), busy_s
             self._made += elapsed_s
-            self._frame = wire.encode(self._status(), msgpack=False).decode()
+            self._frame = codec.encode(self._status(), msgpack=False).decode()
         return self._frame
 
     def _status(self) -> dict[str, Any]:

@@ -1,0 +1,54 @@
+"""Bodies as bytes, in JSON and in msgpack, and NumPy arrays in both."""
+
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from sie_server.errors import Code, SIEError
+
+T = TypeVar("T")
+
+
+def decode(body: bytes, kind: type[T], *, msgpack: bool, invalid: Code = Code.INVALID_INPUT) -> T:
+    """Decode and validate a request body in one pass.
+
+    Raises:
+        SIEError: `invalid` with the JSON path of the fault.
+    """
+    try:
+        return msgspec.msgpack.decode(body, type=kind) if msgpack else msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError as error:
+        raise SIEError(invalid, str(error)) from None
+    except UnicodeDecodeError as error:
+        name = "MessagePack data" if msgpack else "JSON"
+        raise SIEError(invalid, f"{name} is malformed: text is not valid UTF-8 ({error.reason})") from None
+    except RecursionError:
+        raise SIEError(invalid, "the body is nested too deeply") from None
+
+
+def encode(response: Any, *, msgpack: bool) -> bytes:
+    """Encode a response; arrays become msgpack-numpy maps, or nested lists in JSON."""
+    if msgpack:
+        return msgspec.msgpack.encode(response, enc_hook=_array_to_map)
+    return msgspec.json.encode(response, enc_hook=_array_to_list)
+
+
+def _array_to_map(value: Any) -> dict[bytes, Any]:
+    """msgpack-numpy's map of an ndarray: five entries with bin keys, in this order."""
+    if not isinstance(value, np.ndarray):
+        raise NotImplementedError(f"{type(value)} does not go over the wire")
+    return {
+        b"nd": True,
+        b"type": value.dtype.str,
+        b"kind": b"",
+        b"shape": value.shape,
+        b"data": value.tobytes(),
+    }
+
+
+def _array_to_list(value: Any) -> list[Any]:
+    if not isinstance(value, np.ndarray):
+        raise NotImplementedError(f"{type(value)} does not go over the wire")
+    items: list[Any] = value.tolist()
+    return items
