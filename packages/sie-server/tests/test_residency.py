@@ -17,7 +17,7 @@ from sie_server.engine import room
 from sie_server.engine.keeper import Keeper
 from sie_server.engine.memory import Memory, Need
 from sie_server.engine.residency import Residency
-from sie_server.errors import LoadClass, LoadError, SIEError
+from sie_server.errors import Code, LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry
 from sie_server.models.model import Model
@@ -48,7 +48,7 @@ class Models:
         self.sizes: dict[str, int] = {}
         self.metrics = Metrics()
         self.at_once = Counter[str]()
-        options = {"load_wait_s": 20.0, "batch_tokens": 512, **options}
+        options = {"load_wait_s": 20.0, "load_timeout_s": 20.0, "batch_tokens": 512, **options}
         self.residency = Residency(
             MODELS, self._load, Memory(budget, 1), self.metrics, clock=lambda: self.now, **options
         )
@@ -302,6 +302,25 @@ async def test_cooldowns_double_up_to_half_an_hour_and_end_with_the_eighth() -> 
     assert len(models.calls) == 8
 
 
+async def test_a_load_that_hangs_holds_up_no_other_and_is_not_begun_twice() -> None:
+    models = Models(load_timeout_s=0.1)
+    models.gates["a"] = threading.Event()
+    hung = await refusal(models.get("a"))
+    assert (hung.code, hung.extras["error_class"]) == (Code.MODEL_LOAD_FAILED, "TIMEOUT")
+    assert "was not loaded in 0.1 s" in hung.message
+    assert (await models.get("b")).id == "b"
+    models.now += 31
+    assert "an earlier load of a has not ended yet" in (await refusal(models.get("a"))).message
+    assert models.calls == ["a", "b"]
+
+    models.gates.pop("a").set()
+    await until(lambda: not models.residency.slots["a"].hanging)
+    assert models.state("a") == "failed", "whoever was told that it failed must not find it loaded a moment later"
+    models.now += 61
+    assert (await models.get("a")).id == "a"
+    assert models.calls == ["a", "b", "a"]
+
+
 async def test_a_failed_load_leaves_nothing_in_memory() -> None:
     class Weights:
         pass
@@ -313,7 +332,7 @@ async def test_a_failed_load_leaves_nothing_in_memory() -> None:
         made.append(weakref.ref(weights))
         raise LoadError(LoadClass.STORAGE, "cut off") from KeyError(id(weights))
 
-    residency = Residency(MODELS, load, Memory(1000, 1), Metrics(), batch_tokens=1, load_wait_s=20)
+    residency = Residency(MODELS, load, Memory(1000, 1), Metrics(), batch_tokens=1, load_wait_s=20, load_timeout_s=20)
     await refusal(residency.model("a"))
     gc.collect()
     assert made[0]() is None

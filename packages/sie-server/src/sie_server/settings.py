@@ -89,6 +89,8 @@ class Settings:
         Seconds that requests have to finish after SIGTERM.
     load_wait
         Seconds to hold a request for a model that is loading before answering MODEL_LOADING.
+    load_timeout
+        Seconds after which a load has failed, its download not counted.
     max_items
         Most items in a request.
     max_request_body_bytes
@@ -137,6 +139,7 @@ class Settings:
     wedged_after: Annotated[float, Parameter(env_var="SIE_WEDGED_AFTER", validator=Number(gte=0))] = 120.0
     drain_s: Annotated[float, Parameter(env_var="SIE_DRAIN_S", validator=Number(gte=0))] = 25.0
     load_wait: Annotated[float, Parameter(env_var="SIE_LOAD_WAIT", validator=Number(gte=0))] = 10.0
+    load_timeout: Annotated[float, Parameter(env_var="SIE_LOAD_TIMEOUT", validator=_POSITIVE)] = 600.0
     max_items: Annotated[int, Parameter(env_var="SIE_MAX_ITEMS", validator=_POSITIVE)] = 10_000
     max_request_body_bytes: Annotated[int, Parameter(env_var="SIE_MAX_REQUEST_BODY_BYTES", validator=_POSITIVE)] = (
         34 * 2**20

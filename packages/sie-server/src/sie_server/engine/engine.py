@@ -1,7 +1,6 @@
 """The whole life of a request between the wire and the device."""
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Items
@@ -15,11 +14,10 @@ from sie_server.answering import passed, stage
 from sie_server.choices import Precision
 from sie_server.engine.admission import Admission, estimate
 from sie_server.engine.allocator import settle
-from sie_server.engine.best import best_windows, sigmoid
 from sie_server.engine.cores import usable_cores
 from sie_server.engine.device import resolve_device, resolve_precision
 from sie_server.engine.gauges import Gauges
-from sie_server.engine.highlights import Highlight, Traced
+from sie_server.engine.highlights import Highlight
 from sie_server.engine.in_use import in_use
 from sie_server.engine.keeper import Keeper
 from sie_server.engine.limits import Limits
@@ -27,7 +25,7 @@ from sie_server.engine.memory import Memory, machine_budget
 from sie_server.engine.outputs import require
 from sie_server.engine.request import Request
 from sie_server.engine.residency import Residency
-from sie_server.engine.results import Encoded, Scored, Timing
+from sie_server.engine.results import Encoded, Scored, Timing, scored
 from sie_server.engine.runner import Runner
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.sequence import Sequence
@@ -76,7 +74,6 @@ class Engine:
         self._settings = settings
         self._metrics = metrics
         on_cpu = self.device.type == "cpu"
-        self._on_cpu = on_cpu
         self._workers = settings.workers or (usable_cores() if on_cpu else 1)
         budget = settings.batch_tokens or (_CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS)
         self.scheduler = Scheduler(budget, self._workers)
@@ -87,12 +84,13 @@ class Engine:
             metrics,
             batch_tokens=budget,
             load_wait_s=settings.load_wait,
+            load_timeout_s=settings.load_timeout,
             pinned=settings.pinned,
             fetch=fetch,
         )
         self._keeper = Keeper(self.residency, settings, metrics)
-        most = settings.queue_tokens
-        self._admission = Admission(self.scheduler, most, settings.model_queue_tokens or most)
+        per_model = settings.model_queue_tokens or settings.queue_tokens
+        self._admission = Admission(self.scheduler, settings.queue_tokens, per_model)
         self._tokenizers = ThreadPoolExecutor(settings.tokenizer_threads, thread_name_prefix="tokenize")
         self._runner: Runner | None = None
         self._watchdog: Watchdog | None = None
@@ -106,8 +104,8 @@ class Engine:
 
     def start(self) -> None:
         """Start the device threads, on the running event loop."""
-        loop = asyncio.get_running_loop()
-        self._runner = Runner(self.scheduler, loop, self._on_cpu, self._metrics, self._observe, self._lose)
+        on_cpu, loop = self.device.type == "cpu", asyncio.get_running_loop()
+        self._runner = Runner(self.scheduler, loop, on_cpu, self._metrics, self._observe, self._lose)
         self._runner.start()
         self._keeper.start()
         if self._settings.wedged_after:
@@ -180,7 +178,7 @@ class Engine:
         """
         timing = Timing()
         head: Head | None = model.encoder.head
-        query_tokens = 0
+        lead: Sequence | None = None
         if head is not None and comparison.matches:
             raise no_matches(model.entry)
         quick = model.tokenizer.is_quick(documents)
@@ -191,40 +189,34 @@ class Engine:
                     sequences = await self._tokenize(pairs, timing, quick)
                 else:
                     apart = partial(model.tokenizer.apart, query, documents, limits, instruction)
-                    lead, sequences = await self._tokenize(apart, timing, quick)
-                    head, query_tokens = model.similarity(lead, comparison), len(lead)
-            prefix = len(sequences[0].prefix or ())
-            lead_tokens = query_tokens + prefix
+                    read, sequences = await self._tokenize(apart, timing, quick)
+                    head, lead = model.similarity(read, comparison), read
             results = await self._run("scoring", model, head, sequences, timing, terms)
-        scores = [result.score for result in results] if comparison.matches else results
-        self._metrics.tokens.labels(model.id).inc(lead_tokens)
-        if not all(map(math.isfinite, scores)):
-            raise SIEError(Code.INFERENCE_ERROR, f"Model '{model.id}' produced non-finite scores")
-        best = best_windows(sequences, scores, results, prefix)
-        return Scored(
-            scores=[sigmoid(score) if model.score == "probability" else score for score in best.scores],
-            lengths=best.lengths,
-            truncated=[sequence.truncated for sequence in best.sequences],
-            spans=[sequence.span for sequence in best.sequences],
-            traced=Traced(lead, best.sequences, best.results) if comparison.matches else None,
-            tokens=sum(map(len, sequences)) + lead_tokens,
-            timing=timing,
-        )
+        answer = scored(model, lead, sequences, results, timing, traced=comparison.matches)
+        # Those of the batches are counted there, without what the sequences share.
+        self._metrics.tokens.labels(model.id).inc(answer.tokens - sum(map(len, sequences)))
+        return answer
 
     async def highlights(
         self,
         model: Model,
-        scored: Scored,
+        ranked: Scored,
         query: str,
         instruction: str | None,
         documents: Items[str],
         chosen: Items[int],
+        terms: Terms = Terms(),
     ) -> list[list[Highlight]]:
-        """Why the chosen documents of a traced score got it, in their order."""
-        assert scored.traced is not None
+        """Why the chosen documents of a traced score got it, in their order.
+
+        Raises:
+            SIEError: GATEWAY_TIMEOUT.
+        """
+        assert ranked.traced is not None
         read = instructed(query, instruction)
-        trace = partial(scored.traced.highlights, model.tokenizer, read, documents, chosen, len(read) - len(query))
-        return await self._tokenize(trace, scored.timing)
+        trace = partial(ranked.traced.highlights, model.tokenizer, read, documents, chosen, len(read) - len(query))
+        async with terms.in_time():
+            return await self._tokenize(trace, ranked.timing)
 
     @in_use
     async def encode(

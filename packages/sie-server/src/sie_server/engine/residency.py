@@ -11,7 +11,7 @@ from sie_server.engine.address import Address
 from sie_server.engine.memory import Memory, Need
 from sie_server.engine.room import Room, give_back
 from sie_server.engine.slot import Resident, Slot, loading
-from sie_server.errors import Code, LoadClass, SIEError
+from sie_server.errors import Code, LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry, did_you_mean
 from sie_server.models.failure import classified
@@ -39,13 +39,15 @@ class Residency:
         *,
         batch_tokens: int,
         load_wait_s: float,
+        load_timeout_s: float,
         pinned: Collection[str] = (),
         fetch: Callable[[Entry], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """batch_tokens: most in a batch. load_wait_s: how long a request is held. pinned: ids of models that are never
-        evicted. fetch: brings a model's files to this machine, ahead of `load`: downloads run beside loads and each
-        other, so that no model waits for the files of another.
+        """batch_tokens: most in a batch. load_wait_s: how long a request is held. load_timeout_s: after which a load
+        has failed, without its download; its thread is left to itself. pinned: ids of models that are never evicted.
+        fetch: brings a model's files to this machine, ahead of `load`: downloads run beside loads and each other, so
+        that no model waits for the files of another.
         """
         self.clock = clock
         self.slots: dict[str, Slot] = {}
@@ -55,9 +57,10 @@ class Residency:
         self._fetch = fetch
         self._batch_tokens = batch_tokens
         self._load_wait_s = load_wait_s
+        self._load_timeout_s = load_timeout_s
         self._pinned = pinned
         self._turn = asyncio.Lock()
-        self._loads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
+        self._loads = _load_thread()
         self._fetches = ThreadPoolExecutor(max_workers=_FETCHES, thread_name_prefix="fetch")
         for entry in entries:
             self.put(entry)
@@ -240,16 +243,38 @@ class Residency:
 
     async def _load_with_room(self, slot: Slot, given: Entry) -> Model:
         """The model; where memory does not suffice after all, another one goes and it is tried once more."""
-        run = asyncio.get_running_loop().run_in_executor
         try:
-            return await run(self._loads, self._load, given)
+            return await self._load_in_time(slot, given)
         except Exception as error:
             if classified(error, given.source).kind is not LoadClass.OOM or (victim := self._room.victim(slot)) is None:
                 raise
             _LOG.warning("%s: %s; unloading %s", given.id, error, victim.entry.id)
         await asyncio.wait({self._room.unload(victim)})
-        return await run(self._loads, self._load, given)
+        return await self._load_in_time(slot, given)
+
+    async def _load_in_time(self, slot: Slot, given: Entry) -> Model:
+        if slot.hanging:
+            raise LoadError(LoadClass.TIMEOUT, f"an earlier load of {given.source} has not ended yet")
+        limit = asyncio.timeout(self._load_timeout_s)
+        load = self._loads.submit(self._load, given)
+        try:
+            async with limit:
+                return await asyncio.wrap_future(load)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            slot.hanging = True
+            load.add_done_callback(lambda _: setattr(slot, "hanging", False))
+            # The thread may never come back, and others are to be loaded.
+            self._loads.shutdown(wait=False)
+            self._loads = _load_thread()
+            seconds = f"{self._load_timeout_s:g} s"
+            raise LoadError(LoadClass.TIMEOUT, f"{given.source} was not loaded in {seconds}") from None
 
     def _not_found(self, model_id: str) -> SIEError:
         similar = did_you_mean(model_id, [address.id for address in self.addresses])
         return SIEError(Code.MODEL_NOT_FOUND, f"Model '{model_id}' not found{similar}")
+
+
+def _load_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")

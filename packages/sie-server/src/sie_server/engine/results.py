@@ -1,9 +1,15 @@
 """What the engine answers with."""
 
+import math
+from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import Any
 
+from sie_server.engine.best import best_windows, sigmoid
 from sie_server.engine.highlights import Traced
+from sie_server.engine.sequence import Sequence
+from sie_server.errors import Code, SIEError
+from sie_server.models.model import Model
 
 
 @dataclass(slots=True)
@@ -40,3 +46,35 @@ class Encoded:
     vectors: list[dict[str, Any]]
     tokens: int
     timing: Timing
+
+
+def scored(
+    model: Model,
+    query: Sequence | None,
+    sequences: Items[Sequence],
+    results: Items[Any],
+    timing: Timing,
+    *,
+    traced: bool,
+) -> Scored:
+    """From a result per sequence: a score, or, where it is to be `traced`, the matches that made it.
+
+    query: where it was read apart from the documents.
+
+    Raises:
+        SIEError: INFERENCE_ERROR, a score is not finite.
+    """
+    scores = [result.score for result in results] if traced else results
+    if not all(map(math.isfinite, scores)):
+        raise SIEError(Code.INFERENCE_ERROR, f"Model '{model.id}' produced non-finite scores")
+    prefix = len(sequences[0].prefix or ())
+    best = best_windows(sequences, scores, results, prefix)
+    return Scored(
+        scores=[sigmoid(score) if model.score == "probability" else score for score in best.scores],
+        lengths=best.lengths,
+        truncated=[sequence.truncated for sequence in best.sequences],
+        spans=[sequence.span for sequence in best.sequences],
+        traced=Traced(query, best.sequences, best.results) if traced and query is not None else None,
+        tokens=sum(map(len, sequences)) + prefix + len(query or ()),
+        timing=timing,
+    )

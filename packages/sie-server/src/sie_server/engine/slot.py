@@ -80,7 +80,8 @@ class Slot:
     """One model of a residency.
 
     given: the model as its operator or the catalogue has it; entry: as far as it is known by now. waiting: requests
-    that are held until it is loaded. need: of memory, where it was loaded before.
+    that are held until it is loaded. need: of memory, where it was loaded before. hanging: a load that took too long
+    has not ended yet, so that none may begin.
     """
 
     given: Entry
@@ -91,6 +92,7 @@ class Slot:
     unloading: "asyncio.Task[None] | None" = None
     waiting: "set[asyncio.Future[Resident]]" = field(default_factory=set)
     need: Need | None = None
+    hanging: bool = False
     error: LoadError | None = None
     attempts: int = 0
     retry_at: float = 0.0
