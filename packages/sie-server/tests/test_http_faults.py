@@ -19,7 +19,7 @@ import httpx2
 import pytest
 import torch
 from checkpoints import build, text
-from live import InProcess, connect, error, in_process, metric, poll, scores, serving
+from live import EMBEDDED, InProcess, connect, error, in_process, metric, poll, scores, serving
 from safetensors.torch import load_file, save_file
 
 from sie_server.engine.packed import Packed
@@ -102,6 +102,34 @@ def test_a_request_is_held_while_its_model_loads(models: Path, loader: SlowLoade
         loader.go.set()
         assert [future.result().status_code for future in held] == [200, 200]
         assert loader.calls == ["bert"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (f"/v1/score/{EMBEDDED}", BODY),
+        ("/v1/rerank", {"model": EMBEDDED, "query": "q", "documents": ["d"]}),
+        (f"/v1/encode/{EMBEDDED}", {"items": [{"text": "it"}]}),
+        ("/v1/embeddings", {"model": EMBEDDED, "input": "it"}),
+    ],
+)
+def test_a_client_that_goes_while_the_model_loads_is_not_waited_for(
+    loader: SlowLoader, path: str, body: dict[str, Any]
+) -> None:
+    with in_process(loader, load_wait=60) as running, connect(running.url) as api:
+        url, content = urlsplit(running.url), json.dumps(body).encode()
+        with socket.create_connection((url.hostname, url.port), 20) as connection:
+            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+            connection.sendall(head.encode() + content)
+            poll(lambda: loader.calls)
+            assert metric(api, "sie_requests_in_progress") == 1
+        poll(lambda: metric(api, "sie_requests_in_progress") == 0)
+        endpoint = path.split("/")[2]
+        assert metric(api, "sie_disconnects_total", endpoint=endpoint, model=EMBEDDED) == 1
+        assert metric(api, "sie_request_body_bytes") == 0
+        # The load goes on, for whoever asks next.
+        loader.go.set()
+        poll(lambda: api.get(f"/v1/models/{EMBEDDED}").json()["loaded"])
 
 
 def test_a_model_that_loads_does_not_hold_up_another(models: Path, loader: SlowLoader) -> None:

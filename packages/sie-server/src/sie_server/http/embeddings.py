@@ -9,9 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sie_server import wire
+from sie_server.engine.address import Address
 from sie_server.engine.engine import Engine
 from sie_server.engine.limits import Limits
 from sie_server.engine.outputs import unsupported
+from sie_server.engine.results import Encoded
+from sie_server.engine.terms import Terms
 from sie_server.errors import Code, SIEError
 from sie_server.http.body import Bodies
 from sie_server.http.disconnect import until_disconnect
@@ -22,6 +25,7 @@ from sie_server.http.terms import terms_of
 from sie_server.http.timing import observe
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry
+from sie_server.models.model import Model
 from sie_server.nn.heads import Vectors
 
 
@@ -42,26 +46,30 @@ class Embeddings:
         address = self._engine.residency.address(body.model)
         if "dense" not in (address.profile.output_types or ("dense",)):
             raise unsupported(address.entry, ["dense"])
-        options = completed(wire.EncodeOptions(), address.profile)
-        model = await self._engine.model(body.model, ["dense"], terms)
-        dimensions = _dimensions(body.dimensions, model.entry)
-        if isinstance(texts[0], str):
-            # Token ids are what the client wants read, without the words of a template.
-            texts = written(texts, model.entry, wire.EncodeParams(), options)
-        heads = {"dense": model.embedders(options.pooling, options.normalize is not False)["dense"]}
-        limits = Limits(options.max_seq_length)
-        encoded = await until_disconnect(request, self._engine.encode(model, texts, heads, limits, False, terms))
+        model, encoded = await until_disconnect(request, self._encoded(texts, body, address, terms))
         done = time.perf_counter()
         response = wire.EmbeddingsResponse(
             model=address.id,
             data=[
-                wire.Embedding(index, _values(_cut(vectors["dense"], dimensions), body.encoding_format))
+                wire.Embedding(index, _values(_cut(vectors["dense"], body.dimensions), body.encoding_format))
                 for index, vectors in enumerate(encoded.vectors)
             ],
             usage=wire.EmbeddingsUsage(encoded.tokens, encoded.tokens),
         )
         tokens, timing = encoded.tokens, encoded.timing
         return json(response, headers=observe(self._metrics, model.id, "embeddings", started, done, timing, tokens))
+
+    async def _encoded(
+        self, texts: list[str] | list[list[int]], body: wire.EmbeddingsRequest, address: Address, terms: Terms
+    ) -> tuple[Model, Encoded]:
+        options = completed(wire.EncodeOptions(), address.profile)
+        model = await self._engine.model(address.slot.entry.id, ["dense"], terms)
+        _check_dimensions(body.dimensions, model.entry)
+        if isinstance(texts[0], str):
+            # Token ids are what the client wants read, without the words of a template.
+            texts = written(texts, model.entry, wire.EncodeParams(), options)
+        heads = {"dense": model.embedders(options.pooling, options.normalize is not False)["dense"]}
+        return model, await self._engine.encode(model, texts, heads, Limits(options.max_seq_length), False, terms)
 
     def _inputs(self, given: wire.EmbeddingsInput) -> list[str] | list[list[int]]:
         """One input per embedding, none empty."""
@@ -84,18 +92,12 @@ class Embeddings:
         return texts
 
 
-def _dimensions(asked: int | None, entry: Entry) -> int | None:
-    """How many values of an embedding to keep; None for all.
-
-    Raises:
-        SIEError: UNSUPPORTED_FIELD, the model was not trained for this width.
-    """
+def _check_dimensions(asked: int | None, entry: Entry) -> None:
+    """Raises SIEError: UNSUPPORTED_FIELD, the model was not trained for this width."""
     assert entry.dims is not None
-    if asked is None or asked == entry.dims:
-        return None
     widths = range(1, entry.dims) if entry.matryoshka is True else entry.matryoshka or ()
-    if asked in widths:
-        return asked
+    if asked in (None, entry.dims) or asked in widths:
+        return
     supported = f"1 to {entry.dims}" if entry.matryoshka is True else ", ".join(map(str, (*widths, entry.dims)))
     raise SIEError(
         Code.UNSUPPORTED_FIELD,
@@ -106,7 +108,7 @@ def _dimensions(asked: int | None, entry: Entry) -> int | None:
 
 def _cut(vector: Vectors, dimensions: int | None) -> Vectors:
     """The first `dimensions` values, scaled to length 1 again (Kusupati et al. 2022, Matryoshka representations)."""
-    if dimensions is None:
+    if dimensions in (None, len(vector)):
         return vector
     front = vector[:dimensions]
     unit: Vectors = front / max(float(np.linalg.norm(front)), 1e-12)

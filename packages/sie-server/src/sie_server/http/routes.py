@@ -4,19 +4,19 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from msgspec import UNSET
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from sie_server import wire
 from sie_server.answering import answering
-from sie_server.choices import Dtype, LongDocuments, Muvera, ScoreMode
+from sie_server.choices import LongDocuments, Muvera, ScoreMode
+from sie_server.engine.address import Address
 from sie_server.engine.engine import Engine
 from sie_server.engine.limits import Limits
 from sie_server.engine.outputs import unsupported
-from sie_server.engine.quantize import quantize
-from sie_server.engine.results import Scored
+from sie_server.engine.results import Encoded, Scored
+from sie_server.engine.terms import Terms
 from sie_server.errors import Code, SIEError
 from sie_server.http.body import Bodies
 from sie_server.http.description import describe
@@ -28,6 +28,7 @@ from sie_server.http.negotiation import json, respond
 from sie_server.http.openapi import openapi
 from sie_server.http.profile import completed
 from sie_server.http.rerank import Rerank
+from sie_server.http.results import embedding, ranking
 from sie_server.http.status import Status
 from sie_server.http.templates import around_texts, is_query, written
 from sie_server.http.terms import terms_of
@@ -102,26 +103,32 @@ class Routes:
         # However many items there are, an instruction is read with the query alone.
         self._bodies.check_repeated({"instruction": body.instruction, "options.instruction": asked.instruction}, 1)
         address = self._engine.residency.address(model_id, asked.profile)
-        options = completed(asked, address.profile)
-        model = await self._engine.model(model_id, ["score"], terms)
-        query, documents = _texts_to_score(body, model)
-        instruction = body.instruction or options.instruction
-        long_documents = asked.long_documents or _overflow(asked, address.long_documents)
-        limits = Limits(options.max_seq_length, options.query_max_length, long_documents)
-        scoring = self._engine.score(model, query, documents, limits, instruction, _comparison(options), terms)
-        scored = await until_disconnect(request, scoring)
-        # sorted() is stable: equal scores keep the order of the request.
-        order = sorted(range(len(documents)), key=lambda i: -scored.scores[i])[: options.top_k]
-        scores = _ranking(body.items, order, scored, options)
-        if options.return_highlights:
-            found = await self._engine.highlights(model, scored, query, instruction, documents, order)
-            for entry, highlights in zip(scores, found, strict=True):
-                entry.highlights = [wire.Highlight(light.query, light.document, light.score) for light in highlights]
+        scored, scores = await until_disconnect(request, self._ranked(body, asked, address, terms))
         done = time.perf_counter()
         response = wire.ScoreResponse(
             model=address.id, query_id=body.query.id, scores=scores, usage=wire.Usage(scored.tokens)
         )
-        return response, observe(self._metrics, model.id, endpoint, started, done, scored.timing, scored.tokens)
+        model = address.slot.entry.id
+        return response, observe(self._metrics, model, endpoint, started, done, scored.timing, scored.tokens)
+
+    async def _ranked(
+        self, body: wire.ScoreRequest, asked: wire.ScoreOptions, address: Address, terms: Terms
+    ) -> tuple[Scored, list[wire.ScoreEntry]]:
+        options = completed(asked, address.profile)
+        model = await self._engine.model(address.slot.entry.id, ["score"], terms)
+        query, documents = _texts_to_score(body, model)
+        instruction = body.instruction or options.instruction
+        long_documents = asked.long_documents or _overflow(asked, address.long_documents)
+        limits = Limits(options.max_seq_length, options.query_max_length, long_documents)
+        scored = await self._engine.score(model, query, documents, limits, instruction, _comparison(options), terms)
+        # sorted() is stable: equal scores keep the order of the request.
+        order = sorted(range(len(documents)), key=lambda i: -scored.scores[i])[: options.top_k]
+        scores = ranking(body.items, order, scored, options)
+        if options.return_highlights:
+            found = await self._engine.highlights(model, scored, query, instruction, documents, order, terms)
+            for entry, highlights in zip(scores, found, strict=True):
+                entry.highlights = [wire.Highlight(light.query, light.document, light.score) for light in highlights]
+        return scored, scores
 
     async def encode(self, request: Request) -> Response:
         started = time.perf_counter()
@@ -132,34 +139,45 @@ class Routes:
         self._bodies.check_repeated(around_texts(params), len(body.items))
         address = self._engine.residency.address(request.path_params["model"], asked.profile)
         options = completed(asked, address.profile)
-        outputs = options.output_types or params.output_types or ["dense"]
-        needed = outputs
         if options.muvera is not None:
             _check_dims(options.muvera)
-            outputs = [*outputs, "dense"]
-            needed = ["multivector", *(output for output in outputs if output != "dense")]
-        model = await self._engine.model(request.path_params["model"], needed, terms)
-        if "score" in outputs:  # an output of the model, but not of this route
-            raise unsupported(model.entry, ["score"])
-        texts = written(_texts(body.items, "Encoder"), model.entry, params, options)
-        queries = is_query(params, options)
-        heads = model.embedders(options.pooling, options.normalize is not False)
-        if options.muvera is not None:
-            heads["dense"] = FixedDimensional(heads["multivector"], options.muvera, is_query=queries)
-        limits = Limits(options.max_seq_length, options.query_max_length, _overflow(options, "truncate"))
-        chosen = {name: heads[name] for name in heads if name in outputs}
-        encoding = self._engine.encode(model, texts, chosen, limits, queries, terms)
-        encoded = await until_disconnect(request, encoding)
+        encoding = self._encoded(body.items, params, options, address.slot.entry.id, terms)
+        model, encoded = await until_disconnect(request, encoding)
         done = time.perf_counter()
         dtype = params.output_dtype or options.output_dtype or "float32"
         embedded = zip(body.items, encoded.vectors, strict=True)
-        items = [_embedding(item, vectors, dtype, model.entry.sparse_dims) for item, vectors in embedded]
+        items = [embedding(item, vectors, dtype, model.entry.sparse_dims) for item, vectors in embedded]
         tokens, timing = encoded.tokens, encoded.timing
         response = wire.EncodeResponse(
             model=address.id, items=items, timing=in_body(started, done, timing), usage=wire.Usage(tokens)
         )
         headers = observe(self._metrics, model.id, "encode", started, done, timing, tokens)
         return respond(request, response, headers)
+
+    async def _encoded(
+        self,
+        items: Sequence[wire.Item],
+        params: wire.EncodeParams,
+        options: wire.EncodeOptions,
+        model_id: str,
+        terms: Terms,
+    ) -> tuple[Model, Encoded]:
+        outputs = options.output_types or params.output_types or ["dense"]
+        needed = outputs
+        if options.muvera is not None:
+            outputs = [*outputs, "dense"]
+            needed = ["multivector", *(output for output in outputs if output != "dense")]
+        model = await self._engine.model(model_id, needed, terms)
+        if "score" in outputs:  # an output of the model, but not of this route
+            raise unsupported(model.entry, ["score"])
+        texts = written(_texts(items, "Encoder"), model.entry, params, options)
+        queries = is_query(params, options)
+        heads = model.embedders(options.pooling, options.normalize is not False)
+        if options.muvera is not None:
+            heads["dense"] = FixedDimensional(heads["multivector"], options.muvera, is_query=queries)
+        limits = Limits(options.max_seq_length, options.query_max_length, _overflow(options, "truncate"))
+        chosen = {name: heads[name] for name in heads if name in outputs}
+        return model, await self._engine.encode(model, texts, chosen, limits, queries, terms)
 
     async def models(self, request: Request) -> Response:
         return json({"models": [describe(address) for address in self._engine.residency.addresses]})
@@ -267,38 +285,3 @@ def _texts_to_score(body: wire.ScoreRequest, model: Model) -> tuple[str, list[st
                 Code.INVALID_INPUT, f"CausalReranker adapter requires text input: '{field}.text' is blank", param=field
             )
     return query, documents
-
-
-def _ranking(
-    items: Sequence[wire.Item], order: Sequence[int], scored: Scored, options: wire.ScoreOptions
-) -> list[wire.ScoreEntry]:
-    return [
-        wire.ScoreEntry(
-            item_id=_item_id(items[i], i),
-            score=scored.scores[i],
-            rank=rank,
-            tokens=scored.lengths[i] if options.return_tokens else UNSET,
-            truncated=scored.truncated[i] if options.return_tokens else UNSET,
-            span=scored.spans[i] or UNSET,
-        )
-        for rank, i in enumerate(order)
-    ]
-
-
-def _item_id(item: wire.Item, index: int) -> str:
-    return f"item-{index}" if item.id is None else item.id
-
-
-def _embedding(item: wire.Item, vectors: dict[str, Any], dtype: Dtype, vocabulary: int | None) -> wire.EncodedItem:
-    encoded = wire.EncodedItem(id=UNSET if item.id is None else item.id)
-    name = "binary" if dtype == "ubinary" else dtype
-    if (dense := vectors.get("dense")) is not None:
-        encoded.dense = wire.DenseVector(len(dense), name, quantize(dense, dtype))
-    if (sparse := vectors.get("sparse")) is not None:
-        # Weights of a few tokens: bits and bytes would not make them smaller by much, and are not asked for.
-        kind: Dtype = "float16" if dtype == "float16" else "float32"
-        indices, weights = sparse
-        encoded.sparse = wire.SparseVector(vocabulary, kind, indices, quantize(weights, kind))
-    if (rows := vectors.get("multivector")) is not None:
-        encoded.multivector = wire.MultiVector(rows.shape[1], rows.shape[0], name, quantize(rows, dtype))
-    return encoded

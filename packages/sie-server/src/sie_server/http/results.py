@@ -1,0 +1,48 @@
+"""What the engine answers with, as the wire has it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import UNSET
+
+from sie_server import wire
+from sie_server.choices import Dtype
+from sie_server.engine.quantize import quantize
+from sie_server.engine.results import Scored
+
+
+def ranking(
+    items: Sequence[wire.Item], order: Sequence[int], scored: Scored, options: wire.ScoreOptions
+) -> list[wire.ScoreEntry]:
+    """The entries of an answer: the items of `order`, best first."""
+    return [
+        wire.ScoreEntry(
+            item_id=_item_id(items[i], i),
+            score=scored.scores[i],
+            rank=rank,
+            tokens=scored.lengths[i] if options.return_tokens else UNSET,
+            truncated=scored.truncated[i] if options.return_tokens else UNSET,
+            span=scored.spans[i] or UNSET,
+        )
+        for rank, i in enumerate(order)
+    ]
+
+
+def _item_id(item: wire.Item, index: int) -> str:
+    return f"item-{index}" if item.id is None else item.id
+
+
+def embedding(item: wire.Item, vectors: dict[str, Any], dtype: Dtype, vocabulary: int | None) -> wire.EncodedItem:
+    """An item's vectors, by output type, in the dtype that was asked for. vocabulary: how wide sparse ones are."""
+    encoded = wire.EncodedItem(id=UNSET if item.id is None else item.id)
+    name = "binary" if dtype == "ubinary" else dtype
+    if (dense := vectors.get("dense")) is not None:
+        encoded.dense = wire.DenseVector(len(dense), name, quantize(dense, dtype))
+    if (sparse := vectors.get("sparse")) is not None:
+        # Weights of a few tokens: bits and bytes would not make them smaller by much, and are not asked for.
+        kind: Dtype = "float16" if dtype == "float16" else "float32"
+        indices, weights = sparse
+        encoded.sparse = wire.SparseVector(vocabulary, kind, indices, quantize(weights, kind))
+    if (rows := vectors.get("multivector")) is not None:
+        encoded.multivector = wire.MultiVector(rows.shape[1], rows.shape[0], name, quantize(rows, dtype))
+    return encoded
