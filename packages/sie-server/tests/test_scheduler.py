@@ -98,7 +98,8 @@ def test_a_short_request_is_in_the_next_batch_however_many_long_ones_wait(
     scheduler.add(small)
     batch = scheduler.next_batch()
     assert sum(sequence.request is small for sequence in batch) == len(sizes)
-    assert sum(map(len, batch)) > BUDGET * 3 // 4  # filled up with what long ones have
+    # Filled up with what long ones have, but no more than half: it would be waited for.
+    assert BUDGET // 4 < sum(map(len, batch)) <= max(sum(sizes), BUDGET // 2)
 
 
 @given(st.integers(1, 6))
@@ -128,6 +129,16 @@ def test_short_requests_without_end_leave_long_ones_half_of_the_turns(workers: i
             waiting = [each for each in waiting if each.pending] + [request([BUDGET] * workers)]
             scheduler.add(waiting[-1])
     assert served(giant) >= (turns - 1) * BUDGET
+
+
+def test_a_short_request_is_shared_by_the_workers_that_are_free_next() -> None:
+    scheduler = Scheduler(BUDGET, workers=2)
+    scheduler.add(request([BUDGET // 4] * 400))
+    scheduler.next_batch()
+    small = request([BUDGET // 5] * 6)
+    scheduler.add(small)
+    batches = [scheduler.next_batch() for _ in range(2)]
+    assert [[sequence.request is small for sequence in batch] for batch in batches] == [[True] * 3] * 2
 
 
 def test_a_short_request_over_a_budget_goes_on_in_the_next_batch() -> None:

@@ -6,7 +6,8 @@ A batch forms because requests arrive while the device is busy; an idle device s
 1. Priority. "interactive", "normal" and "batch" requests share the device 16 : 4 : 1 while they all wait. A class that
    had nothing to do for a while is served at once. None starves: of three that wait, "batch" has every 21st token.
 2. Length. A short request, of no more than a budget per worker, waits for the next free worker, however many long ones
-   there are, as a sparse flow does in FQ-CoDel (RFC 8290). Where both wait, short and long ones share workers : 1.
+   there are, as a sparse flow does in FQ-CoDel (RFC 8290). Where both wait, short and long ones share workers : 1. A
+   batch for short ones has a worker's share of those that wait, or half a budget if that is more.
 3. Client. Turns go round the clients, a budget per turn for long requests, so that a client with a hundred requests has
    no more of the device than one with a single request.
 4. Request. A client's short requests come in order, its long ones in turns of a budget: one that comes to n others
@@ -136,7 +137,7 @@ class Scheduler:
     def _take(self, room: int) -> list[Sequence]:
         """A batch of up to `room` tokens; empty if nothing but requests whose time is over was waiting."""
         batch = Batch(room, self._ceilings, time.perf_counter())
-        while batch.room > 0 and (turn := self._turns.take(batch)):
+        while not (batch.model and batch.full) and (turn := self._turns.take(batch)):
             if not (turn.taken or turn.dropped):
                 break
             assert batch.model is not None

@@ -34,13 +34,22 @@ class Flow:
 
 @dataclass(slots=True)
 class Batch:
-    """Sequences that are being gathered for the model of the first, and the tokens that there is room for."""
+    """Sequences that are being gathered for the model of the first.
+
+    room: tokens that still fit. share: those that it is still to have, which the last sequence of a short request may
+    exceed.
+    """
 
     room: int
     ceilings: Mapping[str, Ceiling]
     now: float
+    share: int = 0
     sequences: list[Sequence] = field(default_factory=list)
     model: "Model | None" = None
+
+    @property
+    def full(self) -> bool:
+        return self.room <= 0 or self.share <= 0
 
     def begin(self, model: "Model") -> None:
         """From now on it is one of this model's."""
@@ -48,6 +57,7 @@ class Batch:
         if (ceiling := self.ceilings.get(model.id)) is not None:
             ceiling.passed()
             self.room = min(self.room, ceiling.tokens)
+        self.share = self.room
 
 
 class Turn(NamedTuple):
@@ -112,26 +122,29 @@ class Lane:
             return None
         if batch.model is None:
             batch.begin(next(iter(next(iter(flow.queues.values())))).model)
+            if not self._requests_in_turns:
+                batch.share = min(batch.share, self._share())
         model = id(batch.model)
         queue = flow.queues[model]
         taken = dropped = 0
-        while queue and taken < flow.allowance:
+        while queue and taken < flow.allowance and batch.share > 0:
             request = next(iter(queue))
             if request.terms.over(batch.now):
                 dropped += request.drop()
                 del queue[request]
                 continue
-            most = flow.allowance - taken
+            most, room = min(flow.allowance - taken, batch.share), batch.room
             if self._requests_in_turns:
                 if request.allowance <= 0:
                     request.allowance += self.turn
                     if request.allowance <= 0:
                         queue.move_to_end(request)
                         continue
-                most = min(most, request.allowance)
-            tokens = request.take(batch.sequences, most, batch.room, batch.now)
+                most, room = min(most, request.allowance), min(room, batch.share)
+            tokens = request.take(batch.sequences, most, room, batch.now)
             taken += tokens
             batch.room -= tokens
+            batch.share -= tokens
             request.allowance -= tokens
             if request.pending:
                 if self._requests_in_turns and request.allowance <= 0:
@@ -142,6 +155,15 @@ class Lane:
         flow.allowance -= taken
         self._settle(flow, model, taken + dropped)
         return Turn(flow.client, taken, dropped)
+
+    def _share(self) -> int:
+        """Tokens for a batch of short requests: as many of what waits as makes equal batches for the workers.
+
+        No fewer than half a budget. A batch that long ones fill up to more would be waited for.
+        """
+        waiting, half = self.tokens, max(self.turn // (2 * self.weight), 1)
+        parts = max(min(waiting // half, self.weight), 1)
+        return max(-(-waiting // parts), half)
 
     def _next(self, batch: Batch) -> Flow | None:
         """The client whose turn it is, with some allowance."""
