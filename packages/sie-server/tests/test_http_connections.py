@@ -270,12 +270,27 @@ def test_more_connections_than_allowed() -> None:
         assert b"QUEUE_FULL" in answer.read()
         idle.pop().close()
         poll(lambda: ask()[0] == 200)
+        with connect(few.url) as client:
+            assert metric(client, "sie_connections_refused_total", code="QUEUE_FULL") >= 1
         # Beyond those that are told so, connections are closed at once.
         crowd = [stack.enter_context(connection_to(few)) for _ in range(LIMIT + 20)]
         assert rest(crowd[-1]) == b""
         for connection in (*idle, *crowd):
             connection.close()
         poll(lambda: ask()[0] == 200)
+
+
+def test_connections_closed_for_a_limit_are_counted(strict: Server) -> None:
+    counted = "sie_connections_refused_total"
+    with connect(strict.url) as client:
+        before = {code: metric(client, counted, code=code) for code in ("INPUT_TOO_LONG", "REQUEST_TIMEOUT")}
+        with connection_to(strict) as connection, suppress(ConnectionResetError, BrokenPipeError):
+            connection.sendall(GET + b"X: " + b"x" * 300_000)
+            rest(connection)
+        with connection_to(strict) as connection:
+            connection.sendall(GET)
+            rest(connection)
+        assert {code: metric(client, counted, code=code) - before[code] for code in before} == dict.fromkeys(before, 1)
 
 
 def test_the_status_stream_outlasts_the_patience(strict: Server) -> None:

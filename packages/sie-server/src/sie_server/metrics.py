@@ -49,6 +49,12 @@ class Metrics:
             "Bytes in the bodies of requests that are not answered yet, those that are still coming included",
             registry=registry,
         )
+        self.refused_connections = Counter(
+            "sie_connections_refused",
+            "Connections that were closed because of a limit, by the code of the error",
+            ["code"],
+            registry=registry,
+        )
         self.disconnects = Counter(
             "sie_disconnects",
             "Requests whose client was gone before its answer; their status is 499",

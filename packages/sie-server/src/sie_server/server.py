@@ -89,7 +89,7 @@ def run(settings: Settings) -> int:
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=_CLOSE_S,
             server_header=False,
-            http=partial(Connection, limits),  # type: ignore[arg-type] # uvicorn calls it, and nothing else
+            http=partial(Connection, limits, metrics),  # type: ignore[arg-type] # uvicorn calls it, and nothing else
         ),
         drain,
         settings.drain_s,

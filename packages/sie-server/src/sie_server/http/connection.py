@@ -11,9 +11,10 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from sie_server.errors import Code, SIEError
+from sie_server.errors import ANSWERS, Code, SIEError
 from sie_server.http.dialect import answer
 from sie_server.http.negotiation import SLOWEST_BYTES_PER_S
+from sie_server.metrics import Metrics
 
 # A model's id may have 60,000 characters, to be told that there is no such model.
 _MAX_HEAD_BYTES = 128 * 2**10
@@ -36,9 +37,10 @@ class ConnectionLimits:
 class Connection(HttpToolsProtocol):
     """One connection. It is closed, with an answer where one can still be given, when it goes over a limit."""
 
-    def __init__(self, limits: ConnectionLimits, **given: Any) -> None:
+    def __init__(self, limits: ConnectionLimits, metrics: Metrics, **given: Any) -> None:
         super().__init__(**given)
         self._limits = limits
+        self._metrics = metrics
         self._head_timer: asyncio.TimerHandle | None = None
         self._reading_timer: asyncio.TimerHandle | None = None
         self._in_head = False
@@ -52,6 +54,7 @@ class Connection(HttpToolsProtocol):
         over = len(self.connections) - self._limits.connections
         if over > 0:
             self.app = _full
+            self._count(Code.QUEUE_FULL)
         # Those that are told so need a place too. Beyond that there is no time for words.
         if over > max(self._limits.connections // 4, 16):
             transport.abort()
@@ -151,6 +154,7 @@ class Connection(HttpToolsProtocol):
     def _reading_is_late(self, before: int) -> None:
         left = self.transport.get_write_buffer_size()
         if left and before - left < self._limits.receive_s * SLOWEST_BYTES_PER_S:
+            self._count(Code.TOO_SLOW)
             self.transport.abort()
         else:
             self._expect_reading()
@@ -158,6 +162,7 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, error: SIEError) -> None:
         self._stop_head_timer()
         self._refused = True
+        self._count(error.code)
         # Where requests that came before are not answered yet, this would be taken for the answer to one of them.
         if not self._idle and (self.pipeline or self.cycle.response_started or not self.cycle.more_body):
             self.pipeline.clear()
@@ -173,6 +178,9 @@ class Connection(HttpToolsProtocol):
             self.cycle.message_event.set()
         self.flow.resume_reading()
         self._head_timer = self.loop.call_later(_LINGER_S, self.transport.close)
+
+    def _count(self, code: Code) -> None:
+        self._metrics.refused_connections.labels(ANSWERS[code].wire).inc()
 
 
 async def _full(scope: Scope, receive: Receive, send: Send) -> None:
