@@ -374,7 +374,7 @@ async def test_models_that_come_and_go_under_many_requests() -> None:
 
 async def test_idle_models_go_but_for_pinned_ones_and_those_in_use() -> None:
     models = Models(pinned=("c",))
-    keeper = Keeper(models.residency, Settings(idle_evict_s=60), models.metrics)
+    keeper = Keeper(models.residency, Settings(idle_evict_s=60), models.metrics, lambda: 0.0)
     for model_id in "bcd":
         await models.get(model_id)
     done = asyncio.Event()
@@ -393,6 +393,15 @@ async def test_idle_models_go_but_for_pinned_ones_and_those_in_use() -> None:
     assert models.state("a") == "loaded", "it was used up to now"
     idle = models.metrics.registry.get_sample_value
     assert [idle("sie_idle_evictions_total", {"model": model_id}) for model_id in "abcd"] == [None, 1, None, 1]
+
+
+async def test_a_device_is_quiet_once_after_ten_looks_without_work() -> None:
+    busy_s = 0.0
+    keeper = Keeper(Models().residency, Settings(), Metrics(), lambda: busy_s)
+    assert not any(keeper.is_quiet() for _ in range(20)), "it has never done anything"
+    for _ in range(2):
+        busy_s += 1
+        assert [keeper.is_quiet() for _ in range(30)] == [look == 10 for look in range(30)]
 
 
 # --- files that change -----------------------------------------------------------------------------------------------

@@ -74,13 +74,13 @@ class Engine:
         self._settings = settings
         self._metrics = metrics
         on_cpu = self.device.type == "cpu"
-        self._workers = settings.workers or (usable_cores() if on_cpu else 1)
+        workers = settings.workers or (usable_cores() if on_cpu else 1)
         budget = settings.batch_tokens or (_CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS)
-        self.scheduler = Scheduler(budget, self._workers)
+        self.scheduler = Scheduler(budget, workers)
         self.residency = Residency(
             map(inspect, entries.values()),
             lambda entry: self._load(loader, entry),
-            Memory(settings.memory_budget or machine_budget(self.device), self._workers),
+            Memory(settings.memory_budget or machine_budget(self.device), workers),
             metrics,
             batch_tokens=budget,
             load_wait_s=settings.load_wait,
@@ -88,7 +88,7 @@ class Engine:
             pinned=settings.pinned,
             fetch=fetch,
         )
-        self._keeper = Keeper(self.residency, settings, metrics)
+        self._keeper = Keeper(self.residency, settings, metrics, lambda: self.busy_seconds)
         per_model = settings.model_queue_tokens or settings.queue_tokens
         self._admission = Admission(self.scheduler, settings.queue_tokens, per_model)
         self._tokenizers = ThreadPoolExecutor(settings.tokenizer_threads, thread_name_prefix="tokenize")
@@ -103,9 +103,8 @@ class Engine:
         metrics.refreshing.append(Gauges(metrics, self.scheduler, self.residency, self.device).refresh)
 
     def start(self) -> None:
-        """Start the device threads, on the running event loop."""
-        on_cpu, loop = self.device.type == "cpu", asyncio.get_running_loop()
-        self._runner = Runner(self.scheduler, loop, on_cpu, self._metrics, self._observe, self._lose)
+        """Start the device threads, and what looks after them, on the running event loop."""
+        self._runner = Runner(self.scheduler, self.device, self._metrics, self._observe, self._lose)
         self._runner.start()
         self._keeper.start()
         if self._settings.wedged_after:

@@ -1,9 +1,11 @@
-"""What happens to models without a request: idle ones go; those of the models folder come, change and go."""
+"""What happens without a request: idle models go, those of a folder come and change, free memory is given back."""
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
+from sie_server.engine.allocator import settle
 from sie_server.engine.residency import Residency
 from sie_server.metrics import Metrics
 from sie_server.models.folder import Changes, ModelsFolder
@@ -11,13 +13,17 @@ from sie_server.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 _EVERY_S = 1.0
+# So many looks at a device that does nothing, and what malloc keeps for the next batch is given back.
+_QUIET_LOOKS = 10
 
 
 class Keeper:
     """Looks after a residency, once a second. Lives on the event loop."""
 
-    def __init__(self, residency: Residency, settings: Settings, metrics: Metrics) -> None:
-        """Takes the models folder as it is now.
+    def __init__(
+        self, residency: Residency, settings: Settings, metrics: Metrics, busy_seconds: Callable[[], float]
+    ) -> None:
+        """Takes the models folder as it is now. busy_seconds: in which the device has computed, up to now.
 
         Raises:
             ValueError: there is no such folder.
@@ -25,6 +31,9 @@ class Keeper:
         self._residency = residency
         self._idle_evict_s = settings.idle_evict_s
         self._metrics = metrics
+        self._busy_seconds = busy_seconds
+        self._busy_s = 0.0
+        self._quiet_looks = 0
         self._folder: ModelsFolder | None = None
         self._task: asyncio.Task[None] | None = None
         if settings.models_dir:
@@ -34,8 +43,7 @@ class Keeper:
 
     def start(self) -> None:
         """Begin, on the running event loop."""
-        if self._folder is not None or self._idle_evict_s:
-            self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(self._run())
 
     def close(self) -> None:
         if self._task is not None:
@@ -52,12 +60,21 @@ class Keeper:
                 self._metrics.idle_evictions.labels(slot.entry.id).inc()
                 self._residency.unload(slot.entry.id)
 
+    def is_quiet(self) -> bool:
+        """Whether the device has just done nothing for ten looks in a row; once, until it has done something again."""
+        busy_s = self._busy_seconds()
+        self._quiet_looks = self._quiet_looks + 1 if busy_s == self._busy_s else 0
+        self._busy_s = busy_s
+        return busy_s > 0 and self._quiet_looks == _QUIET_LOOKS
+
     async def _run(self) -> None:
         readable = True
         while True:
             await asyncio.sleep(_EVERY_S)
             if self._idle_evict_s:
                 self.evict_idle()
+            if self.is_quiet():
+                await asyncio.to_thread(settle)
             if self._folder is None:
                 continue
             try:

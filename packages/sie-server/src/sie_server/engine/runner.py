@@ -43,22 +43,21 @@ class Runner:
     """Threads that share one device and one set of weights.
 
     On a CPU every thread runs its own batch on one core: that beats one batch spread over all cores, because nothing
-    waits for the slowest core between two layers. `observe(batch, seconds)` is called on the event loop per batch,
-    `lost(reason)` on a device thread that ends because of an error.
+    waits for the slowest core between two layers. `observe(batch, seconds)` is called per batch, on the event loop that
+    runs now, `lost(reason)` on a device thread that ends because of an error.
     """
 
     def __init__(
         self,
         scheduler: Scheduler,
-        loop: asyncio.AbstractEventLoop,
-        on_cpu: bool,
+        device: torch.device,
         metrics: Metrics,
         observe: Observe,
         lost: Callable[[str], None],
     ) -> None:
         self._scheduler = scheduler
-        self._loop = loop
-        self._on_cpu = on_cpu
+        self._loop = asyncio.get_running_loop()
+        self._on_cpu = device.type == "cpu"
         self._recovery = Recovery(scheduler, metrics)
         self._observe = observe
         self._lost = lost
