@@ -130,11 +130,11 @@ def admitted(admission: Admission, model: str, tokens: int, client: str = "a") -
 def test_the_queue_is_bounded_for_each_model_and_for_all() -> None:
     with waiting({}) as idle:
         assert admitted(idle, "m", 10**6)
-    with waiting({"m": 400}) as full:
-        assert admitted(full, "m", 100)
-        error = refused(full, "m", 150)
-        assert "400 tokens are waiting and this request has about 150; that of 'm' holds 500" in error.message
-        assert error.retry_after == 1, "50 tokens too many, at 100 per second"
+    with waiting({"m": 350}) as full:
+        assert admitted(full, "m", 80)
+        error = refused(full, "m", 250)
+        assert "350 tokens are waiting and this request has about 250; that of 'm' holds 500" in error.message
+        assert error.retry_after == 2, "162 tokens too many, where an eighth is kept for others, at 100 per second"
         assert admitted(full, "n", 450), "another model has a queue of its own"
     with waiting({"m": 400, "n": 400}) as full:
         error = refused(full, "o", 400)
@@ -142,7 +142,11 @@ def test_the_queue_is_bounded_for_each_model_and_for_all() -> None:
         assert error.retry_after == 4, "325 tokens too many, where an eighth is kept for others, at 100 per second"
 
 
-def test_the_last_eighth_of_the_queue_is_for_those_who_have_little_in_it() -> None:
+def test_the_last_eighth_of_a_queue_is_for_those_who_have_little_in_it() -> None:
+    with waiting({"m": 435}, client="greedy") as flooded:
+        refused(flooded, "m", 10, "greedy")
+        assert admitted(flooded, "m", 60, "modest")
+        refused(flooded, "m", 66, "modest")
     with waiting({"m": 440, "n": 430}, client="greedy") as flooded:
         refused(flooded, "n", 10, "greedy")
         assert admitted(flooded, "n", 60, "modest")
@@ -153,7 +157,7 @@ def test_a_model_waits_for_what_it_shares_the_device_with() -> None:
     with waiting({"fast": 450, "slow": 300}) as shared:
         shared.observe("slow", 10, 10.0)
         backlog_s = 450 / 100 + 300 * (0.9 + 10.0) / (90 + 10)
-        assert refused(shared, "fast", 95).retry_after == math.ceil(45 / 450 * backlog_s)
+        assert refused(shared, "fast", 95).retry_after == math.ceil((450 + 95 - 438) / 450 * backlog_s)
 
 
 def test_text_counts_before_it_is_tokenized() -> None:

@@ -80,7 +80,7 @@ class Settings:
         Tokens that may wait; a request that comes on top gets QUEUE_FULL, but an idle server takes one of any size.
         The last eighth is for clients that have no more than that in the queue.
     model_queue_tokens
-        Tokens that may wait for one model; 0: as many as for all.
+        Tokens that may wait for one model; 0: as many as for all. Of these, too, the last eighth is for the others.
     tokenizer_threads
         Threads that tokenize.
     wedged_after

@@ -16,7 +16,7 @@ _MAX_RETRY_AFTER_S = 60
 # What older batches still weigh in a rate when the next one is added.
 _KEPT = 0.9
 _CHARACTERS_PER_TOKEN = 4
-# This part of the queue is kept for clients that have no more than that in it.
+# This part of a queue is kept for clients that have no more than that in it.
 _RESERVED = 8
 
 
@@ -95,19 +95,18 @@ class Admission:
         waiting = self._waiting()
         total = waiting.total()
         own = self._scheduler.tokens_of(terms.client) + self._of_client[terms.client]
-        reserved = self._device_tokens // _RESERVED
-        if own + tokens <= reserved:
-            reserved = 0
-        for held, bound, whose in (
-            (total, self._device_tokens - reserved, f"the queue holds {self._device_tokens}"),
-            (waiting[model_id], self._model_tokens, f"that of '{model_id}' holds {self._model_tokens}"),
+        for held, most, whose in (
+            (total, self._device_tokens, "the queue"),
+            (waiting[model_id], self._model_tokens, f"that of '{model_id}'"),
         ):
+            reserved = most // _RESERVED
+            bound = most if own + tokens <= reserved else most - reserved
             if held and held + tokens > bound:
                 # So many have to be gone, of all or of this model's, which go at the same pace as the others.
                 surplus = min(held + tokens - bound, held)
                 raise SIEError(
                     Code.QUEUE_FULL,
-                    f"{held} tokens are waiting and this request has about {tokens}; {whose}",
+                    f"{held} tokens are waiting and this request has about {tokens}; {whose} holds {most}",
                     retry_after=_whole(self._seconds(waiting) * surplus / held),
                 )
 
