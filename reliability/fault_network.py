@@ -25,6 +25,8 @@ from verdict import Verdict
 _SERVER, _CLIENT = "10.77.0.1", "10.77.0.2"
 _NOBODY = "02:00:00:00:00:99"
 _CLONE_NEWNET = 0x40000000
+# After so long without work, and some time for it, a server has given free memory back.
+_QUIET_S = 14.0
 
 
 def cut(tries: int, seconds: float = 3.0) -> Verdict:
@@ -133,6 +135,9 @@ def unread(tries: int, seconds: float = 3.0) -> Verdict:
         verdict.count(Tally().count(flow.outcomes, truth))
         after = settled(server.pid, before.sockets)
         verdict.expect(after.sockets <= before.sockets, "their sockets are closed")
+        time.sleep(_QUIET_S)
+        after = settled(server.pid, before.sockets)
+        verdict.expect(after.resident <= 1.1 * before.resident, "their memory is given back")
         verdict.note = f"{(after.resident - before.resident) / 2**20:+,.0f} MB resident"
     return verdict
 
