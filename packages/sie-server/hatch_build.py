@@ -14,7 +14,16 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = "src/sie_server/nn"
 LIBRARY = "libkernels.so"  # not kernels.so, which Python could import
-FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti", "-ffp-contract=fast")
+FLAGS = (
+    "-O3",
+    "-std=c++17",
+    "-fPIC",
+    "-pthread",
+    "-fvisibility=hidden",
+    "-fno-exceptions",
+    "-fno-rtti",
+    "-ffp-contract=fast",
+)
 AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512")
 # A source is compiled once per level of instructions; at run time the processor decides.
 LEVELS: dict[str, dict[str, tuple[str, ...]]] = {"attention": {"portable": ()}, "rows": {"portable": ()}}

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain, groupby
 from typing import Any
@@ -20,6 +21,7 @@ from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.sequence import Sequence
 from sie_server.metrics import Metrics
 from sie_server.models.failure import ran_out
+from sie_server.nn.library import computing, use_cores
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,8 +45,9 @@ class Runner:
     """Threads that share one device and one set of weights.
 
     On a CPU every thread runs its own batch on one core: that beats one batch spread over all cores, because nothing
-    waits for the slowest core between two layers. `observe(batch, seconds)` is called per batch, on the event loop that
-    runs now, `lost(reason)` on a device thread that ends because of an error.
+    waits for the slowest core between two layers. Cores that have nothing to do help with the layers of others.
+    `observe(batch, seconds)` is called per batch, on the event loop that runs now, `lost(reason)` on a device thread
+    that ends because of an error.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class Runner:
         ]
 
     def start(self) -> None:
+        if self._on_cpu:
+            use_cores(len(self._works))
         for work in self._works:
             work.thread.start()
 
@@ -93,7 +98,8 @@ class Runner:
             with torch.inference_mode():
                 while batch := self._scheduler.next_batch():
                     work.batch, work.batches = batch, work.batches + 1
-                    self._step(batch)
+                    with computing() if self._on_cpu else nullcontext():
+                        self._step(batch)
                     work.batch = []
                     del batch  # while there is no work, its model may have to go
         except BaseException as error:  # nobody else would see it, and clients would wait for ever

@@ -120,10 +120,10 @@ class Scheduler:
                 if not self._tokens:
                     break
                 # Workers that wait as well get an even share of what there is; those that will be free soon find
-                # something left, so that all finish at about the same time. Below half a budget a batch would cost
-                # more than that.
+                # something left, so that all finish at about the same time. Below a quarter of a budget a batch would
+                # cost more than that.
                 share = -(-self._tokens // self._idle)
-                rest = max(-(-self._tokens // self.workers), self.budget // 2)
+                rest = max(-(-self._tokens // self.workers), self.budget // 4)
                 batch = self._take(min(self.budget, share, rest))
             self._idle -= 1
             return batch

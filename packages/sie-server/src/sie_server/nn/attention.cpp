@@ -334,7 +334,7 @@ void attend(const AttentionArguments& a, const Head& head, int first, int rows, 
     }
     for (int r = 0; r < rows; r++) {
         const float* from = tile.out + r * kHeadRow;
-        int64_t element = ((head.first_query + first + r) * a.heads + head.index) * a.head_dim;
+        int64_t element = (head.first_query + first + r) * a.out_row + int64_t(head.index) * a.head_dim;
         float share = 1 / tile.sum[r];
         if (a.v_bfloat16)
             for (int i = 0; i < a.head_dim; i++)

@@ -19,7 +19,7 @@ class _Arguments(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("q", "k", "v", "out", "query_starts", "key_starts")),
-        *((name, ctypes.c_int64) for name in ("q_row", "q_head", "k_row", "k_head", "v_row", "v_head")),
+        *((name, ctypes.c_int64) for name in ("q_row", "q_head", "k_row", "k_head", "v_row", "v_head", "out_row")),
         *((name, ctypes.c_int32) for name in ("sequences", "heads", "kv_heads", "head_dim")),
         *((name, ctypes.c_int32) for name in ("window", "causal", "qk_bfloat16", "v_bfloat16")),
         ("scale", ctypes.c_float),
@@ -28,7 +28,7 @@ class _Arguments(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Kernel:
-    """Softmax attention on one thread, without the interpreter's lock.
+    """Softmax attention, without the interpreter's lock.
 
     level: instructions it may use. 0 those of every processor, 1 AVX2, 2 AVX-512, 3 AVX512-BF16 too. On level 3 the
     products are in bfloat16, summed in float32, where v is bfloat16; everything else is computed in float32.
@@ -57,6 +57,7 @@ class Kernel:
         arguments = _Arguments(
             *(x.data_ptr() for x in (q, k, v, out, starts, key_starts)),
             *(stride for x in (q, k, v) for stride in x.stride()[:2]),
+            out.stride(0),
             len(starts) - 1,
             heads,
             k.shape[1],

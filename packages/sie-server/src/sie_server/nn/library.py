@@ -2,12 +2,14 @@
 
 import ctypes
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 _LOG = logging.getLogger(__name__)
 _LIBRARY = Path(__file__).with_name("libkernels.so")
-_ABI = 3
+_ABI = 4
 
 
 @cache
@@ -24,3 +26,24 @@ def installed_library() -> ctypes.CDLL | None:
         reason = "they were built from other sources than these"
     _LOG.info("the CPU computes with PyTorch, not with the faster kernels, and there is no int8: %s", reason)
     return None
+
+
+def use_cores(count: int) -> None:
+    """So many cores are shared evenly by the threads that are `computing`. No result depends on it."""
+    library = installed_library()
+    if library is not None:
+        library.sie_use_cores(count)
+
+
+@contextmanager
+def computing() -> Iterator[None]:
+    """This thread computes: calls of the kernels may use its share of the cores, with the help of threads of theirs."""
+    library = installed_library()
+    if library is None:
+        yield
+        return
+    library.sie_compute(True)
+    try:
+        yield
+    finally:
+        library.sie_compute(False)

@@ -30,7 +30,7 @@ class _Arguments(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Rows:
-    """On one thread, without the interpreter's lock. level: of instructions, as the attention kernel's."""
+    """Without the interpreter's lock. level: of instructions, as the attention kernel's."""
 
     library: ctypes.CDLL
     level: int
