@@ -4,8 +4,8 @@
 #include <cstdint>
 
 // Tensors q `[queries, heads, head_dim]`, k and v `[keys, kv_heads, head_dim]`, out as q, each dense in its last
-// dimension, out in its last two; strides count elements. q and k are of one type, v and out of another: bfloat16 or float32.
-// Query i of a sequence stands at position i, or under `causal` so that the last query is at the last key. It sees
+// dimension, out in its last two; strides count elements. q and k are of one type, v and out of another: bfloat16 or
+// float32. Query i of a sequence stands at position i, or under `causal` so that the last query is at the last key. It sees
 // the keys at most `window` positions away (-1: all) and, under `causal`, none behind it.
 struct AttentionArguments {
     const void *q, *k, *v;

@@ -89,8 +89,8 @@ int linear(const LinearArguments& a, int level) {
 
 PUBLIC int sie_abi() { return kAbi; }
 
-// So many cores are shared evenly by the threads that compute: fewer of them than cores, and calls are shared with helpers.
-// No result depends on it.
+// So many cores are shared evenly by the threads that compute: where there are fewer of those, helpers take parts of
+// their calls. No result depends on it.
 PUBLIC void sie_use_cores(int count) {
     cores = count;
     team().grow(count - 1);
@@ -120,7 +120,8 @@ PUBLIC int sie_attention(const AttentionArguments* arguments, int level) {
     const AttentionArguments& a = *arguments;
     int group = a.heads / a.kv_heads;
     // As many for each query as its sequence has keys: about as many as there are on average.
-    int64_t queries = a.query_starts[a.sequences] - a.query_starts[0], keys = a.key_starts[a.sequences] - a.key_starts[0];
+    int64_t queries = a.query_starts[a.sequences] - a.query_starts[0];
+    int64_t keys = a.key_starts[a.sequences] - a.key_starts[0];
     int64_t seen = keys / std::max(a.sequences, 1);
     if (a.window >= 0) seen = std::min(seen, int64_t(2) * a.window + 1);
     int64_t work = 2 * queries * seen * a.heads * a.head_dim;

@@ -24,7 +24,7 @@ class Team {
             for (int i = 0; i < count; i++) part(state, i);
             return;
         }
-        // Between the two stores nobody takes a part: not of this work, whose fields are being written, nor of that before.
+        // Between its two stores nobody takes a part: neither of this work, whose fields are written, nor of that before.
         uint64_t turn = (job->ticket.load() >> 32) + 1;
         job->ticket.store(turn << 32 | kClosed);
         job->part.store(part);
