@@ -26,6 +26,12 @@ def one_core_again() -> Iterator[None]:
     use_cores(1)
 
 
+def filled(layer: Linear) -> Linear:
+    for parameter in layer.requires_grad_(False).parameters():
+        parameter.normal_(std=0.1)
+    return layer
+
+
 def same_on_any_number(call: Callable[[], Tensor]) -> None:
     expected = call()
     for threads in (2, 3, 5, 8):
@@ -40,10 +46,7 @@ def same_on_any_number(call: Callable[[], Tensor]) -> None:
 @pytest.mark.parametrize("rows", [1, 25, 97, 400])
 @torch.inference_mode()
 def test_linear_layers(rows: int, dtype: torch.dtype, int8: bool) -> None:
-    plain, gated = Linear(384, 700, activation="gelu"), GatedLinear(384, 600, "silu")
-    for layer in (plain, gated):
-        for parameter in layer.parameters():
-            parameter.normal_(std=0.1)
+    plain, gated = filled(Linear(384, 700, activation="gelu")), filled(GatedLinear(384, 600, "silu"))
     x = torch.randn(rows, 400).to(dtype)[:, 8:392]  # rows that do not lie end to end
     residual = torch.randn(rows, 600)
     for layer, added in ((PanelLinear(plain, int8), None), (PanelLinear(gated, int8), residual)):
@@ -73,7 +76,7 @@ def test_norms_and_rotation() -> None:
 @needs_panels
 @torch.inference_mode()
 def test_many_callers_at_once_get_their_own_results() -> None:
-    layer = PanelLinear(Linear(512, 512).requires_grad_(False), int8=False)
+    layer = PanelLinear(filled(Linear(512, 512)), int8=False)
     inputs = [torch.randn(100 + 40 * n, 512) for n in range(6)]
     expected = [layer(x) for x in inputs]
 
@@ -92,7 +95,7 @@ def test_many_callers_at_once_get_their_own_results() -> None:
 @needs_panels
 @torch.inference_mode()
 def test_helpers_do_take_part() -> None:
-    layer, x = PanelLinear(Linear(1024, 1024).requires_grad_(False), int8=False), torch.zeros(2000, 1024)
+    layer, x = PanelLinear(filled(Linear(1024, 1024)), int8=False), torch.zeros(2000, 1024)
     use_cores(4)
     threads = {thread.id: thread.user_time for thread in psutil.Process().threads()}
     until = time.monotonic() + 20
