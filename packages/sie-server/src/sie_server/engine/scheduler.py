@@ -136,8 +136,8 @@ class Scheduler:
 
     def _take(self, room: int) -> list[Sequence]:
         """A batch of up to `room` tokens; empty if nothing but requests whose time is over was waiting."""
-        batch = Batch(room, self._ceilings, time.perf_counter())
-        while not (batch.model and batch.full) and (turn := self._turns.take(batch)):
+        batch = Batch(room, room, self._ceilings, time.perf_counter())
+        while not batch.full and (turn := self._turns.take(batch)):
             if not (turn.taken or turn.dropped):
                 break
             assert batch.model is not None

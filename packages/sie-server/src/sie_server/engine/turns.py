@@ -41,9 +41,9 @@ class Batch:
     """
 
     room: int
+    share: int
     ceilings: Mapping[str, Ceiling]
     now: float
-    share: int = 0
     sequences: list[Sequence] = field(default_factory=list)
     model: "Model | None" = None
 
@@ -57,7 +57,7 @@ class Batch:
         if (ceiling := self.ceilings.get(model.id)) is not None:
             ceiling.passed()
             self.room = min(self.room, ceiling.tokens)
-        self.share = self.room
+            self.share = min(self.share, self.room)
 
 
 class Turn(NamedTuple):
