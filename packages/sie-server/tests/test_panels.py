@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from checkpoints import build, text
+from layers import filled
 from torch import Tensor
 
 from sie_server.engine import device as device_module
@@ -48,11 +49,10 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def filled(layer: Linear) -> Linear:
+def uneven(layer: Linear) -> Linear:
+    """With columns of unequal size."""
     torch.manual_seed(0)
-    for parameter in layer.requires_grad_(False).parameters():
-        parameter.normal_(std=0.05)
-    layer.weight[:, ::7] *= 20  # columns of unequal size
+    filled(layer).weight[:, ::7] *= 20
     return layer
 
 
@@ -91,7 +91,7 @@ def allowed(x: Tensor, weight: Tensor) -> Tensor:
 def test_a_product_errs_by_its_rounding_alone(
     bias: bool, dtype: torch.dtype, count: int, inputs: int, outputs: int
 ) -> None:
-    layer = filled(Linear(inputs, outputs, bias=bias))
+    layer = uneven(Linear(inputs, outputs, bias=bias))
     x = rows(count, inputs).to(dtype)
     exact = torch.nn.functional.linear(
         x.double(), layer.weight.double(), None if layer.bias is None else layer.bias.double()
@@ -108,8 +108,8 @@ def test_a_product_errs_by_its_rounding_alone(
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "silu"])
 def test_activations(activation: Any) -> None:
     """What follows the product: from -100 to 100, within what bfloat16 would round."""
-    layer = filled(Linear(64, 96, activation=activation))
-    plain = filled(Linear(64, 96))
+    layer = uneven(Linear(64, 96, activation=activation))
+    plain = uneven(Linear(64, 96))
     x = rows(200, 64) / 10
     before = PanelLinear(plain, int8=True)(x)
     assert before.min() < -20
@@ -122,7 +122,7 @@ def test_activations(activation: Any) -> None:
 @pytest.mark.parametrize("gate_first", [True, False])
 @pytest.mark.parametrize("width", [96, 40])
 def test_a_gate_is_the_product_of_its_halves(gate_first: bool, width: int) -> None:
-    layer = filled(GatedLinear(64, width, "gelu", gate_first))
+    layer = uneven(GatedLinear(64, width, "gelu", gate_first))
     x = rows(9, 64)
     y = PanelLinear(layer, int8=True)(x)
     assert y.shape == (9, width)
@@ -134,14 +134,14 @@ def test_a_gate_is_the_product_of_its_halves(gate_first: bool, width: int) -> No
 
 @pytest.mark.usefixtures("level")
 def test_a_row_without_a_range_is_exact() -> None:
-    layer = filled(Linear(64, 96))
+    layer = uneven(Linear(64, 96))
     zeros = torch.zeros(1, 64)
     assert torch.equal(PanelLinear(layer, int8=True)(zeros), layer.bias.expand(1, 96))
 
 
 @pytest.mark.usefixtures("level")
 def test_a_dead_column_adds_nothing() -> None:
-    layer = filled(Linear(64, 96))
+    layer = uneven(Linear(64, 96))
     layer.weight[:, 5] = 0
     x = rows(3, 64)
     y = PanelLinear(layer, int8=True)(x)
@@ -151,7 +151,7 @@ def test_a_dead_column_adds_nothing() -> None:
 
 @pytest.mark.usefixtures("level")
 def test_large_values_leave_the_precision_of_the_others() -> None:
-    layer = filled(Linear(384, 96, bias=False))
+    layer = uneven(Linear(384, 96, bias=False))
     x = torch.randn(20, 384)
     quantized = PanelLinear(layer, int8=True)
     error = (quantized(x) - x @ layer.weight.T).norm()
@@ -179,7 +179,7 @@ def int8(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> boo
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("inputs", "outputs"), [(384, 1536), (1536, 384), (75, 70), (1024, 4096), (4096, 1024)])
 def test_rows_have_the_same_bits_in_any_company(int8: bool, inputs: int, outputs: int) -> None:
-    layer = PanelLinear(filled(Linear(inputs, outputs, activation="gelu")), int8)
+    layer = PanelLinear(uneven(Linear(inputs, outputs, activation="gelu")), int8)
     x = rows(600, inputs)
     everything = layer(x)
     for start, count in [(0, 1), (1, 1), (3, 2), (5, 3), (2, 4), (7, 31), (64, 64), (1, 257), (0, 599)]:
@@ -188,7 +188,7 @@ def test_rows_have_the_same_bits_in_any_company(int8: bool, inputs: int, outputs
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_what_is_not_a_number_stays_in_its_row(int8: bool, value: float) -> None:
-    layer = PanelLinear(filled(Linear(384, 96)), int8)
+    layer = PanelLinear(uneven(Linear(384, 96)), int8)
     x = rows(5, 384)
     clean = layer(x)
     x[2, 100] = value
@@ -198,12 +198,12 @@ def test_what_is_not_a_number_stays_in_its_row(int8: bool, value: float) -> None
 
 
 def test_no_rows(int8: bool) -> None:
-    assert PanelLinear(filled(Linear(64, 96)), int8)(torch.empty(0, 64)).shape == (0, 96)
+    assert PanelLinear(uneven(Linear(64, 96)), int8)(torch.empty(0, 64)).shape == (0, 96)
 
 
 @pytest.mark.parametrize("gated", [True, False])
 def test_a_residual_is_added_in_float32(int8: bool, gated: bool) -> None:
-    layer = filled(GatedLinear(64, 70, "gelu") if gated else Linear(64, 70))
+    layer = uneven(GatedLinear(64, 70, "gelu") if gated else Linear(64, 70))
     x, residual = rows(9, 64), torch.randn(9, 70) * 1e3
     y = PanelLinear(layer, int8)
     assert torch.equal(y(x, residual), y(x) + residual)
@@ -220,7 +220,7 @@ def test_a_residual_is_added_in_float32(int8: bool, gated: bool) -> None:
 def test_bfloat16_is_the_product_of_what_it_rounds(
     bias: bool, dtype: torch.dtype, count: int, inputs: int, outputs: int
 ) -> None:
-    layer = filled(Linear(inputs, outputs, bias=bias))
+    layer = uneven(Linear(inputs, outputs, bias=bias))
     x = rows(count, inputs).to(dtype)
     rounded = layer.weight.bfloat16().double()
     exact = torch.nn.functional.linear(
@@ -234,7 +234,7 @@ def test_bfloat16_is_the_product_of_what_it_rounds(
 @needs_bfloat16
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "silu"])
 def test_activations_in_bfloat16(activation: Any) -> None:
-    layer, plain = filled(Linear(64, 96, activation=activation)), filled(Linear(64, 96))
+    layer, plain = uneven(Linear(64, 96, activation=activation)), uneven(Linear(64, 96))
     x = rows(200, 64) / 10
     before = PanelLinear(plain, int8=False)(x)
     assert before.min() < -20

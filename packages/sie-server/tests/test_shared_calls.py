@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 import torch
+from layers import filled
 from torch import Tensor
 
 from sie_server.nn.kernel import installed_kernel
@@ -24,12 +25,6 @@ def one_core_again() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     use_cores(1)
-
-
-def filled(layer: Linear) -> Linear:
-    for parameter in layer.requires_grad_(False).parameters():
-        parameter.normal_(std=0.1)
-    return layer
 
 
 def same_on_any_number(call: Callable[[], Tensor]) -> None:
