@@ -1,6 +1,7 @@
 """Shutting down: what came in is answered, what comes then is sent elsewhere. And leaving when the device is lost."""
 
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +13,7 @@ import pytest
 from live import Server, connect, poll, serving
 
 DRAINING = {
+    "code": "QUEUE_UNAVAILABLE",
     "error": "Service shutting down",
     "detail": "Server is draining requests before shutdown. Retry on another instance.",
 }
@@ -84,6 +86,7 @@ def faulty(models: Path, folder: Path, *flags: str) -> Iterator[Faulty]:
 def assert_draining(answer: httpx2.Response) -> None:
     assert (answer.status_code, answer.json()) == (503, DRAINING)
     assert answer.headers["retry-after"] == "5"
+    assert answer.headers["x-sie-error-code"] == "QUEUE_UNAVAILABLE"
     assert answer.headers["connection"] == "close"
     assert "x-sie-server-version" in answer.headers
 
@@ -103,7 +106,8 @@ def test_a_server_that_drains_finishes_what_came_in_and_refuses_what_comes(model
                 kept.post("/v1/score/bert", json={"query": {"text": "a"}, "items": [{"text": "b" * 10**6}]})
             )
         (tmp_path / "open").touch()
-        assert [running_request.result().status_code, waiting.result().status_code] == [200, 200]
+        for answered in (running_request.result(), waiting.result()):
+            assert (answered.status_code, answered.headers["connection"]) == (200, "close")
         assert running.server.process.wait(20) == 0
         assert "Traceback" not in running.server.log
 
@@ -117,6 +121,56 @@ def test_draining_has_an_end_and_waits_for_no_load(models: Path, tmp_path: Path)
         assert_draining(hanging.result())
         (tmp_path / "open").touch()
         assert running.server.process.wait(20) == 0
+
+
+def test_while_balancers_take_notice_every_request_is_still_answered(models: Path, tmp_path: Path) -> None:
+    with faulty(models, tmp_path, "--drain-notice-s=2") as running, connect(running.server.url) as api:
+        assert api.get("/readyz").headers.get("connection") is None
+        running.server.process.send_signal(signal.SIGTERM)
+        poll(lambda: api.get("/readyz").status_code == 503)
+        assert_draining(api.get("/readyz"))
+        answer = running.send("w2").result()
+        assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+        poll(lambda: api.get("/healthz").status_code == 503)
+        assert_draining(api.post("/v1/score/bert", json={"query": {"text": "w1"}, "items": [{"text": "w2"}]}))
+        assert running.server.process.wait(20) == 0
+
+
+def test_idle_connections_are_closed_while_others_are_answered(models: Path, tmp_path: Path) -> None:
+    with faulty(models, tmp_path) as running:
+        hanging = running.hang()
+        address = ("127.0.0.1", httpx2.URL(running.server.url).port)
+        with socket.create_connection(address) as idle, socket.create_connection(address) as used:
+            used.sendall(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+            used.settimeout(20)
+            received = b""
+            while not received.endswith(b"ok"):
+                received += used.recv(65536)
+            running.server.process.send_signal(signal.SIGTERM)
+            idle.settimeout(20)
+            assert (idle.recv(1), used.recv(1)) == (b"", b"")
+        assert not hanging.done()
+        (tmp_path / "open").touch()
+        assert hanging.result().status_code == 200
+        assert running.server.process.wait(20) == 0
+
+
+def test_nothing_outlasts_the_grace_period(models: Path, tmp_path: Path) -> None:
+    """A load that nothing interrupts, a device that hangs, a client of the status that does not read."""
+    with faulty(models, tmp_path, "--drain-s=1") as running:
+        hanging, held = running.hang(), running.send("w2", "xlm-roberta")
+        poll((tmp_path / "loads").exists)
+        with socket.create_connection(("127.0.0.1", httpx2.URL(running.server.url).port)) as watcher:
+            watcher.sendall(
+                b"GET /ws/status HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            )
+            assert watcher.recv(32).startswith(b"HTTP/1.1 101")
+            running.server.process.send_signal(signal.SIGTERM)
+            # 1 s for requests, 3 s for all the rest; what is more is the machine's.
+            assert running.server.process.wait(1 + 3 + 10) == 0
+        assert_draining(held.result())
+        assert_draining(hanging.result())
 
 
 def test_a_second_interrupt_ends_it_at_once(models: Path, tmp_path: Path) -> None:

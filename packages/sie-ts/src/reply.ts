@@ -67,16 +67,20 @@ function serverMessage(reply: Reply): ServerMessage {
   const text = new TextDecoder().decode(reply.content);
   const body = parsedJson(text);
   const faults = isMap(body) ? [body["detail"], body["error"]].filter((fault) => fault !== undefined) : [];
-  // A server that is shutting down sends a text under both; an object says more than a text.
+  // A server that is shutting down sends a text under both, and a code beside them; an object says more than a text.
   const fault = faults.find(isMap) ?? faults[0];
   const inner = isMap(fault) && isMap(fault["error"]) ? fault["error"] : fault;
   const fields = isMap(inner) ? inner : {};
   const message = typeof inner === "string" ? inner : fields["message"];
   return {
-    code: reply.headers.get("x-sie-error-code") || (typeof fields["code"] === "string" ? fields["code"] : undefined),
+    code: reply.headers.get("x-sie-error-code") || codeIn(fields) || (isMap(body) ? codeIn(body) : undefined),
     message: typeof message === "string" && message ? message : fallbackMessage(reply, text),
     fields,
   };
+}
+
+function codeIn(fields: Record<string, unknown>): string | undefined {
+  return typeof fields["code"] === "string" && fields["code"] ? fields["code"] : undefined;
 }
 
 /** The body as JSON; undefined where it is none. */

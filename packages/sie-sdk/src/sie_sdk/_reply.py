@@ -81,7 +81,8 @@ class Reply:
         except (ValueError, RecursionError):
             body = None
         body = body if isinstance(body, dict) else {}
-        # A server that is shutting down sends a text under both; an object says more than a text.
+        # A server that is shutting down sends a text under both, and a code beside them.
+        # An object says more than a text.
         faults = [body[name] for name in ("detail", "error") if name in body]
         fault = next((fault for fault in faults if isinstance(fault, dict)), faults[0] if faults else None)
         if isinstance(fault, dict) and isinstance(fault.get("error"), dict):
@@ -89,7 +90,7 @@ class Reply:
         fields = fault if isinstance(fault, dict) else {}
         message = fault if isinstance(fault, str) else fields.get("message")
         return ServerMessage(
-            code=self.headers.get("x-sie-error-code") or _text(fields.get("code")),
+            code=self.headers.get("x-sie-error-code") or _text(fields.get("code")) or _text(body.get("code")),
             message=_text(message) or self._fallback_message(),
             fields=fields,
         )

@@ -25,6 +25,7 @@ class Code(StrEnum):
     MODEL_LOADING = "MODEL_LOADING"
     QUEUE_FULL = "QUEUE_FULL"
     RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    SHUTTING_DOWN = "SHUTTING_DOWN"
     GATEWAY_TIMEOUT = "GATEWAY_TIMEOUT"
     INFERENCE_ERROR = "INFERENCE_ERROR"
     INTERNAL_ERROR = "INTERNAL_ERROR"
@@ -55,6 +56,8 @@ ANSWERS: dict[Code, Answer] = {
     Code.MODEL_LOADING: Answer(503, "MODEL_LOADING", retry_after=5),
     Code.QUEUE_FULL: Answer(503, "QUEUE_FULL", retry_after=1),
     Code.RESOURCE_EXHAUSTED: Answer(503, "RESOURCE_EXHAUSTED", retry_after=5),
+    # The code of those that every client of SIE asks again about, as soon as it is told when.
+    Code.SHUTTING_DOWN: Answer(503, "QUEUE_UNAVAILABLE", retry_after=5),
     # Not QUEUE_FULL: that is asked again in any case, this only by clients that would rather wait than have an error.
     Code.GATEWAY_TIMEOUT: Answer(504, "GATEWAY_TIMEOUT"),
     Code.INFERENCE_ERROR: Answer(500, "INFERENCE_ERROR"),

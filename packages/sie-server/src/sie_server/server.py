@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _KEEP_ALIVE_S = 120
-# For what is not a request to end: watchers of the status.
-_CLOSE_S = 5
+# For what is not a request to end: watchers of the status that do not read.
+_CLOSE_S = 2
 _MAX_SAID_BYTES = 4096
 
 
@@ -93,6 +93,7 @@ def run(settings: Settings) -> int:
         ),
         drain,
         settings.drain_s,
+        settings.drain_notice_s,
         engine.release,
     )
     gc.freeze()  # what was imported stays: looking through it whenever a model goes would stop every thread for 0.1 s

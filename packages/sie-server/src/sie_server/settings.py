@@ -86,7 +86,10 @@ class Settings:
     wedged_after
         Seconds at one batch after which a device thread counts as stuck, and the server exits; 0: never.
     drain_s
-        Seconds that requests have to finish after SIGTERM.
+        Seconds that requests have to finish after SIGTERM; the process ends within 3 more.
+    drain_notice_s
+        Seconds of these for which new requests are still taken while /readyz says 503, so that a load balancer that
+        asks it looks elsewhere before they are refused.
     load_wait
         Seconds to hold a request for a model that is loading before answering MODEL_LOADING.
     load_timeout
@@ -138,6 +141,7 @@ class Settings:
     tokenizer_threads: Annotated[int, Parameter(env_var="SIE_TOKENIZER_THREADS", validator=_POSITIVE)] = 4
     wedged_after: Annotated[float, Parameter(env_var="SIE_WEDGED_AFTER", validator=Number(gte=0))] = 120.0
     drain_s: Annotated[float, Parameter(env_var="SIE_DRAIN_S", validator=Number(gte=0))] = 25.0
+    drain_notice_s: Annotated[float, Parameter(env_var="SIE_DRAIN_NOTICE_S", validator=Number(gte=0))] = 0.0
     load_wait: Annotated[float, Parameter(env_var="SIE_LOAD_WAIT", validator=Number(gte=0))] = 10.0
     load_timeout: Annotated[float, Parameter(env_var="SIE_LOAD_TIMEOUT", validator=_POSITIVE)] = 600.0
     max_items: Annotated[int, Parameter(env_var="SIE_MAX_ITEMS", validator=_POSITIVE)] = 10_000

@@ -2,21 +2,26 @@
 
 import asyncio
 
+from starlette.datastructures import MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sie_server.errors import ANSWERS, Code
 from sie_server.http.negotiation import json
 
-_HEADERS = {"Retry-After": "5", "Connection": "close"}
-_BODY = {
-    "error": "Service shutting down",
-    "detail": "Server is draining requests before shutdown. Retry on another instance.",
-}
+_ANSWER = ANSWERS[Code.SHUTTING_DOWN]
+_READY = "/readyz"
 
 
 class Drain:
-    """Knows the HTTP requests that are being answered, and refuses new ones once it has `begun`."""
+    """Knows the HTTP requests that are being answered, and refuses new ones once it has `begun`.
+
+    While it is `noticed`, which comes first, new requests are still answered, but `/readyz` says that no more should be
+    sent. In either state an answer is the last one on its connection.
+    """
 
     def __init__(self) -> None:
+        self.noticed = False
         self.begun = False
         self._tasks: set[asyncio.Task[object]] = set()
 
@@ -34,7 +39,7 @@ class Drain:
         """The application, drained."""
 
         async def drained(scope: Scope, receive: Receive, send: Send) -> None:
-            if self.begun and scope["type"] in ("http", "websocket"):
+            if scope["type"] in ("http", "websocket") and self._refuses(scope["path"]):
                 await _refuse(scope, receive, send)
             elif scope["type"] == "http":
                 await self._answer(app, scope, receive, send)
@@ -42,6 +47,9 @@ class Drain:
                 await app(scope, receive, send)
 
         return drained
+
+    def _refuses(self, path: str) -> bool:
+        return self.begun or (self.noticed and path == _READY)
 
     async def _answer(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         task = asyncio.current_task()
@@ -52,6 +60,8 @@ class Drain:
         async def send_seen(message: Message) -> None:
             nonlocal answering
             answering = True
+            if (self.begun or self.noticed) and message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 
         try:
@@ -59,7 +69,7 @@ class Drain:
         except asyncio.CancelledError:
             if answering or not self.begun:
                 raise
-            await json(_BODY, 503, _HEADERS)(scope, receive, send)
+            await _refusal()(scope, receive, send)
         finally:
             self._tasks.discard(task)
 
@@ -68,4 +78,16 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
     # A client that is cut off while it still sends may not read an answer that is there already.
     while scope["type"] == "http" and (await receive()).get("more_body"):
         pass
-    await json(_BODY, 503, _HEADERS)(scope, receive, send)
+    await _refusal()(scope, receive, send)
+
+
+def _refusal() -> Response:
+    # The two texts are what clients of SIE know. One of them asks again where it finds no code beside them, the others
+    # only where a header names one that they know.
+    body = {
+        "code": _ANSWER.wire,
+        "error": "Service shutting down",
+        "detail": "Server is draining requests before shutdown. Retry on another instance.",
+    }
+    headers = {"Retry-After": str(_ANSWER.retry_after), "Connection": "close", "X-SIE-Error-Code": _ANSWER.wire}
+    return json(body, _ANSWER.status, headers)
