@@ -466,3 +466,31 @@ def test_no_body_breaks_the_server(api: httpx2.Client, route: str, encoding: str
             assert error(answer)[:2] in {(400, "INVALID_INPUT"), (400, "INPUT_TOO_LONG")}
 
     answers()
+
+
+# --- what a client sent, in what it is told --------------------------------------------------------------------------
+
+LONG = "abcdefghij0123456789" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/rerank", {"model": LONG, "query": "q", "documents": ["d"]}),
+        ("/v1/rerank", {"model": "bert", "query": "q", "documents": ["d"], LONG: 1}),
+        ("/v1/embeddings", {"model": LONG, "input": "d"}),
+        ("/v1/embeddings", {"model": "bert", "input": "d", "encoding_format": LONG}),
+        ("/v1/score/bert", {**BODY, "options": {"profile": LONG}}),
+        ("/v1/score/bert", {**BODY, "options": {"long_documents": LONG}}),
+        ("/v1/encode/bert", {"items": [{"text": "d"}], "params": {"output_types": [LONG]}}),
+        ("/v1/encode/bert", {"items": [{"text": "d"}], "params": {"options": {"doc_template": "{" + LONG[:60000]}}}),
+        (f"/v1/score/{LONG[:60000]}", BODY),
+    ],
+    ids=lambda given: str(given)[:60],
+)
+def test_an_error_repeats_no_more_than_a_line_of_what_was_sent(
+    api: httpx2.Client, path: str, body: dict[str, Any]
+) -> None:
+    answer = api.post(path, json=body)
+    assert 400 <= answer.status_code < 500
+    assert len(answer.content) < 6000

@@ -26,6 +26,7 @@ from sie_server.engine.packed import Packed
 from sie_server.errors import LoadClass, LoadError
 from sie_server.models.bert import Bert
 from sie_server.models.catalog import Entry
+from sie_server.models.encoder import Encoder
 from sie_server.models.load import load
 from sie_server.models.model import Model
 from sie_server.nn.panels import bfloat16_panels
@@ -522,3 +523,46 @@ def test_settings_that_can_not_be_used(setting: str, value: str, message: str) -
     settings: dict[str, Any] = {setting: (value,) if setting == "model" else value}
     with pytest.raises(ValueError, match=message), in_process(**settings):
         pass
+
+
+class Panic(BaseException):
+    """What a library of another language raises where it fails: no `Exception`."""
+
+
+@pytest.mark.parametrize("path", ["/v1/models", f"/v1/score/{EMBEDDED}", "/metrics"])
+def test_a_panic_is_an_error_like_any_other(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    with in_process(preload=(EMBEDDED,)) as running, connect(running.url) as api:
+
+        def panic(*_: Any, **__: Any) -> None:
+            raise Panic
+
+        monkeypatch.setattr("sie_server.http.routes.describe", panic)
+        monkeypatch.setattr("sie_server.http.routes.terms_of", panic)
+        monkeypatch.setattr("sie_server.metrics.Metrics.render", panic)
+        answer = api.post(path, json=BODY) if "score" in path else api.get(path)
+        assert error(answer) == (500, "INTERNAL_ERROR", "internal error")
+        monkeypatch.undo()
+        assert api.get("/v1/models").status_code == 200
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_embedding_that_is_not_finite_is_an_error_that_names_its_item(
+    monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    forward = Encoder.forward
+
+    def broken(self: Encoder, packed: Packed) -> Any:
+        hidden, rows = forward(self, packed)
+        return torch.full_like(hidden, value), rows
+
+    with in_process(preload=(EMBEDDED,)) as running, connect(running.url) as api:
+        monkeypatch.setattr(Encoder, "forward", broken)
+        muvera = {"options": {"muvera": {}}}
+        for params in ({}, {"output_types": ["multivector"]}, muvera, {"output_dtype": "binary"}):
+            answer = api.post(f"/v1/encode/{EMBEDDED}", json={"items": [{"text": "it"}], "params": params})
+            status, code, message = error(answer)
+            assert (status, code) == (500, "INFERENCE_ERROR")
+            assert "items[0]" in message
+        answer = api.post("/v1/embeddings", json={"model": EMBEDDED, "input": "it"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "INFERENCE_ERROR")
+        assert answer.json()["error"]["param"] == "input[0]"

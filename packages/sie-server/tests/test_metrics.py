@@ -26,8 +26,8 @@ CODES = {
     ("/v1/embeddings", "embeddings", "unknown"): ({"model": "xyzzy", "input": "w1"}, "MODEL_NOT_FOUND"),
     ("/v1/rerank", "rerank", "unknown"): ({"model": "xyzzy", "query": "w1", "documents": ["w2"]}, "MODEL_NOT_FOUND"),
     ("/v1/extract/bert", "extract", "bert"): ({"items": [{"text": "w1"}]}, "INVALID_INPUT"),
-    ("/v1/scores/bert", "unknown", "unknown"): (BODY, "HTTP_404"),
-    ("/v1/models", "unknown", "unknown"): (BODY, "HTTP_405"),
+    ("/v1/scores/bert", "unknown", "unknown"): (BODY, "NOT_FOUND"),
+    ("/v1/models", "unknown", "unknown"): (BODY, "METHOD_NOT_ALLOWED"),
 }
 
 

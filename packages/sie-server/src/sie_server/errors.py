@@ -9,12 +9,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+# Characters of a message, or of a text beside it: what a client sent is in it, and may be of any length.
+_MOST_SAID = 2000
+
 
 class Code(StrEnum):
     INVALID_INPUT = "INVALID_INPUT"
     UNAUTHORIZED = "UNAUTHORIZED"
     UNPROCESSABLE = "UNPROCESSABLE"
     UNSUPPORTED_FIELD = "UNSUPPORTED_FIELD"
+    NOT_FOUND = "NOT_FOUND"
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
     INPUT_TOO_LONG = "INPUT_TOO_LONG"
     BODY_TOO_LARGE = "BODY_TOO_LARGE"
@@ -46,6 +51,8 @@ ANSWERS: dict[Code, Answer] = {
     # What FastAPI and OpenAI answer, on the routes that are like theirs.
     Code.UNPROCESSABLE: Answer(422, "INVALID_INPUT"),
     Code.UNSUPPORTED_FIELD: Answer(400, "unsupported_field"),
+    Code.NOT_FOUND: Answer(404, "NOT_FOUND"),
+    Code.METHOD_NOT_ALLOWED: Answer(405, "METHOD_NOT_ALLOWED"),
     Code.MODEL_NOT_FOUND: Answer(404, "MODEL_NOT_FOUND"),
     Code.INPUT_TOO_LONG: Answer(400, "INPUT_TOO_LONG"),
     Code.BODY_TOO_LARGE: Answer(413, "INPUT_TOO_LONG"),
@@ -68,14 +75,15 @@ ANSWERS: dict[Code, Answer] = {
 class SIEError(Exception):
     """A request that gets an error for an answer.
 
-    `extras` stand beside code and message on the wire; `retry_after` (seconds) overrides the table's.
+    `extras` stand beside code and message on the wire; `retry_after` (seconds) overrides the table's. The middle of a
+    text of more than 2,000 characters is left out.
     """
 
     def __init__(self, code: Code, message: str, *, retry_after: int | None = None, **extras: Any) -> None:
-        super().__init__(message)
+        self.message = _cut(message)
+        super().__init__(self.message)
         self.code = code
-        self.message = message
-        self.extras = extras
+        self.extras = {name: _cut(value) if isinstance(value, str) else value for name, value in extras.items()}
         self.answer = ANSWERS[code]
         self.retry_after = self.answer.retry_after if retry_after is None else retry_after
 
@@ -136,3 +144,8 @@ class UnsupportedModelError(LoadError):
 
     def __init__(self, message: str) -> None:
         super().__init__(LoadClass.CONFIG, message)
+
+
+def _cut(text: str) -> str:
+    half = _MOST_SAID // 2
+    return text if len(text) <= _MOST_SAID else f"{text[:half]} … {text[-half:]}"

@@ -89,6 +89,7 @@ def run(settings: Settings) -> int:
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=_CLOSE_S,
             server_header=False,
+            proxy_headers=False,  # whoever is near could say to be somebody else
             http=partial(Connection, limits, metrics),  # type: ignore[arg-type] # uvicorn calls it, and nothing else
         ),
         drain,

@@ -20,6 +20,8 @@ from sie_server.models.source import weight_bytes
 
 _LOG = logging.getLogger(__name__)
 _FETCHES = 4
+# Characters of a client's name for a model or profile that an error repeats.
+_MOST_NAMED = 500
 # Failures whose message alone does not say enough: their stack goes into the log.
 _UNEXPLAINED = {LoadClass.UNKNOWN, LoadClass.ENGINE, LoadClass.PLACEMENT}
 
@@ -80,17 +82,26 @@ class Residency:
         Raises:
             SIEError: MODEL_NOT_FOUND, with up to three similar names; INVALID_INPUT, the model has no such `profile`.
         """
-        slot, name = self.slots.get(model_id), "default"
-        if slot is None:
-            model, _, name = model_id.rpartition(":")
-            slot = self.slots.get(model)
+        slot, name = self._named(model_id)
         if slot is None or name not in slot.entry.every_profile:
             raise self._not_found(model_id)
         profiles = slot.entry.every_profile
         chosen = name if profile is None else profile
         if chosen not in profiles:
-            raise SIEError(Code.INVALID_INPUT, f"Profile '{chosen}' not found. Available: {list(profiles)}")
+            named = chosen[:_MOST_NAMED]
+            raise SIEError(Code.INVALID_INPUT, f"Profile '{named}' not found. Available: {list(profiles)}")
         return Address(slot, name, profiles[chosen])
+
+    def knows(self, model_id: str) -> str | None:
+        """The id of the model that an `id` or `id:profile` is of; None where there is no such model."""
+        slot, name = self._named(model_id)
+        return None if slot is None or name not in slot.entry.every_profile else slot.entry.id
+
+    def _named(self, model_id: str) -> tuple[Slot | None, str]:
+        if (slot := self.slots.get(model_id)) is not None:
+            return slot, "default"
+        model, _, name = model_id.rpartition(":")
+        return self.slots.get(model), name
 
     def slot(self, model_id: str) -> Slot:
         """The slot of a model, which its profiles share.
@@ -273,7 +284,7 @@ class Residency:
 
     def _not_found(self, model_id: str) -> SIEError:
         similar = did_you_mean(model_id, [address.id for address in self.addresses])
-        return SIEError(Code.MODEL_NOT_FOUND, f"Model '{model_id}' not found{similar}")
+        return SIEError(Code.MODEL_NOT_FOUND, f"Model '{model_id[:_MOST_NAMED]}' not found{similar}")
 
 
 def _load_thread() -> ThreadPoolExecutor:

@@ -22,7 +22,6 @@ from sie_server.http.dialect import answer
 from sie_server.http.drain import Drain
 from sie_server.http.keys import Doors, Keys
 from sie_server.http.lag import watch_lag
-from sie_server.http.negotiation import json
 from sie_server.http.observed import Observed
 from sie_server.http.routes import Routes
 from sie_server.metrics import Metrics
@@ -87,7 +86,7 @@ def create_app(
     app.router.redirect_slashes = False
     # Around it all, not as its middleware: Starlette answers what nothing caught outside of those.
     drained = (drain or Drain()).around(Doors(app, keys))
-    guarded = ServerHeaders(_readable_from(drained, settings.cors_origins))
+    guarded = ServerHeaders(Contained(_readable_from(drained, settings.cors_origins)))
     return Observed(guarded, metrics, traces, json_logs=settings.json_logs)
 
 
@@ -131,12 +130,50 @@ async def _sie_error(request: Request, error: SIEError) -> Response:
     return answer(request.scope["path"], error)
 
 
-async def _http_error(_: Request, error: HTTPException) -> Response:
-    return json({"detail": error.detail}, error.status_code, dict(error.headers or {}))
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    methods = (error.headers or {}).get("Allow")
+    if error.status_code == 405 and methods is not None:
+        told = SIEError(Code.METHOD_NOT_ALLOWED, f"this path takes {methods}, not {request.method}")
+    else:
+        told = SIEError(Code.NOT_FOUND, "there is nothing at this path; /docs lists what there is")
+    response = answer(request.scope["path"], told)
+    response.headers.update(error.headers or {})
+    return response
 
 
 async def _internal_error(request: Request, _: Exception) -> Response:
-    response = answer(request.scope["path"], SIEError(Code.INTERNAL_ERROR, "internal error"))
+    return _internal(request.scope["path"])
+
+
+def _internal(path: str) -> Response:
+    response = answer(path, SIEError(Code.INTERNAL_ERROR, "internal error"))
     # The exception goes on to uvicorn, which logs it and closes the connection: the client has to know.
     response.headers["Connection"] = "close"
     return response
+
+
+class Contained:
+    """The application, whose every failure has an answer: those of other languages too, which are no `Exception`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answered = False
+
+        async def send_seen(message: Message) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_seen)
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # uvicorn logs it
+            if not answered:
+                await _internal(scope["path"])(scope, receive, send)
+            raise

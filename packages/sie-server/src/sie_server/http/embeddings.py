@@ -20,6 +20,7 @@ from sie_server.http.body import Bodies
 from sie_server.http.disconnect import until_disconnect
 from sie_server.http.negotiation import json
 from sie_server.http.profile import completed
+from sie_server.http.results import check_finite
 from sie_server.http.templates import written
 from sie_server.http.terms import terms_of
 from sie_server.http.timing import observe
@@ -39,7 +40,7 @@ class Embeddings:
 
     async def __call__(self, request: Request) -> Response:
         started = time.perf_counter()
-        terms = terms_of(request.headers, started)
+        terms = terms_of(request, started)
         body = await self._bodies.read(request, wire.EmbeddingsRequest, msgpack=False, invalid=Code.UNPROCESSABLE)
         request.state.model = body.model
         texts = self._inputs(body.input)
@@ -51,7 +52,7 @@ class Embeddings:
         response = wire.EmbeddingsResponse(
             model=address.id,
             data=[
-                wire.Embedding(index, _values(_cut(vectors["dense"], body.dimensions), body.encoding_format))
+                wire.Embedding(index, _values(_cut(vectors["dense"], body.dimensions), f"input[{index}]", body))
                 for index, vectors in enumerate(encoded.vectors)
             ],
             usage=wire.EmbeddingsUsage(encoded.tokens, encoded.tokens),
@@ -115,8 +116,9 @@ def _cut(vector: Vectors, dimensions: int | None) -> Vectors:
     return unit
 
 
-def _values(vector: Vectors, encoding: wire.EncodingFormat | None) -> list[float] | str:
-    if encoding == "base64":
+def _values(vector: Vectors, field: str, body: wire.EmbeddingsRequest) -> list[float] | str:
+    check_finite(vector, field)
+    if body.encoding_format == "base64":
         return b64encode(vector.astype("<f4").tobytes()).decode()
     values: list[float] = vector.tolist()
     return values

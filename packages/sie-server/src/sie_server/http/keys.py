@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from sie_server.errors import Code, SIEError
+from sie_server.http.clients import KEY
 from sie_server.http.dialect import answer
 
 _LOG = logging.getLogger(__name__)
@@ -46,22 +47,25 @@ class Keys:
         return bool(self._given) or self._file is not None
 
     def refusal(self, scope: Scope) -> SIEError | None:
-        """Why this request is not let in, if it is not."""
+        """Why this request is not let in, if it is not. Its scope is told whose key it has, where one is needed."""
         if not self.configured or scope["path"] in _OPEN:
             return None
         sent = Headers(scope=scope).getlist("authorization")
         if not sent:
             return SIEError(Code.UNAUTHORIZED, "an API key is needed: send it as 'Authorization: Bearer KEY'")
         scheme, _, key = sent[0].partition(" ")
-        if len(sent) == 1 and scheme.lower() == "bearer" and self._knows(key.strip()):
+        if len(sent) == 1 and scheme.lower() == "bearer" and (digest := self._known(key.strip())) is not None:
+            scope[KEY] = digest.hex()[:16]
             return None
         return SIEError(Code.UNAUTHORIZED, "the API key is none of this server's")
 
-    def _knows(self, key: str) -> bool:
+    def _known(self, key: str) -> bytes | None:
+        """Its digest, if it is a key of this server."""
         self._refresh()
         digest = self._digest(key)
         # Each is compared, so that the time says nothing of which one it was.
-        return sum([hmac.compare_digest(digest, known) for known in (*self._given, *self._listed)]) > 0
+        found = sum([hmac.compare_digest(digest, known) for known in (*self._given, *self._listed)]) > 0
+        return digest if found else None
 
     def _refresh(self) -> None:
         if self._file is None:

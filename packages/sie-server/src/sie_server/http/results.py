@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from msgspec import UNSET
+from numpy.typing import NDArray
 
 from sie_server import wire
 from sie_server.choices import Dtype
 from sie_server.engine.quantize import quantize
 from sie_server.engine.results import Scored
+from sie_server.errors import Code, SIEError
 
 
 def ranking(
@@ -32,17 +35,39 @@ def _item_id(item: wire.Item, index: int) -> str:
     return f"item-{index}" if item.id is None else item.id
 
 
-def embedding(item: wire.Item, vectors: dict[str, Any], dtype: Dtype, vocabulary: int | None) -> wire.EncodedItem:
-    """An item's vectors, by output type, in the dtype that was asked for. vocabulary: how wide sparse ones are."""
+def embedding(
+    item: wire.Item, field: str, vectors: dict[str, Any], dtype: Dtype, vocabulary: int | None
+) -> wire.EncodedItem:
+    """An item's vectors, by output type, in the dtype that was asked for. vocabulary: how wide sparse ones are.
+
+    Raises:
+        SIEError: INFERENCE_ERROR, one is not finite; it names the field.
+    """
     encoded = wire.EncodedItem(id=UNSET if item.id is None else item.id)
     name = "binary" if dtype == "ubinary" else dtype
     if (dense := vectors.get("dense")) is not None:
-        encoded.dense = wire.DenseVector(len(dense), name, quantize(dense, dtype))
+        encoded.dense = wire.DenseVector(len(dense), name, _quantized(dense, dtype, field))
     if (sparse := vectors.get("sparse")) is not None:
         # Weights of a few tokens: bits and bytes would not make them smaller by much, and are not asked for.
         kind: Dtype = "float16" if dtype == "float16" else "float32"
         indices, weights = sparse
-        encoded.sparse = wire.SparseVector(vocabulary, kind, indices, quantize(weights, kind))
+        encoded.sparse = wire.SparseVector(vocabulary, kind, indices, _quantized(weights, kind, field))
     if (rows := vectors.get("multivector")) is not None:
-        encoded.multivector = wire.MultiVector(rows.shape[1], rows.shape[0], name, quantize(rows, dtype))
+        encoded.multivector = wire.MultiVector(rows.shape[1], rows.shape[0], name, _quantized(rows, dtype, field))
     return encoded
+
+
+def _quantized(vectors: NDArray[np.float32], dtype: Dtype, field: str) -> NDArray[Any]:
+    if dtype != "float16":
+        check_finite(vectors, field)
+        return quantize(vectors, dtype)
+    with np.errstate(over="ignore"):
+        halves = quantize(vectors, dtype)
+    check_finite(halves, field)
+    return halves
+
+
+def check_finite(values: NDArray[Any], field: str) -> None:
+    """Raises SIEError: INFERENCE_ERROR, the embedding of this field has NaN or infinity in it."""
+    if not np.isfinite(values).all():
+        raise SIEError(Code.INFERENCE_ERROR, f"The model produced a non-finite embedding for '{field}'", param=field)

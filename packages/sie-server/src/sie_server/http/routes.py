@@ -19,6 +19,7 @@ from sie_server.engine.results import Encoded, Scored
 from sie_server.engine.terms import Terms
 from sie_server.errors import Code, SIEError
 from sie_server.http.body import Bodies
+from sie_server.http.clients import Clients
 from sie_server.http.description import describe
 from sie_server.http.disconnect import until_disconnect
 from sie_server.http.docs import docs
@@ -55,6 +56,7 @@ class Routes:
         self._embeddings = Embeddings(engine, self._bodies, metrics)
         self._extract = Extract(engine, self._bodies)
         self._rerank = Rerank(self.ranked, self._bodies)
+        self._clients = Clients()
         self._status = Status(engine, settings, lambda: self.ready)
         self.ready = False
         metrics.ready.set_function(lambda: self.ready)
@@ -97,7 +99,7 @@ class Routes:
         Raises:
             SIEError: as `Engine.score`; INVALID_INPUT; MODEL_NOT_FOUND, MODEL_LOADING or MODEL_LOAD_FAILED.
         """
-        terms = terms_of(request.headers, started)
+        terms = terms_of(request, started)
         asked = body.options or wire.ScoreOptions()
         self._bodies.check_size(body.query.text or "", "query", body.query.metadata)
         # However many items there are, an instruction is read with the query alone.
@@ -132,7 +134,7 @@ class Routes:
 
     async def encode(self, request: Request) -> Response:
         started = time.perf_counter()
-        terms = terms_of(request.headers, started)
+        terms = terms_of(request, started)
         body = await self._bodies.items(request, wire.EncodeRequest)
         params = body.params or wire.EncodeParams()
         asked = params.options or wire.EncodeOptions()
@@ -145,8 +147,10 @@ class Routes:
         model, encoded = await until_disconnect(request, encoding)
         done = time.perf_counter()
         dtype = params.output_dtype or options.output_dtype or "float32"
-        embedded = zip(body.items, encoded.vectors, strict=True)
-        items = [embedding(item, vectors, dtype, model.entry.sparse_dims) for item, vectors in embedded]
+        embedded = enumerate(zip(body.items, encoded.vectors, strict=True))
+        items = [
+            embedding(item, f"items[{i}]", vectors, dtype, model.entry.sparse_dims) for i, (item, vectors) in embedded
+        ]
         tokens, timing = encoded.tokens, encoded.timing
         response = wire.EncodeResponse(
             model=address.id, items=items, timing=in_body(started, done, timing), usage=wire.Usage(tokens)
@@ -214,7 +218,8 @@ class Routes:
             status = 500
             answering().endpoint = endpoint
             try:
-                response = await handler(request)
+                with self._clients.present(request.scope) as request.state.client:
+                    response = await handler(request)
                 status = response.status_code
                 return response
             except SIEError as error:
@@ -236,10 +241,7 @@ class Routes:
 
     def _known(self, model_id: str) -> str:
         """The model that a request is counted for, with those to its profiles."""
-        try:
-            return self._engine.residency.slot(model_id).entry.id
-        except SIEError:
-            return UNKNOWN
+        return self._engine.residency.knows(model_id) or UNKNOWN
 
 
 def _text(item: wire.Item, field: str, adapter: str) -> str:

@@ -13,6 +13,9 @@ import msgspec
 from sie_server.choices import Dtype, LongDocuments, Muvera, Output, Pooling, Score, ScoreMode
 from sie_server.models.templates import fill
 
+# Characters of an id that similar ones are looked for; the longest names of a hub have half of that.
+_MOST_COMPARED = 200
+
 
 @dataclass(frozen=True)
 class Example:
@@ -183,6 +186,9 @@ def parse(model: str, known: dict[str, Entry]) -> Entry:
 
 def did_you_mean(model_id: str, known: Iterable[str]) -> str:
     """A hint at up to three similar names, to be put behind a sentence; empty where there is none."""
+    # The time that comparing takes grows with the square of the length.
+    if len(model_id) > _MOST_COMPARED:
+        return ""
     close = get_close_matches(model_id, known, n=3, cutoff=0.6)
     return f" Did you mean {', '.join(map(repr, close))}?" if close else ""
 

@@ -56,7 +56,8 @@ class TokenWeights(Alone, nn.Module):
         return [self._vector(sequence.ids, row.numpy()) for sequence, row in zip(sequences, rows, strict=True)]
 
     def _vector(self, ids: NDArray[np.int32], weights: NDArray[np.float32]) -> SparseVector:
-        counted = (weights > 0) & ~np.isin(ids, self._special)
+        # Not `> 0`, which would hide a NaN.
+        counted = ~(weights <= 0) & ~np.isin(ids, self._special)
         tokens, places = np.unique(ids[counted], return_inverse=True)
         largest = np.zeros(len(tokens), np.float32)
         np.maximum.at(largest, places, weights[counted])
