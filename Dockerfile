@@ -25,6 +25,8 @@ RUN /opt/sie/bin/pip install --constraint constraints.txt ./packages/sie-server 
 
 FROM python:${PYTHON}-slim
 COPY --from=build /opt/sie /opt/sie
+# In a container nobody but its own processes would reach 127.0.0.1; who reaches the port is the runtime's to decide.
+ENV SIE_HOST=0.0.0.0
 ENV PATH=/opt/sie/bin:$PATH HF_HOME=/models HF_HUB_DISABLE_TELEMETRY=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 RUN mkdir /models && chown 10001:10001 /models
 VOLUME /models

@@ -47,6 +47,94 @@ def test_flags_win_over_environment_over_file(
     assert settings.preload == ("x", "y")
 
 
+@pytest.mark.parametrize(
+    ("flags", "address"),
+    [([], "127.0.0.1"), (["--host", "::"], "::"), (["--api-keys", "k"], "0.0.0.0")],
+)
+def test_without_keys_only_this_machine_reaches_it_unless_told(
+    served: list[Settings], flags: list[str], address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(*flags)
+    monkeypatch.setenv("SIE_HOST", "0.0.0.0")
+    serve(*flags)
+    assert [settings.address for settings in served] == [address, "::" if "::" in flags else "0.0.0.0"]
+
+
+def test_a_model_as_argument_is_allowed_and_preloaded(served: list[Settings], tmp_path: Path) -> None:
+    serve("acme/reranker", "--model", "a/b", "--preload", "a/b")
+    serve(str(tmp_path))
+    serve(f"legal={tmp_path}")
+    named = [(settings.model, settings.preload) for settings in served]
+    assert named[0] == (("acme/reranker", "a/b"), ("acme/reranker", "a/b"))
+    assert named[1] == ((str(tmp_path),), (tmp_path.name,))
+    assert named[2] == ((f"legal={tmp_path}",), ("legal",))
+
+
+def test_a_model_as_argument_that_is_no_folder_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.app.meta(["serve", "./nowhere"])
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err == "no such folder: nowhere\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (
+            ["--preload", "acme/unknown"],
+            "--preload acme/unknown: not in the catalogue; allow it with --model acme/unknown",
+        ),
+        (
+            ["--pinned", "acme/unknown"],
+            "--pinned acme/unknown: not in the catalogue; allow it with --model acme/unknown",
+        ),
+        (["--model", "./nowhere"], "--model ./nowhere: no such folder: nowhere"),
+        (["--catalogue", "BAAI/bge-m4"], "--catalogue BAAI/bge-m4: not in the catalogue."),
+        (["--models-dir", "/nowhere"], "--models-dir /nowhere: no such folder"),
+        (["--host", "nowhere.invalid"], "can't listen on nowhere.invalid:"),
+    ],
+)
+def test_what_can_not_be_served_is_said_and_exits_with_2(
+    flags: list[str], sentence: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sie_server.logs.configure", lambda *_, **__: None)
+    with pytest.raises(SystemExit) as exit_:
+        cli.app.meta(["serve", "--port", "0", *flags])
+    assert exit_.value.code == 2
+    assert sentence in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ([], "model.safetensors"),
+        (["config.json"], "model.safetensors"),
+        (["model.safetensors"], "no config.json"),
+        (["config.json", "pytorch_model.bin"], "pickled"),
+    ],
+)
+def test_a_folder_that_holds_no_model_is_named_at_the_start(
+    files: list[str],
+    words: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sie_server.logs.configure", lambda *_, **__: None)
+    folder = tmp_path / "legal"
+    folder.mkdir()
+    for name in files:
+        (folder / name).write_bytes(b"")
+    for arguments in ([str(folder)], ["--model", f"x={folder}"]):
+        with pytest.raises(SystemExit) as exit_:
+            cli.app.meta(["serve", "--port", "0", *arguments])
+        assert exit_.value.code == 2
+        [record] = caplog.records
+        assert str(folder) in record.getMessage()
+        assert words in record.getMessage()
+        caplog.clear()
+
+
 def test_repeatable_flags(served: list[Settings]) -> None:
     serve("--model", "a/b", "--model", "c=d", "--preload", "a/b")
     assert served[0].model == ("a/b", "c=d")

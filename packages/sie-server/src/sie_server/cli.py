@@ -1,6 +1,7 @@
 """The `sie-server` command."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from sie_server import __version__
 from sie_server.commands import models
 from sie_server.commands.bench import bench
 from sie_server.commands.top import top
+from sie_server.models.catalog import parse, shipped
 from sie_server.settings import Settings
 
 app = cyclopts.App(
@@ -44,12 +46,25 @@ def launch(
 
 
 @app.command
-def serve(settings: Settings = Settings()) -> int:
+def serve(served: Annotated[str | None, Parameter(name="MODEL")] = None, /, *, settings: Settings = Settings()) -> int:
     """Serve models over HTTP.
 
     Every flag can also be set in the environment (shown behind it) or in a TOML file given by `--config FILE`.
     Flags win over the environment, the environment over the file.
+
+    Parameters
+    ----------
+    served
+        Model to load before the server says it is ready, as --model and --preload together: a hub id, a folder, or
+        NAME=FOLDER. The others are served beside it.
     """
+    if served is not None:
+        try:
+            model_id = parse(served, shipped()).id
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return 2
+        settings = replace(settings, model=(served, *settings.model), preload=(model_id, *settings.preload))
     # torch takes seconds to import, and `--help` should not wait for it.
     from sie_server.server import run
 

@@ -14,16 +14,17 @@ import uvicorn
 from sie_server import logs
 from sie_server.draining import DrainingServer, leave
 from sie_server.engine.engine import Engine
-from sie_server.errors import SIEError
+from sie_server.errors import LoadClass, LoadError, SIEError
 from sie_server.http.app import create_app
 from sie_server.http.connection import Connection, ConnectionLimits
 from sie_server.http.drain import Drain
 from sie_server.metrics import Metrics
-from sie_server.models.catalog import shipped, with_models
+from sie_server.models.catalog import Entry, offered, shipped, with_models
 from sie_server.models.load import load
-from sie_server.models.source import fetch
+from sie_server.models.source import fetch, locate
 from sie_server.models.verify import load_verified
 from sie_server.settings import Settings
+from sie_server.welcome import base_url, reach, welcome
 
 if TYPE_CHECKING:
     from sie_server.http.tracing import Traces
@@ -53,25 +54,32 @@ def run(settings: Settings) -> int:
 
     def ready() -> None:
         host, port = listener.getsockname()[:2]
-        url = f"http://{'localhost' if host in ('0.0.0.0', '::') else host}:{port}"
-        model_id = settings.preload[0] if settings.preload else next(iter(entries))
+        url = base_url(host, port)
         if settings.json_logs:
             _LOG.info("SIE is ready at %s", url)
-        else:
-            print(_WELCOME.format(url=url, model=model_id), file=sys.stderr, flush=True)
+            if sentence := reach(host, settings.keys):
+                _LOG.info("%s", sentence)
+            return
+        slots = engine.residency.slots
+        first = slots[settings.preload[0]] if settings.preload else next(iter(slots.values()), None)
+        # Of a model in memory more may be known than was before.
+        entry = None if first is None else first.entry if first.model is None else first.model.entry
+        print(welcome(url, entry, host, settings.keys), file=sys.stderr, flush=True)
 
     drain = Drain()
     try:
         traces = _traces() if settings.tracing else None
-        entries = with_models(shipped(), settings.model)
+        named = (*settings.model, *settings.preload, *settings.pinned)
+        entries = with_models(offered(shipped(), settings.catalogue, named), settings.model)
+        _check_folders(entries.values())
         loader = load_verified if settings.verify else load
         engine = Engine(settings, entries, metrics, loader, fetch, lambda: server.abandon())
         _check_known("--preload", settings.preload, engine)
         if not settings.models_dir:  # where a pinned model may turn up later
             _check_known("--pinned", settings.pinned, engine)
         app = create_app(settings, engine, metrics, on_ready=ready, on_failed=failed, traces=traces, drain=drain)
-        listener = _listen(settings.host, settings.port)
-    except (ValueError, OSError) as error:
+        listener = _listen(settings.address, settings.port)
+    except (ValueError, OSError, LoadError) as error:
         _LOG.error("%s", error)
         return 2
 
@@ -119,6 +127,19 @@ def _check_known(flag: str, model_ids: Iterable[str], engine: Engine) -> None:
         raise ValueError(f"{flag} {unknown[0]}: not in the catalogue; allow it with --model {unknown[0]}")
 
 
+def _check_folders(entries: Iterable[Entry]) -> None:
+    """Raises LoadError, whose message says what is there instead: a folder that was named holds no model."""
+    for entry in entries:
+        if entry.folder is None:
+            continue
+        try:
+            folder = locate(entry)
+        except LoadError as error:
+            raise LoadError(error.kind, f"--model {entry.id}: {error}") from None
+        if not (folder / "config.json").is_file():
+            raise LoadError(LoadClass.CONFIG, f"--model {entry.id}: {folder} has weights, but no config.json")
+
+
 def _listen(host: str, port: int) -> socket.socket:
     """A bound socket, taken before anything is loaded, so that a port in use is known at once."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -131,13 +152,3 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise OSError(f"can't listen on {host}:{port}: {error.strerror}") from None
     return listener
-
-
-_WELCOME = """
-SIE is ready at {url}
-
-  curl {url}/v1/score/{model} \\
-    -H 'Content-Type: application/json' -H 'Accept: application/json' \\
-    -d '{{"query": {{"text": "What is Python?"}},
-         "items": [{{"text": "Python is a programming language."}}, {{"text": "Snakes are reptiles."}}]}}'
-"""

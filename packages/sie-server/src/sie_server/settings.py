@@ -49,9 +49,13 @@ class Settings:
     Parameters
     ----------
     host
-        Address to listen on.
+        Address to listen on. Without one: 127.0.0.1, which only this machine reaches, or 0.0.0.0 where there are API
+        keys.
     port
         Port to listen on; 0 picks a free one.
+    catalogue
+        Models of the catalogue that clients may have downloaded and loaded: all, none, or ID,ID,... Those that --model,
+        --preload and --pinned name are served in any case.
     model
         Model to serve beside the catalogue: a hub id, a folder, or NAME=FOLDER. Repeatable.
     preload
@@ -123,8 +127,9 @@ class Settings:
         Send OpenTelemetry traces to where OTEL_EXPORTER_OTLP_ENDPOINT says; needs sie-server[tracing].
     """
 
-    host: Annotated[str, Parameter(env_var="SIE_HOST")] = "0.0.0.0"
+    host: Annotated[str, Parameter(env_var="SIE_HOST")] = ""
     port: Annotated[int, Parameter(env_var="SIE_PORT", alias="-p", validator=Number(gte=0, lte=65535))] = 8080
+    catalogue: Annotated[str, Parameter(env_var="SIE_CATALOGUE")] = "all"
     model: ExtraModels = ()
     preload: Annotated[tuple[str, ...], Parameter(env_var="SIE_PRELOAD_MODELS", env_var_split=_split)] = ()
     pinned: Annotated[tuple[str, ...], Parameter(env_var="SIE_PINNED_MODELS", env_var_split=_split)] = ()
@@ -165,3 +170,13 @@ class Settings:
     ] = "info"
     json_logs: Annotated[bool, Parameter(env_var="SIE_LOG_JSON")] = False
     tracing: Annotated[bool, Parameter(env_var="SIE_TRACING_ENABLED")] = False
+
+    @property
+    def keys(self) -> bool:
+        """Whether a key is needed to use the server."""
+        return bool(self.api_keys) or self.api_keys_file is not None
+
+    @property
+    def address(self) -> str:
+        """The address to listen on."""
+        return self.host or ("0.0.0.0" if self.keys else "127.0.0.1")

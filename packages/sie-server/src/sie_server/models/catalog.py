@@ -145,6 +145,25 @@ def shipped() -> dict[str, Entry]:
     }
 
 
+def offered(entries: dict[str, Entry], catalogue: str, named: Iterable[str]) -> dict[str, Entry]:
+    """Those that clients may have loaded: `all`, `none`, or those of a list `ID,ID`; and in any case those `named`.
+
+    Raises:
+        ValueError: the list has a model that the catalogue has not.
+    """
+    if catalogue == "all":
+        return entries
+    listed = [] if catalogue == "none" else [part for each in catalogue.split(",") if (part := each.strip())]
+    for model_id in listed:
+        if model_id not in entries:
+            raise ValueError(
+                f"--catalogue {model_id}: not in the catalogue.{did_you_mean(model_id, entries)} "
+                "It takes all, none, or ids of its models with commas between them."
+            )
+    allowed = {*listed, *named}
+    return {model_id: entry for model_id, entry in entries.items() if model_id in allowed}
+
+
 def with_models(entries: dict[str, Entry], models: Iterable[str]) -> dict[str, Entry]:
     """The catalogue plus models given as `ID`, `PATH` or `NAME=PATH`.
 
