@@ -3,7 +3,9 @@
 PYTHON ?= python3
 PORT   ?= 8080
 ARGS   ?=
-MODEL  ?= sentence-transformers/all-MiniLM-L6-v2
+# What `make serve` loads; without one, the first of these that can be had. The weights of the last one are installed.
+MODEL  ?=
+MODELS := cross-encoder/ms-marco-MiniLM-L-6-v2 sentence-transformers/all-MiniLM-L6-v2
 
 BIN := .venv/bin
 PACKAGES := -e packages/sie-sdk -e packages/sie-server
@@ -15,7 +17,9 @@ TYPED := $(addprefix sie_sdk.,client client.sync client.async_ documents encodin
 install: .venv/.installed
 
 serve: install
-	$(BIN)/sie-server serve --port $(PORT) --preload $(MODEL) $(ARGS)
+	@model='$(MODEL)'; \
+	[ -n "$$model" ] || model=$$($(BIN)/sie-server models first $(MODELS)) || exit 1; \
+	exec $(BIN)/sie-server serve "$$model" --port $(PORT) $(ARGS)
 
 test: lint types pytest ts
 

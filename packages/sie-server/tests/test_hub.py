@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +14,11 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 from checkpoints import build, build_modular
+from huggingface_hub import constants
+
+from sie_server.errors import LoadClass, LoadError
+from sie_server.models import source
+from sie_server.models.catalog import Entry
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -54,6 +60,8 @@ class Hub(BaseHTTPRequestHandler):
             repository = self.root / parts[2] / parts[3]
             if parts[2] == "gated":
                 self._send(b"{}", body, 403, {"X-Error-Code": "GatedRepo"})
+            elif parts[2] == "refused":
+                self._send(b"{}", body, 403)
             elif not repository.is_dir():
                 self._send(b"{}", body, 404, {"X-Error-Code": "RepoNotFound"})
             elif parts[4] == "tree":
@@ -170,6 +178,7 @@ def test_pull_downloads_with_a_progress_bar_and_says_where_to(hub: tuple[str, li
     [
         ("owner/nothing", "NOT_FOUND the hub has no owner/nothing"),
         ("gated/model", "GATED gated/model is gated: accept its terms on the hub and set HF_TOKEN"),
+        ("refused/model", "GATED the hub, http://127.0.0.1:"),
         ("owner/pickled", "CONFIG"),
         ("not a repository", "NOT_FOUND"),
     ],
@@ -180,5 +189,31 @@ def test_what_a_hub_refuses_is_said_clearly(
     assert load_from(hub[0], tmp_path, repository, COMMIT)[0].startswith(words)
 
 
-def test_an_unreachable_hub_is_a_network_error_at_once(tmp_path: Path) -> None:
-    assert load_from("http://127.0.0.1:1", tmp_path, "owner/reranker")[0].startswith("NETWORK owner/reranker is not in")
+def test_an_unreachable_hub_is_a_network_error_with_what_can_be_done(tmp_path: Path) -> None:
+    said = load_from("http://user:secret@127.0.0.1:1", tmp_path, "owner/reranker")[0]
+    assert said.startswith("NETWORK owner/reranker is not in the local cache and the hub, http://127.0.0.1:1, is not")
+    for name in ("HF_ENDPOINT", "HTTPS_PROXY", "sie-server models pull", "--model NAME=PATH"):
+        assert name in said
+    assert "secret" not in said
+    offline = load_from("http://127.0.0.1:1", tmp_path, "owner/reranker", HF_HUB_OFFLINE="1")[0]
+    for name in ("HF_HUB_OFFLINE", "sie-server models pull", "--model NAME=PATH"):
+        assert name in offline
+
+
+def test_a_hub_that_never_answers_is_given_up_in_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that takes the connection, and a resolver that does not answer."""
+    monkeypatch.setattr(source, "is_offline_mode", lambda: False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(source, "_PROBE_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(LoadError, match="is not reachable") as raised:
+            source.locate(Entry("m", repository="owner/reranker"))
+    assert raised.value.kind is LoadClass.NETWORK
+    answer = threading.Event()
+    monkeypatch.setattr(source, "_PROBED_S", 0.2)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answer.wait())
+    monkeypatch.setattr(constants, "ENDPOINT", "http://hub.invalid")
+    with pytest.raises(LoadError, match=r"is not reachable \(no answer within 0\.2 s\)"):
+        source.locate(Entry("m", repository="owner/reranker"))
+    answer.set()

@@ -120,6 +120,15 @@ def test_pull_says_where_a_model_is_or_why_it_is_not(run: Run) -> None:
     assert run("pull", EMBEDDED).status == 0
 
 
+def test_first_falls_back_and_says_why(run: Run) -> None:
+    ran = run("first", RERANKER, EMBEDDED)
+    assert (ran.status, ran.output) == (0, f"{EMBEDDED}\n")
+    assert ran.error.startswith(f"{EMBEDDED} is taken, for {RERANKER} is not in the local cache and HF_HUB_OFFLINE is")
+    assert ran.error.count("\n") == 1
+    assert run("first", EMBEDDED, RERANKER) == Ran(0, f"{EMBEDDED}\n", "")
+    assert (run("first", RERANKER).status, run("first", RERANKER).output) == (1, "")
+
+
 def test_verify_compares_and_passes(run: Run) -> None:
     ran = run("verify", EMBEDDED, "--precision", "float32")
     assert ran.status == 0

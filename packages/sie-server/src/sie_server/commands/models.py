@@ -116,6 +116,35 @@ def pull(ids: list[str], /, *, model: ExtraModels = ()) -> int:
 
 
 @app.command
+def first(ids: list[str], /) -> int:
+    """Download the first of these models that can be had, where it is not here, and print its id.
+
+    Says of those before it why they can't. Exits with 1 if none can be had.
+
+    Parameters
+    ----------
+    ids
+        Ids of models, the best first.
+    """
+    try:
+        entries = _chosen(ids, ())
+    except ValueError as error:
+        return _fail(str(error))
+    passed: list[str] = []
+    for entry in entries:
+        try:
+            locate(entry)
+        except LoadError as error:
+            passed.append(str(error))
+            continue
+        for reason in passed:
+            print(f"{entry.id} is taken, for {reason}", file=sys.stderr)
+        print(entry.id)
+        return 0
+    return _fail("\n".join(passed))
+
+
+@app.command
 def verify(
     ids: list[str],
     /,

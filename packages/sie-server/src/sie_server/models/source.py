@@ -2,8 +2,11 @@
 
 import hashlib
 import logging
+import re
+import threading
 from importlib.util import find_spec
 from pathlib import Path
+from queue import Empty, Queue
 
 from huggingface_hub import constants, get_session, is_offline_mode, snapshot_download
 from huggingface_hub.errors import (
@@ -27,8 +30,16 @@ _PICKLED = "pytorch_model.bin"
 # In order of preference. Repositories of BERT's time have only the vocabulary.
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 # The hub client retries a dead connection for half a minute; one short question first keeps the way to the
-# packaged weights, or to a clear error, short.
+# packaged weights, or to a clear error, short. A name that no resolver answers for takes longer than any of the
+# client's time-outs, so there is one for all of it.
 _PROBE_TIMEOUT_S = 3.0
+_PROBED_S = 5.0
+_SAID_CHARS = 300
+_OTHER_WAYS = (
+    "fill the cache on a machine that reaches one (`sie-server models pull`, HF_HOME), or serve a local folder with "
+    "--model NAME=PATH"
+)
+_ADVICE = f"HF_ENDPOINT names a mirror, HTTPS_PROXY a proxy; or {_OTHER_WAYS}"
 
 
 def locate(entry: Entry) -> Path:
@@ -137,15 +148,14 @@ def _download(entry: Entry) -> Path:
     if is_offline_mode():
         raise LoadError(
             LoadClass.NETWORK,
-            f"{entry.repository} is not in the local cache and HF_HUB_OFFLINE is set; "
-            "unset it, fill the cache, or serve a local folder with --model NAME=PATH",
+            f"{entry.repository} is not in the local cache and HF_HUB_OFFLINE is set: unset it, or {_OTHER_WAYS}",
         )
-    try:
-        get_session().head(constants.ENDPOINT, timeout=_PROBE_TIMEOUT_S)
-    except Exception as error:  # whatever the client's transport raises, the hub is out of reach
+    if (trouble := _trouble()) is not None:
         raise LoadError(
-            LoadClass.NETWORK, f"{entry.repository} is not in the local cache and the hub is not reachable: {error}"
-        ) from error
+            LoadClass.NETWORK,
+            f"{entry.repository} is not in the local cache and the hub, {_hub()}, is not reachable ({trouble}). "
+            f"{_ADVICE}",
+        )
     try:
         return Path(snapshot_download(entry.repository, revision=entry.revision, allow_patterns=_patterns(entry)))
     except GatedRepoError as error:
@@ -154,15 +164,55 @@ def _download(entry: Entry) -> Path:
         ) from error
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         at = f" at revision {entry.revision}" if entry.revision else ""
-        raise LoadError(LoadClass.NOT_FOUND, f"the hub has no {entry.repository}{at}, or it is private") from error
+        message = f"the hub has no {entry.repository}{at}, or it is private; what is private needs HF_TOKEN"
+        raise LoadError(LoadClass.NOT_FOUND, message) from error
     except (LocalEntryNotFoundError, EntryNotFoundError, HfHubHTTPError) as error:
-        raise LoadError(LoadClass.NETWORK, f"{entry.repository} could not be downloaded: {error}") from error
+        raise _not_downloaded(entry, error) from error
     except OSError:
         raise  # of the disk
     except Exception as error:  # whatever the client's transport raises
         raise LoadError(
-            LoadClass.NETWORK, f"{entry.repository} could not be downloaded: {type(error).__name__}: {error}"
+            LoadClass.NETWORK,
+            f"{entry.repository} could not be downloaded: {type(error).__name__}: {error}. {_ADVICE}",
         ) from error
+
+
+def _not_downloaded(entry: Entry, error: Exception) -> LoadError:
+    # What the client finds when it asks for the repository is the cause of that it can't find it here.
+    responses = [getattr(each, "response", None) for each in (error, error.__cause__)]
+    status = next((response.status_code for response in responses if response is not None), None)
+    if status in (401, 403):
+        return LoadError(
+            LoadClass.GATED,
+            f"the hub, {_hub()}, does not let {entry.repository} be read (HTTP {status}): "
+            "set HF_TOKEN to a token that may",
+        )
+    said = " ".join(str(error).split())[:_SAID_CHARS]
+    return LoadError(LoadClass.NETWORK, f"{entry.repository} could not be downloaded: {said}. {_ADVICE}")
+
+
+def _hub() -> str:
+    # It may have a password in it, and this is told to clients.
+    return re.sub(r"//[^/@]*@", "//", constants.ENDPOINT)
+
+
+def _trouble() -> str | None:
+    """Why the hub can't be reached; None where it answers, whatever it says."""
+    outcome: Queue[str | None] = Queue()
+
+    def probe() -> None:
+        try:
+            get_session().head(constants.ENDPOINT, timeout=_PROBE_TIMEOUT_S)
+        except Exception as error:  # whatever the client's transport raises, the hub is out of reach
+            outcome.put(str(error) or type(error).__name__)
+        else:
+            outcome.put(None)
+
+    threading.Thread(target=probe, name="probe", daemon=True).start()
+    try:
+        return outcome.get(timeout=_PROBED_S)
+    except Empty:
+        return f"no answer within {_PROBED_S:g} s"
 
 
 def _packaged(entry: Entry) -> Path | None:
