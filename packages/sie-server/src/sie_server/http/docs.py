@@ -1,10 +1,15 @@
 """`GET /docs`: the OpenAPI document as a page, with nothing fetched from elsewhere."""
 
+import re
 from html import escape
 from typing import Any
 
 import msgspec
+from starlette.requests import Request
 
+# What stands in the commands of the page, which people paste into a shell, is made of these and nothing else.
+_HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?", re.ASCII)
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*", re.ASCII)
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem;color:#1c2330}"
     "code,pre{font:14px/1.5 ui-monospace,monospace;background:#f3f5f8;border-radius:4px;padding:.1em .3em}"
@@ -13,40 +18,58 @@ _STYLE = (
 )
 
 
-def docs(document: dict[str, Any]) -> str:
-    """HTML page of an OpenAPI document."""
+def asked_at(request: Request) -> str:
+    """The URL under which the client reaches the server, by the Host header and by what proxies say of themselves."""
+
+    def said(name: str, default: str) -> str:
+        # Of several proxies, the first is the one that the client talks to.
+        return request.headers.get(name, default).partition(",")[0].strip()
+
+    host = said("x-forwarded-host", said("host", ""))
+    if not _HOST.fullmatch(host):
+        name, port = request.scope.get("server") or ("localhost", None)
+        host = f"[{name}]" if ":" in name else name
+        host = host if port is None else f"{host}:{port}"
+    scheme = said("x-forwarded-proto", request.url.scheme)
+    prefix = said("x-forwarded-prefix", "").rstrip("/")
+    return f"{'https' if scheme == 'https' else 'http'}://{host}{prefix if _PREFIX.fullmatch(prefix) else ''}"
+
+
+def docs(document: dict[str, Any], url: str) -> str:
+    """HTML page of an OpenAPI document, with requests to the server at `url`."""
     info = document["info"]
     operations = [
-        _operation(method, path, operation)
+        _operation(url, method, path, operation)
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     ]
     title = f"{escape(info['title'])} {escape(info['version'])}"
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>"
+        # Relative to the page, so that a proxy may put a prefix in front of both.
         f"<h1>{title}</h1><p>{escape(info['description'])} "
-        "The same for machines: <a href=/openapi.json>/openapi.json</a>. "
-        "What is served: <a href=/v1/models>/v1/models</a>.</p>" + "".join(operations) + "</html>"
+        "The same for machines: <a href=openapi.json>/openapi.json</a>. "
+        "What is served: <a href=v1/models>/v1/models</a>.</p>" + "".join(operations) + "</html>"
     )
 
 
-def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
+def _operation(url: str, method: str, path: str, operation: dict[str, Any]) -> str:
     rows = "".join(
         f"<tr><td><code>{status}</code><td>{escape(response['description'])}"
         for status, response in operation["responses"].items()
     )
     heading = f"<h2><span class=method>{method.upper()}</span> <code>{escape(path)}</code></h2>"
-    return f"{heading}<p>{escape(operation['summary'])}</p>{_example(path, operation)}<table>{rows}</table>"
+    return f"{heading}<p>{escape(operation['summary'])}</p>{_example(url, path, operation)}<table>{rows}</table>"
 
 
-def _example(path: str, operation: dict[str, Any]) -> str:
+def _example(url: str, path: str, operation: dict[str, Any]) -> str:
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("example")
     if body is None:
         return ""
     for parameter in operation.get("parameters", ()):
         path = path.replace(f"{{{parameter['name']}}}", parameter.get("example", ""))
     command = (
-        f"curl http://localhost:8080{path} \\\n"
+        f"curl {url}{path} \\\n"
         "  -H 'Content-Type: application/json' -H 'Accept: application/json' \\\n"
         f"  -d '{msgspec.json.encode(body).decode()}'"
     )

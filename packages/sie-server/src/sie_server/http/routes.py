@@ -22,7 +22,7 @@ from sie_server.http.body import Bodies
 from sie_server.http.clients import Clients
 from sie_server.http.description import describe
 from sie_server.http.disconnect import until_disconnect
-from sie_server.http.docs import docs
+from sie_server.http.docs import asked_at, docs
 from sie_server.http.embeddings import Embeddings
 from sie_server.http.extract import Extract
 from sie_server.http.negotiation import json, respond
@@ -193,7 +193,8 @@ class Routes:
         return RedirectResponse("/docs", status_code=307)
 
     async def docs(self, request: Request) -> Response:
-        return HTMLResponse(docs(openapi()))
+        # It has in it what the client's headers say: for nobody else.
+        return HTMLResponse(docs(openapi(), asked_at(request)), headers={"Cache-Control": "no-store"})
 
     async def openapi(self, request: Request) -> Response:
         return json(openapi())
