@@ -1,5 +1,7 @@
 """Ids joined from parts are the ids of the pair, for every tokenizer family."""
 
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -168,3 +170,28 @@ def test_spans_are_of_the_original_text(real: Path) -> None:
     assert not text[: starts[0]].strip()
     assert not text[ends[-1] :].strip()
     assert all(start < later <= end < last for (start, end), (later, last) in pairwise(zip(starts, ends, strict=True)))
+
+
+def test_windows_and_tokens_of_a_request_are_counted_before_they_are_made() -> None:
+    ours = TextTokenizer(tokenizer("bert"), max_length=20, token_types=True)
+    texts = ["w1 " * 30, "w1 " * 9, "w1"]
+    limits = Limits(12, long_documents="chunk_max")
+    windows = len(ours.pairs("w1 w2", texts, limits))
+    assert len(ours.pairs("w1 w2", texts, replace(limits, windows=windows))) == windows
+    with pytest.raises(SIEError, match=f"makes {windows} windows of 7 tokens .* is {windows - 1} ") as raised:
+        ours.pairs("w1 w2", texts, replace(limits, windows=windows - 1))
+    assert raised.value.extras == {"param": "options.long_documents"}
+    for each in (limits, Limits(12), Limits(50)):
+        for read in (partial(ours.pairs, "w1 w2", texts), partial(ours.singles, texts), partial(ours.queries, texts)):
+            total = sum(map(len, read(limits=each)))
+            assert sum(map(len, read(limits=replace(each, total=total)))) == total
+            with pytest.raises(SIEError, match=rf"'items' has {total} tokens, .* is {total - 1} "):
+                read(limits=replace(each, total=total - 1))
+
+
+def test_a_long_query_is_read_no_further_than_it_may_be() -> None:
+    ours = TextTokenizer(tokenizer("bert"), max_length=20, token_types=True)
+    with pytest.raises(SIEError, match="'query' has more than 20 tokens"):
+        ours.pairs("w1 " * 10_000, ["w1"])
+    assert len(ours.pairs("w1 " * 10_000, ["w1"], Limits(query=5))[0]) == 9
+    assert sum(ours.pairs.steps("w1 " * 10_000, ["w1"], Limits(query=5))) < 100, "characters that were read"

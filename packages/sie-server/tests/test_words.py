@@ -15,6 +15,8 @@ from tokenizers.models import WordPiece
 
 from sie_server.engine import words
 from sie_server.engine.limits import Limits
+from sie_server.engine.steps import Steps
+from sie_server.engine.terms import Terms
 from sie_server.engine.words import Words
 from sie_server.models.catalog import Entry
 
@@ -51,6 +53,22 @@ def test_ids_are_the_tokenizers_the_first_time_and_after(texts: list[str]) -> No
     assert ours.apart
     for _ in range(3):
         assert given_by(ours, texts) == reference(made, texts)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(some_text, max_size=6).map(" ".join), min_size=1, max_size=4), st.integers(1, 9))
+@example(["a" * 300 + " b", "a b\nc\td"], 2)
+def test_a_text_in_parts_has_the_same_ids_as_far_as_they_are_wanted(texts: list[str], most: int) -> None:
+    made = bert()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words, "_CHARACTERS", 8)
+        patch.setattr(words, "_CHARACTERS_PER_TOKEN", 2)
+        whole = given_by(Words(made), texts)
+        first = [ids.tolist() for ids in Words(made).encode(texts, most)]
+    assert whole == reference(made, texts)
+    for ids, all_ids in zip(first, whole, strict=True):
+        assert ids == all_ids[: len(ids)]
+        assert len(ids) >= min(most, len(all_ids))
 
 
 def test_words_that_come_again_are_looked_up() -> None:
@@ -125,7 +143,12 @@ def test_a_small_request_does_not_wait_for_the_tokenizing_of_others(models: Path
     with running({entry.id: entry}, tokenizer_threads=1) as handle:
         model = handle.run(handle.engine.model(entry.id, ["score"]))
         over = Event()
-        handle.engine._tokenizers.submit(over.wait)
+
+        def busy() -> Steps[bool]:
+            yield 0
+            return over.wait(30)
+
+        waiting = asyncio.run_coroutine_threadsafe(handle.engine._tokenizers.run(Terms(), busy()), handle._loop)
         try:
             small = handle.run(handle.engine.score(model, "a", ["b c", "d"], Limits()))
             large = asyncio.run_coroutine_threadsafe(
@@ -135,4 +158,5 @@ def test_a_small_request_does_not_wait_for_the_tokenizing_of_others(models: Path
                 large.result(0.2)
         finally:
             over.set()
+        assert waiting.result(60)
         assert large.result(60).scores[0] == small.scores[0]

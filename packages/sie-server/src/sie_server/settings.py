@@ -100,6 +100,10 @@ class Settings:
         Seconds after which a load has failed, its download not counted.
     max_items
         Most items in a request.
+    max_windows
+        Most sequences that the items of a request may become, where long ones go in windows.
+    max_request_tokens
+        Most tokens that a request may come to: those of texts after they are cut, and the query with each of them.
     max_request_body_bytes
         Most bytes in a request body.
     max_bodies_bytes
@@ -150,6 +154,8 @@ class Settings:
     load_wait: Annotated[float, Parameter(env_var="SIE_LOAD_WAIT", validator=Number(gte=0))] = 10.0
     load_timeout: Annotated[float, Parameter(env_var="SIE_LOAD_TIMEOUT", validator=_POSITIVE)] = 600.0
     max_items: Annotated[int, Parameter(env_var="SIE_MAX_ITEMS", validator=_POSITIVE)] = 10_000
+    max_windows: Annotated[int, Parameter(env_var="SIE_MAX_WINDOWS", validator=_POSITIVE)] = 40_000
+    max_request_tokens: Annotated[int, Parameter(env_var="SIE_MAX_REQUEST_TOKENS", validator=_POSITIVE)] = 10_000_000
     max_request_body_bytes: Annotated[int, Parameter(env_var="SIE_MAX_REQUEST_BODY_BYTES", validator=_POSITIVE)] = (
         34 * 2**20
     )

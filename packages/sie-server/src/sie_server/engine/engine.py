@@ -4,8 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Items
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -23,13 +22,15 @@ from sie_server.engine.keeper import Keeper
 from sie_server.engine.limits import Limits
 from sie_server.engine.memory import Memory, machine_budget
 from sie_server.engine.outputs import require
+from sie_server.engine.pool import Pool
 from sie_server.engine.request import Request
 from sie_server.engine.residency import Residency
 from sie_server.engine.results import Encoded, Scored, Timing, scored
 from sie_server.engine.runner import Runner
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.sequence import Sequence
-from sie_server.engine.terms import Terms
+from sie_server.engine.steps import Steps
+from sie_server.engine.terms import EARLY_S, Terms
 from sie_server.engine.watchdog import Watchdog
 from sie_server.errors import Code, SIEError
 from sie_server.metrics import Metrics
@@ -43,8 +44,6 @@ from sie_server.settings import Settings
 _CPU_BATCH_TOKENS = 512
 _GPU_BATCH_TOKENS = 16384
 _JOIN_S = 10.0
-# By how much a timer of the event loop may be early.
-_EARLY_S = 0.01
 
 T = TypeVar("T")
 Loader = Callable[[Entry, torch.device, Precision], Model]
@@ -91,7 +90,7 @@ class Engine:
         self._keeper = Keeper(self.residency, settings, metrics, lambda: self.busy_seconds)
         per_model = settings.model_queue_tokens or settings.queue_tokens
         self._admission = Admission(self.scheduler, settings.queue_tokens, per_model)
-        self._tokenizers = ThreadPoolExecutor(settings.tokenizer_threads, thread_name_prefix="tokenize")
+        self._tokenizers = Pool(settings.tokenizer_threads, "tokenize")
         self._runner: Runner | None = None
         self._watchdog: Watchdog | None = None
         self._on_lost = on_lost
@@ -124,7 +123,7 @@ class Engine:
             self._watchdog.stop()
         if self._runner is not None and self._lost is None:
             await asyncio.to_thread(self._runner.join, _JOIN_S)
-        self._tokenizers.shutdown(wait=False, cancel_futures=True)
+        self._tokenizers.close()
         await self.residency.close()
 
     @property
@@ -180,15 +179,16 @@ class Engine:
         lead: Sequence | None = None
         if head is not None and comparison.matches:
             raise no_matches(model.entry)
-        quick = model.tokenizer.is_quick(documents)
+        quick = model.tokenizer.is_quick(documents, query, instruction)
+        limits = self._limited(limits)
         async with terms.in_time():
             with self._admission.tokenizing(model.id, terms, estimate(documents, query)):
                 if head is not None:
-                    pairs = partial(model.tokenizer.pairs, query, documents, limits, instruction)
-                    sequences = await self._tokenize(pairs, timing, quick)
+                    pairs = model.tokenizer.pairs.steps(query, documents, limits, instruction)
+                    sequences = await self._tokenize(pairs, timing, terms, quick)
                 else:
-                    apart = partial(model.tokenizer.apart, query, documents, limits, instruction)
-                    read, sequences = await self._tokenize(apart, timing, quick)
+                    apart = model.tokenizer.apart.steps(query, documents, limits, instruction)
+                    read, sequences = await self._tokenize(apart, timing, terms, quick)
                     head, lead = model.similarity(read, comparison), read
             results = await self._run("scoring", model, head, sequences, timing, terms)
         answer = scored(model, lead, sequences, results, timing, traced=comparison.matches)
@@ -213,9 +213,9 @@ class Engine:
         """
         assert ranked.traced is not None
         read = instructed(query, instruction)
-        trace = partial(ranked.traced.highlights, model.tokenizer, read, documents, chosen, len(read) - len(query))
+        trace = ranked.traced.highlights.steps(model.tokenizer, read, documents, chosen, len(read) - len(query))
         async with terms.in_time():
-            return await self._tokenize(trace, ranked.timing)
+            return await self._tokenize(trace, ranked.timing, terms)
 
     @in_use
     async def encode(
@@ -239,17 +239,26 @@ class Engine:
         tokenize = model.tokenizer.queries if is_query else model.tokenizer.singles
         async with terms.in_time():
             with self._admission.tokenizing(model.id, terms, estimate(texts)):
-                sequences = await self._tokenize(partial(tokenize, texts, limits), timing)
+                sequences = await self._tokenize(tokenize.steps(texts, self._limited(limits)), timing, terms)
             vectors = await self._run("encoding", model, Together(heads), sequences, timing, terms)
         return Encoded(vectors, sum(map(len, sequences)), timing)
 
-    async def _tokenize(self, tokenize: Callable[[], T], timing: Timing, at_once: bool = False) -> T:
+    async def _tokenize(self, steps: Steps[T], timing: Timing, terms: Terms, quick: bool = False) -> T:
+        """quick: the first step takes less than handing it over, and is taken at once."""
         started = time.perf_counter()
-        pool = self._tokenizers
         with stage("tokenize"):
-            tokenized = tokenize() if at_once else await asyncio.get_running_loop().run_in_executor(pool, tokenize)
+            try:
+                size = next(steps) if quick else 0
+            except StopIteration as stop:
+                tokenized: T = stop.value
+            else:
+                tokenized = await self._tokenizers.run(terms, steps, size)
         timing.tokenization += time.perf_counter() - started
         return tokenized
+
+    def _limited(self, limits: Limits) -> Limits:
+        """With those of the server."""
+        return replace(limits, windows=self._settings.max_windows, total=self._settings.max_request_tokens)
 
     async def _run(
         self, task: str, model: Model, head: Head, sequences: list[Sequence], timing: Timing, terms: Terms
@@ -271,7 +280,7 @@ class Engine:
             self.scheduler.discard(request)
             passed(*request.stages())
             if request.dropped:
-                reason = "deadline" if terms.over(time.perf_counter() + _EARLY_S) else reason
+                reason = "deadline" if terms.over(time.perf_counter() + EARLY_S) else reason
                 self._metrics.cancelled.labels(model.id, reason).inc(request.dropped)
         assert request.started is not None
         timing.queue += request.started - request.added

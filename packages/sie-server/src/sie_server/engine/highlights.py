@@ -6,10 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from sie_server.engine.sequence import Sequence
+from sie_server.engine.steps import Steps, stepwise
 from sie_server.engine.tokenize import TextTokenizer
 from sie_server.nn.similarity import Matched
 
 Span = tuple[int, int]
+# Of documents that are traced in a step.
+_CHARACTERS = 2**14
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +36,32 @@ class Traced:
     documents: list[Sequence]
     matches: list[Matched]
 
+    @stepwise
     def highlights(
         self, tokenizer: TextTokenizer, query: str, texts: Items[str], chosen: Items[int], given: int = 0
-    ) -> list[list[Highlight]]:
+    ) -> Steps[list[list[Highlight]]]:
         """For each chosen document one highlight per token of the query's text, in order.
 
         query: the text that was read, whose first `given` code points are not the query's own.
         """
-        [query_spans], spans = tokenizer.offsets([query]), tokenizer.offsets([texts[index] for index in chosen])
+        yield len(query)
+        [query_spans] = tokenizer.offsets([query])
         keep = self.query.keep
         rows = np.arange(len(self.query)) if keep is None else np.flatnonzero(keep)
         places = tokenizer.places(self.query, rows, query=True).tolist()
         found = []
-        for index, own in zip(chosen, spans, strict=True):
+        characters = 0
+        for index in chosen:
+            characters += len(texts[index])
+            if characters > _CHARACTERS:
+                yield characters
+                characters = 0
             _, nearest_rows, cosines = self.matches[index]
             nearest = tokenizer.places(self.documents[index], nearest_rows).tolist()
+            spans = tokenizer.spans(texts[index], {token for token in nearest if token >= 0})
             found.append(
                 [
-                    Highlight(_back(query_spans[place], given), None if token < 0 else own[token], cosine)
+                    Highlight(_back(query_spans[place], given), spans.get(token), cosine)
                     for place, token, cosine in zip(places, nearest, cosines.tolist(), strict=True)
                     if place >= 0 and query_spans[place][0] >= given
                 ]

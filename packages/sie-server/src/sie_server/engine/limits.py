@@ -11,8 +11,12 @@ class Limits:
 
     A request can lower the model's limit, not raise it. `query`: a query is cut to it; without it none is ever cut.
     For late interaction, which has limits of its own for queries and documents, `query` counts special tokens too.
+    `windows`: most sequences that texts may become. `total`: most tokens of all of them together, the query
+    counted with each that it stands in.
     """
 
     sequence: int | None = None
     query: int | None = None
     long_documents: LongDocuments = "truncate"
+    windows: int | None = None
+    total: int | None = None

@@ -9,6 +9,7 @@ from tokenizers import Encoding, Tokenizer
 from sie_server.errors import UnsupportedModelError
 
 Ids = NDArray[np.int32]
+_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,11 @@ class Template:
 
 def int32(ids: list[int]) -> Ids:
     """Token ids as an array: int32 `[length]`."""
-    return np.array(ids, dtype=np.int32)
+    if len(ids) <= _AT_ONCE:
+        return np.array(ids, dtype=np.int32)
+    # Python's lock is not given away within a call.
+    starts = range(0, len(ids), _AT_ONCE)
+    return np.concatenate([np.array(ids[start : start + _AT_ONCE], dtype=np.int32) for start in starts])
 
 
 def token_id(tokenizer: Tokenizer, token: str) -> int:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from sie_server.choices import Priority
 from sie_server.errors import Code, SIEError
 
+# By how much a timer of the event loop may be early.
+EARLY_S = 0.01
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:

@@ -1,26 +1,33 @@
 """Text → token ids. Queries and documents are tokenized apart and joined by id, exactly as a pair would be."""
 
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Items
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from sie_server.choices import LongDocuments
 from sie_server.engine.late import LateTokens
 from sie_server.engine.limits import Limits
 from sie_server.engine.prefix import Prefix
 from sie_server.engine.sequence import Sequence
+from sie_server.engine.steps import Steps, stepwise
 from sie_server.engine.template import Ids, Template, int32, token_id
-from sie_server.engine.windows import Piece, room_for, starts
+from sie_server.engine.windows import Piece, check_total, check_windows, room_for, starts
 from sie_server.engine.words import Words, encodings
 from sie_server.errors import Code, SIEError
 from sie_server.models.prompts import Prompt, instructed
 from sie_server.models.shape import LateInteraction
 
-# Looked up in some 0.2 ms, tokenized in 3 to 5.
+P = TypeVar("P")
+T = TypeVar("T")
+
+# Words of so many characters are looked up in some 0.2 ms, and so many sequences made in a few.
 _QUICK_CHARACTERS = 2**13
+_QUICK_TEXTS = 2**8
+# Sequences that are made in a step.
+_SEQUENCES = 2**9
 
 
 class TextTokenizer:
@@ -60,9 +67,13 @@ class TextTokenizer:
         self._single = self._late.marked(self._single, late.document_marker)
         self._after = np.concatenate(self.words.encode(prompt.after)) if prompt else int32([])
 
-    def is_quick(self, texts: Items[str]) -> bool:
-        """Whether these texts, with words that are mostly known, take less than handing them to another thread."""
-        return self.words.apart and sum(map(len, texts)) <= _QUICK_CHARACTERS
+    def is_quick(self, texts: Items[str], *others: str | None) -> bool:
+        """Whether the first step with these texts takes less than handing them to another thread.
+
+        It is the last one where their words are mostly known.
+        """
+        characters = sum(map(len, texts)) + sum(len(other) for other in others if other)
+        return self.words.apart and characters <= _QUICK_CHARACTERS and len(texts) <= _QUICK_TEXTS
 
     def special_ids(self) -> list[int]:
         """Ids of the tokens that stand for no text: those around it, for padding, and for what is unknown."""
@@ -77,9 +88,10 @@ class TextTokenizer:
         """
         return token_id(self._tokenizer, token)
 
+    @stepwise
     def pairs(
         self, query: str, documents: Items[str], limits: Limits = Limits(), instruction: str | None = None
-    ) -> list[Sequence]:
+    ) -> Steps[list[Sequence]]:
         """One sequence per document or window: `[CLS] query [SEP] document [SEP]` or what the model's template says.
 
         With a prompt, what stands in front of the documents is the sequences' common prefix. Without one, an
@@ -87,28 +99,30 @@ class TextTokenizer:
 
         Raises:
             SIEError: INPUT_TOO_LONG, the query leaves no room for a document, or, with windows, less than a quarter of
-                the limit; a document does not fit and `long_documents` is "error".
+                the limit; a document does not fit and `long_documents` is "error"; over `limits.total` tokens.
+                INVALID_INPUT, over `limits.windows` windows.
         """
         if self.prompt is not None:
-            return self._prompted(self.prompt, query, documents, limits, instruction or self._instruction)
-        query_ids = self.words.encode([instructed(query, instruction)])[0][: limits.query]
+            return (yield from self._prompted(self.prompt, query, documents, limits, instruction or self._instruction))
+        query_ids = yield from self._query_ids(instructed(query, instruction), limits)
         room = room_for(self._limit(limits), self._pair.tokens, len(query_ids), limits.long_documents)
-        return [
-            self._sequence(*self._pair.join(query_ids, piece.ids), piece)
-            for piece in self._pieces(documents, room, limits.long_documents)
-        ]
+        pieces = yield from self._pieces(documents, room, self._pair.tokens + len(query_ids), limits)
+        return (yield from made(pieces, lambda each: self._sequence(*self._pair.join(query_ids, each.ids), each)))
 
+    @stepwise
     def apart(
         self, query: str, documents: Items[str], limits: Limits = Limits(), instruction: str | None = None
-    ) -> tuple[Sequence, list[Sequence]]:
+    ) -> Steps[tuple[Sequence, list[Sequence]]]:
         """The query, and one sequence per document or window.
 
         Raises:
             SIEError: as `query` and `singles`.
         """
-        return self.query(query, limits, instruction), self.singles(documents, limits)
+        lead = yield from self.query.steps(query, limits, instruction)
+        return lead, (yield from self.singles.steps(documents, limits))
 
-    def query(self, text: str, limits: Limits = Limits(), instruction: str | None = None) -> Sequence:
+    @stepwise
+    def query(self, text: str, limits: Limits = Limits(), instruction: str | None = None) -> Steps[Sequence]:
         """A query on its own.
 
         Raises:
@@ -122,8 +136,8 @@ class TextTokenizer:
                     Code.INPUT_TOO_LONG,
                     f"A limit of {limit} tokens leaves no room for a document; {self._single.tokens} are special",
                 )
-            return self.queries([text], limits)[0]
-        ids = self.words.encode([text])[0][: limits.query]
+            return (yield from self.queries.steps([text], limits))[0]
+        ids = yield from self._query_ids(text, limits)
         if max(len(ids), 1) + self._single.tokens > limit:
             raise SIEError(
                 Code.INPUT_TOO_LONG,
@@ -141,7 +155,13 @@ class TextTokenizer:
         """Where the tokens of each text stand in it, in code points, half-open."""
         return [encoding.offsets for encoding in encodings(self._tokenizer, texts, offsets=True)]
 
-    def queries(self, texts: Items[str] | Items[list[int]], limits: Limits = Limits()) -> list[Sequence]:
+    def spans(self, text: str, tokens: Iterable[int]) -> dict[int, tuple[int, int]]:
+        """As `offsets`, of these tokens of one text."""
+        [encoding] = encodings(self._tokenizer, [text], offsets=True)
+        return {token: span(encoding, token, token) for token in tokens}
+
+    @stepwise
+    def queries(self, texts: Items[str] | Items[list[int]], limits: Limits = Limits()) -> Steps[list[Sequence]]:
         """One sequence per query to be encoded. Late interaction marks them, cuts them and fills them up.
 
         Token ids are taken as they are, as by `singles`.
@@ -150,7 +170,7 @@ class TextTokenizer:
             SIEError: INVALID_INPUT, `limits.query` leaves no room; else as `singles`.
         """
         if self._late.rules.query_length is None or not isinstance(texts[0], str):
-            return self.singles(texts, limits)
+            return (yield from self.singles.steps(texts, limits))
         length = min(limits.query or self._late.rules.query_length, self.max_length)
         room = length - self._query.tokens
         if room < 1:
@@ -159,12 +179,13 @@ class TextTokenizer:
                 f"Field 'options.query_max_length' is {length}; {self._query.tokens} tokens of a query are special",
                 param="options.query_max_length",
             )
-        return [
-            self._expanded(Piece(index, ids[:room], truncated=len(ids) > room), length)
-            for index, ids in enumerate(self.words.encode(cast(Items[str], texts)))
-        ]
+        check_total(length * len(texts), limits)
+        encoded = yield from self.words.encode.steps(cast(Items[str], texts), room + 1)
+        pieces = [Piece(index, ids[:room], truncated=len(ids) > room) for index, ids in enumerate(encoded)]
+        return (yield from made(pieces, lambda each: self._expanded(each, length)))
 
-    def singles(self, texts: Items[str] | Items[list[int]], limits: Limits = Limits()) -> list[Sequence]:
+    @stepwise
+    def singles(self, texts: Items[str] | Items[list[int]], limits: Limits = Limits()) -> Steps[list[Sequence]]:
         """One sequence per text or window, at least one. Windows need a limit that `query` accepts.
 
         The texts may all come as the ids of their tokens, with the special tokens around them or without. Such a one is
@@ -177,33 +198,51 @@ class TextTokenizer:
         own = self._late.rules.document_length or self.max_length
         room = max(min(limits.sequence or own, self.max_length) - self._single.tokens, 0)
         if isinstance(texts[0], str):
-            pieces = self._pieces(cast(Items[str], texts), room, limits.long_documents)
+            pieces = yield from self._pieces(cast(Items[str], texts), room, self._single.tokens, limits)
         else:
-            given = map(self._given, cast(Items[list[int]], texts))
+            given = yield from made(cast(Items[list[int]], texts), self._given)
+            check_total(sum(min(len(ids), room) + self._single.tokens for ids in given), limits)
             pieces = [Piece(document, ids[:room], truncated=len(ids) > room) for document, ids in enumerate(given)]
-        return [self._vectors(*self._single.join(piece.ids), piece) for piece in pieces]
+        return (yield from made(pieces, lambda each: self._vectors(*self._single.join(each.ids), each)))
 
     def _prompted(
         self, prompt: Prompt, query: str, documents: Items[str], limits: Limits, instruction: str | None
-    ) -> list[Sequence]:
-        encoding = self._tokenizer.encode(query, add_special_tokens=False)
-        tokens = len(encoding.ids)
+    ) -> Steps[list[Sequence]]:
+        yield len(query)
+        [encoding] = encodings(self._tokenizer, [query], offsets=True)
+        tokens = len(encoding)
         if limits.query is not None and tokens > limits.query:
-            query, tokens = query[: _span(encoding, 0, limits.query - 1)[1]], limits.query
-        front = np.concatenate(self.words.encode(prompt.shared(query, instruction)))
+            query, tokens = query[: span(encoding, 0, limits.query - 1)[1]], limits.query
+        del encoding
+        yield len(query)
+        front = np.concatenate((yield from self.words.encode.steps(prompt.shared(query, instruction))))
         special = len(front) - tokens + len(self._after)
         room = room_for(self._limit(limits), special, tokens, limits.long_documents)
         prefix = Prefix(Sequence(front, np.zeros_like(front)))
-        sequences = []
-        for piece in self._pieces([prompt.piece(document) for document in documents], room, limits.long_documents):
+        texts = [prompt.piece(document) for document in documents]
+        pieces = yield from self._pieces(texts, room, len(self._after), limits)
+
+        def read(piece: Piece) -> Sequence:
             ids = np.concatenate((piece.ids, self._after))
             sequence = self._sequence(ids, np.zeros_like(ids), piece)
             sequence.prefix = prefix
             if sequence.span is not None:
                 start, end = (max(at - prompt.lead_in, 0) for at in sequence.span)
                 sequence.span = start, end
-            sequences.append(sequence)
-        return sequences
+            return sequence
+
+        return (yield from made(pieces, read))
+
+    def _query_ids(self, text: str, limits: Limits) -> Steps[Ids]:
+        limit = self._limit(limits)
+        whole = len(text) <= _QUICK_CHARACTERS
+        [ids] = yield from self.words.encode.steps([text], None if whole else limits.query or limit + 1)
+        if limits.query is None and len(ids) > limit and not whole:
+            raise SIEError(
+                Code.INPUT_TOO_LONG,
+                f"Field 'query' has more than {limit} tokens, which is the limit for a query and a document together",
+            )
+        return ids[: limits.query]
 
     def _limit(self, limits: Limits) -> int:
         return min(limits.sequence or self.max_length, self.max_length)
@@ -224,28 +263,41 @@ class TextTokenizer:
             ids = ids[len(before) : end]
         return int32(ids)
 
-    def _pieces(self, texts: Items[str], room: int, long_documents: LongDocuments) -> list[Piece]:
-        """The texts' tokens in pieces of at most `room`, in order, whatever is to stand before and behind them."""
-        encoded = self.words.encode(texts)
+    def _pieces(self, texts: Items[str], room: int, beside: int, limits: Limits) -> Steps[list[Piece]]:
+        """The texts' tokens in pieces of at most `room`, in order; each has `beside` tokens more around it."""
+        most = room + 1 if limits.long_documents == "truncate" else None
+        encoded = yield from self.words.encode.steps(texts, most)
         over = [document for document, ids in enumerate(encoded) if len(ids) > room]
-        if over and long_documents == "error":
+        if over and limits.long_documents == "error":
             raise SIEError(
                 Code.INPUT_TOO_LONG,
                 f"Field 'items[{over[0]}].text' has {len(encoded[over[0]])} tokens and is not to be cut; "
                 f"there is room for {room}",
             )
-        if long_documents != "chunk_max":
-            return [Piece(document, ids[:room], truncated=len(ids) > room) for document, ids in enumerate(encoded)]
-        again = encodings(self._tokenizer, [texts[document] for document in over], offsets=True)
-        windows = {
-            document: [(start, _span(encoding, start, start + room - 1)) for start in starts(len(encoding), room)]
-            for document, encoding in zip(over, again, strict=True)
-        }
-        return [
-            Piece(document, ids[start : start + room], start, span)
-            for document, ids in enumerate(encoded)
-            for start, span in windows.get(document, [(0, (0, len(texts[document])))])
-        ]
+        if not over or limits.long_documents != "chunk_max":
+            check_total(sum(min(len(ids), room) for ids in encoded) + beside * len(texts), limits)
+            whole = [(0, len(text)) if limits.long_documents == "chunk_max" else None for text in texts]
+            return [
+                Piece(document, ids[:room], 0, span, len(ids) > room)
+                for document, (ids, span) in enumerate(zip(encoded, whole, strict=True))
+            ]
+        return (yield from self._windows(texts, encoded, room, beside, limits))
+
+    def _windows(
+        self, texts: Items[str], encoded: Items[Ids], room: int, beside: int, limits: Limits
+    ) -> Steps[list[Piece]]:
+        check_windows(list(map(len, encoded)), room, beside, limits)
+        pieces = []
+        for document, (text, ids) in enumerate(zip(texts, encoded, strict=True)):
+            if len(ids) <= room:
+                pieces.append(Piece(document, ids, 0, (0, len(text))))
+                continue
+            yield len(text)
+            [encoding] = encodings(self._tokenizer, [text], offsets=True)
+            for start in starts(len(ids), room):
+                part = span(encoding, start, start + room - 1)
+                pieces.append(Piece(document, ids[start : start + room], start, part))
+        return pieces
 
     def _expanded(self, piece: Piece, length: int) -> Sequence:
         ids, types = self._query.join(piece.ids)
@@ -267,7 +319,17 @@ class TextTokenizer:
         return Sequence(ids, types, piece.document, tokens, piece.span, piece.truncated)
 
 
-def _span(encoding: Encoding, first: int, last: int) -> tuple[int, int]:
+def made(parts: Items[P], make: Callable[[P], T]) -> Steps[list[T]]:
+    """What is made of each part."""
+    all_made: list[T] = []
+    for start in range(0, len(parts), _SEQUENCES):
+        if start:
+            yield 0
+        all_made += map(make, parts[start : start + _SEQUENCES])
+    return all_made
+
+
+def span(encoding: Encoding, first: int, last: int) -> tuple[int, int]:
     """The text of tokens `first` to `last`, as `Sequence.span`."""
     start, end = encoding.token_to_chars(first), encoding.token_to_chars(last)
     assert start is not None

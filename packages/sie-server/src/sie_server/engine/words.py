@@ -1,6 +1,7 @@
 """Token ids of texts, of which words that were seen before need no tokenizer."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Items
@@ -10,17 +11,27 @@ from typing import Any
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
+from sie_server.engine.steps import Steps, stepwise
 from sie_server.engine.template import Ids, int32
 
-# Texts at a time: an encoding takes a hundred bytes per token, of which four are kept, and the texts of another request
-# wait for their turn as long.
+# Texts at a time, and their characters: an encoding takes a hundred bytes per token, of which four are kept, and others
+# have their turn in between.
 _TEXTS = 128
+_CHARACTERS = 2**14
+# Characters in new words that are tokenized in some milliseconds, even where all are the longest there are.
+_FEW_CHARACTERS = 2**10
+# A longer one is not remembered: there are no such words.
+_LONGEST = 2**8
+# What a token has, if it is to be worth it to look no further in a text than its first tokens.
+_CHARACTERS_PER_TOKEN = 8
 # Of all remembered words; some 25 MiB in memory.
 _MOST_CHARACTERS = 2**20
 # A word by itself takes as long as about so many in a text: with more new ones the tokenizer is faster.
 _WORDS_PER_NEW = 4
 # What maps character by character, or composes what a space never takes part in (Unicode Standard Annex 15).
 _NORMALIZERS = {"BertNormalizer", "Lowercase", "StripAccents", "NFC", "NFD", "NFKC", "NFKD"}
+# Any splitter's, and what normalizers make spaces of.
+_SPACE = re.compile(r"[ \t\n\r]")
 # What ends a word at a space, and drops the space.
 _SPLITTERS = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
 
@@ -53,8 +64,34 @@ class Words:
             self._hits = self._misses = 0
         return counts
 
-    def encode(self, texts: Items[str]) -> list[Ids]:
-        """Ids of each text: int32 `[length]`."""
+    @stepwise
+    def encode(self, texts: Items[str], most: int | None = None) -> Steps[list[Ids]]:
+        """Ids of each text: int32 `[length]`. most: no more are wanted of a text, whose rest may be left out."""
+        step = _CHARACTERS if most is None or not self.apart else min(_CHARACTERS, most * _CHARACTERS_PER_TOKEN)
+        if len(texts) <= _TEXTS and sum(map(len, texts)) <= step:
+            return (yield from self._at_once(texts))
+        ends = [_end(text, 0, step) if self.apart else len(text) for text in texts]
+        found: list[Ids] = []
+        for start, stop in _parts(ends):
+            yield sum(ends[start:stop])
+            found += yield from self._at_once([texts[i][: ends[i]] for i in range(start, stop)])
+        for i, (text, end) in enumerate(zip(texts, ends, strict=True)):
+            if end < len(text) and (most is None or len(found[i]) < most):
+                found[i] = yield from self._rest(text, end, found[i], most)
+        return found
+
+    def _rest(self, text: str, end: int, ids: Ids, most: int | None) -> Steps[Ids]:
+        """Ids of a text whose first ones are known, those up to `end`."""
+        parts, count = [ids], len(ids)
+        while end < len(text) and (most is None or count < most):
+            start, end = end, _end(text, end, _CHARACTERS)
+            yield end - start
+            parts += yield from self._at_once([text[start:end]])
+            count += len(parts[-1])
+        return np.concatenate(parts)
+
+    def _at_once(self, texts: Items[str]) -> Steps[list[Ids]]:
+        """Ids of each text. Steps only where a thread should do it."""
         if not self.apart:
             return self._tokenized(texts)
         # Held on to: another thread may begin anew.
@@ -69,9 +106,12 @@ class Words:
             self._count(words, 0)
             return ids
         self._count(words, len(new))
+        if (characters := sum(map(len, new))) > _FEW_CHARACTERS:
+            yield characters
         few = 1 + words // _WORDS_PER_NEW
-        self._learn(new[:few], known)
-        return _looked_up(split, known) if len(new) <= few else self._tokenized(texts)
+        whole = len(new) > few or max(map(len, new)) > _LONGEST
+        self._learn([word for word in new[:few] if len(word) <= _LONGEST], known)
+        return self._tokenized(texts) if whole else _looked_up(split, known)
 
     def _count(self, words: int, new: int) -> None:
         with self._counting:
@@ -90,9 +130,30 @@ class Words:
 
 def encodings(tokenizer: Tokenizer, texts: Items[str], offsets: bool = False) -> Iterator[Encoding]:
     """Encodings without special tokens, some texts at a time; the fast ones have no offsets."""
+    # Not `encode`, which keeps other threads waiting.
     encode = tokenizer.encode_batch if offsets else tokenizer.encode_batch_fast
-    for start in range(0, len(texts), _TEXTS):
-        yield from encode(list(texts[start : start + _TEXTS]), add_special_tokens=False)
+    for start, stop in _parts([*map(len, texts)]):
+        yield from encode(list(texts[start:stop]), add_special_tokens=False)
+
+
+def _parts(lengths: Items[int]) -> Iterator[tuple[int, int]]:
+    """Ranges of texts, given their lengths, that go together: 128 at most, and 16,384 characters, or one text."""
+    start = characters = 0
+    for i, length in enumerate(lengths):
+        if i > start and (i - start == _TEXTS or characters + length > _CHARACTERS):
+            yield start, i
+            start, characters = i, 0
+        characters += length
+    if start < len(lengths):
+        yield start, len(lengths)
+
+
+def _end(text: str, start: int, step: int) -> int:
+    """Where a part of a text ends that has so many characters or, up to the next space, more."""
+    if len(text) - start <= step:
+        return len(text)
+    space = _SPACE.search(text, start + step)
+    return len(text) if space is None else space.start()
 
 
 def _looked_up(split: Items[Items[str]], known: Mapping[str, bytes]) -> list[Ids]:
