@@ -175,7 +175,7 @@ def test_weights_of_modules_are_strict(folder: Path) -> None:
     save_file({**weights, "linear.bias": torch.zeros(WIDTH)}, path)
     assert "1 not known ['2_Dense/linear.bias']" in refusal(folder)
     path.unlink()
-    with pytest.raises(LoadError, match=r"2_Dense/model\.safetensors is not a readable safetensors file"):
+    with pytest.raises(LoadError, match=r"model\.safetensors is missing from .*/2_Dense"):
         load(Entry("m", folder=folder), CPU, "float32")
 
 

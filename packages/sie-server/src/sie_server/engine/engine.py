@@ -35,7 +35,7 @@ from sie_server.engine.watchdog import Watchdog
 from sie_server.errors import Code, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry
-from sie_server.models.load import inspect, load
+from sie_server.models.load import inspect, load, weight_bytes
 from sie_server.models.model import Comparison, Model, no_matches
 from sie_server.models.prompts import instructed
 from sie_server.nn.heads import Head, Together
@@ -86,6 +86,7 @@ class Engine:
             load_timeout_s=settings.load_timeout,
             pinned=settings.pinned,
             fetch=fetch,
+            weigh=lambda entry: weight_bytes(entry, self.device, settings.precision),
         )
         self._keeper = Keeper(self.residency, settings, metrics, lambda: self.busy_seconds)
         per_model = settings.model_queue_tokens or settings.queue_tokens

@@ -1,11 +1,14 @@
 """Which models there are, and how they get into memory: on first use, once; failures are remembered."""
 
 import asyncio
+import contextvars
 import logging
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
+from typing import Any, TypeVar
 
 from sie_server.engine.address import Address
 from sie_server.engine.memory import Memory, Need
@@ -16,9 +19,11 @@ from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry, did_you_mean
 from sie_server.models.failure import classified
 from sie_server.models.model import Model
-from sie_server.models.source import weight_bytes
+from sie_server.models.stopping import GIVEN_UP
 
 _LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+
 _FETCHES = 4
 # Characters of a client's name for a model or profile that an error repeats.
 _MOST_NAMED = 500
@@ -44,12 +49,14 @@ class Residency:
         load_timeout_s: float,
         pinned: Collection[str] = (),
         fetch: Callable[[Entry], None] = lambda _: None,
+        weigh: Callable[[Entry], int | None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """batch_tokens: most in a batch. load_wait_s: how long a request is held. load_timeout_s: after which a load
-        has failed, without its download; its thread is left to itself. pinned: ids of models that are never evicted.
+        has failed, without its download; its thread is told to end. pinned: ids of models that are never evicted.
         fetch: brings a model's files to this machine, ahead of `load`: downloads run beside loads and each other, so
-        that no model waits for the files of another.
+        that no model waits for the files of another. weigh: bytes that a model's weights will take, None where nobody
+        can tell yet.
         """
         self.clock = clock
         self.slots: dict[str, Slot] = {}
@@ -57,6 +64,7 @@ class Residency:
         self._metrics = metrics
         self._load = load
         self._fetch = fetch
+        self._weigh = weigh
         self._batch_tokens = batch_tokens
         self._load_wait_s = load_wait_s
         self._load_timeout_s = load_timeout_s
@@ -170,7 +178,7 @@ class Residency:
         self._room.unload(slot)
 
     async def close(self) -> None:
-        """Drop the models. A load that is under way is not waited for."""
+        """Drop the models. A load that is under way is told to end, and not waited for."""
         for slot in self.slots.values():
             if slot.loading is not None:
                 slot.loading.cancel()
@@ -241,9 +249,7 @@ class Residency:
 
     async def _bring_in(self, slot: Slot, given: Entry) -> None:
         """Make room for what is expected, load, make room for what was measured, and let requests at it."""
-        expected = slot.need or Need(await asyncio.to_thread(weight_bytes, given))
-        # No precision makes fewer than half its bytes of a file: what may fit is tried.
-        certain = slot.need or Need(expected.weights // 2)
+        expected, certain = await self._expected(slot, given)
         await self._room.make(slot, expected, certain)
         model = await self._load_with_room(slot, given)
         slot.need = Need(model.bytes, model.token_bytes * self._batch_tokens)
@@ -252,35 +258,63 @@ class Residency:
         slot.entry = model.entry
         slot.forgive()
 
+    async def _expected(self, slot: Slot, given: Entry) -> tuple[Need, Need]:
+        """What a model is likely to need, and what in any case: the same where its files have been looked at."""
+        if slot.need is not None:
+            return slot.need, slot.need
+        if (weights := await self._in_time(slot, given, self._weigh)) is not None:
+            return Need(weights), Need(weights)
+        likely = 4 * (given.parameters or 0)
+        # No precision takes fewer than half its bytes of float32: what may fit is tried.
+        return Need(likely), Need(likely // 2)
+
     async def _load_with_room(self, slot: Slot, given: Entry) -> Model:
         """The model; where memory does not suffice after all, another one goes and it is tried once more."""
         try:
-            return await self._load_in_time(slot, given)
+            return await self._in_time(slot, given, self._load)
         except Exception as error:
             if classified(error, given.source).kind is not LoadClass.OOM or (victim := self._room.victim(slot)) is None:
                 raise
             _LOG.warning("%s: %s; unloading %s", given.id, error, victim.entry.id)
         await asyncio.wait({self._room.unload(victim)})
-        return await self._load_in_time(slot, given)
+        return await self._in_time(slot, given, self._load)
 
-    async def _load_in_time(self, slot: Slot, given: Entry) -> Model:
+    async def _in_time(self, slot: Slot, given: Entry, work: Callable[[Entry], T]) -> T:
+        """What comes of work on the load thread, within the load timeout. Who waits no longer has it given up."""
         if slot.hanging:
             raise LoadError(LoadClass.TIMEOUT, f"an earlier load of {given.source} has not ended yet")
-        limit = asyncio.timeout(self._load_timeout_s)
-        load = self._loads.submit(self._load, given)
+        limit, given_up = asyncio.timeout(self._load_timeout_s), threading.Event()
+        context = contextvars.copy_context()
+        context.run(GIVEN_UP.set, given_up)
+        task = self._loads.submit(context.run, work, given)
         try:
             async with limit:
-                return await asyncio.wrap_future(load)
+                return await asyncio.wrap_future(task)
         except TimeoutError:
             if not limit.expired():
                 raise
-            slot.hanging = True
-            load.add_done_callback(lambda _: setattr(slot, "hanging", False))
-            # The thread may never come back, and others are to be loaded.
-            self._loads.shutdown(wait=False)
-            self._loads = _load_thread()
-            seconds = f"{self._load_timeout_s:g} s"
-            raise LoadError(LoadClass.TIMEOUT, f"{given.source} was not loaded in {seconds}") from None
+            raise LoadError(LoadClass.TIMEOUT, f"{given.source} was not loaded in {self._load_timeout_s:g} s") from None
+        finally:
+            if not task.done():
+                given_up.set()
+                self._abandon(slot, task)
+
+    def _abandon(self, slot: Slot, task: "Future[Any]") -> None:
+        """Leave the load thread to itself: it may never come back, and others are to be loaded."""
+        loop = asyncio.get_running_loop()
+        slot.hanging = True
+
+        def ended() -> None:
+            slot.hanging = False
+            loop.run_in_executor(None, give_back)
+
+        def tell(_: "Future[Any]") -> None:
+            with suppress(RuntimeError):  # the loop has gone
+                loop.call_soon_threadsafe(ended)
+
+        task.add_done_callback(tell)
+        self._loads.shutdown(wait=False)
+        self._loads = _load_thread()
 
     def _not_found(self, model_id: str) -> SIEError:
         similar = did_you_mean(model_id, [address.id for address in self.addresses])

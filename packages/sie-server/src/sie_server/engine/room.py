@@ -56,8 +56,14 @@ class Room:
         """Unload models, those first that nobody uses and that were not asked for the longest, until `need` fits.
 
         Raises:
-            LoadError: OOM, not even `certain` does.
+            LoadError: OOM, not even `certain` does. Where it would not beside those that can't be unloaded, none goes.
         """
+        lasting = [
+            other.resident.need
+            for other in self._slots.values()
+            if other.pinned and other is not slot and other.resident is not None
+        ]
+        self._require(slot, certain, self._memory.excess([*lasting, certain]))
         while self._excess(need) > 0:
             victim = self.victim(slot)
             if victim is not None:
@@ -66,12 +72,7 @@ class Room:
             if not leaving:
                 break
             await asyncio.wait(leaving, return_when=asyncio.FIRST_COMPLETED)
-        if (excess := self._excess(certain)) > 0:
-            raise LoadError(
-                LoadClass.OOM,
-                f"{slot.entry.source} needs {sum(certain) / _MB:,.1f} MB; with the models that can't be unloaded, that "
-                f"is {excess / _MB:,.1f} MB over the memory budget of {self._memory.budget / _MB:,.1f} MB",
-            )
+        self._require(slot, certain, self._excess(certain))
 
     def victim(self, slot: Slot) -> Slot | None:
         """The model to unload for that of `slot`; one that is about to be replaced comes last."""
@@ -107,6 +108,14 @@ class Room:
         for slot in self._slots.values():
             slot.resident = None
         self._residents.clear()
+
+    def _require(self, slot: Slot, need: Need, excess: int) -> None:
+        if excess > 0:
+            raise LoadError(
+                LoadClass.OOM,
+                f"{slot.entry.source} needs {sum(need) / _MB:,.1f} MB; with the models that can't be unloaded, that "
+                f"is {excess / _MB:,.1f} MB over the memory budget of {self._memory.budget / _MB:,.1f} MB",
+            )
 
     def _excess(self, need: Need) -> int:
         return self._memory.excess([*(resident.need for resident in self._residents.values()), need])

@@ -8,6 +8,7 @@ import msgspec
 
 from sie_server.choices import Activation, HeadActivation
 from sie_server.errors import UnsupportedModelError
+from sie_server.models.files import read_file
 from sie_server.models.shape import (
     Biases,
     DecoderConfig,
@@ -42,6 +43,8 @@ _GTE = {"new", "gte"}
 # ColBERT's own package names the architecture after itself; the layers are those of the model type.
 _STANFORD = {"bert": "BertModel", "xlm-roberta": "XLMRobertaModel"}
 _HEAD_ACTIVATIONS: dict[str, HeadActivation] = {"electra": "gelu", "distilbert": "relu"}
+# Far above any model; each layer costs a little even before the weights' file is looked at.
+_MOST_LAYERS = 10_000
 # Model type → its own names for what the others call by the key.
 _OTHER_NAMES: dict[str, dict[str, str]] = {
     "distilbert": {
@@ -74,6 +77,8 @@ def from_hf(hf: Mapping[str, Any]) -> ModelConfig:
     for key, only in _only(kind, hf).items():
         if (value := hf.get(key, only)) != only:
             raise UnsupportedModelError(f"{key} {value!r} is not supported; supported: {only!r}")
+    if isinstance(layers := hf.get("num_hidden_layers"), int) and layers > _MOST_LAYERS:
+        raise UnsupportedModelError(f"num_hidden_layers {layers} is not supported; the limit is {_MOST_LAYERS}")
     deberta = kind == "deberta-v2"
     stanford = architectures == ["HF_ColBERT"]
     if stanford and kind not in _STANFORD:
@@ -108,16 +113,21 @@ def from_hf(hf: Mapping[str, Any]) -> ModelConfig:
         raise UnsupportedModelError(f"config.json lacks {error.args[0]!r}") from None
 
 
+def stated_layers(hf: Mapping[str, Any]) -> tuple[str, Any]:
+    """The key that says how many layers there are, and what it says."""
+    key = _OTHER_NAMES.get(str(hf.get("model_type")), {}).get("num_hidden_layers", "num_hidden_layers")
+    return (key, hf[key]) if key in hf else ("num_hidden_layers", hf.get("num_hidden_layers"))
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.
 
     Raises:
-        UnsupportedModelError: the file is missing or holds something else.
+        LoadError: STORAGE, the file is missing or can't be read.
+        UnsupportedModelError: it holds something else.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except FileNotFoundError:
-        raise UnsupportedModelError(f"{path.name} is missing from {path.parent}") from None
+        return msgspec.json.decode(read_file(path), type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise UnsupportedModelError(f"{path.name} is not a JSON object: {error}") from None
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from safetensors import SafetensorError, safe_open
 
 from sie_server.errors import UnsupportedModelError
 from sie_server.models.config import read_json
 from sie_server.models.shape import LateInteraction
+from sie_server.models.tensor_file import SafetensorsFile
 
 T = TypeVar("T")
 
@@ -107,12 +107,11 @@ def stanford(folder: Path) -> tuple[LateInteraction, int]:
 
 def _width(weights: Path) -> int:
     """Rows of Stanford's projection; its config says nothing of them."""
-    try:
-        with safe_open(weights, framework="np") as checkpoint:
-            rows: int = checkpoint.get_slice("linear.weight").get_shape()[0]
-            return rows
-    except (OSError, SafetensorError) as error:
-        raise UnsupportedModelError(f"{weights} has no projection for token vectors: {error}") from error
+    with SafetensorsFile(weights) as file:
+        projection = file.tensors.get("linear.weight")
+    if projection is None or not projection.shape:
+        raise UnsupportedModelError(f"{weights} has no projection for token vectors: linear.weight is missing from it")
+    return projection.shape[0]
 
 
 def sentence_transformers(folder: Path, mask: str, prompts: Mapping[str, str]) -> LateInteraction:

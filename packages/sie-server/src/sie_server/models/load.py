@@ -1,10 +1,14 @@
 """A checkpoint's files → a model on its device."""
 
 import logging
+import re
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Sequence as Items
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -16,8 +20,9 @@ from sie_server.engine.peak import Peak
 from sie_server.engine.tokenize import TextTokenizer
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.catalog import Entry
-from sie_server.models.config import read_config
+from sie_server.models.config import read_config, read_json, stated_layers
 from sie_server.models.encoder import Encoder
+from sie_server.models.files import Version, version
 from sie_server.models.late_interaction import overridden
 from sie_server.models.model import Model
 from sie_server.models.modules import (
@@ -31,64 +36,222 @@ from sie_server.models.modules import (
 from sie_server.models.prompts import Prompt, choose, prompts
 from sie_server.models.registry import HeadKind, resolve
 from sie_server.models.shape import LateInteraction, ModelConfig
-from sie_server.models.source import locate, weight_files
+from sie_server.models.source import found, locate, weight_files
+from sie_server.models.stopping import stop_if_given_up
+from sie_server.models.tensor_file import TensorFile, open_tensors
 from sie_server.models.tokenizer import read_tokenizer
-from sie_server.models.weights import fill
+from sie_server.models.weights import Weights
 from sie_server.nn.lexical import Lexical, TokenWeights
-from sie_server.nn.linear import Linear, pack_linears
-from sie_server.nn.panels import bfloat16_panels, lay_in_panels
+from sie_server.nn.linear import Linear
+from sie_server.nn.panels import INT8_BYTES, bfloat16_panels, lay_in_panels
 
 _LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
+# A load begins anew where its files have changed meanwhile.
+_TRIES = 4
+_PAUSE_S = 0.2
+# In the names of every architecture's tensors.
+_LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
 # Few enough for the largest model to take no more than a moment, enough for what does not depend on them to be little.
 _WARM_TOKENS = 64
 
 
 def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> Model:
-    """Find, read, check and place a model's weights.
+    """Find, read, check and place a model's weights: files of one moment, also where they are replaced meanwhile.
 
     Raises:
-        LoadError: the files can't be had, don't fit the device, or are not what this server computes.
+        LoadError: the files can't be had, don't fit the device, or are not what this server computes; STORAGE, they
+            never stayed the same for as long as a load takes; TIMEOUT, the load was given up.
     """
-    started = time.perf_counter()
-    folder = locate(entry)
-    config = with_modules(read_config(folder), folder)
-    entry = complete(entry, folder, config)
-    late = overridden(config.late or LateInteraction(), entry.late_interaction)
-    dtype = resolve_precision(precision, device)
-    # What int8 does not compute in integers, it computes as `auto` does.
-    stored = resolve_precision("auto", device) if dtype == torch.int8 else dtype
-    assert entry.max_length is not None
-    prompt = None if entry.prompt is None else prompts()[entry.prompt]
-    tokenizer = TextTokenizer(
-        read_tokenizer(folder),
-        entry.max_length,
-        token_types=config.token_types > 1,
-        prompt=prompt,
-        instruction=entry.instruction,
-        late=late,
-        window=min((layer.window for layer in config.rotary_layers if layer.window is not None), default=None),
+    return _of_one_moment(entry, lambda: locate(entry), lambda folder: _load(entry, folder, device, precision))
+
+
+def weight_bytes(entry: Entry, device: torch.device, precision: Precision = "auto") -> int | None:
+    """Memory that a model's weights will take, from what its files say of them; None where they are not here.
+
+    Raises:
+        LoadError: as `load`.
+    """
+    if (folder := found(entry)) is None:
+        return None
+    return _of_one_moment(entry, lambda: folder, lambda folder: _weight_bytes(entry, folder, device, precision))
+
+
+def _of_one_moment(entry: Entry, find: Callable[[], Path], work: Callable[[Path], T]) -> T:
+    """What comes of work with a folder whose files stay the same for as long as it takes; it is done again if not."""
+    failure: Exception | None = None
+    for _ in range(_TRIES):
+        stop_if_given_up()
+        before, failure = None, None
+        try:
+            folder = find()
+            before = version(folder)
+            result = work(folder)
+            if version(folder) == before:
+                return result
+            _LOG.info("%s: %s has changed while it was read", entry.id, folder)
+        except Exception as error:
+            # Without its stack, which holds weights.
+            failure = error.with_traceback(None)
+            failure.__cause__ = failure.__context__ = None
+        if failure is not None:
+            if isinstance(failure, LoadError) and failure.kind is LoadClass.STORAGE:
+                time.sleep(_PAUSE_S)  # what is just being replaced is back by then
+            elif before is None:
+                raise failure
+            if before is not None and _version(folder) == before:
+                raise failure
+    raise failure or LoadError(
+        LoadClass.STORAGE, f"{entry.source} has changed each of the {_TRIES} times that it was read"
     )
-    encoder_class, head = _used(entry, folder, config)
-    answers = _answers(folder, prompt, tokenizer) if head == "tokens" else []
-    with torch.device("meta"):
-        encoder = encoder_class(config, len(answers) or int(head == "classifier" or config.modular_head))
-        if head == "lexical":
-            encoder.lexical = Lexical(config)
-        elif config.token_weights:
-            encoder.lexical = TokenWeights(config, tokenizer.special_ids())
-    renames = {**encoder.renames, **_head_renames(encoder, head)}
-    if config.stanford:
-        renames["linear."] = "projections.linear."
-    files = {**dict.fromkeys(weight_files(folder, entry.pickled), renames), **head_files(folder, config)}
+
+
+def _version(folder: Path) -> Version | None:
+    """None where the folder has gone."""
     try:
-        fill(encoder, folder, files, device, stored, answers)
-    except torch.OutOfMemoryError as error:
-        raise LoadError(LoadClass.OOM, f"{entry.id} does not fit into the memory of {device}") from error
+        return version(folder)
+    except LoadError:
+        return None
+
+
+def _weight_bytes(entry: Entry, folder: Path, device: torch.device, precision: Precision) -> int:
+    dtype = resolve_precision(precision, device)
+    with _opened(entry, folder) as opened:
+        encoder = opened.encoder(special_ids=())
+        weights = opened.weights(encoder, range(opened.answers))
+        dtypes = weights.dtypes(resolve_precision("auto", device) if dtype == torch.int8 else dtype)
+        total = sum(parameter.numel() * dtypes[name].itemsize for name, parameter in encoder.named_parameters())
+        if dtype == torch.int8:
+            total += sum(
+                layer.weight.numel() * (INT8_BYTES - dtypes[f"layers.{name}.weight"].itemsize)
+                for name, layer in encoder.layers.named_modules()
+                if isinstance(layer, Linear)
+            )
+        return total
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A checkpoint whose files are open, each with its table of names, and what they make.
+
+    answers: tokens whose logits a decoder's head keeps.
+    """
+
+    folder: Path
+    entry: Entry
+    config: ModelConfig
+    head: HeadKind | None
+    prompt: Prompt | None
+    files: Mapping[TensorFile, Mapping[str, str]]
+
+    @property
+    def answers(self) -> int:
+        return 0 if self.head != "tokens" or self.prompt is None else len(self.prompt.answers)
+
+    def encoder(self, special_ids: Items[int]) -> Encoder:
+        """The module, without memory. special_ids: of the tokenizer.
+
+        Raises:
+            UnsupportedModelError: the config's sizes are none.
+        """
+        config, kind = self.config, resolve(self.config.architecture)[0]
+        try:
+            with torch.device("meta"):
+                encoder = kind(config, self.answers or int(self.head == "classifier" or config.modular_head))
+                if self.head == "lexical":
+                    encoder.lexical = Lexical(config)
+                elif config.token_weights:
+                    encoder.lexical = TokenWeights(config, special_ids)
+        except (RuntimeError, TypeError, OverflowError) as error:  # of torch, for sizes it has no number for
+            raise UnsupportedModelError(f"config.json's sizes make no model: {error}") from error
+        return encoder
+
+    def weights(self, encoder: Encoder, answers: Items[int]) -> Weights:
+        """Where the files' tensors go in the module.
+
+        Raises:
+            UnsupportedModelError: as `Weights`.
+        """
+        renames = {**encoder.renames, **_head_renames(encoder, self.head)}
+        if self.config.stanford:
+            renames["linear."] = "projections.linear."
+        files = [(file, names or renames) for file, names in self.files.items()]
+        return Weights(encoder, self.folder, files, answers)
+
+
+@contextmanager
+def _opened(entry: Entry, folder: Path) -> Iterator[_Opened]:
+    with ExitStack() as stack:
+        files = [stack.enter_context(open_tensors(path)) for path in weight_files(folder, entry.pickled)]
+        _check_layers(folder, files)
+        config = with_modules(read_config(folder), folder)
+        entry = complete(entry, folder, config)
+        _, head = _used(entry, folder, config)
+        heads = head_files(folder, config)
+        yield _Opened(
+            folder=folder,
+            entry=entry,
+            config=config,
+            head=head,
+            prompt=None if entry.prompt is None else prompts()[entry.prompt],
+            files={
+                **{file: {} for file in files},
+                **{stack.enter_context(open_tensors(path)): names for path, names in heads.items()},
+            },
+        )
+
+
+def _check_layers(folder: Path, files: Items[TensorFile]) -> None:
+    """Hold the number of layers against the names in the weights' files, before any layer is made.
+
+    Raises:
+        UnsupportedModelError: they have others.
+    """
+    key, stated = stated_layers(read_json(folder / "config.json"))
+    names = (name for file in files for name in file.tensors)
+    found = [int(match[1]) for name in names if (match := _LAYER.search(name))]
+    if found and isinstance(stated, int) and stated != max(found) + 1:
+        where = files[0].path.name if len(files) == 1 else f"{len(files)} files of weights"
+        have = f"layers {min(found)} to {max(found)}" if len(set(found)) > 1 else f"layer {found[0]} alone"
+        raise UnsupportedModelError(f"config.json says {key} {stated}; {where} has {have}")
+
+
+def _load(entry: Entry, folder: Path, device: torch.device, precision: Precision) -> Model:
+    started = time.perf_counter()
+    dtype = resolve_precision(precision, device)
+    with _opened(entry, folder) as opened:
+        entry, config = opened.entry, opened.config
+        assert entry.max_length is not None
+        tokenizer = TextTokenizer(
+            read_tokenizer(folder),
+            entry.max_length,
+            token_types=config.token_types > 1,
+            prompt=opened.prompt,
+            instruction=entry.instruction,
+            late=overridden(config.late or LateInteraction(), entry.late_interaction),
+            window=min((layer.window for layer in config.rotary_layers if layer.window is not None), default=None),
+        )
+        stop_if_given_up()
+        encoder = opened.encoder(tokenizer.special_ids())
+        answers = _answers(folder, opened.prompt, tokenizer) if opened.head == "tokens" else []
+        weights = opened.weights(encoder, answers)
+        # What int8 does not compute in integers, it computes as `auto` does.
+        stored = resolve_precision("auto", device) if dtype == torch.int8 else dtype
+        try:
+            weights.fill(device, stored)
+        except torch.OutOfMemoryError as error:
+            raise LoadError(LoadClass.OOM, f"{entry.id} does not fit into the memory of {device}") from error
     parameters = sum(p.numel() for p in encoder.parameters())
     if dtype == torch.int8 or (device.type == "cpu" and dtype == torch.bfloat16 and bfloat16_panels()):
-        lay_in_panels(encoder.layers, int8=dtype == torch.int8)
+        for layer in encoder.layers:
+            stop_if_given_up()
+            lay_in_panels(layer, int8=dtype == torch.int8)
     size = sum(t.numel() * t.element_size() for t in (*encoder.parameters(), *encoder.buffers()))
-    pack_linears(encoder)
+    for part in encoder.modules():
+        if isinstance(part, Linear):
+            stop_if_given_up()
+            part.pack()
     model = Model(
         entry=entry,
         tokenizer=tokenizer,

@@ -11,6 +11,7 @@ import msgspec
 from sie_server.choices import HeadActivation, Pooling
 from sie_server.errors import UnsupportedModelError
 from sie_server.models.config import read_json
+from sie_server.models.files import read_file
 from sie_server.models.late_interaction import pylate, sentence_transformers, stanford
 from sie_server.models.shape import HeadConfig, LateInteraction, ModelConfig, Norm, Projection
 
@@ -56,7 +57,7 @@ def modules(folder: Path) -> list[Module]:
     if not path.is_file():
         return []
     try:
-        return msgspec.json.decode(path.read_bytes(), type=list[Module])
+        return msgspec.json.decode(read_file(path), type=list[Module])
     except msgspec.DecodeError as error:
         raise UnsupportedModelError(f"modules.json is not a list of modules: {error}") from error
 

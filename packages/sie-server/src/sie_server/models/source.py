@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import re
 import threading
 from importlib.util import find_spec
@@ -21,6 +22,7 @@ from huggingface_hub.errors import (
 
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.catalog import Entry
+from sie_server.models.files import open_file
 from sie_server.models.late_interaction import STANFORD_FILE
 from sie_server.models.modules import BGE_M3_FILES, needed_files
 
@@ -48,8 +50,8 @@ def locate(entry: Entry) -> Path:
     With `HF_HUB_OFFLINE` set no socket is opened.
 
     Raises:
-        LoadError: NOT_FOUND, GATED or NETWORK, with what to do about it.
-        UnsupportedModelError: the files are there, but no safetensors weights among them, or with the wrong checksum.
+        LoadError: NOT_FOUND, GATED or NETWORK, with what to do about it; STORAGE, a folder is not there, or empty.
+        UnsupportedModelError: the files are there, but pickled weights among them alone, or with the wrong checksum.
     """
     if entry.folder is not None:
         _require_weights(entry.folder, entry)
@@ -76,6 +78,11 @@ def on_this_machine(entry: Entry) -> Path | None:
     return entry.folder or _cached(entry) or _packaged(entry)
 
 
+def found(entry: Entry) -> Path | None:
+    """As `on_this_machine`, but without a look at the weights."""
+    return entry.folder or _cached(entry) or _installed(entry)
+
+
 def fetch(entry: Entry) -> None:
     """Download what a load would have to, so that one that needs nothing does not wait behind it.
 
@@ -85,16 +92,6 @@ def fetch(entry: Entry) -> None:
     # Of a model that is in a package too, `locate` may read and check all weights; once is enough.
     if entry.folder is None and entry.package is None and _cached(entry) is None:
         locate(entry)
-
-
-def weight_bytes(entry: Entry) -> int:
-    """Size of the files with the weights, where they are on this machine; else, from the catalogue, that of float32.
-
-    0 where neither is known.
-    """
-    folder = entry.folder or _cached(entry)
-    files = [] if folder is None else weight_files(folder, entry.pickled)
-    return sum(file.stat().st_size for file in files) or 4 * (entry.parameters or 0)
 
 
 def weight_files(folder: Path, pickled: bool = False) -> list[Path]:
@@ -116,16 +113,21 @@ def _patterns(entry: Entry) -> list[str]:
 def _require_weights(folder: Path, entry: Entry) -> None:
     if weight_files(folder, entry.pickled):
         return
+    if not folder.is_dir():
+        # Not for ever: it may just be replaced, or its disk be away.
+        raise LoadError(LoadClass.STORAGE, f"{folder} is not there")
     if pickles := sorted(path.name for path in folder.glob("*.bin")):
         raise UnsupportedModelError(
             f"{folder} has only pickled weights ({pickles[0]}), which can run code when loaded and are refused. "
             "Convert them once, on a machine where you trust the file: "
             "`AutoModelForSequenceClassification.from_pretrained(path).save_pretrained(new_path)` writes safetensors."
         )
-    raise UnsupportedModelError(
+    message = (
         f"{folder} has no model.safetensors. If the repository offers only pickled weights (pytorch_model.bin), "
         "convert them once with transformers' `save_pretrained` and serve the new folder."
     )
+    # A folder may just be filled, a repository was downloaded whole.
+    raise UnsupportedModelError(message) if entry.folder is None else LoadError(LoadClass.STORAGE, message)
 
 
 def _cached(entry: Entry) -> Path | None:
@@ -216,7 +218,20 @@ def _trouble() -> str | None:
 
 
 def _packaged(entry: Entry) -> Path | None:
-    """The package's folder, found without importing it, its weights checked against the pinned sha256."""
+    """The package's folder, its weights checked against the pinned sha256."""
+    folder = _installed(entry)
+    if folder is None:
+        return None
+    weights = folder / "model.safetensors"
+    with os.fdopen(open_file(weights), "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != entry.sha256:
+        raise UnsupportedModelError(f"{weights} has sha256 {digest}, expected {entry.sha256}; reinstall the package")
+    return folder
+
+
+def _installed(entry: Entry) -> Path | None:
+    """The package's folder, found without importing it."""
     if entry.package is None:
         return None
     name, _, inside = entry.package.partition("/")
@@ -224,11 +239,4 @@ def _packaged(entry: Entry) -> Path | None:
     if spec is None or not spec.submodule_search_locations:
         return None
     folder = Path(spec.submodule_search_locations[0], inside)
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        return None
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != entry.sha256:
-        raise UnsupportedModelError(f"{weights} has sha256 {digest}, expected {entry.sha256}; reinstall the package")
-    return folder
+    return folder if (folder / "model.safetensors").is_file() else None

@@ -1,17 +1,18 @@
 """A checkpoint's tensors → the parameters of a model."""
 
+import math
 import re
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Items
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
+from sie_server.errors import UnsupportedModelError
 from sie_server.models.encoder import Encoder
+from sie_server.models.tensor_file import TensorFile, check_floats
 from sie_server.nn.embed import Embedding
 from sie_server.nn.linear import Linear
 
@@ -20,56 +21,123 @@ _PROJECTION = "head.out.weight"
 _HEADS = ("head.", "projections.", "lexical.out.")
 
 
-def fill(
-    encoder: Encoder,
-    folder: Path,
-    files: Mapping[Path, Mapping[str, str]],
-    device: torch.device,
-    dtype: torch.dtype,
-    answers: Items[int] = (),
-) -> None:
-    """Give every parameter of a meta-device module its values; strict in both directions.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a tensor of a file goes.
+
+    name: in the file. parameter: ours. rows: of the parameter, where it is a block of them. picked: rows of the tensor,
+    where not all are wanted.
+    """
+
+    file: TensorFile
+    name: str
+    parameter: str
+    rows: slice | None
+    picked: tuple[int, ...]
+
+
+class Weights:
+    """Which tensor of which file goes to which parameter of a module on the meta device.
 
     files: each with its table of names. A tensor of a sub-folder's file goes by `sub-folder/name`.
     answers: the rows of the output projection that the head keeps, where it is a language model's.
     """
-    shapes = {name: meta.shape for name, meta in encoder.named_parameters()}
-    parameters: dict[str, Tensor] = {}
-    filled = dict.fromkeys(shapes, 0)
-    unknown = []
-    for hub_name, value, renames in _tensors(folder, files):
-        name, block = _rename(hub_name, renames)
-        if name not in shapes:
-            if "/" in hub_name or not name.startswith(encoder.ignored):
-                unknown.append(hub_name)
-            continue
-        owner = encoder.get_submodule(name.rpartition(".")[0])
-        if name not in parameters:
-            parameters[name] = torch.empty(shapes[name], dtype=_dtype(owner, name, value.dtype, dtype), device=device)
-        target = parameters[name]
-        if block is not None:
-            assert isinstance(owner, Linear)
-            blocks = owner.blocks
-            target = target[sum(blocks[:block]) :][: blocks[block]]
-        if name == _PROJECTION and answers:
-            value = value[list(answers)]
-        if target.shape != value.shape:
-            raise UnsupportedModelError(f"{hub_name} has shape {tuple(value.shape)}, its config implies another")
-        target.copy_(value)
-        filled[name] += value.numel()
-    for name, source in encoder.ties.items():
-        if name in shapes and not filled[name] and source in parameters:
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        folder: Path,
+        files: Iterable[tuple[TensorFile, Mapping[str, str]]],
+        answers: Items[int] = (),
+    ) -> None:
+        """Everything is known from the files' headers: nothing is read, and no memory taken.
+
+        Raises:
+            UnsupportedModelError: the files do not have what the module has; strict in both directions.
+        """
+        self._encoder = encoder
+        self._answers = tuple(answers)
+        self._shapes = {name: tuple(meta.shape) for name, meta in encoder.named_parameters()}
+        self._stored: dict[str, torch.dtype] = {}
+        self._places: list[Place] = []
+        self._tied: list[tuple[str, str]] = []
+        filled = dict.fromkeys(self._shapes, 0)
+        unknown = []
+        for file, renames in files:
+            inside = file.path.parent.relative_to(folder)
+            for name, stored in file.tensors.items():
+                hub_name = (inside / name).as_posix()
+                parameter, block = _rename(hub_name, renames)
+                if parameter not in self._shapes:
+                    if "/" in hub_name or not parameter.startswith(encoder.ignored):
+                        unknown.append(hub_name)
+                    continue
+                place = self._place(file, name, parameter, block)
+                if (needed := self._needed(place)) != self._given(place):
+                    raise UnsupportedModelError(
+                        f"{hub_name} has shape {stored.shape}, its config implies another: {needed}"
+                    )
+                self._stored.setdefault(parameter, check_floats(hub_name, stored))
+                self._places.append(place)
+                filled[parameter] += math.prod(needed)
+        for name, source in encoder.ties.items():
+            if name in self._shapes and not filled[name] and source in self._stored:
+                self._tied.append((name, source))
+                filled[name] = math.prod(self._shapes[name])
+        missing = [name for name, count in filled.items() if count != math.prod(self._shapes[name])]
+        if missing or unknown:
+            raise UnsupportedModelError(
+                f"the checkpoint does not fit its config: {len(missing)} weights missing {missing[:3]}, "
+                f"{len(unknown)} not known {unknown[:3]}"
+            )
+
+    def dtypes(self, dtype: torch.dtype) -> dict[str, torch.dtype]:
+        """Of each parameter, where `dtype` is the precision of products."""
+        stored = {**self._stored, **{name: self._stored[source] for name, source in self._tied}}
+        return {name: _dtype(self._owner(name), name, stored[name], dtype) for name in self._shapes}
+
+    def fill(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Give every parameter its values.
+
+        Raises:
+            LoadError: STORAGE, a file can't be read; TIMEOUT, the load was given up.
+        """
+        dtypes = self.dtypes(dtype)
+        parameters: dict[str, Tensor] = {}
+        for place in self._places:
+            name = place.parameter
+            if name not in parameters:
+                parameters[name] = torch.empty(self._shapes[name], dtype=dtypes[name], device=device)
+            target = parameters[name] if place.rows is None else parameters[name][place.rows]
+            place.file.read(place.name, target, place.picked)
+        for name, source in self._tied:
             value = parameters[source]
-            owner = encoder.get_submodule(name.rpartition(".")[0])
-            parameters[name] = (value[list(answers)] if answers else value).to(_dtype(owner, name, value.dtype, dtype))
-            filled[name] = parameters[name].numel()
-    missing = [name for name, count in filled.items() if count != shapes[name].numel()]
-    if missing or unknown:
-        raise UnsupportedModelError(
-            f"the checkpoint does not fit its config: {len(missing)} weights missing {missing[:3]}, "
-            f"{len(unknown)} not known {unknown[:3]}"
-        )
-    encoder.load_state_dict(parameters, assign=True, strict=True)
+            parameters[name] = (value[list(self._answers)] if self._answers else value).to(dtypes[name])
+        self._encoder.load_state_dict(parameters, assign=True, strict=True)
+
+    def _owner(self, parameter: str) -> nn.Module:
+        return self._encoder.get_submodule(parameter.rpartition(".")[0])
+
+    def _place(self, file: TensorFile, name: str, parameter: str, block: int | None) -> Place:
+        rows = None
+        if block is not None:
+            owner = self._owner(parameter)
+            assert isinstance(owner, Linear)
+            first = sum(owner.blocks[:block])
+            rows = slice(first, first + owner.blocks[block])
+        return Place(file, name, parameter, rows, self._answers if parameter == _PROJECTION else ())
+
+    def _needed(self, place: Place) -> tuple[int, ...]:
+        """Shape of what the place takes."""
+        rows, *rest = self._shapes[place.parameter]
+        return (rows if place.rows is None else place.rows.stop - place.rows.start, *rest)
+
+    def _given(self, place: Place) -> tuple[int, ...]:
+        """Shape of what the place gets."""
+        shape = place.file.tensors[place.name].shape
+        if place.picked and shape and max(place.picked) < shape[0]:
+            return (len(place.picked), *shape[1:])
+        return shape
 
 
 def _dtype(owner: nn.Module, parameter: str, stored: torch.dtype, chosen: torch.dtype) -> torch.dtype:
@@ -80,35 +148,6 @@ def _dtype(owner: nn.Module, parameter: str, stored: torch.dtype, chosen: torch.
     if isinstance(owner, Embedding):
         return stored if stored in (torch.bfloat16, torch.float16) else torch.float32
     return chosen if isinstance(owner, Linear) and not parameter.startswith(_HEADS) else torch.float32
-
-
-def _tensors(folder: Path, files: Mapping[Path, Mapping[str, str]]) -> Iterator[tuple[str, Tensor, Mapping[str, str]]]:
-    for path, renames in files.items():
-        inside = path.parent.relative_to(folder)
-        for name, tensor in _pickled(path) if path.suffix in (".bin", ".pt") else _safetensors(path):
-            yield (inside / name).as_posix(), tensor, renames
-
-
-def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as checkpoint:
-            names = checkpoint.keys()
-        for name in names:
-            # Mapped anew for each: the pages read so far would else count as this process's memory up to the end.
-            with safe_open(path, framework="pt") as checkpoint:
-                yield name, checkpoint.get_tensor(name)
-    except (OSError, ValueError, SafetensorError) as error:
-        # Not for ever: it may still be on its way here, or be replaced.
-        raise LoadError(LoadClass.STORAGE, f"{path} is not a readable safetensors file: {error}") from error
-
-
-def _pickled(path: Path) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a pickle, by an unpickler that knows tensors and nothing that could run code."""
-    try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-        yield from tensors.items()
-    except Exception as error:  # whatever a broken pickle makes of the reader
-        raise UnsupportedModelError(f"{path} is not a readable file of tensors: {error}") from error
 
 
 def _rename(name: str, renames: Mapping[str, str]) -> tuple[str, int | None]:

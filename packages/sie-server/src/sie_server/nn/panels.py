@@ -14,6 +14,8 @@ from sie_server.nn.linear import GatedLinear, Linear
 
 _COLUMNS = 32  # of a panel, kColumns of linear.h
 _ALIGNMENT = 64
+# Of a weight in integers, with the copy for outliers.
+INT8_BYTES = 3
 _TINY = torch.finfo(torch.float32).tiny
 
 
