@@ -4,20 +4,24 @@ import json
 import math
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 import torch
 from checkpoints import text
+from hypothesis import given
+from hypothesis import strategies as st
 from live import InProcess, connect, error, in_process, metric, poll, scores
 
+from sie_server.choices import Priority
 from sie_server.engine.admission import Admission, estimate
 from sie_server.engine.ceiling import Ceiling
 from sie_server.engine.packed import Packed
@@ -122,50 +126,91 @@ def refused(admission: Admission, model: str, tokens: int, client: str = "a") ->
     return raised.value
 
 
-def admitted(admission: Admission, model: str, tokens: int, client: str = "a") -> bool:
-    with admission.tokenizing(model, Terms(client), tokens):
+def admitted(admission: Admission, model: str, tokens: int, client: str = "a", priority: Priority = "normal") -> bool:
+    with admission.tokenizing(model, Terms(client, priority), tokens):
         return True
 
 
 def test_the_queue_is_bounded_for_each_model_and_for_all() -> None:
     with waiting({}) as idle:
         assert admitted(idle, "m", 10**6)
-    with waiting({"m": 350}) as full:
-        assert admitted(full, "m", 80)
+    with waiting({"m": 400}) as full:
+        assert admitted(full, "m", 100)
         error = refused(full, "m", 250)
-        assert "350 tokens are waiting and this request has about 250; that of 'm' holds 500" in error.message
-        assert error.retry_after == 2, "162 tokens too many, where an eighth is kept for others, at 100 per second"
-        assert admitted(full, "n", 450), "another model has a queue of its own"
-    with waiting({"m": 400, "n": 400}) as full:
+        assert "400 tokens are waiting and this request has about 250; that of 'm' holds 500" in error.message
+        assert error.retry_after == 2, "150 tokens too many, at 100 per second"
+        assert admitted(full, "n", 500), "another model has a queue of its own"
+    with waiting({"m": 400, "n": 500}) as full:
         error = refused(full, "o", 400)
         assert "the queue holds 1000" in error.message
-        assert error.retry_after == 4, "325 tokens too many, where an eighth is kept for others, at 100 per second"
+        assert error.retry_after == 3, "300 tokens too many, at 100 per second"
 
 
-def test_the_last_eighth_of_a_queue_is_for_those_who_have_little_in_it() -> None:
-    with waiting({"m": 435}, client="greedy") as flooded:
-        refused(flooded, "m", 10, "greedy")
-        assert admitted(flooded, "m", 60, "modest")
-        refused(flooded, "m", 66, "modest")
-    with waiting({"m": 440, "n": 430}, client="greedy") as flooded:
-        refused(flooded, "n", 10, "greedy")
-        assert admitted(flooded, "n", 60, "modest")
-        refused(flooded, "n", 131, "modest")
+def test_one_client_locks_nobody_out() -> None:
+    with waiting({"m": 10_000}, client="greedy") as flooded:
+        error = refused(flooded, "m", 10, "greedy")
+        assert error.retry_after == 60
+        assert admitted(flooded, "m", 250, "modest")
+        error = refused(flooded, "m", 251, "modest")
+        assert error.retry_after == 60, "as long as it takes until the queue has room for more than a share"
+        assert admitted(flooded, "n", 500, "modest")
+        assert admitted(flooded, "m", 250, "greedy", "interactive"), "a class of priority has a share of its own"
+        with flooded.tokenizing("m", Terms("modest"), 200):
+            assert refused(flooded, "m", 60, "modest").retry_after == 1, "ten of its own, and as many of the other's"
+            assert admitted(flooded, "m", 166, "third")
+
+
+def test_what_is_larger_than_the_queue_comes_in_when_next_to_nothing_waits() -> None:
+    with waiting({"m": 62}, client="other") as quiet:
+        assert admitted(quiet, "m", 10**6)
+        assert refused(quiet, "m", 10**6, "other").retry_after == 1
+    with waiting({"m": 463}, client="other") as busy:
+        assert refused(busy, "m", 10**6).retry_after == 4, "338 tokens over an eighth, at 100 per second"
+
+
+senders = st.tuples(st.sampled_from("abcd"), st.sampled_from(get_args(Priority)))
+
+
+@given(st.lists(st.tuples(senders, st.integers(1, 3000), st.booleans()), max_size=40))
+def test_an_even_share_is_always_there_and_what_waits_is_bounded(
+    requests: list[tuple[tuple[str, Priority], int, bool]],
+) -> None:
+    admission = Admission(Scheduler(64), 1000, 1000)
+    held: list[tuple[tuple[str, Priority], int, ExitStack]] = []
+    for sender, tokens, leaves in requests:
+        if leaves and held:
+            held.pop(0)[2].close()
+        counts = Counter({each: 0 for each, *_ in held})
+        for each, count, _ in held:
+            counts[each] += count
+        others = len(counts.keys() - {sender})
+        stack = ExitStack()
+        try:
+            stack.enter_context(admission.tokenizing("m", Terms(*sender), tokens))
+        except SIEError:
+            assert counts[sender] + tokens > 1000 // (others + 1)
+            assert counts.total() + tokens > 1000
+            continue
+        held.append((sender, tokens, stack))
+        assert counts[sender] + tokens <= 1000 or not counts[sender]
+        # As much as it holds, an even share for each that came, and one that was let in when next to nothing waited.
+        most = 1000 * (1 + sum(1 / n for n in range(1, 13)))
+        assert counts.total() + tokens <= most + max(count for _, count, _ in held)
 
 
 def test_a_model_waits_for_what_it_shares_the_device_with() -> None:
     with waiting({"fast": 450, "slow": 300}) as shared:
         shared.observe("slow", 10, 10.0)
         backlog_s = 450 / 100 + 300 * (0.9 + 10.0) / (90 + 10)
-        assert refused(shared, "fast", 95).retry_after == math.ceil((450 + 95 - 438) / 450 * backlog_s)
+        assert refused(shared, "fast", 95).retry_after == math.ceil((450 + 95 - 500) / 450 * backlog_s)
 
 
 def test_text_counts_before_it_is_tokenized() -> None:
     assert estimate(["x" * 400, "y" * 40], "q" * 8) == 116
     assert estimate([[1, 2, 3], [4]]) == 6
     with waiting({"m": 450}) as full:
-        refused(full, "m", 90)
-    assert admitted(full, "m", 90)
+        refused(full, "m", 60)
+    assert admitted(full, "m", 60)
 
 
 def test_a_full_queue_says_when_to_come_back(overloaded: Overloaded) -> None:

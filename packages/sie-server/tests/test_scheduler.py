@@ -243,7 +243,7 @@ def test_a_client_with_many_requests_has_no_more_than_one_with_one(counts: list[
         scheduler.add(each)
     turn = BUDGET if long else BUDGET * 500
     progress = Counter({each.terms.client: 0 for each in requests})
-    while all(map(scheduler.tokens_of, progress)):
+    while scheduler.tokens_by_sender().keys() == {(client, "normal") for client in progress}:
         assert max(progress.values()) - min(progress.values()) <= turn + length
         for each in scheduler.next_batch():
             assert each.request is not None
@@ -371,7 +371,7 @@ def test_whatever_happens_each_sequence_is_taken_once_or_given_up(steps: list[tu
         for each in requests:
             pending[each.model.id] += sum(map(len, each.pending))
         assert scheduler.tokens_by_model() == +pending
-        assert scheduler.tokens == pending.total() == sum(scheduler.tokens_of(client) for client in "xy")
+        assert scheduler.tokens == pending.total() == scheduler.tokens_by_sender().total()
         counted = {name: waiting.requests for name, waiting in scheduler.waiting().items()}
         assert counted == Counter(each.model.id for each in requests if each.pending)
     while scheduler.tokens:

@@ -82,9 +82,9 @@ class Settings:
         Most tokens in a batch; 0: 512 on CPU, 16384 on GPU.
     queue_tokens
         Tokens that may wait; a request that comes on top gets QUEUE_FULL, but an idle server takes one of any size.
-        The last eighth is for clients that have no more than that in the queue.
+        However much others have, a client may always have an even share of it, for each priority.
     model_queue_tokens
-        Tokens that may wait for one model; 0: as many as for all. Of these, too, the last eighth is for the others.
+        Tokens that may wait for one model; 0: as many as for all. Shared in the same way.
     tokenizer_threads
         Threads that tokenize.
     wedged_after

@@ -8,16 +8,18 @@ from collections.abc import Sequence as Items
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from sie_server.engine.backlog import Backlog, Sender
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.terms import Terms
+from sie_server.engine.turns import WEIGHTS
 from sie_server.errors import Code, SIEError
 
 _MAX_RETRY_AFTER_S = 60
 # What older batches still weigh in a rate when the next one is added.
 _KEPT = 0.9
 _CHARACTERS_PER_TOKEN = 4
-# This part of a queue is kept for clients that have no more than that in it.
-_RESERVED = 8
+# Where no more than this part of a queue waits, a request of any size comes in.
+_NEARLY_EMPTY = 8
 
 
 @dataclass(slots=True)
@@ -40,8 +42,11 @@ def estimate(texts: Items[str] | Items[list[int]], repeated: str = "") -> int:
 class Admission:
     """Bounds on the tokens that wait in a scheduler, those that are still text included. Lives on the event loop.
 
-    device_tokens, model_tokens: most that may wait for the device, and for one model. Where nothing waits, a request of
-    any size comes in. A request that came in is not turned away later, when its tokens are known.
+    device_tokens, model_tokens: most that may wait for the device, and for one model. Of both a sender, that is a
+    client in a class of priority, always has an even share, however much others have; so that more may wait in all,
+    about three times as much for ten senders. Beyond its share it may have what is free. Where next to nothing waits,
+    a request of any size comes in from a sender that has nothing there. What came in is not turned away later, when its
+    tokens are known.
     """
 
     def __init__(self, scheduler: Scheduler, device_tokens: int, model_tokens: int) -> None:
@@ -49,8 +54,7 @@ class Admission:
         self._device_tokens = device_tokens
         self._model_tokens = model_tokens
         # Estimates, of requests that are being tokenized.
-        self._of_model: Counter[str] = Counter()
-        self._of_client: Counter[str] = Counter()
+        self._estimated = Backlog()
         self._rates: dict[str, _Rate] = {}
 
     @contextmanager
@@ -63,11 +67,11 @@ class Admission:
         self._check_room(model_id, terms, tokens)
         # How much it is itself is known later: a text may be cut.
         self.check_deadline(model_id, terms, 1)
-        self._count(model_id, terms, tokens)
+        self._estimated.count(model_id, terms, tokens)
         try:
             yield
         finally:
-            self._count(model_id, terms, -tokens)
+            self._estimated.count(model_id, terms, -tokens)
 
     def check_deadline(self, model_id: str, terms: Terms, tokens: int) -> None:
         """Raises SIEError: GATEWAY_TIMEOUT, at the rate that was measured so many tokens won't be through in time."""
@@ -92,27 +96,24 @@ class Admission:
         rate.seconds = rate.seconds * _KEPT + seconds
 
     def _check_room(self, model_id: str, terms: Terms, tokens: int) -> None:
-        waiting = self._waiting()
-        total = waiting.total()
-        own = self._scheduler.tokens_of(terms.client) + self._of_client[terms.client]
-        for held, most, whose in (
-            (total, self._device_tokens, "the queue"),
-            (waiting[model_id], self._model_tokens, f"that of '{model_id}'"),
+        for scope, most, whose in (
+            (None, self._device_tokens, "the queue"),
+            (model_id, self._model_tokens, f"that of '{model_id}'"),
         ):
-            reserved = most // _RESERVED
-            bound = most if own + tokens <= reserved else most - reserved
-            if held and held + tokens > bound:
-                # So many have to be gone, of all or of this model's, which go at the same pace as the others.
-                surplus = min(held + tokens - bound, held)
+            held = self._scheduler.tokens_by_sender(scope) + self._estimated.by_sender(scope)
+            if surplus := _surplus(held, (terms.client, terms.priority), tokens, most):
+                waiting = self._waiting()
+                total = held.total()
                 raise SIEError(
                     Code.QUEUE_FULL,
-                    f"{held} tokens are waiting and this request has about {tokens}; {whose} holds {most}",
-                    retry_after=_whole(self._seconds(waiting) * surplus / held),
+                    f"{total} tokens are waiting and this request has about {tokens}; {whose} holds {most}",
+                    # Those of one model go at the same pace as all.
+                    retry_after=_whole(self._seconds(waiting) * surplus / total),
                 )
 
     def _waiting(self) -> Counter[str]:
         """Tokens by model."""
-        return self._scheduler.tokens_by_model() + self._of_model
+        return self._scheduler.tokens_by_model() + self._estimated.by_model()
 
     def _seconds(self, tokens: Counter[str]) -> float:
         """How long the device takes for these tokens of these models; nothing for a model it has not seen yet."""
@@ -120,11 +121,24 @@ class Admission:
         spent = sum(count / rate.tokens * rate.seconds for count, rate in rates if rate is not None)
         return spent / self._scheduler.workers
 
-    def _count(self, model_id: str, terms: Terms, tokens: int) -> None:
-        for counts, key in ((self._of_model, model_id), (self._of_client, terms.client)):
-            counts[key] += tokens
-            if not counts[key]:
-                del counts[key]
+
+def _surplus(held: Counter[Sender], sender: Sender, tokens: int, most: int) -> int:
+    """About how many of the tokens that are held have to be gone before so many more of this sender may come in."""
+    others = [(priority, count) for (client, priority), count in held.items() if (client, priority) != sender]
+    own = held[sender]
+    share = most // (len(others) + 1)
+    total = held.total()
+    if own + tokens <= share or total + tokens <= most or (not own and total <= most // _NEARLY_EMPTY):
+        return 0
+    if tokens > most:
+        return max(total - most // _NEARLY_EMPTY, own)
+    if tokens > share:
+        return total + tokens - most
+    # Until enough of its own are gone: those of others go as well, of higher classes all, of its own in turns.
+    surplus = own + tokens - share
+    higher = {priority for priority in WEIGHTS if WEIGHTS[priority] > WEIGHTS[sender[1]]}
+    ahead = [count if priority in higher else min(count, surplus) for priority, count in others]
+    return min(surplus + sum(ahead), total + tokens - most)
 
 
 def _whole(seconds: float) -> int:

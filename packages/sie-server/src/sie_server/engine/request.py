@@ -21,8 +21,8 @@ _MOST_BATCHES = 64
 class Request:
     """Sequences of one call that wait for the device, longest first.
 
-    `pending`, `allowance` and `dropped` (sequences that were given up) belong to the scheduler and change under its
-    lock; results are delivered on the event loop.
+    `pending`, `waiting` (tokens in those), `allowance` and `dropped` (sequences that were given up) belong to the
+    scheduler and change under its lock; results are delivered on the event loop.
     added, started, ended: `time.perf_counter()` when it was queued, when its first batch was taken and when its last
     one was through. origin: id of the HTTP request that it is for. batches: those it was in; None unless it is traced.
     """
@@ -43,6 +43,7 @@ class Request:
         "started",
         "terms",
         "tokens",
+        "waiting",
     )
 
     def __init__(
@@ -62,7 +63,7 @@ class Request:
         for index, sequence in enumerate(sequences):
             sequence.index = index
             sequence.request = self
-        self.tokens = sum(map(len, self.pending))
+        self.tokens = self.waiting = sum(map(len, self.pending))
         self.allowance = 0
         self.dropped = 0
         self.added = time.perf_counter()
@@ -86,13 +87,14 @@ class Request:
                 break
             batch.append(self.pending.popleft())
             taken += length
+        self.waiting -= taken
         if taken and self.started is None:
             self.started = now
         return taken
 
     def drop(self) -> int:
         """Give up what waits; how many tokens that are."""
-        tokens = sum(map(len, self.pending))
+        tokens, self.waiting = self.waiting, 0
         self.dropped = len(self.pending)
         self.pending.clear()
         return tokens

@@ -22,6 +22,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from sie_server.choices import Priority
+from sie_server.engine.backlog import Backlog, Sender
 from sie_server.engine.ceiling import Ceiling
 from sie_server.engine.request import Request
 from sie_server.engine.sequence import Sequence
@@ -48,25 +49,24 @@ class Scheduler:
         self._turns = Turns(budget, workers)
         self._condition = threading.Condition()
         self._idle = 0
-        self._tokens = 0
-        self._of_model: Counter[str] = Counter()
-        self._of_client: Counter[str] = Counter()
+        self._backlog = Backlog()
         self._ceilings: dict[str, Ceiling] = {}
         self._closed = False
 
     @property
     def tokens(self) -> int:
         """Tokens that wait, not counting those on the device."""
-        return self._tokens
-
-    def tokens_of(self, client: str) -> int:
-        """Those of one client."""
-        return self._of_client[client]
+        return self._backlog.tokens
 
     def tokens_by_model(self) -> Counter[str]:
         """Those of each model that has some."""
         with self._condition:
-            return Counter(self._of_model)
+            return self._backlog.by_model()
+
+    def tokens_by_sender(self, model_id: str | None = None) -> Counter[Sender]:
+        """Those of each sender that has some, for one model or for all."""
+        with self._condition:
+            return self._backlog.by_sender(model_id)
 
     def ahead(self, client: str, priority: Priority, tokens: int) -> int:
         """About how many tokens a request of so many has to see served, its own included."""
@@ -79,7 +79,7 @@ class Scheduler:
         with self._condition:
             for request in self._turns:
                 before = waiting.get(request.model.id, Waiting())
-                tokens = before.tokens + sum(map(len, request.pending))
+                tokens = before.tokens + request.waiting
                 waiting[request.model.id] = Waiting(
                     before.requests + 1, before.sequences + len(request.pending), tokens
                 )
@@ -89,7 +89,7 @@ class Scheduler:
         """Queue all of a request's sequences."""
         with self._condition:
             self._turns.add(request)
-            self._count(request.model.id, request.terms.client, request.tokens)
+            self._backlog.count(request.model.id, request.terms, request.tokens)
             self._condition.notify_all()
 
     def discard(self, request: Request) -> None:
@@ -97,7 +97,7 @@ class Scheduler:
         with self._condition:
             if request.pending:
                 tokens = self._turns.remove(request)
-                self._count(request.model.id, request.terms.client, -tokens)
+                self._backlog.count(request.model.id, request.terms, -tokens)
 
     def shrink(self, model_id: str, tokens: int) -> None:
         """So many tokens of a model in one batch did not fit into memory."""
@@ -115,15 +115,15 @@ class Scheduler:
             self._idle += 1
             batch: list[Sequence] = []
             while not batch:
-                while not (self._tokens or self._closed):
+                while not (self._backlog.tokens or self._closed):
                     self._condition.wait()
-                if not self._tokens:
+                if not self._backlog.tokens:
                     break
                 # Workers that wait as well get an even share of what there is; those that will be free soon find
                 # something left, so that all finish at about the same time. Below a quarter of a budget a batch would
                 # cost more than that.
-                share = -(-self._tokens // self._idle)
-                rest = max(-(-self._tokens // self.workers), self.budget // 4)
+                share = -(-self._backlog.tokens // self._idle)
+                rest = max(-(-self._backlog.tokens // self.workers), self.budget // 4)
                 batch = self._take(min(self.budget, share, rest))
             self._idle -= 1
             return batch
@@ -141,12 +141,5 @@ class Scheduler:
             if not (turn.taken or turn.dropped):
                 break
             assert batch.model is not None
-            self._count(batch.model.id, turn.client, -turn.taken - turn.dropped)
+            self._backlog.count(batch.model.id, turn.terms, -turn.taken - turn.dropped)
         return batch.sequences
-
-    def _count(self, model_id: str, client: str, tokens: int) -> None:
-        self._tokens += tokens
-        for counts, key in ((self._of_model, model_id), (self._of_client, client)):
-            counts[key] = counts.get(key, 0) + tokens
-            if not counts[key]:
-                del counts[key]  # clients come and go

@@ -10,6 +10,7 @@ from sie_server.choices import Priority
 from sie_server.engine.ceiling import Ceiling
 from sie_server.engine.request import Request
 from sie_server.engine.sequence import Sequence
+from sie_server.engine.terms import Terms
 
 if TYPE_CHECKING:
     from sie_server.models.model import Model
@@ -61,9 +62,9 @@ class Batch:
 
 
 class Turn(NamedTuple):
-    """What became of one turn: tokens that were taken, and those of requests whose time was over."""
+    """What became of one turn: whose it was, tokens that were taken, and those of requests whose time was over."""
 
-    client: str
+    terms: Terms
     taken: int
     dropped: int
 
@@ -126,6 +127,7 @@ class Lane:
                 batch.share = min(batch.share, self._share())
         model = id(batch.model)
         queue = flow.queues[model]
+        terms = next(iter(queue)).terms
         taken = dropped = 0
         while queue and taken < flow.allowance and batch.share > 0:
             request = next(iter(queue))
@@ -154,7 +156,7 @@ class Lane:
         self.served += taken / self.weight
         flow.allowance -= taken
         self._settle(flow, model, taken + dropped)
-        return Turn(flow.client, taken, dropped)
+        return Turn(terms, taken, dropped)
 
     def _share(self) -> int:
         """Tokens for a batch of short requests: as many of what waits as makes equal batches for the workers.

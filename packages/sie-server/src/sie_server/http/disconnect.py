@@ -22,6 +22,9 @@ async def until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
+        # What it holds on to is counted until it is gone.
+        task.cancel()
+        await asyncio.wait({task})
         raise ClientDisconnect
     finally:
         task.cancel()
