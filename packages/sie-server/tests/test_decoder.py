@@ -315,7 +315,7 @@ def test_a_prompt_that_is_assumed_is_logged(tmp_path: Path, caplog: pytest.LogCa
     build(tmp_path, "qwen3")
     load(Entry("m", folder=tmp_path, prompt="qwen3-reranker"), CPU)
     assert not caplog.records
-    assumed = inspect(Entry("m", folder=tmp_path))  # as a server does before it loads
+    assumed, _ = inspect(Entry("m", folder=tmp_path))  # as a server does before it loads
     load(assumed, CPU)
     assert caplog.text.count("nothing says which prompt it was trained with; taking 'qwen3-reranker'") == 1
 

@@ -222,12 +222,12 @@ def test_the_configs_of_the_hub_and_of_transformers_mean_the_same() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"rope_scaling": {"type": "yarn", "factor": 8.0}}, "rope_type 'yarn' with mixed_b None is not supported"),
-        ({"rope_scaling": {"type": "ntk", "factor": 8.0, "mixed_b": 0.6}}, "'ntk' with mixed_b 0.6 is not supported"),
+        ({"rope_scaling": {"type": "yarn", "factor": 8.0}}, "rope_scaling: type 'yarn' is not supported"),
+        ({"rope_scaling": {"type": "ntk", "factor": 8.0, "mixed_b": 0.6}}, "mixed_b 0.6 is not supported"),
         ({"position_embedding_type": "absolute"}, "position_embedding_type 'absolute' is not supported"),
         ({"layer_norm_type": "rms_norm"}, "layer_norm_type 'rms_norm' is not supported; supported: 'layer_norm'"),
         ({"logn_attention_scale": True}, "logn_attention_scale True is not supported; supported: False"),
-        ({"hidden_act": "silu"}, "hidden_act 'silu' is not supported"),
+        ({"hidden_act": "relu"}, "hidden_act 'relu' is not supported"),
         ({"architectures": ["NewForTokenClassification"]}, "'NewForTokenClassification' is not supported"),
     ],
 )

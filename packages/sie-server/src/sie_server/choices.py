@@ -10,8 +10,9 @@ Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 Pooling = Literal["mean", "cls", "last"]
 Dtype = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
 Output = Literal["dense", "sparse", "multivector", "score"]
-# What a score is: a sigmoid of a logit, the logit, a sum of maximal cosines, or what `ScoreMode` the request chose.
-Score = Literal["probability", "logit", "maxsim", "similarity"]
+# What a score is: a function of a logit (its sigmoid, itself, the logarithm of its sigmoid, its tanh, or itself and 0
+# where it is below), a sum of maximal cosines, or what `ScoreMode` the request chose.
+Score = Literal["probability", "logit", "log_probability", "tanh", "relu", "maxsim", "similarity"]
 # What becomes of a document that does not fit: cut at its end, scored in overlapping windows, or refused.
 LongDocuments = Literal["truncate", "chunk_max", "error"]
 # What follows a linear layer. "gelu" is the exact erf form, "gelu_tanh" its approximation.

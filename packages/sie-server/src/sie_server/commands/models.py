@@ -226,17 +226,19 @@ def _facts(entry: Entry) -> dict[str, Any]:
     Raises:
         UnsupportedModelError: an installed package carries weights with the wrong checksum.
     """
+    fault = None
     if entry.folder is not None:
         # A folder's own files say what it is, and reading them needs torch.
         from sie_server.models.load import inspect
 
-        entry = inspect(entry)
+        entry, fault = inspect(entry)
     local = on_this_machine(entry)
     return {
         **{key: value for key, value in asdict(entry).items() if key not in ("folder", "package", "sha256")},
         "kind": kind(entry),
         "size": None if entry.parameters is None else size(entry.parameters),
         "score_means": meaning(entry.score),
+        "fault": None if fault is None else str(fault),
         "local": None if local is None else str(local),
     }
 
@@ -247,6 +249,7 @@ def _lines(entry: Entry, facts: dict[str, Any]) -> list[tuple[str, str]]:
     rejects = facts["long_documents"] == "error"
     lines = [
         ("model", facts["id"]),
+        ("can't be served", facts["fault"]),
         ("kind", facts["kind"]),
         ("a score is", facts["score_means"]),
         ("limit", limit and f"{limit} tokens; a longer document is {'refused' if rejects else 'cut'}"),

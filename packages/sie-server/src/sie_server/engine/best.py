@@ -1,13 +1,14 @@
 """Of each document the window that scored best, and what its score becomes."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from sie_server.choices import Score
 from sie_server.engine.sequence import Sequence
 
 
@@ -40,3 +41,16 @@ def best_windows(sequences: Items[Sequence], scores: Iterable[float], results: I
 def sigmoid(x: float) -> float:
     # The branch keeps exp() from overflowing.
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def _log_sigmoid(x: float) -> float:
+    return min(x, 0.0) - math.log1p(math.exp(-abs(x)))
+
+
+# What a logit becomes; one of a score that is not here stays what it is. None of them changes the order.
+FUNCTIONS: Mapping[Score | None, Callable[[float], float]] = {
+    "probability": sigmoid,
+    "log_probability": _log_sigmoid,
+    "tanh": math.tanh,
+    "relu": lambda x: max(x, 0.0),
+}

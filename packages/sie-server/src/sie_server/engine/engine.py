@@ -77,7 +77,7 @@ class Engine:
         budget = settings.batch_tokens or (_CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS)
         self.scheduler = Scheduler(budget, workers)
         self.residency = Residency(
-            map(inspect, entries.values()),
+            (),
             lambda entry: self._load(loader, entry),
             Memory(settings.memory_budget or machine_budget(self.device), workers),
             metrics,
@@ -88,6 +88,8 @@ class Engine:
             fetch=fetch,
             weigh=lambda entry: weight_bytes(entry, self.device, settings.precision),
         )
+        for entry, fault in map(inspect, entries.values()):
+            self.residency.put(entry, fault)
         self._keeper = Keeper(self.residency, settings, metrics, lambda: self.busy_seconds)
         per_model = settings.model_queue_tokens or settings.queue_tokens
         self._admission = Admission(self.scheduler, settings.queue_tokens, per_model)

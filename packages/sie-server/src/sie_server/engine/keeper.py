@@ -68,22 +68,32 @@ class Keeper:
         return busy_s > 0 and self._quiet_looks == _QUIET_LOOKS
 
     async def _run(self) -> None:
-        readable = True
+        said: dict[str, str] = {}
+        chores = {"idle models": self._evict, "free memory": self._settle, "the models folder": self._watch}
         while True:
             await asyncio.sleep(_EVERY_S)
-            if self._idle_evict_s:
-                self.evict_idle()
-            if self.is_quiet():
-                await asyncio.to_thread(settle)
-            if self._folder is None:
-                continue
-            try:
-                self._apply(await asyncio.to_thread(self._folder.look))
-                readable = True
-            except OSError as error:  # a file system that is away for a moment: what was there is served on
-                if readable:
-                    _LOG.error("the models folder can't be read: %s", error)
-                readable = False
+            for subject, chore in chores.items():
+                try:
+                    await chore()
+                    said.pop(subject, None)
+                except Exception as error:  # nobody else would look after the rest
+                    # Once: a file system that is away for a moment is asked every second. What was there is served on.
+                    if said.get(subject) != (what := f"{type(error).__name__}: {error}"):
+                        trace = None if isinstance(error, OSError) else error
+                        _LOG.error("%s can't be looked after: %s", subject, what, exc_info=trace)
+                    said[subject] = what
+
+    async def _evict(self) -> None:
+        if self._idle_evict_s:
+            self.evict_idle()
+
+    async def _settle(self) -> None:
+        if self.is_quiet():
+            await asyncio.to_thread(settle)
+
+    async def _watch(self) -> None:
+        if self._folder is not None:
+            self._apply(await asyncio.to_thread(self._folder.look))
 
     def _apply(self, changes: Changes) -> None:
         for model_id in changes.gone:
@@ -91,4 +101,4 @@ class Keeper:
             self._residency.remove(model_id)
         for entry in changes.entries:
             _LOG.info("%s: found in the models folder", entry.id)
-            self._residency.put(entry)
+            self._residency.put(entry, changes.faults.get(entry.id))

@@ -154,18 +154,21 @@ class Residency:
         """
         return self._room.unload(self.slot(model_id))
 
-    def put(self, entry: Entry) -> None:
-        """A model is new, or its files have changed.
+    def put(self, entry: Entry, fault: LoadError | None = None) -> None:
+        """A model is new, or its files have changed. fault: what is wrong with them, as far as is known.
 
         One that is in memory is loaded anew; where there is room for both, the old one answers until then.
         """
+        if fault is not None:
+            _LOG.error("%s: %s", entry.id, fault)
         slot = self.slots.get(entry.id)
         if slot is None:
-            self.slots[entry.id] = Slot(entry, entry, pinned=entry.id in self._pinned)
+            self.slots[entry.id] = Slot(entry, entry, pinned=entry.id in self._pinned, error=fault)
             return
         slot.given = slot.entry = entry
         slot.need = None
         slot.forgive()
+        slot.error = fault
         if slot.serving is not None:
             self._ensure_loading(slot)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import Any
 
-from sie_server.engine.best import best_windows, sigmoid
+from sie_server.engine.best import FUNCTIONS, best_windows
 from sie_server.engine.highlights import Traced
 from sie_server.engine.sequence import Sequence
 from sie_server.errors import Code, SIEError
@@ -69,8 +69,9 @@ def scored(
         raise SIEError(Code.INFERENCE_ERROR, f"Model '{model.id}' produced non-finite scores")
     prefix = len(sequences[0].prefix or ())
     best = best_windows(sequences, scores, results, prefix)
+    function = FUNCTIONS.get(model.score)
     return Scored(
-        scores=[sigmoid(score) if model.score == "probability" else score for score in best.scores],
+        scores=best.scores if function is None else [function(score) for score in best.scores],
         lengths=best.lengths,
         truncated=[sequence.truncated for sequence in best.sequences],
         spans=[sequence.span for sequence in best.sequences],

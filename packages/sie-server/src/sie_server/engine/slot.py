@@ -133,8 +133,11 @@ class Slot:
         self.error, self.attempts, self.retry_at = None, 0, 0.0
 
     def cooling(self, now: float) -> bool:
-        """Whether a load has failed and is not to be tried again yet."""
-        return self.error is not None and (self.permanent or now < self.retry_at)
+        """Whether a load has failed and is not to be tried again yet.
+
+        What was found wrong before any load does not count: a file may have been on its way.
+        """
+        return self.error is not None and self.attempts > 0 and (self.permanent or now < self.retry_at)
 
     def failed(self) -> SIEError:
         """The answer to a request for a model whose load failed."""

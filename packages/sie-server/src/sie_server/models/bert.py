@@ -34,9 +34,9 @@ class BertLayer(nn.Module):
         self.attention_norm = LayerNorm(hidden, config.norm_eps)
         width = config.intermediate_size
         self.up: Linear = (
-            GatedLinear(hidden, width, "gelu", gate_first=False, bias=False)
+            GatedLinear(hidden, width, config.activation, gate_first=False, bias=False)
             if config.gated_mlp
-            else Linear(hidden, width, activation="gelu")
+            else Linear(hidden, width, activation=config.activation)
         )
         self.down = Linear(width, hidden)
         self.mlp_norm = LayerNorm(hidden, config.norm_eps)
@@ -73,7 +73,7 @@ class Bert(Encoder):
         ".output.dense.": ".down.",
         ".output.LayerNorm.": ".mlp_norm.",
     }
-    ignored: ClassVar[tuple[str, ...]] = ("pooler.", "cls.", "lm_head.", "embeddings.position_ids")
+    ignored: ClassVar[tuple[str, ...]] = ("pooler.", "cls.", "lm_head.")
     head_renames: ClassVar[dict[str, str]] = {"pooler.dense.": "head.dense.", "classifier.": "head.out."}
     lexical_renames: ClassVar[dict[str, str]] = {
         "cls.predictions.transform.dense.": "lexical.dense.",

@@ -20,12 +20,15 @@ from sie_server.nn.rotary import Rotary, rotate
 
 
 class DecoderLayer(nn.Module):
-    """Pre-norm transformer layer: causal attention with grouped keys and values, rotary positions, gated MLP."""
+    """Pre-norm transformer layer: attention with grouped keys and values, causal unless the config says otherwise,
+    rotary positions, gated MLP.
+    """
 
     def __init__(self, config: ModelConfig, decoder: DecoderConfig) -> None:
         super().__init__()
         hidden, inner, width, eps = config.hidden_size, config.intermediate_size, config.head_dim, config.norm_eps
         self.heads, self.kv_heads, self.head_dim = config.heads, decoder.kv_heads, width
+        self.causal = decoder.causal
         queries, keys = config.heads * width, decoder.kv_heads * width
         self.attention_norm = RMSNorm(hidden, eps, decoder.norm_offset)
         self.qkv = Linear(hidden, queries, keys, keys, bias=decoder.qkv_bias)
@@ -48,7 +51,7 @@ class DecoderLayer(nn.Module):
         k, v = cache.extend(k, v)
         if last_only:
             q, x = q[packed.ends], x[packed.ends]
-        x = self.attention_out(attention(q, k, v, packed, causal=True).flatten(1), x)
+        x = self.attention_out(attention(q, k, v, packed, causal=self.causal).flatten(1), x)
         y: Tensor = self.down(self.up(self.mlp_norm(x)), x)
         return y
 
@@ -80,7 +83,8 @@ class Decoder(Encoder):
         self.head = LogitHead(config.hidden_size, outputs) if outputs else None
         self.ties = {"head.out.weight": "embeddings.weight"} if config.decoder.tied else {}
         self.rotary = Rotary(config.head_dim, config.max_positions)
-        self.theta, self.scale = config.decoder.theta, config.decoder.embedding_scale
+        self.theta, self.rotary_scale = config.decoder.theta, config.decoder.rotary_scale
+        self.scale = config.decoder.embedding_scale
         self.embeddings = Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(DecoderLayer(config, config.decoder) for _ in range(config.layers))
         self.norm = RMSNorm(config.hidden_size, config.norm_eps, config.decoder.norm_offset)
@@ -90,7 +94,7 @@ class Decoder(Encoder):
         return self.head is not None
 
     def encode(self, packed: Packed) -> Tensor:
-        angles = self.rotary(packed.positions, self.theta)
+        angles = self.rotary(packed.positions, self.theta, self.rotary_scale)
         cache = PrefixCache(packed)
         x = self.embeddings(packed.ids) * self.scale
         *layers, last = self.layers

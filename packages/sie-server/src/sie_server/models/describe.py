@@ -6,6 +6,9 @@ from sie_server.models.catalog import Entry
 _MEANINGS: dict[Score, str] = {
     "probability": "probability, 0 to 1",
     "logit": "raw logit",
+    "log_probability": "natural logarithm of a probability, below 0",
+    "tanh": "hyperbolic tangent of a logit, -1 to 1",
+    "relu": "raw logit, or 0 where that is below 0",
     "maxsim": "sum of maximal cosines, one per query token",
     "similarity": "cosine, or what `score_mode` asks for",
 }

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sie_server.engine.packed import Packed
 from sie_server.models.shape import ModelConfig
-from sie_server.nn.heads import ClassificationHead, LogitHead, Projections
+from sie_server.nn.heads import ClassificationHead, LogitHead, Pooled, Projections
 from sie_server.nn.lexical import Lexical, TokenWeights
 
 
@@ -15,16 +15,17 @@ class Encoder(nn.Module):
     """A transformer over packed tokens, with a head that scores where the checkpoint has one.
 
     outputs: of the head; 0 for none. lexical: the head that gives sparse vectors, where the checkpoint has one.
-    projections: what token vectors go through. layers: the transformer's.
+    projections: what token vectors go through. pooled: what a pooled one does. layers: the transformer's.
     ties: parameters that a checkpoint may leave out because they are (rows of) another.
     renames: hub name → ours, applied in order as plain text replacements; `name[i]` is the i-th block of rows of
     `name`. head_renames, lexical_renames: the same for these heads. ignored: what a checkpoint may hold beside that:
-    heads of pre-training, buffers that old releases saved.
+    heads of pre-training. has_own_head: the head is the checkpoint's own, so that what else stands there is not known.
     """
 
     renames: ClassVar[dict[str, str]]
     head_renames: ClassVar[dict[str, str]]
     ignored: ClassVar[tuple[str, ...]]
+    has_own_head: bool = False
     lexical_renames: ClassVar[dict[str, str]] = {}
     ties: Mapping[str, str] = {}
     layers: nn.ModuleList
@@ -33,6 +34,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.lexical: Lexical | TokenWeights | None = None
         self.projections = Projections(config.hidden_size, config.projections)
+        self.pooled = Pooled(config.hidden_size, config.pooled)
         self.head: ClassificationHead | LogitHead | None = (
             ClassificationHead(config.hidden_size, config.head) if outputs else None
         )

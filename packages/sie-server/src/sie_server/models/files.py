@@ -5,12 +5,18 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml  # type: ignore[import-untyped]
 
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 
 # What a load may read. Whatever else lies in the folder can change without the model becoming another.
 _SUFFIXES = (".json", ".safetensors", ".txt", ".bin", ".pt", ".metadata", ".jinja")
 _MOST_BYTES = 16 * 2**20
+_MOST_MODEL_FILE_BYTES = 2**20
+_MAX_DEPTH = 32
 
 # Of each file its name, device, number on the disk, size, and when its content and its properties last changed.
 Version = tuple[tuple[str, int, int, int, int, int], ...]
@@ -54,6 +60,51 @@ def read_file(path: Path, most_bytes: int = _MOST_BYTES) -> bytes:
     if len(content) > most_bytes:
         raise UnsupportedModelError(f"{path} has more than {most_bytes:,} bytes, the limit for such a file")
     return content
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        LoadError: as `read_file`.
+        UnsupportedModelError: as `read_file`; it holds something else.
+    """
+    value = _decoded(path)
+    if not isinstance(value, dict):
+        raise UnsupportedModelError(f"{path} is not a JSON object: it holds a {_kind(value)}")
+    return value
+
+
+def read_json_list(path: Path) -> list[Any]:
+    """A JSON list from a file. Raises as `read_json`."""
+    value = _decoded(path)
+    if not isinstance(value, list):
+        raise UnsupportedModelError(f"{path} is not a JSON list: it holds a {_kind(value)}")
+    return value
+
+
+def model_file(path: Path) -> Any:
+    """What a `.toml` or `.yaml` file says.
+
+    YAML's references and merge keys are refused: a few lines of them stand for gigabytes.
+
+    Raises:
+        ValueError: it can't be read, is too large, or says something that is none of these languages.
+    """
+    try:
+        data = read_file(path, _MOST_MODEL_FILE_BYTES)
+        if path.suffix == ".toml":
+            return msgspec.toml.decode(data)
+        depth = 0
+        for event in yaml.parse(data, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError(f"the reference *{event.anchor} is not supported; write out what it stands for")
+            if depth > _MAX_DEPTH:
+                raise ValueError(f"it is nested more than {_MAX_DEPTH} deep")
+        return msgspec.yaml.decode(data)
+    except (OSError, LoadError, RecursionError, yaml.YAMLError) as error:
+        raise ValueError(str(error)) from error
 
 
 def version(folder: Path) -> Version:
@@ -105,3 +156,16 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return entry.is_dir()
     except OSError:  # a link that leads round in a circle
         return False
+
+
+def _decoded(path: Path) -> Any:
+    try:
+        return msgspec.json.decode(read_file(path))
+    except RecursionError:
+        raise UnsupportedModelError(f"{path} is nested too deep") from None
+    except ValueError as error:  # not JSON, or not UTF-8
+        raise UnsupportedModelError(f"{path} is not JSON: {error}") from None
+
+
+def _kind(value: Any) -> str:
+    return {list: "list", str: "string", bool: "truth value", type(None): "null"}.get(type(value), type(value).__name__)

@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from sie_server.errors import LoadError
 from sie_server.models.catalog import Entry, Profile, address
+from sie_server.models.files import model_file
 from sie_server.models.load import inspect
 
 _LOG = logging.getLogger(__name__)
@@ -24,10 +26,14 @@ Print = tuple[tuple[str, int, int, int], ...]
 
 
 class Changes(NamedTuple):
-    """entries: of models that are new, or whose files have changed. gone: ids of models that are no more."""
+    """entries: of models that are new, or whose files have changed. gone: ids of models that are no more.
+
+    faults: what is wrong with those of them that can't be served as they are, by id.
+    """
 
     entries: list[Entry]
     gone: list[str]
+    faults: dict[str, LoadError]
 
 
 class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,7 +92,7 @@ class ModelsFolder:
         """
         found = self._scan()
         seen, self._seen = found if self._seen is None else self._seen, found
-        changes = Changes([], [])
+        changes = Changes([], [], {})
         for name in sorted(found.keys() | self._taken.keys()):
             now = found.get(name)
             if now == self._taken.get(name) or now != seen.get(name):
@@ -99,13 +105,16 @@ class ModelsFolder:
             self._taken[name] = now
             try:
                 entry = self._entry(name)
-            except ValueError as error:  # a model that it was until now stays what it was
+            except (ValueError, OSError) as error:  # a model that it was until now stays what it was
                 _LOG.error("%s: %s", self._path / name, error)
                 continue
             if (before := self._ids.get(name, entry.id)) != entry.id:
                 changes.gone.append(before)
             self._ids[name] = entry.id
-            changes.entries.append(inspect(entry))
+            entry, fault = inspect(entry)
+            changes.entries.append(entry)
+            if fault is not None:
+                changes.faults[entry.id] = fault
         return changes
 
     def _entry(self, name: str) -> Entry:
@@ -113,11 +122,7 @@ class ModelsFolder:
         if path.is_dir():
             entry = Entry(id=name, folder=path.resolve())
         else:
-            decode = msgspec.toml.decode if path.suffix == ".toml" else msgspec.yaml.decode
-            try:
-                entry = decode(path.read_bytes(), type=ModelFile).entry(self._path)
-            except (OSError, msgspec.DecodeError) as error:
-                raise ValueError(str(error)) from error
+            entry = msgspec.convert(model_file(path), ModelFile).entry(self._path)
         others = {model_id for other, model_id in self._ids.items() if other != name}
         for profile in entry.every_profile:
             if (claimed := address(entry.id, profile)) in self._reserved or claimed in others:

@@ -27,4 +27,4 @@ class Gte(Bert):
         "mlp_ln.": "mlp_norm.",
     }
     # The embedding models carry a token classifier for sparse vectors.
-    ignored: ClassVar[tuple[str, ...]] = ("pooler.", "lm_head.", "classifier.", "embeddings.rotary_emb.")
+    ignored: ClassVar[tuple[str, ...]] = ("pooler.", "lm_head.", "classifier.")

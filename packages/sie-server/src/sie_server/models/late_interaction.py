@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from sie_server.errors import UnsupportedModelError
-from sie_server.models.config import read_json
+from sie_server.models.files import read_json
 from sie_server.models.shape import LateInteraction
 from sie_server.models.tensor_file import SafetensorsFile
 

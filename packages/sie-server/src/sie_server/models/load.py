@@ -19,10 +19,11 @@ from sie_server.engine.packed import Packed
 from sie_server.engine.peak import Peak
 from sie_server.engine.tokenize import TextTokenizer
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
+from sie_server.models.activation import score_of
 from sie_server.models.catalog import Entry
-from sie_server.models.config import read_config, read_json, stated_layers
+from sie_server.models.config import read_config, stated_layers
 from sie_server.models.encoder import Encoder
-from sie_server.models.files import Version, version
+from sie_server.models.files import Version, read_json, version
 from sie_server.models.late_interaction import overridden
 from sie_server.models.model import Model
 from sie_server.models.modules import (
@@ -35,7 +36,7 @@ from sie_server.models.modules import (
 )
 from sie_server.models.prompts import Prompt, choose, prompts
 from sie_server.models.registry import HeadKind, resolve
-from sie_server.models.shape import LateInteraction, ModelConfig
+from sie_server.models.shape import LateInteraction, ModelConfig, Projection
 from sie_server.models.source import found, locate, weight_files
 from sie_server.models.stopping import stop_if_given_up
 from sie_server.models.tensor_file import TensorFile, open_tensors
@@ -165,6 +166,7 @@ class _Opened:
                     encoder.lexical = TokenWeights(config, special_ids)
         except (RuntimeError, TypeError, OverflowError) as error:  # of torch, for sizes it has no number for
             raise UnsupportedModelError(f"config.json's sizes make no model: {error}") from error
+        encoder.has_own_head = self.head is not None
         return encoder
 
     def weights(self, encoder: Encoder, answers: Items[int]) -> Weights:
@@ -276,15 +278,19 @@ def _load(entry: Entry, folder: Path, device: torch.device, precision: Precision
     return model
 
 
-def inspect(entry: Entry) -> Entry:
-    """What can be known of a model before it is loaded: a folder's config, if it can be read."""
+def inspect(entry: Entry) -> tuple[Entry, LoadError | None]:
+    """What can be known of a model before it is loaded, and what is wrong with its folder, if something is."""
     if entry.folder is None:
-        return entry
+        return entry, None
     try:
+        locate(entry)
         config = with_modules(read_config(entry.folder), entry.folder)
-        return complete(entry, entry.folder, config)
-    except LoadError:
-        return entry  # its load says what is wrong
+        return complete(entry, entry.folder, config), None
+    except LoadError as error:
+        return entry, error
+    except Exception as error:  # whatever a file holds: one folder's fault is not the server's
+        _LOG.exception("%s: %s can't be understood", entry.id, entry.folder)
+        return entry, UnsupportedModelError(f"the files of {entry.source} can't be understood: {error!r}")
 
 
 def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
@@ -294,8 +300,6 @@ def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
         UnsupportedModelError: what the entry asks for is not what the checkpoint can do.
     """
     _, head = _used(entry, folder, config)
-    if head and (config.modular_head or config.late):
-        raise UnsupportedModelError(f"{config.architecture} has a head, and modules.json lists another one")
     if config.late and (config.decoder or config.disentangled):
         raise UnsupportedModelError(f"late interaction over {config.architecture} is not supported")
     prompt = None if config.decoder is None or head is None else choose(entry.prompt, config.architecture, folder)
@@ -305,10 +309,11 @@ def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
         raise UnsupportedModelError(f"{entry.source} has {config.labels} labels; a reranker has one")
     if not scores and "score" in (entry.outputs or ()) and entry.score not in ("maxsim", own):
         raise UnsupportedModelError(f"{entry.source} has no classification head, and its score is a {entry.score}")
-    if head == "tokens" and prompt is not None:
+    if head == "tokens" and prompt is not None and config.score_activation is None:
         own = prompt.score
     sparse = head == "lexical" or config.token_weights
-    *_, width = config.hidden_size, *(projection.width for projection in config.projections.values())
+    chain = (*config.projections.values(), *config.pooled.values())
+    *_, width = config.hidden_size, *(layer.width for layer in chain if isinstance(layer, Projection))
     # PyLate saves the limit of what it read last.
     hint = None if config.late else max_length_hint(folder)
     templates = entry.query_template, entry.doc_template
@@ -336,7 +341,7 @@ def _own(config: ModelConfig, head: HeadKind | None, scores: bool) -> tuple[tupl
     if config.late:
         return ("multivector", "score"), "maxsim"
     if scores:
-        return ("score",), "probability" if config.sigmoid else "logit"
+        return ("score",), score_of(config.score_activation, config.labels if head == "classifier" else 1)
     return (("sparse",) if head == "lexical" else ("dense",)), None
 
 
@@ -369,7 +374,8 @@ def _warm_up(model: Model) -> int:
 
 def _compiled(encoder: Encoder) -> bool:
     """Whether oneDNN, or MKL, multiplies all tokens of a batch somewhere, not only the rows that a head reads."""
-    return any(isinstance(layer, Linear) for name, layer in encoder.named_modules() if not name.startswith("head."))
+    modules = encoder.named_modules()
+    return any(isinstance(layer, Linear) for name, layer in modules if not name.startswith(("head.", "pooled.")))
 
 
 def _head_renames(encoder: Encoder, head: HeadKind | None) -> Mapping[str, str]:

@@ -68,7 +68,7 @@ class Model:
     def embedders(self, pooling: Pooling | None = None, normalize: bool = True) -> dict[str, Head]:
         """The heads that embed a text, by what they give."""
         heads: dict[str, Head] = {
-            "dense": Dense(pooling or self.pooling, normalize),
+            "dense": Dense(pooling or self.pooling, normalize, self.encoder.pooled),
             "multivector": Multivector(self.encoder.projections, normalize),
         }
         return heads if self.encoder.lexical is None else {**heads, "sparse": self.encoder.lexical}

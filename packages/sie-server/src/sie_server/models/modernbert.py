@@ -28,7 +28,7 @@ class ModernBertLayer(nn.Module):
         self.qkv = Linear(hidden, hidden, hidden, hidden, bias=bias.attention)
         self.attention_out = Linear(hidden, hidden, bias=bias.attention)
         self.mlp_norm = LayerNorm(hidden, config.norm_eps, bias.norm)
-        self.up = GatedLinear(hidden, config.intermediate_size, "gelu", bias=bias.mlp)
+        self.up = GatedLinear(hidden, config.intermediate_size, config.activation, bias=bias.mlp)
         self.down = Linear(config.intermediate_size, hidden, bias=bias.mlp)
 
     def forward(self, x: Tensor, packed: Packed, angles: Angles, first_only: bool = False) -> Tensor:

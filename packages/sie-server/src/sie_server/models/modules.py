@@ -10,18 +10,29 @@ import msgspec
 
 from sie_server.choices import HeadActivation, Pooling
 from sie_server.errors import UnsupportedModelError
-from sie_server.models.config import read_json
-from sie_server.models.files import read_file
+from sie_server.models.files import read_json, read_json_list
+from sie_server.models.keys import Keys
 from sie_server.models.late_interaction import pylate, sentence_transformers, stanford
-from sie_server.models.shape import HeadConfig, LateInteraction, ModelConfig, Norm, Projection
+from sie_server.models.shape import HeadConfig, LateInteraction, ModelConfig, Norm, Projection, Unit
 
 _SUPPORTED = (
-    "Transformer, Pooling and Normalize for embeddings; Transformer, Pooling, then Dense and LayerNorm, "
-    "a Dense last, for scores; Transformer, Dense, MultiVectorMask and Normalize for late interaction"
+    "Transformer and Pooling, then Dense, LayerNorm and Normalize, for embeddings; the same with a Dense to scores "
+    "last, and no Normalize, for scores; Transformer and LogitScore for decoders; Transformer, Dense, MultiVectorMask "
+    "and Normalize for late interaction"
 )
+_POOLINGS: dict[str, Pooling] = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
+_POOLING_FLAGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
 _ACTIVATIONS: dict[str, HeadActivation] = {"Identity": "identity", "Tanh": "tanh", "GELU": "gelu", "ReLU": "relu"}
 # Heads of BGE-M3 as its authors' package saves them: pickled tensors.
 BGE_M3_FILES = ("sparse_linear.pt", "colbert_linear.pt")
+_NO_LIMIT = 1e9
 _NORM_EPS = 1e-5  # torch's default; sentence-transformers has no setting for it
 
 
@@ -39,7 +50,7 @@ class Module(msgspec.Struct, frozen=True):
 class _Dense(msgspec.Struct, frozen=True):
     """A Dense module's `config.json`, with the defaults of its class."""
 
-    out_features: int
+    out_features: Annotated[int, msgspec.Meta(ge=1, le=2**17)]
     bias: bool = True
     activation_function: str = "torch.nn.Tanh"
     module_input_name: str | None = None
@@ -57,8 +68,8 @@ def modules(folder: Path) -> list[Module]:
     if not path.is_file():
         return []
     try:
-        return msgspec.json.decode(read_file(path), type=list[Module])
-    except msgspec.DecodeError as error:
+        return msgspec.convert(read_json_list(path), list[Module])
+    except msgspec.ValidationError as error:
         raise UnsupportedModelError(f"modules.json is not a list of modules: {error}") from error
 
 
@@ -85,10 +96,10 @@ def with_modules(config: ModelConfig, folder: Path) -> ModelConfig:
     path = folder / "config_sentence_transformers.json"
     settings = read_json(path) if path.is_file() else {}
     config = _with_late_interaction(config, folder, settings)
-    if config.decoder is None and config.late is None and (head := _head(folder)) is not None:
-        config = replace(config, head=head, modular_head=True, labels=1)
+    if config.late is None:
+        config = _with_pooled(config, folder)
     # From release 5.4 on the name stands here, and goes before that in `config.json`.
-    return replace(config, score_activation=settings.get("activation_fn") or config.score_activation)
+    return replace(config, score_activation=Keys(settings, path.name).text("activation_fn") or config.score_activation)
 
 
 def head_files(folder: Path, config: ModelConfig) -> dict[Path, Mapping[str, str]]:
@@ -99,6 +110,7 @@ def head_files(folder: Path, config: ModelConfig) -> dict[Path, Mapping[str, str
             for file, ours in zip(BGE_M3_FILES, ("lexical.out", "projections.colbert_linear"), strict=True)
         }
     names = {name: f"head.{name}." for name in (config.head.layers if config.modular_head else ())}
+    names |= {name: f"pooled.{name}." for name, layer in config.pooled.items() if not isinstance(layer, Unit)}
     if not config.stanford:
         names |= {name: f"projections.{name}." for name in config.projections}
     return {
@@ -112,13 +124,17 @@ def head_files(folder: Path, config: ModelConfig) -> dict[Path, Mapping[str, str
 
 
 def pooling_hint(folder: Path) -> Pooling | None:
-    """How sentence-transformers pools this checkpoint (`1_Pooling/config.json`), if it says.
+    """How sentence-transformers pools this checkpoint, if it says: in the module that `modules.json` lists.
 
     Raises:
         UnsupportedModelError: it pools in another way than by mean, first or last token.
     """
-    path = folder / "1_Pooling" / "config.json"
-    return _pooling(read_json(path)) if path.is_file() else None
+    path = folder / _pooling_path(folder) / "config.json"
+    return _pooling(path) if path.is_file() else None
+
+
+def _pooling_path(folder: Path) -> str:
+    return next((module.path for module in modules(folder) if module.kind == "Pooling"), "1_Pooling")
 
 
 class _Prompts(msgspec.Struct, frozen=True):
@@ -159,11 +175,18 @@ def answers_hint(folder: Path) -> list[int] | None:
 
 
 def max_length_hint(folder: Path) -> int | None:
-    """The limit in tokens that sentence-transformers or the tokenizer sets, if either does."""
+    """The limit in tokens that sentence-transformers or the tokenizer sets, if either does.
+
+    Raises:
+        UnsupportedModelError: it is no positive number.
+    """
     for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
-        if (folder / name).is_file() and isinstance(limit := read_json(folder / name).get(key), int | float):
-            # transformers writes 1e30 for "no limit".
-            return int(limit) if limit < 1e9 else None
+        if (folder / name).is_file():
+            keys = Keys(read_json(folder / name), name)
+            if keys.given(key):
+                # transformers writes 1e30 for "no limit", as a whole number or not.
+                limit = keys.number(key, high=1e300)
+                return int(limit) if limit < _NO_LIMIT else None
     return None
 
 
@@ -194,50 +217,81 @@ def _projections(folder: Path, listed: Items[Module]) -> dict[str, Projection]:
     return {module.path: _projection(folder / module.path, "token_embeddings") for module in listed}
 
 
-def _head(folder: Path) -> HeadConfig | None:
-    """The head that the modules behind the encoder make, if they make one."""
-    listed = modules(folder)
+def _with_pooled(config: ModelConfig, folder: Path) -> ModelConfig:
+    """The config of a model whose layers are followed by Pooling and what stands behind that: a head, or an embedding's
+    last layers. A Normalize at the end is left to the request, which scales vectors to length 1 unless told not to.
+    """
+    listed = [module for module in modules(folder) if module.kind != "Dropout"]
     match kinds := [module.kind for module in listed]:
         case ["MLMTransformer" | "Transformer", "SpladePooling"]:
-            splade = read_json(folder / listed[1].path / "config.json")
-            strategy = splade.get("pooling_strategy", "max"), splade.get("activation_function", "relu")
-            if strategy != ("max", "relu"):
-                raise UnsupportedModelError(f"SpladePooling by {strategy} is not supported; supported: max, relu")
-            return None
-        case [] | ["Transformer"] | ["Transformer", "Pooling"] | ["Transformer", "Pooling", "Normalize"]:
-            return None
-        case ["Transformer", "Pooling", *between, "Dense"] if {"Dense", "LayerNorm"}.issuperset(between):
+            splade = Keys(read_json(folder / listed[1].path / "config.json"), f"{listed[1].path}/config.json")
+            splade.only("pooling_strategy", ("max",))
+            splade.only("activation_function", ("relu",))
+            return config
+        case [] | ["Transformer"] | ["Transformer", "LogitScore"]:
+            return config
+        case ["Transformer", "Pooling", *behind] if {"Dense", "LayerNorm", "Normalize"}.issuperset(behind):
             _, pooling, *chain = listed
-            layers = {
-                module.path: Norm(_NORM_EPS)
-                if module.kind == "LayerNorm"
-                else _projection(
-                    folder / module.path,
-                    "sentence_embedding",
-                    "scores" if module is chain[-1] else "sentence_embedding",
-                )
-                for module in chain
-            }
-            *_, last = layers.values()
-            if isinstance(last, Projection) and last.width != 1:
-                raise UnsupportedModelError(f"{chain[-1].path} has {last.width} outputs; a reranker has one")
-            return HeadConfig(layers, _pooling(read_json(folder / pooling.path / "config.json")))
+            if chain and _scores(folder, chain[-1]):
+                return _with_head(config, folder, pooling, chain)
+            while chain and chain[-1].kind == "Normalize":
+                _normalizes_pooled(folder, chain.pop())
+            layers = {module.path: _layer(folder, module, "sentence_embedding") for module in chain}
+            return replace(config, pooled=layers)
     raise UnsupportedModelError(f"modules.json lists {', '.join(kinds)}; supported: {_SUPPORTED}")
 
 
-def _pooling(settings: Mapping[str, Any]) -> Pooling:
-    # Releases before 6 wrote one boolean per mode, later ones the mode's name.
-    flags = [key for key, on in settings.items() if key.startswith("pooling_mode_") and on]
-    modes = [settings["pooling_mode"]] if "pooling_mode" in settings else flags
-    modes = [str(mode).removeprefix("pooling_mode_") for mode in modes]
-    match modes:
-        case ["mean_tokens" | "mean"]:
-            return "mean"
-        case ["cls_token" | "cls"]:
-            return "cls"
-        case ["lasttoken"]:
-            return "last"
-    raise UnsupportedModelError(f"pooling {modes} is not supported; supported: mean, cls, lasttoken")
+def _with_head(config: ModelConfig, folder: Path, pooling: Module, chain: Items[Module]) -> ModelConfig:
+    if config.decoder is not None:
+        raise UnsupportedModelError(f"a head of modules over {config.architecture} is not supported")
+    *between, last = chain
+    if normalized := [module.path for module in between if module.kind == "Normalize"]:
+        raise UnsupportedModelError(f"{normalized[0]} in front of a score is not supported; supported: {_SUPPORTED}")
+    layers = {module.path: _layer(folder, module, "sentence_embedding") for module in between}
+    out = _projection(folder / last.path, "sentence_embedding", "scores")
+    if out.width != 1:
+        raise UnsupportedModelError(f"{last.path} has {out.width} outputs; a reranker has one")
+    head: dict[str, Projection | Norm] = {n: each for n, each in layers.items() if not isinstance(each, Unit)}
+    pooled_by = _pooling(folder / pooling.path / "config.json")
+    return replace(config, head=HeadConfig({**head, last.path: out}, pooled_by), modular_head=True, labels=1)
+
+
+def _scores(folder: Path, module: Module) -> bool:
+    """Whether a module's output is a score."""
+    path = folder / module.path / "config.json"
+    return module.kind == "Dense" and read_json(path).get("module_output_name") == "scores"
+
+
+def _layer(folder: Path, module: Module, features: str) -> Projection | Norm | Unit:
+    match module.kind:
+        case "LayerNorm":
+            return Norm(_NORM_EPS)
+        case "Normalize":
+            return _normalizes_pooled(folder, module)
+    return _projection(folder / module.path, features)
+
+
+def _normalizes_pooled(folder: Path, module: Module) -> Unit:
+    path = folder / module.path / "config.json"
+    if module.path and path.is_file():
+        keys = Keys(read_json(path), f"{module.path}/{path.name}")
+        for key in ("module_input_name", "module_output_name"):
+            keys.only(key, ("sentence_embedding", None))
+    return Unit()
+
+
+def _pooling(path: Path) -> Pooling:
+    """As a Pooling module's `config.json` says it: before 6 one boolean per mode, later its name."""
+    keys = Keys(read_json(path), f"{path.parent.name}/{path.name}")
+    modes: list[Any] | Any = keys.raw("pooling_mode")
+    if modes is None:
+        modes = [mode for flag, mode in _POOLING_FLAGS.items() if keys.flag(flag, False)] or ["mean"]
+    modes = modes if isinstance(modes, list) else [modes]
+    if len(modes) != 1 or not isinstance(modes[0], str) or modes[0] not in _POOLINGS:
+        raise UnsupportedModelError(
+            f"{keys.where}: pooling {modes!r:.200} is not supported; supported: one of {', '.join(_POOLINGS)}"
+        )
+    return _POOLINGS[modes[0]]
 
 
 def _projection(folder: Path, reads: str, writes: str | None = None) -> Projection:

@@ -28,6 +28,11 @@ class Norm:
 
 
 @dataclass(frozen=True, slots=True)
+class Unit:
+    """Scaled to length 1."""
+
+
+@dataclass(frozen=True, slots=True)
 class HeadConfig:
     """How a score is read off: the pooled state goes through `layers` in order, the last of which has one feature."""
 
@@ -80,6 +85,7 @@ class RotaryLayer:
 class DecoderConfig:
     """What one decoder has that another has not.
 
+    theta, rotary_scale: of its positions, as `RotaryLayer` has them. causal: a token sees those before it alone.
     qk_norm: RMSNorm of every query and key head. norm_offset: what is added to a norm's weight. embedding_scale: what
     embeddings are multiplied by. tied: the output projection is the embedding table.
     """
@@ -87,6 +93,8 @@ class DecoderConfig:
     kv_heads: int
     activation: Activation
     theta: float
+    rotary_scale: float
+    causal: bool
     qkv_bias: bool
     out_bias: bool
     qk_norm: bool
@@ -123,8 +131,8 @@ class ModelConfig:
     architecture without; each of its layers has a sub-folder of its name. positions_in_input: there is a table of
     absolute positions. project_before_norm: where embeddings are narrower than the layers. late: where the checkpoint
     was trained for late interaction. projections: what its token vectors go through, in order, each by the name of its
-    weights; stanford: those are in the file of the layers. token_weights: it weighs its tokens for sparse vectors
-    (BGE-M3).
+    weights; pooled: what its pooled vector goes through, likewise. stanford: the projections are in the file of the
+    layers. token_weights: it weighs its tokens for sparse vectors (BGE-M3).
     """
 
     architecture: str
@@ -136,6 +144,7 @@ class ModelConfig:
     head_dim: int
     intermediate_size: int
     norm_eps: float
+    activation: Activation
     token_types: int
     position_rows: int
     position_offset: int
@@ -152,13 +161,9 @@ class ModelConfig:
     decoder: DecoderConfig | None = None
     late: LateInteraction | None = None
     projections: Mapping[str, Projection] = field(default_factory=dict)
+    pooled: Mapping[str, Projection | Norm | Unit] = field(default_factory=dict)
     stanford: bool = False
     token_weights: bool = False
-
-    @property
-    def sigmoid(self) -> bool:
-        """Whether a cross-encoder's score is a probability: sentence-transformers' rule for its default activation."""
-        return self.labels == 1 if self.score_activation is None else "Sigmoid" in self.score_activation
 
     @property
     def max_positions(self) -> int:

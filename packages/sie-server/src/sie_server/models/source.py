@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import threading
+from fnmatch import fnmatch
 from importlib.util import find_spec
 from pathlib import Path
 from queue import Empty, Queue
@@ -22,13 +23,40 @@ from huggingface_hub.errors import (
 
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.catalog import Entry
-from sie_server.models.files import open_file
+from sie_server.models.files import open_file, read_json
 from sie_server.models.late_interaction import STANFORD_FILE
 from sie_server.models.modules import BGE_M3_FILES, needed_files
 
 _LOG = logging.getLogger(__name__)
 _PATTERNS = ["*.json", "*.safetensors", "vocab.txt", STANFORD_FILE]  # in sub-folders too
 _PICKLED = "pytorch_model.bin"
+_INDEX = "model.safetensors.index.json"
+_SHARD = re.compile(r"[\w.+-]+\.safetensors")
+_CONVERT = (
+    "Convert them once, on a machine where you trust the file: "
+    "`AutoModelForSequenceClassification.from_pretrained(path).save_pretrained(new_path)` (`AutoModel` for an "
+    "embedding model) writes safetensors."
+)
+# What a folder may hold instead, by the name of a file, and what to do about it; the first that is there is said.
+_OTHER_KINDS = {
+    "adapter_config.json": "It holds an adapter ({file}; LoRA, say), and not the model that it changes. Merge the two "
+    "once, with PEFT: `PeftModel.from_pretrained(base, path).merge_and_unload().save_pretrained(new_path)`, and copy "
+    "the tokenizer's files beside it.",
+    "openvino_model.*": "It holds a model for OpenVINO ({file}). Serve the repository that has the safetensors which "
+    "it was exported from.",
+    "*.onnx": "It holds an ONNX model ({file}). Serve the repository that has the safetensors which it was exported "
+    "from.",
+    "*.gguf": "It holds a GGUF model ({file}), which is quantized for llama.cpp. Serve the repository that has the "
+    "safetensors which it was made from.",
+    "pytorch_model*.bin": "It has only pickled weights ({file}), which can run code when loaded and are refused. "
+    + _CONVERT,
+    "*.pt": "It has only pickled weights ({file}), which can run code when loaded and are refused. " + _CONVERT,
+    "tf_model.h5": "It holds TensorFlow's weights alone ({file}). Serve the repository that has safetensors.",
+    "flax_model.msgpack": "It holds Flax's weights alone ({file}). Serve the repository that has safetensors.",
+    "*.safetensors": "There is {file}, which nothing says is the whole model: its name has to be model.safetensors, or "
+    "stand in model.safetensors.index.json.",
+    "*.bin": "It has only pickled weights ({file}), which can run code when loaded and are refused. " + _CONVERT,
+}
 # In order of preference. Repositories of BERT's time have only the vocabulary.
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 # The hub client retries a dead connection for half a minute; one short question first keeps the way to the
@@ -95,15 +123,37 @@ def fetch(entry: Entry) -> None:
 
 
 def weight_files(folder: Path, pickled: bool = False) -> list[Path]:
-    """The safetensors files of a checkpoint: one, or those a `model.safetensors.index.json` stands for.
+    """The safetensors files of a checkpoint: one, or those that `model.safetensors.index.json` names, there or not.
 
     Where there are none and `pickled` allows it, the file of pickled tensors.
+
+    Raises:
+        UnsupportedModelError: the index can't be understood.
+        LoadError: STORAGE, it can't be read just now.
     """
     if (folder / "model.safetensors").is_file():
         return [folder / "model.safetensors"]
-    if (folder / "model.safetensors.index.json").is_file():
-        return sorted(folder.glob("model-*.safetensors"))
+    if (folder / _INDEX).is_file():
+        return sorted({folder / file for file in weight_map(folder).values()})
     return [folder / _PICKLED] if pickled and (folder / _PICKLED).is_file() else []
+
+
+def weight_map(folder: Path) -> dict[str, str]:
+    """Of each tensor the file that holds it, as the index of a checkpoint in several files says; empty without one.
+
+    Raises:
+        UnsupportedModelError: it can't be understood, or names a file outside the folder.
+        LoadError: STORAGE, it can't be read just now.
+    """
+    if (folder / "model.safetensors").is_file() or not (folder / _INDEX).is_file():
+        return {}
+    files = read_json(folder / _INDEX).get("weight_map")
+    if not isinstance(files, dict) or not files:
+        raise UnsupportedModelError(f"{folder / _INDEX} has no 'weight_map' that says which file holds which tensor")
+    for file in files.values():
+        if not isinstance(file, str) or not _SHARD.fullmatch(file):
+            raise UnsupportedModelError(f"{folder / _INDEX}: {file!r} is not the name of a safetensors file")
+    return files
 
 
 def _patterns(entry: Entry) -> list[str]:
@@ -111,23 +161,34 @@ def _patterns(entry: Entry) -> list[str]:
 
 
 def _require_weights(folder: Path, entry: Entry) -> None:
-    if weight_files(folder, entry.pickled):
+    if files := weight_files(folder, entry.pickled):
+        if absent := [file.name for file in files if not file.is_file()]:
+            # Not for ever: it may still be on its way here.
+            raise LoadError(
+                LoadClass.STORAGE,
+                f"{folder} is not complete: {_INDEX} names {absent[0]}, which is not there"
+                + (f" ({len(absent)} of {len(files)} files are missing)" if len(absent) > 1 else ""),
+            )
         return
     if not folder.is_dir():
         # Not for ever: it may just be replaced, or its disk be away.
         raise LoadError(LoadClass.STORAGE, f"{folder} is not there")
-    if pickles := sorted(path.name for path in folder.glob("*.bin")):
-        raise UnsupportedModelError(
-            f"{folder} has only pickled weights ({pickles[0]}), which can run code when loaded and are refused. "
-            "Convert them once, on a machine where you trust the file: "
-            "`AutoModelForSequenceClassification.from_pretrained(path).save_pretrained(new_path)` writes safetensors."
-        )
-    message = (
-        f"{folder} has no model.safetensors. If the repository offers only pickled weights (pytorch_model.bin), "
-        "convert them once with transformers' `save_pretrained` and serve the new folder."
-    )
+    if (instead := _instead(folder)) is not None:
+        raise UnsupportedModelError(f"{folder} has no model.safetensors. {instead}")
+    missing = "model.safetensors" if (folder / "config.json").is_file() else "config.json and no model.safetensors"
+    message = f"{folder} has no {missing}, as `save_pretrained` writes them; it holds no model that is served here"
     # A folder may just be filled, a repository was downloaded whole.
     raise UnsupportedModelError(message) if entry.folder is None else LoadError(LoadClass.STORAGE, message)
+
+
+def _instead(folder: Path) -> str | None:
+    """What a folder without weights that we read holds instead, and what to do about it; None where it is nothing."""
+    # What an export puts into a sub-folder, as optimum does, counts too.
+    names = [path.name for pattern in ("*", "onnx/*", "openvino/*") for path in sorted(folder.glob(pattern))]
+    for pattern, advice in _OTHER_KINDS.items():
+        if files := [name for name in names if fnmatch(name, pattern)]:
+            return advice.format(file=files[0])
+    return None
 
 
 def _cached(entry: Entry) -> Path | None:
@@ -143,7 +204,8 @@ def _cached(entry: Entry) -> Path | None:
         return None
     needed = [folder / "config.json", *needed_files(folder)]
     needed += [folder / name for name in BGE_M3_FILES if entry.pickled]
-    return folder if weight_files(folder, entry.pickled) and all(path.is_file() for path in needed) else None
+    weights = weight_files(folder, entry.pickled)
+    return folder if weights and all(path.is_file() for path in (*needed, *weights)) else None
 
 
 def _download(entry: Entry) -> Path:

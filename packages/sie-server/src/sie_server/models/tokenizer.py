@@ -5,8 +5,7 @@ from pathlib import Path
 from tokenizers import BertWordPieceTokenizer, Tokenizer
 
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
-from sie_server.models.config import read_json
-from sie_server.models.files import read_file
+from sie_server.models.files import read_file, read_json
 from sie_server.models.source import TOKENIZER_FILES
 from sie_server.models.stopping import stop_if_given_up
 

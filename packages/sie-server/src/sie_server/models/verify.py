@@ -122,7 +122,7 @@ def _tolerance(expected: float, score: Score | None, rate: float) -> float:
     """Largest difference from `expected`, in its own unit: a probability moves by its slope when its logit does."""
     if score == "maxsim":
         return rate + _DIGITS  # the errors of many cosines, none over one, cancel
-    if score == "logit":
+    if score != "probability":
         return rate * max(1.0, abs(expected)) + _DIGITS
     slope = expected * (1 - expected)
     return rate * max(1.0, abs(math.log(expected / (1 - expected)))) * slope + _DIGITS

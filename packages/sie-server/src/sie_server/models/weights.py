@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +12,18 @@ from torch import Tensor, nn
 
 from sie_server.errors import UnsupportedModelError
 from sie_server.models.encoder import Encoder
+from sie_server.models.source import weight_map
 from sie_server.models.tensor_file import TensorFile, check_floats
 from sie_server.nn.embed import Embedding
 from sie_server.nn.linear import Linear
 
 _PROJECTION = "head.out.weight"
+# What older releases saved beside the weights: positions, types and angles that are computed, not learned.
+_BUFFERS = re.compile(r"(^|\.)(position_ids|token_type_ids|inv_freq|original_inv_freq|cos_cached|sin_cached)$")
+# LayerNorm's parameters as the files of BERT's time name them.
+_OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 # Parameters of heads: small, and float32 in every precision.
-_HEADS = ("head.", "projections.", "lexical.out.")
+_HEADS = ("head.", "projections.", "pooled.", "lexical.out.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ class Weights:
         self,
         encoder: Encoder,
         folder: Path,
-        files: Iterable[tuple[TensorFile, Mapping[str, str]]],
+        files: Items[tuple[TensorFile, Mapping[str, str]]],
         answers: Items[int] = (),
     ) -> None:
         """Everything is known from the files' headers: nothing is read, and no memory taken.
@@ -63,13 +68,18 @@ class Weights:
         self._tied: list[tuple[str, str]] = []
         filled = dict.fromkeys(self._shapes, 0)
         unknown = []
+        own = [name for file, _ in files if file.path.parent == folder for name in file.tensors]
+        prefixes = _prefixes(encoder, own)
+        places = weight_map(folder)
         for file, renames in files:
             inside = file.path.parent.relative_to(folder)
             for name, stored in file.tensors.items():
+                if file.path.parent == folder and places.get(name, file.path.name) != file.path.name:
+                    continue  # left in a file that the index does not go by
                 hub_name = (inside / name).as_posix()
                 parameter, block = _rename(hub_name, renames)
                 if parameter not in self._shapes:
-                    if "/" in hub_name or not parameter.startswith(encoder.ignored):
+                    if not (_BUFFERS.search(name) or _of_a_head(hub_name, parameter, encoder, prefixes)):
                         unknown.append(hub_name)
                     continue
                 place = self._place(file, name, parameter, block)
@@ -84,6 +94,8 @@ class Weights:
             if name in self._shapes and not filled[name] and source in self._stored:
                 self._tied.append((name, source))
                 filled[name] = math.prod(self._shapes[name])
+        if twice := [name for name, count in filled.items() if count > math.prod(self._shapes[name])]:
+            raise UnsupportedModelError(f"the checkpoint holds {twice[0]!r} more than once, under several names")
         missing = [name for name, count in filled.items() if count != math.prod(self._shapes[name])]
         if missing or unknown:
             raise UnsupportedModelError(
@@ -140,6 +152,22 @@ class Weights:
         return shape
 
 
+def _prefixes(encoder: Encoder, names: Items[str]) -> tuple[str, ...]:
+    """What the names of the layers' tensors begin with in this checkpoint, where heads may stand beside them."""
+    prefixes = (theirs for theirs, ours in encoder.renames.items() if not ours)
+    return tuple(prefix for prefix in prefixes if any(name.startswith(prefix) for name in names))
+
+
+def _of_a_head(hub_name: str, parameter: str, encoder: Encoder, prefixes: tuple[str, ...]) -> bool:
+    """Whether a tensor that no parameter has is of a head that is not used here."""
+    if "/" in hub_name:
+        return False
+    if parameter.startswith(encoder.ignored):
+        return True
+    # Without a head of the checkpoint's own, what does not stand with the layers changes nothing in them.
+    return bool(prefixes) and not encoder.has_own_head and not hub_name.startswith(prefixes)
+
+
 def _dtype(owner: nn.Module, parameter: str, stored: torch.dtype, chosen: torch.dtype) -> torch.dtype:
     """Products run in the chosen precision; norms and heads stay float32, where it costs nothing.
 
@@ -152,7 +180,7 @@ def _dtype(owner: nn.Module, parameter: str, stored: torch.dtype, chosen: torch.
 
 def _rename(name: str, renames: Mapping[str, str]) -> tuple[str, int | None]:
     """Our name for a hub tensor, and which block of rows of a fused weight it is."""
-    for theirs, ours in renames.items():
+    for theirs, ours in (*_OLD_NAMES.items(), *renames.items()):
         name = name.replace(theirs, ours)
     if match := re.search(r"\[(\d)\]", name):
         return name.replace(match[0], ""), int(match[1])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sie_server.choices import HeadActivation, Pooling
 from sie_server.engine.sequence import Sequence
-from sie_server.models.shape import HeadConfig, Norm, Projection
+from sie_server.models.shape import HeadConfig, Norm, Projection, Unit
 from sie_server.nn.linear import Linear
 from sie_server.nn.norm import LayerNorm
 
@@ -88,6 +88,27 @@ class Projections(nn.Module):
         return hidden
 
 
+class _Unit(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(x, dim=-1)
+
+
+class Pooled(nn.Module):
+    """What a pooled vector goes through, one after the other; nothing where there are no layers.
+
+    Shapes: x float32 `[sequences, hidden]` → `[sequences, width of the last projection]`.
+    """
+
+    def __init__(self, hidden: int, layers: Mapping[str, Projection | Norm | Unit]) -> None:
+        super().__init__()
+        _append(self, hidden, layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.children():
+            x = layer(x)
+        return x
+
+
 class ClassificationHead(Alone, nn.Module):
     """Projections and norms of the first token or the mean: BERT's pooler and classifier, say.
 
@@ -97,14 +118,7 @@ class ClassificationHead(Alone, nn.Module):
     def __init__(self, hidden: int, config: HeadConfig) -> None:
         super().__init__()
         self.pooling = config.pooling
-        width = hidden
-        for name, layer in config.layers.items():
-            match layer:
-                case Projection():
-                    self.add_module(name, _Projection(width, layer))
-                    width = layer.width
-                case Norm():
-                    self.add_module(name, LayerNorm(width, layer.eps, layer.bias))
+        _append(self, hidden, config.layers)
 
     def forward(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[float]:
         x = pool(hidden, lengths, self.pooling)
@@ -131,14 +145,19 @@ class LogitHead(Alone, nn.Module):
 
 
 class Dense(Alone):
-    """One vector per sequence: the mean over its tokens, its first or its last; optionally scaled to length 1."""
+    """One vector per sequence: the mean over its tokens, its first or its last, through the layers behind the pooling;
+    optionally scaled to length 1.
+    """
 
-    def __init__(self, pooling: Pooling = "mean", normalize: bool = True) -> None:
+    def __init__(
+        self, pooling: Pooling = "mean", normalize: bool = True, pooled: Callable[[Tensor], Tensor] = lambda x: x
+    ) -> None:
         self.pooling = pooling
         self.normalize = normalize
+        self.pooled = pooled
 
     def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[Vectors]:
-        x = pool(hidden, lengths, self.pooling)
+        x = self.pooled(pool(hidden, lengths, self.pooling))
         x = F.normalize(x, dim=-1) if self.normalize else x
         return list(x.cpu().numpy())
 
@@ -165,6 +184,19 @@ class Together(Alone):
     def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[dict[str, Any]]:
         columns = [head(hidden, lengths, sequences) for head in self.heads.values()]
         return [dict(zip(self.heads, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _append(module: nn.Module, width: int, layers: Mapping[str, Projection | Norm | Unit]) -> None:
+    """Add layers by their names, behind features `width` wide."""
+    for name, layer in layers.items():
+        match layer:
+            case Projection():
+                module.add_module(name, _Projection(width, layer))
+                width = layer.width
+            case Norm():
+                module.add_module(name, LayerNorm(width, layer.eps, layer.bias))
+            case Unit():
+                module.add_module(name, _Unit())
 
 
 def pool(hidden: Tensor, lengths: Items[int], pooling: Pooling) -> Tensor:

@@ -25,7 +25,7 @@ class Lexical(Alone, nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.dense = Linear(config.hidden_size, config.hidden_size, activation="gelu")
+        self.dense = Linear(config.hidden_size, config.hidden_size, activation=config.activation)
         self.norm = LayerNorm(config.hidden_size, config.norm_eps)
         self.decoder = Linear(config.hidden_size, config.vocab_size)
 
