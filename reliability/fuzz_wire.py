@@ -41,7 +41,7 @@ def read(data: bytes) -> None:
         if kind < len(KINDS):
             _render(codec.decode(body, KINDS[kind], msgpack=msgpack_))
         else:
-            rerank.read(body)
+            rerank.read(codec.decode(body, dict[str, msgspec.Raw], msgpack=False))
     except SIEError as error:
         if error.answer.status not in (400, 422):
             raise

@@ -10,7 +10,7 @@ from sie_server.errors import Code, SIEError
 T = TypeVar("T")
 
 
-def decode(body: bytes, kind: type[T], *, msgpack: bool, invalid: Code = Code.INVALID_INPUT) -> T:
+def decode(body: bytes | bytearray, kind: type[T], *, msgpack: bool, invalid: Code = Code.INVALID_INPUT) -> T:
     """Decode and validate a request body in one pass.
 
     Raises:

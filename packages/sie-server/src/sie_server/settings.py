@@ -104,6 +104,8 @@ class Settings:
         Most sequences that the items of a request may become, where long ones go in windows.
     max_request_tokens
         Most tokens that a request may come to: those of texts after they are cut, and the query with each of them.
+    max_values
+        Most values in a request's body: texts, numbers, lists and objects, in whatever stands in what.
     max_request_body_bytes
         Most bytes in a request body.
     max_bodies_bytes
@@ -156,6 +158,7 @@ class Settings:
     max_items: Annotated[int, Parameter(env_var="SIE_MAX_ITEMS", validator=_POSITIVE)] = 10_000
     max_windows: Annotated[int, Parameter(env_var="SIE_MAX_WINDOWS", validator=_POSITIVE)] = 40_000
     max_request_tokens: Annotated[int, Parameter(env_var="SIE_MAX_REQUEST_TOKENS", validator=_POSITIVE)] = 10_000_000
+    max_values: Annotated[int, Parameter(env_var="SIE_MAX_VALUES", validator=_POSITIVE)] = 2_000_000
     max_request_body_bytes: Annotated[int, Parameter(env_var="SIE_MAX_REQUEST_BODY_BYTES", validator=_POSITIVE)] = (
         34 * 2**20
     )

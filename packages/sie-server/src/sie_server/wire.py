@@ -119,7 +119,8 @@ class RerankRequest(Struct, forbid_unknown_fields=True):
 
 EncodingFormat = Literal["float", "base64"]
 # Lists hold one type each, which msgspec has no union for; the route checks it.
-EmbeddingsInput = str | list[str | int | list[int]]
+EmbeddingsElement = str | int | list[int]
+EmbeddingsInput = str | list[EmbeddingsElement]
 
 
 class EmbeddingsRequest(Struct):

@@ -74,6 +74,7 @@ def create_app(
             preloading.cancel()
             lag.cancel()
             await engine.close()
+            routes.close()
             if traces is not None:
                 await asyncio.to_thread(traces.close)
 

@@ -1,60 +1,138 @@
 """Reading a request: the headers that every route honours, its body, and the limits on it."""
 
-from collections.abc import Mapping
-from functools import partial
-from typing import Any, TypeVar, cast
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
 
 import torch
 from starlette.requests import Request
 
-from sie_server import codec
+from sie_server import codec, wire
 from sie_server.answering import stage
 from sie_server.errors import Code, SIEError
+from sie_server.http.held import Account, Hold, Texts
 from sie_server.http.machine_profile import check_machine_profile
 from sie_server.http.negotiation import read_body, sends_msgpack
 from sie_server.http.version_skew import VersionSkew
+from sie_server.large.outline import Body, Listed
+from sie_server.large.read import Reader, memory
 from sie_server.settings import Settings
 
 T = TypeVar("T")
 _MAX_REPEATED_BYTES = 64 * 2**10
+# A body of which that many bytes, or values, can be decoded on the event loop without anybody noticing.
+_AT_ONCE_MSGPACK = 32 * 2**10
+_AT_ONCE_JSON = 256 * 2**10
+_AT_ONCE_VALUES = 8_192
+# Large bodies and answers that are in the making at once: more would only take memory.
+_THREADS = 2
+
+
+class HasItems(Protocol):
+    """A body with the list that most routes have."""
+
+    items: list[wire.Item]
+
+
+WithItems = TypeVar("WithItems", bound=HasItems)
 
 
 class Bodies:
-    """The request bodies of one server.
-
-    held: bytes in those of requests that are not answered yet
-    """
+    """The request bodies of one server. `account` has the bytes of those that are not gone yet."""
 
     def __init__(self, settings: Settings, device: torch.device) -> None:
         self._settings = settings
         self._device = device
         self._skew = VersionSkew()
-        self.held = 0
+        self.account = Account(settings.max_bodies_bytes)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="body")
 
-    async def read(self, request: Request, kind: type[T], *, msgpack: bool, invalid: Code = Code.INVALID_INPUT) -> T:
-        """The decoded body.
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def most_items(self) -> int:
+        """How many items, documents or texts a request may have."""
+        return self._settings.max_items
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """The result of what takes long, off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def decoded(
+        self,
+        request: Request,
+        whole: Callable[[Body], T],
+        pieces: Callable[[Reader], T],
+        listed: Listed,
+        *,
+        msgpack: bool = False,
+        invalid: Code = Code.INVALID_INPUT,
+    ) -> T:
+        """The decoded body, checked: at once as a `whole`, or in `pieces` and on another thread where that takes long.
+
+        listed: the list that makes it large. invalid: the code of what can't be decoded.
 
         Raises:
-            SIEError: `invalid`, with the path of the fault; as `bytes`.
+            SIEError: `invalid`, with the path of the fault; INVALID_INPUT, there is too much of something; as `bytes`.
         """
+        raw = await self.bytes(request)
         with stage("decode"):
-            raw = await self.bytes(request)
-            return codec.decode(raw, kind, msgpack=msgpack, invalid=invalid)
+            if _at_once(raw, msgpack):
+                return whole(raw)
+            hold: Hold = request.state.hold
 
-    async def items(self, request: Request, kind: type[T]) -> T:
+            def read() -> T:
+                settings = self._settings
+                reader = Reader(
+                    raw,
+                    listed,
+                    msgpack=msgpack,
+                    most_values=settings.max_values,
+                    most_text=settings.max_item_text_bytes,
+                    invalid=invalid,
+                )
+                found = pieces(reader)
+                self.account.grown(hold, memory(found) - len(raw))
+                return found
+
+            return await self.aside(read)
+
+    async def items(self, request: Request, kind: type[WithItems]) -> WithItems:
         """A body in either encoding, with `items`, of which there are some, none too many and none too large.
 
         Raises:
-            SIEError: as `read`.
+            SIEError: as `decoded`.
         """
-        body: Any = await self.read(request, kind, msgpack=sends_msgpack(request))
-        self.check_count(len(body.items), "items", "candidates")
-        for index, item in enumerate(body.items):
-            self.check_size(item.text or "", f"items[{index}]", item.metadata)
-        return cast(T, body)
+        msgpack = sends_msgpack(request)
+        listed = Listed("items", "candidates", wire.Item, self._settings.max_items)
 
-    async def bytes(self, request: Request) -> bytes:
-        """The body as it came.
+        def whole(raw: Body) -> WithItems:
+            body = codec.decode(raw, kind, msgpack=msgpack)
+            self.check_count(len(body.items), "items", "candidates")
+            if len(raw) > self._settings.max_item_text_bytes:
+                for index, item in enumerate(body.items):
+                    self._check_item(item, f"items[{index}]")
+                if isinstance(body, wire.ScoreRequest):
+                    self._check_item(body.query, "query")
+            return body
+
+        def pieces(reader: Reader) -> WithItems:
+            body = reader.beside(kind)
+            for index, item in enumerate(reader.elements() if reader.has_list else ()):
+                self._check_item(item, f"items[{index}]", reader)
+                body.items.append(item)
+            self.check_count(len(body.items), "items", "candidates")
+            if isinstance(body, wire.ScoreRequest):
+                self._check_item(body.query, "query", reader)
+            return body
+
+        return await self.decoded(request, whole, pieces, listed, msgpack=msgpack)
+
+    async def bytes(self, request: Request) -> Body:
+        """The body as it came. `request.state.hold` counts it.
 
         Raises:
             SIEError: BODY_TOO_LARGE, BODY_ENCODED or TOO_SLOW; QUEUE_FULL, those of all requests are too large;
@@ -63,23 +141,25 @@ class Bodies:
         self._skew.check(request.headers.get("X-SIE-SDK-Version"))
         check_machine_profile(request.headers, self._settings.machine_profile, self._device)
         settings = self._settings
-        hold = partial(self._hold, request)
-        return await read_body(request, settings.max_request_body_bytes, settings.receive_timeout, hold)
+        hold = request.state.hold = Hold(self.account)
+        return await read_body(
+            request,
+            settings.max_request_body_bytes,
+            settings.receive_timeout,
+            lambda more: self.account.take(hold, more),
+        )
 
-    def _hold(self, request: Request, count: int) -> None:
-        own = getattr(request.state, "body_bytes", 0)
-        others, most = self.held - own, self._settings.max_bodies_bytes
-        if others and self.held + count > most:
-            raise SIEError(
-                Code.QUEUE_FULL, f"the bodies of other requests take {others} bytes; together at most {most} are held"
-            )
-        request.state.body_bytes = own + count
-        self.held += count
+    @staticmethod
+    def release(request: Request) -> None:
+        """The request is answered. Its body counts on for as long as somebody works on texts that were `kept`."""
+        request.state.hold = None
 
-    def release(self, request: Request) -> None:
-        """The request is answered, and its body gone."""
-        self.held -= getattr(request.state, "body_bytes", 0)
-        request.state.body_bytes = 0
+    @staticmethod
+    def kept(request: Request, texts: list[str]) -> list[str]:
+        """The texts, which keep the count of their body's bytes."""
+        held = Texts(texts)
+        held.hold = request.state.hold
+        return held
 
     def check_count(self, count: int, field: str, noun: str) -> None:
         """Raises SIEError: INVALID_INPUT, there are none or too many."""
@@ -89,14 +169,23 @@ class Bodies:
             limit = self._settings.max_items
             raise SIEError(Code.INVALID_INPUT, f"Field '{field}' must contain at most {limit} {noun}", param=field)
 
-    def check_size(self, text: str, field: str, metadata: Mapping[str, Any] | None = None) -> None:
-        """Raises SIEError: INVALID_INPUT, a text with its metadata, values as they came, is over the limit."""
+    def _check_item(self, item: wire.Item, field: str, reader: Reader | None = None) -> None:
+        metadata = 0
+        if item.metadata is not None:
+            metadata = sum(len(key.encode()) + len(raw) for key, raw in item.metadata.items())
+            if reader is not None:
+                metadata += reader.hidden(item.metadata)
+                # Nobody reads it, and each value takes more than its bytes.
+                item.metadata = None
+        self.check_size(item.text or "", field, metadata)
+
+    def check_size(self, text: str, field: str, metadata: int = 0) -> None:
+        """Raises SIEError: INVALID_INPUT, a text and so many bytes of metadata are over the limit."""
         limit = self._settings.max_item_text_bytes
-        # A character has at most four bytes, so that most texts need no counting.
-        if metadata is None and len(text) * 4 <= limit:
+        # A character has at least one byte and at most four, so that most texts need no counting.
+        if len(text) * 4 + metadata <= limit:
             return
-        size = _bytes(text) + sum(len(key.encode()) + len(raw) for key, raw in (metadata or {}).items())
-        if size > limit:
+        if len(text) > limit or _bytes(text) + metadata > limit:
             raise SIEError(
                 Code.INVALID_INPUT, f"Field '{field}' must hold at most {limit} bytes of UTF-8 text", param=field
             )
@@ -117,4 +206,11 @@ class Bodies:
 
 
 def _bytes(text: str) -> int:
-    return len(text.encode())
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _at_once(raw: Body, msgpack: bool) -> bool:
+    if msgpack or len(raw) > _AT_ONCE_JSON:
+        return len(raw) <= _AT_ONCE_MSGPACK
+    # Commas in texts count too; there are hundreds in a long one, and not thousands.
+    return len(raw) <= _AT_ONCE_MSGPACK or sum(map(raw.count, (b",", b"[", b"{"))) <= _AT_ONCE_VALUES

@@ -8,7 +8,7 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sie_server import wire
+from sie_server import codec, wire
 from sie_server.engine.address import Address
 from sie_server.engine.engine import Engine
 from sie_server.engine.limits import Limits
@@ -24,10 +24,17 @@ from sie_server.http.results import check_finite
 from sie_server.http.templates import written
 from sie_server.http.terms import terms_of
 from sie_server.http.timing import observe
+from sie_server.large.outline import Body, Listed
+from sie_server.large.read import Reader
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry
 from sie_server.models.model import Model
 from sie_server.nn.heads import Vectors
+
+# Token ids in one text: more than any model reads.
+_MOST_IDS = 262_144
+_Texts = list[str] | list[list[int]]
+_Read = tuple[wire.EmbeddingsRequest, _Texts]
 
 
 class Embeddings:
@@ -41,13 +48,14 @@ class Embeddings:
     async def __call__(self, request: Request) -> Response:
         started = time.perf_counter()
         terms = terms_of(request, started)
-        body = await self._bodies.read(request, wire.EmbeddingsRequest, msgpack=False, invalid=Code.UNPROCESSABLE)
+        listed = Listed("input", "texts", wire.EmbeddingsElement, self._bodies.most_items, _MOST_IDS, _MOST_IDS)
+        whole, pieces = self._whole, self._pieces
+        body, texts = await self._bodies.decoded(request, whole, pieces, listed, invalid=Code.UNPROCESSABLE)
         request.state.model = body.model
-        texts = self._inputs(body.input)
         address = self._engine.residency.address(body.model)
         if "dense" not in (address.profile.output_types or ("dense",)):
             raise unsupported(address.entry, ["dense"])
-        model, encoded = await until_disconnect(request, self._encoded(texts, body, address, terms))
+        model, encoded = await until_disconnect(request, self._encoded(request, texts, body, address, terms))
         done = time.perf_counter()
         response = wire.EmbeddingsResponse(
             model=address.id,
@@ -60,19 +68,29 @@ class Embeddings:
         tokens, timing = encoded.tokens, encoded.timing
         return json(response, headers=observe(self._metrics, model.id, "embeddings", started, done, timing, tokens))
 
+    def _whole(self, raw: Body) -> _Read:
+        body = codec.decode(raw, wire.EmbeddingsRequest, msgpack=False, invalid=Code.UNPROCESSABLE)
+        return body, self._inputs(body.input)
+
+    def _pieces(self, reader: Reader) -> _Read:
+        body = reader.beside(wire.EmbeddingsRequest)
+        if reader.has_list:
+            body.input = list(reader.elements())
+        return body, self._inputs(body.input)
+
     async def _encoded(
-        self, texts: list[str] | list[list[int]], body: wire.EmbeddingsRequest, address: Address, terms: Terms
+        self, request: Request, texts: _Texts, body: wire.EmbeddingsRequest, address: Address, terms: Terms
     ) -> tuple[Model, Encoded]:
         options = completed(wire.EncodeOptions(), address.profile)
         model = await self._engine.model(address.slot.entry.id, ["dense"], terms)
         _check_dimensions(body.dimensions, model.entry)
         if isinstance(texts[0], str):
             # Token ids are what the client wants read, without the words of a template.
-            texts = written(texts, model.entry, wire.EncodeParams(), options)
+            texts = self._bodies.kept(request, written(texts, model.entry, wire.EncodeParams(), options))
         heads = {"dense": model.embedders(options.pooling, options.normalize is not False)["dense"]}
         return model, await self._engine.encode(model, texts, heads, Limits(options.max_seq_length), False, terms)
 
-    def _inputs(self, given: wire.EmbeddingsInput) -> list[str] | list[list[int]]:
+    def _inputs(self, given: wire.EmbeddingsInput) -> _Texts:
         """One input per embedding, none empty."""
         kinds = {str} if isinstance(given, str) else {type(text) for text in given}
         if len(kinds) > 1:
@@ -82,7 +100,7 @@ class Embeddings:
                 param="input",
             )
         alone = isinstance(given, str) or kinds == {int}
-        texts = cast(list[str] | list[list[int]], [given] if alone else given)
+        texts = cast(_Texts, [given] if alone else given)
         self._bodies.check_count(len(texts), "input", "texts")
         for index, text in enumerate(texts):
             field = "input" if alone else f"input[{index}]"

@@ -10,12 +10,14 @@ from starlette.responses import Response
 from sie_server import codec
 from sie_server.answering import stage
 from sie_server.errors import Code, SIEError
+from sie_server.large.outline import Body
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
 _MSGPACK_NAMES = (MSGPACK, "application/x-msgpack")
 # A client that sends, or reads, less has stopped to.
 SLOWEST_BYTES_PER_S = 8 * 2**10
+_SMALL_BYTES = 256 * 2**10
 
 
 def sends_msgpack(request: Request) -> bool:
@@ -30,7 +32,7 @@ def wants_msgpack(request: Request) -> bool:
     return any(name in accept for name in _MSGPACK_NAMES) or JSON not in accept
 
 
-async def read_body(request: Request, limit: int, patience_s: float, hold: Callable[[int], None]) -> bytes:
+async def read_body(request: Request, limit: int, patience_s: float, hold: Callable[[int], None]) -> Body:
     """The whole body.
 
     patience_s: seconds it may take, with one more for each 8 KiB that came. hold: told of the bytes that came, and may
@@ -59,7 +61,8 @@ async def read_body(request: Request, limit: int, patience_s: float, hold: Calla
                 deadline.reschedule(started + patience_s + len(body) / SLOWEST_BYTES_PER_S)
     except TimeoutError:
         raise SIEError(Code.TOO_SLOW, f"{len(body)} bytes of the body came in time, and not its end") from None
-    return bytes(body)
+    # A large one is not copied: all that reads it takes either.
+    return bytes(body) if len(body) <= _SMALL_BYTES else body
 
 
 def respond(request: Request, body: Any, headers: dict[str, str]) -> Response:

@@ -10,13 +10,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sie_server import codec, wire
-from sie_server.answering import stage
 from sie_server.errors import Code, SIEError
 from sie_server.http.body import Bodies
 from sie_server.http.negotiation import json
+from sie_server.large.outline import Body, Listed
+from sie_server.large.read import Reader
 
 _MISSING, _NULL, _FALSE = Raw(b""), Raw(b"null"), Raw(b"false")
 _OPTIONS: Any = wire.ScoreOptions | None
+_TEXT = "must be a non-empty string"
+_DOCUMENTS = "must be a non-empty array of strings"
 _Answer = tuple[wire.ScoreResponse, dict[str, str]]
 _Rank = Callable[[Request, wire.ScoreRequest, str, str, float], Coroutine[Any, Any, _Answer]]
 
@@ -30,13 +33,10 @@ class Rerank:
 
     async def __call__(self, request: Request) -> Response:
         started = time.perf_counter()
-        with stage("decode"):
-            body = read(await self._bodies.bytes(request))
+        listed = Listed("documents", "documents", str, self._bodies.most_items)
+        body = await self._bodies.decoded(request, self._whole, self._pieces, listed)
         request.state.model = body.model
         documents = body.documents
-        self._bodies.check_count(len(documents), "documents", "documents")
-        for index, document in enumerate(documents):
-            self._bodies.check_size(document, f"documents[{index}]")
         items = [wire.Item(id=str(index), text=document) for index, document in enumerate(documents)]
         options = body.options or wire.ScoreOptions()
         # Everything that only an entry of `scores` could say is not asked for.
@@ -61,20 +61,46 @@ class Rerank:
             headers=headers,
         )
 
+    def _whole(self, raw: Body) -> wire.RerankRequest:
+        body = read(codec.decode(raw, dict[str, Raw], msgpack=False))
+        self._bodies.check_count(len(body.documents), "documents", "documents")
+        self._bodies.check_size(body.query, "query")
+        for index, document in enumerate(body.documents):
+            self._bodies.check_size(document, f"documents[{index}]")
+        return body
 
-def read(raw: bytes) -> wire.RerankRequest:
+    def _pieces(self, reader: Reader) -> wire.RerankRequest:
+        fields = reader.beside(dict[str, Raw])
+        try:
+            documents = list(reader.elements()) if reader.has_list else None
+        except SIEError as error:
+            # What is over a limit has a name already.
+            raise error if "param" in error.extras else _wrong("documents", _DOCUMENTS) from None
+        body = read(fields, documents)
+        body.model, body.query = reader.filled(body.model, "model"), reader.filled(body.query, "query")
+        if not body.query.strip():
+            raise _wrong("query", _TEXT)
+        for index, document in enumerate(body.documents):
+            self._bodies.check_size(document, f"documents[{index}]")
+        self._bodies.check_size(body.query, "query")
+        return body
+
+
+def read(fields: Mapping[str, Raw], documents: list[str] | None = None) -> wire.RerankRequest:
     """The decoded body, checked field by field, for the words that this route's clients know.
+
+    documents: where they were decoded already.
 
     Raises:
         SIEError: INVALID_INPUT, with the field that is wrong as `param`.
     """
-    fields = codec.decode(raw, dict[str, Raw], msgpack=False)
     for name in fields:
         if name not in wire.RerankRequest.__struct_fields__:
             raise SIEError(Code.INVALID_INPUT, f"field '{name}' is not supported", param=name)
-    documents: list[str] = _field(fields, "documents", list[str], "must be a non-empty array of strings")
+    if documents is None:
+        documents = _field(fields, "documents", list[str], _DOCUMENTS)
     if not documents or not all(map(str.strip, documents)):
-        raise _wrong("documents", "must be a non-empty array of strings")
+        raise _wrong("documents", _DOCUMENTS)
     return wire.RerankRequest(
         model=_text(fields, "model"),
         query=_text(fields, "query"),
@@ -86,9 +112,9 @@ def read(raw: bytes) -> wire.RerankRequest:
 
 
 def _text(fields: Mapping[str, Raw], name: str) -> str:
-    text: str = _field(fields, name, str, "must be a non-empty string")
+    text: str = _field(fields, name, str, _TEXT)
     if not text.strip():
-        raise _wrong(name, "must be a non-empty string")
+        raise _wrong(name, _TEXT)
     return text
 
 

@@ -60,7 +60,11 @@ class Routes:
         self._status = Status(engine, settings, lambda: self.ready)
         self.ready = False
         metrics.ready.set_function(lambda: self.ready)
-        metrics.body_bytes.set_function(lambda: self._bodies.held)
+        metrics.body_bytes.set_function(lambda: self._bodies.account.bytes)
+
+    def close(self) -> None:
+        """Stop what the routes do on threads of their own."""
+        self._bodies.close()
 
     def table(self) -> list[BaseRoute]:
         """Path → handler."""
@@ -101,11 +105,10 @@ class Routes:
         """
         terms = terms_of(request, started)
         asked = body.options or wire.ScoreOptions()
-        self._bodies.check_size(body.query.text or "", "query", body.query.metadata)
         # However many items there are, an instruction is read with the query alone.
         self._bodies.check_repeated({"instruction": body.instruction, "options.instruction": asked.instruction}, 1)
         address = self._engine.residency.address(model_id, asked.profile)
-        scored, scores = await until_disconnect(request, self._ranked(body, asked, address, terms))
+        scored, scores = await until_disconnect(request, self._ranked(request, body, asked, address, terms))
         done = time.perf_counter()
         response = wire.ScoreResponse(
             model=address.id, query_id=body.query.id, scores=scores, usage=wire.Usage(scored.tokens)
@@ -114,11 +117,12 @@ class Routes:
         return response, observe(self._metrics, model, endpoint, started, done, scored.timing, scored.tokens)
 
     async def _ranked(
-        self, body: wire.ScoreRequest, asked: wire.ScoreOptions, address: Address, terms: Terms
+        self, request: Request, body: wire.ScoreRequest, asked: wire.ScoreOptions, address: Address, terms: Terms
     ) -> tuple[Scored, list[wire.ScoreEntry]]:
         options = completed(asked, address.profile)
         model = await self._engine.model(address.slot.entry.id, ["score"], terms)
         query, documents = _texts_to_score(body, model)
+        documents = self._bodies.kept(request, documents)
         instruction = body.instruction or options.instruction
         long_documents = asked.long_documents or _overflow(asked, address.long_documents)
         limits = Limits(options.max_seq_length, options.query_max_length, long_documents)
@@ -143,7 +147,7 @@ class Routes:
         options = completed(asked, address.profile)
         if options.muvera is not None:
             _check_dims(options.muvera)
-        encoding = self._encoded(body.items, params, options, address.slot.entry.id, terms)
+        encoding = self._encoded(request, body.items, params, options, address.slot.entry.id, terms)
         model, encoded = await until_disconnect(request, encoding)
         done = time.perf_counter()
         dtype = params.output_dtype or options.output_dtype or "float32"
@@ -160,6 +164,7 @@ class Routes:
 
     async def _encoded(
         self,
+        request: Request,
         items: Sequence[wire.Item],
         params: wire.EncodeParams,
         options: wire.EncodeOptions,
@@ -174,7 +179,7 @@ class Routes:
         model = await self._engine.model(model_id, needed, terms)
         if "score" in outputs:  # an output of the model, but not of this route
             raise unsupported(model.entry, ["score"])
-        texts = written(_texts(items, "Encoder"), model.entry, params, options)
+        texts = self._bodies.kept(request, written(_texts(items, "Encoder"), model.entry, params, options))
         queries = is_query(params, options)
         heads = model.embedders(options.pooling, options.normalize is not False)
         if options.muvera is not None:

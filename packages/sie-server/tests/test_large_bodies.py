@@ -1,0 +1,159 @@
+"""Bodies that are read piece by piece say what they say as a whole."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import msgpack
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sie_server import codec, wire
+from sie_server.errors import Code, SIEError
+from sie_server.large import json as large_json
+from sie_server.large import msgpack as large_msgpack
+from sie_server.large import read as large_read
+from sie_server.large.outline import Listed
+from sie_server.large.read import Reader
+
+ITEMS = Listed("items", "candidates", wire.Item, 10_000)
+INPUT = Listed("input", "texts", wire.EmbeddingsElement, 10_000, 50_000, 50_000)
+LIMIT = 10_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_pieces() -> Iterator[None]:
+    """As if a few bytes were many."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(large_json, "LONG_TEXT", 24)
+        patch.setattr(large_json, "_SLICE", 17)
+        patch.setattr(large_json, "_TEXT_PIECE", 16)
+        patch.setattr(large_msgpack, "LONG_TEXT", 24)
+        patch.setattr(large_read, "_PIECE_BYTES", 40)
+        patch.setattr(large_read, "_PIECE_VALUES", 7)
+        yield
+
+
+def whole(raw: bytes, kind: Any, packed: bool) -> Any:
+    return msgspec.to_builtins(codec.decode(raw, kind, msgpack=packed))
+
+
+def pieces(raw: bytes, kind: Any, packed: bool, listed: Listed = ITEMS, most_values: int = 100_000) -> Any:
+    reader = Reader(raw, listed, msgpack=packed, most_values=most_values, most_text=LIMIT, invalid=Code.INVALID_INPUT)
+    body = reader.beside(kind)
+    if reader.has_list:
+        elements = list(reader.elements())
+        setattr(body, listed.field, elements)
+    return msgspec.to_builtins(body)
+
+
+class Plain(msgspec.Struct):
+    """An item without what is not kept."""
+
+    id: str | None = None
+    text: str | None = None
+
+
+class Body(msgspec.Struct):
+    query: Plain
+    items: list[Plain]
+    instruction: str | None = None
+
+
+PLAIN = Listed("items", "candidates", Plain, 10_000)
+texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=60) | st.text('\\"u{}[],:d8é😀', max_size=80)
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(texts, inner, max_size=5),
+    max_leaves=20,
+)
+items = st.fixed_dictionaries({}, optional={"id": texts, "text": texts, "metadata": anything, "image": anything})
+bodies = st.fixed_dictionaries(
+    {"query": items, "items": st.lists(items, max_size=12)},
+    optional={"instruction": texts, "other": anything, "items2": anything, "": anything},
+)
+
+
+def in_json(body: Any, draw: Any) -> bytes:
+    indent, ascii_only = draw(st.sampled_from([None, 3])), draw(st.booleans())
+    return json.dumps(body, indent=indent, ensure_ascii=ascii_only).encode()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_body_in_pieces_is_the_body(data: Any) -> None:
+    body = data.draw(bodies)
+    packed = data.draw(st.booleans())
+    raw = msgpack.packb(body) if packed else in_json(body, data.draw)
+    assert pieces(raw, Body, packed, PLAIN) == whole(raw, Body, packed)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_what_is_broken_is_broken_in_pieces_too(data: Any) -> None:
+    body = data.draw(bodies)
+    packed = data.draw(st.booleans())
+    raw = bytearray(msgpack.packb(body) if packed else in_json(body, data.draw))
+    for _ in range(data.draw(st.integers(1, 2))):
+        at = data.draw(st.integers(0, len(raw) - 1))
+        match data.draw(st.integers(0, 2)):
+            case 0:
+                del raw[at:]
+            case 1:
+                raw[at : at + 1] = data.draw(st.sampled_from([b"]", b"}", b",", b'"', b"\\", b"[", b"\xdd", b"\x91"]))
+            case 2:
+                del raw[at : at + 1]
+        if not raw:
+            return
+    try:
+        expected = whole(bytes(raw), Body, packed)
+    except SIEError:
+        expected = None
+    try:
+        found = pieces(bytes(raw), Body, packed, PLAIN)
+    except SIEError:
+        found = None
+    # Long texts in fields that nobody reads are not looked into.
+    if expected is not None or found is None:
+        assert found == expected
+
+
+def test_a_fault_is_named_with_its_place_in_the_whole() -> None:
+    body = {"query": {"text": "q"}, "items": [{"text": "a"}] * 30 + [{"text": 7}]}
+    for raw, packed in ((json.dumps(body).encode(), False), (msgpack.packb(body), True)):
+        with pytest.raises(SIEError, match=r"Expected `str \| null`, got `int` - at `\$.items\[30\].text`"):
+            pieces(raw, wire.ScoreRequest, packed)
+
+
+def bombs() -> Iterator[Any]:
+    many = 200_000
+    packed = b"\x82\xa5query\x81\xa4text\xa1q\xa5items"
+    plain = b'{"query":{"text":"q"},"items":['
+    yield pytest.param(plain + b"{}," * many + b"{}]}", False, "at most 10000 candidates", id="empty items")
+    yield pytest.param(packed + b"\xdd\xff\xff\xff\xff" + b"\x80" * 9, True, "at most 10000 candidates", id="declared")
+    yield pytest.param(packed + b"\x91" * many, True, "100000 values", id="nested")
+    yield pytest.param(plain + b"[" * many, False, "100000 values|beside 'items'", id="nested json")
+    keys = b",".join(b'"%d":1' % n for n in range(20_000))
+    yield pytest.param(plain + b'{"metadata":{' + keys + b"}}]}", False, r"items\[0\]' must hold at most", id="keys")
+    yield pytest.param(b"{" + keys + b"}", False, "too much beside 'items'", id="fields")
+    yield pytest.param(plain + b'{"text":"' + b"x" * 20_000 + b'"}]}', False, r"items\[0\]' must hold", id="text")
+    yield pytest.param(plain + b'{"id":"' + b"\\u00e9" * 20_000 + b'"}]}', False, r"items\[0\].id'", id="id")
+
+
+@pytest.mark.parametrize(("raw", "packed", "said"), [*bombs()])
+def test_counts_are_refused_before_anything_is_built(raw: bytes, packed: bool, said: str) -> None:
+    with pytest.raises(SIEError, match=said):
+        pieces(raw, wire.ScoreRequest, packed)
+
+
+@pytest.mark.parametrize("inputs", ["one text", ["a", "b" * 50], [1, 2, 3], [[1, 2], [3]], [], [[]]])
+def test_every_form_of_an_input(inputs: Any) -> None:
+    raw = json.dumps({"model": "m" * 30, "input": inputs}).encode()
+    assert pieces(raw, wire.EmbeddingsRequest, False, INPUT) == whole(raw, wire.EmbeddingsRequest, False)
+
+
+def test_blanks_do_not_count() -> None:
+    raw = b" " * 999 + b'{"query" : {"text":"q"},\n"items" :' + b"\t" * 999 + b'[ {"text":"a"} ,' + b" " * 999 + b"{}]}"
+    assert pieces(raw, wire.ScoreRequest, False) == whole(raw, wire.ScoreRequest, False)
