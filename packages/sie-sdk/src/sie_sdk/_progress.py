@@ -23,7 +23,7 @@ def reporting(progress: Report | bool, total: int | None) -> AbstractContextMana
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
     except ImportError as error:
-        raise ImportError("progress=True draws its bar with rich: pip install 'sie-sdk[progress]'") from error
+        raise ImportError("progress=True draws its bar with rich: pip install rich") from error
     # The standard output may be where the results go.
     bar = Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True))
     return _shown(bar, total)

@@ -1,4 +1,4 @@
-"""Reranking and embeddings for Haystack: `pip install 'sie-sdk[haystack]'`.
+"""Reranking and embeddings for Haystack: `pip install './packages/sie-sdk[haystack]'` in a checkout.
 
 A pipeline saves the arguments of its components; keys are not among them, they come from the environment's SIE_API_KEY.
 To load one it has to be told `allowed_modules=["sie_sdk.haystack"]`.

@@ -1,4 +1,4 @@
-"""Reranking and embeddings for LangChain: `pip install 'sie-sdk[langchain]'`."""
+"""Reranking and embeddings for LangChain: `pip install './packages/sie-sdk[langchain]'` in a checkout."""
 
 from collections.abc import Sequence
 from typing import Any

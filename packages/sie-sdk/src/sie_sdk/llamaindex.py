@@ -1,4 +1,4 @@
-"""Reranking and embeddings for LlamaIndex: `pip install 'sie-sdk[llamaindex]'`."""
+"""Reranking and embeddings for LlamaIndex: `pip install './packages/sie-sdk[llamaindex]'` in a checkout."""
 
 from typing import Any
 

@@ -118,7 +118,8 @@ def _traces() -> "Traces":
     try:
         from sie_server.http.tracing import Traces, exporting
     except ModuleNotFoundError as error:
-        raise ValueError(f"--tracing needs the {error.name} package: pip install 'sie-server[tracing]'") from None
+        install = "pip install './packages/sie-server[tracing]' in the checkout"
+        raise ValueError(f"--tracing needs the {error.name} package: {install}") from None
     return Traces(exporting())
 
 

@@ -185,7 +185,7 @@ class SIEClient(BlockingGateway):
             `dense` is an array `[dim]`, `multivector` an array `[tokens, dim]`, `sparse` a pair of arrays.
 
         Raises:
-            ImportError: `progress=True` needs the extra `sie-sdk[progress]`.
+            ImportError: `progress=True` needs `rich`.
             ValueError: A text is not valid Unicode, or an argument can't be right.
             IncompleteBatchError: The server did not answer for every item.
             SIEError: See `sie_sdk.errors`.
@@ -236,7 +236,7 @@ class SIEClient(BlockingGateway):
             when an error was raised, nothing more is sent.
 
         Raises:
-            ImportError: `progress=True` needs the extra `sie-sdk[progress]`.
+            ImportError: `progress=True` needs `rich`.
             ValueError, IncompleteBatchError, SIEError: As for `encode`, after the results that come before the failure.
         """
         stream = self._endpoint.encode_stream(
