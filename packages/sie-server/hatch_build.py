@@ -26,10 +26,13 @@ FLAGS = (
 )
 AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512")
 # A source is compiled once per level of instructions; at run time the processor decides.
-LEVELS: dict[str, dict[str, tuple[str, ...]]] = {"attention": {"portable": ()}, "rows": {"portable": ()}}
+LEVELS: dict[str, dict[str, tuple[str, ...]]] = {
+    source: {"portable": ()} for source in ("attention", "linear_float32", "rows")
+}
 if platform.machine().lower() in ("x86_64", "amd64"):
     AVX2 = ("-mavx2", "-mfma")
     LEVELS["attention"] |= {"avx2": AVX2, "avx512": AVX512, "avx512_bf16": (*AVX512, "-mavx512bf16")}
+    LEVELS["linear_float32"] |= {"avx2": AVX2, "avx512": AVX512}
     LEVELS["rows"] |= {"avx2": AVX2, "avx512": AVX512}
     VNNI = (*AVX512, "-mavx512vnni")
     LEVELS["linear"] = {"avx512_vnni": VNNI, "avx512_vnni_bf16": (*VNNI, "-mavx512bf16")}

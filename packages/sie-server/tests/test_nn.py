@@ -19,6 +19,7 @@ from sie_server.nn.disentangled import DisentangledBias, PositionTables, columns
 from sie_server.nn.heads import ClassificationHead, Dense, Multivector, Together
 from sie_server.nn.kernel import installed_kernel
 from sie_server.nn.linear import GatedLinear, Linear
+from sie_server.nn.pack import pack_linears
 from sie_server.nn.relative import Bias, SharedBias, biased_attention, t5_buckets
 from sie_server.nn.similarity import MaxSim
 
@@ -47,8 +48,7 @@ def test_prepacked_linear_equals_the_plain_one(
     layer = linear(384, 1536, activation, dtype)
     x = torch.randn(rows, 384)
     plain = layer(x)
-    layer.pack()
-    assert layer.weight.is_mkldnn
+    pack_linears(layer)
     assert torch.allclose(layer(x).float(), plain.float(), rtol=tolerance, atol=tolerance)
 
 
@@ -65,7 +65,7 @@ def test_prepacked_gated_linear_equals_the_formula(gate_first: bool, bias: bool,
     gate, value = (one, two) if gate_first else (two, one)
     expected = torch.nn.functional.gelu(gate) * value
     assert torch.allclose(layer(x), expected, rtol=1e-5, atol=1e-5)
-    layer.pack()
+    pack_linears(layer)
     assert torch.allclose(layer(x), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -75,7 +75,7 @@ def test_rows_of_a_prepacked_linear_have_the_same_bits_in_any_company(
     inputs: int, outputs: int, dtype: torch.dtype
 ) -> None:
     layer = linear(inputs, outputs, "none", dtype)
-    layer.pack()
+    pack_linears(layer)
     x = torch.randn(600, inputs)
     everything = layer(x)
     for start, count in [(0, 1), (1, 1), (3, 2), (5, 3), (2, 4), (7, 31), (64, 64), (1, 257), (0, 599)]:

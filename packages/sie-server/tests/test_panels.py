@@ -13,17 +13,20 @@ from torch import Tensor
 from sie_server.engine import device as device_module
 from sie_server.engine.device import resolve_precision
 from sie_server.engine.packed import Packed
-from sie_server.models import load as load_module
 from sie_server.models.catalog import Entry
 from sie_server.models.load import load
 from sie_server.models.model import Model
+from sie_server.nn import pack as pack_module
 from sie_server.nn import panels as panels_module
+from sie_server.nn import product as product_module
+from sie_server.nn.library import installed_library, panel_level, vector_level
 from sie_server.nn.linear import ACTIVATIONS, GatedLinear, Linear
-from sie_server.nn.panels import PanelLinear, bfloat16_panels, int8_level
+from sie_server.nn.panels import Numbers, PanelLinear, bfloat16_panels
+from sie_server.nn.product import Product
 
 CPU = torch.device("cpu")
-needs_bfloat16 = pytest.mark.skipif(int8_level() < 2, reason="no AVX512-BF16, or no kernels")
-needs_int8 = pytest.mark.skipif(int8_level() == 0, reason="no AVX512-VNNI, or no kernels")
+needs_bfloat16 = pytest.mark.skipif(panel_level() < 2, reason="no AVX512-BF16, or no kernels")
+needs_int8 = pytest.mark.skipif(panel_level() == 0, reason="no AVX512-VNNI, or no kernels")
 ENCODERS = ["bert", "xlm-roberta", "electra-narrow", "distilbert", "modernbert", "gte", "deberta-v2", "mpnet"]
 DECODERS = ["qwen3", "qwen2", "gemma"]
 # The widest row of values taken out, the lanes they are found by, and how many lanes have theirs taken.
@@ -34,9 +37,9 @@ ROOM, LANES, TAKEN = 16, 16, 2
 def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Each set of instructions that this processor has."""
     chosen: int = request.param
-    if int8_level() < chosen:
+    if panel_level() < chosen:
         pytest.skip("this processor has no such instructions, or there are no kernels")
-    monkeypatch.setattr(panels_module, "int8_level", lambda: chosen)
+    monkeypatch.setattr(panels_module, "panel_level", lambda: chosen)
     return chosen
 
 
@@ -96,7 +99,7 @@ def test_a_product_errs_by_its_rounding_alone(
     exact = torch.nn.functional.linear(
         x.double(), layer.weight.double(), None if layer.bias is None else layer.bias.double()
     )
-    y = PanelLinear(layer, int8=True)(x)
+    y = PanelLinear(layer, "int8")(x)
     assert y.dtype == torch.float32
     error, most = (y - exact).abs(), allowed(x, layer.weight)
     assert (error <= most * 1.001 + 1e-6 * exact.abs()).all()
@@ -111,11 +114,11 @@ def test_activations(activation: Any) -> None:
     layer = uneven(Linear(64, 96, activation=activation))
     plain = uneven(Linear(64, 96))
     x = rows(200, 64) / 10
-    before = PanelLinear(plain, int8=True)(x)
+    before = PanelLinear(plain, "int8")(x)
     assert before.min() < -20
     assert before.max() > 20
     expected = ACTIVATIONS[activation][0](before.double())
-    torch.testing.assert_close(PanelLinear(layer, int8=True)(x).double(), expected, rtol=5e-4, atol=5e-5)
+    torch.testing.assert_close(PanelLinear(layer, "int8")(x).double(), expected, rtol=5e-4, atol=5e-5)
 
 
 @pytest.mark.usefixtures("level")
@@ -124,7 +127,7 @@ def test_activations(activation: Any) -> None:
 def test_a_gate_is_the_product_of_its_halves(gate_first: bool, width: int) -> None:
     layer = uneven(GatedLinear(64, width, "gelu", gate_first))
     x = rows(9, 64)
-    y = PanelLinear(layer, int8=True)(x)
+    y = PanelLinear(layer, "int8")(x)
     assert y.shape == (9, width)
     exact = torch.nn.functional.linear(x, layer.weight, layer.bias).chunk(2, dim=1)
     gate, value = exact if gate_first else exact[::-1]
@@ -136,7 +139,7 @@ def test_a_gate_is_the_product_of_its_halves(gate_first: bool, width: int) -> No
 def test_a_row_without_a_range_is_exact() -> None:
     layer = uneven(Linear(64, 96))
     zeros = torch.zeros(1, 64)
-    assert torch.equal(PanelLinear(layer, int8=True)(zeros), layer.bias.expand(1, 96))
+    assert torch.equal(PanelLinear(layer, "int8")(zeros), layer.bias.expand(1, 96))
 
 
 @pytest.mark.usefixtures("level")
@@ -144,16 +147,16 @@ def test_a_dead_column_adds_nothing() -> None:
     layer = uneven(Linear(64, 96))
     layer.weight[:, 5] = 0
     x = rows(3, 64)
-    y = PanelLinear(layer, int8=True)(x)
+    y = PanelLinear(layer, "int8")(x)
     x[:, 5] = 1e6
-    assert torch.equal(PanelLinear(layer, int8=True)(x), y)
+    assert torch.equal(PanelLinear(layer, "int8")(x), y)
 
 
 @pytest.mark.usefixtures("level")
 def test_large_values_leave_the_precision_of_the_others() -> None:
     layer = uneven(Linear(384, 96, bias=False))
     x = torch.randn(20, 384)
-    quantized = PanelLinear(layer, int8=True)
+    quantized = PanelLinear(layer, "int8")
     error = (quantized(x) - x @ layer.weight.T).norm()
     large = x.clone()
     large[:, [5, 200]] = torch.tensor([-500.0, 900.0])
@@ -166,20 +169,36 @@ def test_large_values_leave_the_precision_of_the_others() -> None:
     assert (quantized(large) - expected).norm() <= 2 * error  # a hundred times, if they stretched the levels
 
 
-@pytest.fixture(params=["int8-vnni", "int8-vnni_bf16", "bfloat16"])
-def int8(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+KINDS = ["float32-portable", "float32-avx2", "float32-avx512", "bfloat16", "int8-vnni", "int8-vnni_bf16"]
+
+
+@pytest.fixture(params=KINDS)
+def numbers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Numbers:
     """Each kind of product, with each set of instructions that this processor has."""
-    chosen = 1 if request.param == "int8-vnni" else 2
-    if int8_level() < chosen:
+    kind, _, isa = request.param.partition("-")
+    if kind == "float32":
+        at_level(isa, monkeypatch)
+        return "float32"
+    chosen = 1 if isa == "vnni" else 2
+    if panel_level() < chosen:
         pytest.skip("this processor has no such instructions, or there are no kernels")
-    monkeypatch.setattr(panels_module, "int8_level", lambda: chosen)
-    return bool(request.param != "bfloat16")
+    monkeypatch.setattr(panels_module, "panel_level", lambda: chosen)
+    return "int8" if kind == "int8" else "bfloat16"
+
+
+def at_level(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products in float32 use no more than these instructions."""
+    level = ["portable", "avx2", "avx512"].index(isa)
+    if installed_library() is None or vector_level() < level:
+        pytest.skip("this processor has no such instructions, or there are no kernels")
+    monkeypatch.setattr(panels_module, "vector_level", lambda: level)
+    monkeypatch.setattr(product_module, "vector_level", lambda: level)
 
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("inputs", "outputs"), [(384, 1536), (1536, 384), (75, 70), (1024, 4096), (4096, 1024)])
-def test_rows_have_the_same_bits_in_any_company(int8: bool, inputs: int, outputs: int) -> None:
-    layer = PanelLinear(uneven(Linear(inputs, outputs, activation="gelu")), int8)
+def test_rows_have_the_same_bits_in_any_company(numbers: Numbers, inputs: int, outputs: int) -> None:
+    layer = PanelLinear(uneven(Linear(inputs, outputs, activation="gelu")), numbers)
     x = rows(600, inputs)
     everything = layer(x)
     for start, count in [(0, 1), (1, 1), (3, 2), (5, 3), (2, 4), (7, 31), (64, 64), (1, 257), (0, 599)]:
@@ -187,8 +206,8 @@ def test_rows_have_the_same_bits_in_any_company(int8: bool, inputs: int, outputs
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_what_is_not_a_number_stays_in_its_row(int8: bool, value: float) -> None:
-    layer = PanelLinear(uneven(Linear(384, 96)), int8)
+def test_what_is_not_a_number_stays_in_its_row(numbers: Numbers, value: float) -> None:
+    layer = PanelLinear(uneven(Linear(384, 96)), numbers)
     x = rows(5, 384)
     clean = layer(x)
     x[2, 100] = value
@@ -197,20 +216,66 @@ def test_what_is_not_a_number_stays_in_its_row(int8: bool, value: float) -> None
     assert torch.equal(y[[0, 1, 3, 4]], clean[[0, 1, 3, 4]])
 
 
-def test_no_rows(int8: bool) -> None:
-    assert PanelLinear(uneven(Linear(64, 96)), int8)(torch.empty(0, 64)).shape == (0, 96)
+def test_no_rows(numbers: Numbers) -> None:
+    assert PanelLinear(uneven(Linear(64, 96)), numbers)(torch.empty(0, 64)).shape == (0, 96)
 
 
 @pytest.mark.parametrize("gated", [True, False])
-def test_a_residual_is_added_in_float32(int8: bool, gated: bool) -> None:
+def test_a_residual_is_added_in_float32(numbers: Numbers, gated: bool) -> None:
     layer = uneven(GatedLinear(64, 70, "gelu") if gated else Linear(64, 70))
     x, residual = rows(9, 64), torch.randn(9, 70) * 1e3
-    y = PanelLinear(layer, int8)
+    y = PanelLinear(layer, numbers)
     assert torch.equal(y(x, residual), y(x) + residual)
     # Also where it is part of a wider matrix, and where what is multiplied is half as wide.
     wide = torch.randn(9, 200)
     assert torch.equal(y(x, wide[:, 30:100]), y(x) + wide[:, 30:100])
     assert y(x.bfloat16(), residual).dtype == torch.float32
+
+
+@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("count", "inputs", "outputs"), [(1, 64, 96), (5, 384, 1536), (57, 4096, 1024), (33, 75, 70)])
+def test_float32_is_the_product_to_its_last_bits(
+    isa: str, bias: bool, dtype: torch.dtype, count: int, inputs: int, outputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_level(isa, monkeypatch)
+    layer = uneven(Linear(inputs, outputs, bias=bias))
+    x = rows(count, inputs).to(dtype)
+    exact = torch.nn.functional.linear(
+        x.double(), layer.weight.double(), None if layer.bias is None else layer.bias.double()
+    )
+    y = PanelLinear(layer, "float32")(x)
+    assert y.dtype == torch.float32
+    size = x.double().abs() @ layer.weight.double().abs().T + 1
+    assert ((y - exact).abs() <= 2**-24 * inputs**0.5 * 2 * size).all()
+
+
+@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"])
+@pytest.mark.parametrize("activation", ["none", "gelu", "gelu_tanh", "silu"])
+@pytest.mark.parametrize("gated", [True, False])
+def test_activations_in_float32(isa: str, activation: Any, gated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_level(isa, monkeypatch)
+    layer = uneven(GatedLinear(64, 70, activation) if gated else Linear(64, 70, activation=activation))
+    plain = uneven(Linear(64, 140 if gated else 70))
+    x = rows(200, 64) / 10
+    before = PanelLinear(plain, "float32")(x).double()
+    assert before.min() < -20
+    assert before.max() > 20
+    expected = ACTIVATIONS[activation][0](before[:, :70]) * (before[:, 70:] if gated else 1)
+    size = 1 + before[:, :70].abs() * (before[:, 70:].abs() if gated else 1)
+    assert ((PanelLinear(layer, "float32")(x) - expected).abs() <= 5e-7 * size).all()
+
+
+@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"])
+def test_any_product_gives_rows_the_same_bits_in_any_company(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_level(isa, monkeypatch)
+    for width, others in [(384, 7), (1, 1), (75, 40), (1000, 33)]:
+        x, weight = torch.randn(100, width), torch.randn(others, width)
+        everything = Product(weight)(x, [100])
+        torch.testing.assert_close(everything, x @ weight.T, rtol=1e-5, atol=1e-4)
+        for start, count in [(0, 1), (3, 2), (2, 5), (7, 31), (99, 1)]:
+            assert torch.equal(Product(weight)(x[start : start + count], [count]), everything[start : start + count])
 
 
 @needs_bfloat16
@@ -227,7 +292,7 @@ def test_bfloat16_is_the_product_of_what_it_rounds(
         x.bfloat16().double(), rounded, None if layer.bias is None else layer.bias.double()
     )
     size = x.bfloat16().double().abs() @ rounded.abs().T + 1
-    error = (PanelLinear(layer, int8=False)(x) - exact).abs()
+    error = (PanelLinear(layer, "bfloat16")(x) - exact).abs()
     assert (error <= 2**-24 * inputs**0.5 * 4 * size).all()  # of sums in float32
 
 
@@ -236,11 +301,11 @@ def test_bfloat16_is_the_product_of_what_it_rounds(
 def test_activations_in_bfloat16(activation: Any) -> None:
     layer, plain = uneven(Linear(64, 96, activation=activation)), uneven(Linear(64, 96))
     x = rows(200, 64) / 10
-    before = PanelLinear(plain, int8=False)(x)
+    before = PanelLinear(plain, "bfloat16")(x)
     assert before.min() < -20
     assert before.max() > 20
     expected = ACTIVATIONS[activation][0](before.double())
-    torch.testing.assert_close(PanelLinear(layer, int8=False)(x).double(), expected, rtol=5e-4, atol=5e-5)
+    torch.testing.assert_close(PanelLinear(layer, "bfloat16")(x).double(), expected, rtol=5e-4, atol=5e-5)
 
 
 @needs_bfloat16
@@ -249,7 +314,7 @@ def test_activations_in_bfloat16(activation: Any) -> None:
 def test_the_kernel_is_as_near_to_float32_as_onednn(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build(tmp_path, name)
     exact, ours = (hidden(load(Entry("m", folder=tmp_path), CPU, precision)) for precision in ("float32", "bfloat16"))
-    monkeypatch.setattr(load_module, "bfloat16_panels", lambda: False)
+    monkeypatch.setattr(pack_module, "bfloat16_panels", lambda: False)
     theirs = hidden(load(Entry("m", folder=tmp_path), CPU, "bfloat16"))
     assert not torch.equal(ours, theirs)
     assert (ours - exact).norm() <= 1.2 * (theirs - exact).norm()
@@ -283,7 +348,7 @@ def test_auto_never_is_int8() -> None:
 def test_int8_is_refused_where_it_can_not_be_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="'int8' is not supported on cuda, only on CPU"):
         resolve_precision("int8", torch.device("cuda"))
-    monkeypatch.setattr(device_module, "int8_level", lambda: 0)
+    monkeypatch.setattr(device_module, "panel_level", lambda: 0)
     with pytest.raises(ValueError, match="AVX512-VNNI"):
         resolve_precision("int8", CPU)
     monkeypatch.setattr(device_module, "installed_library", lambda: None)

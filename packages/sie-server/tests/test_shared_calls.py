@@ -11,13 +11,13 @@ from layers import filled
 from torch import Tensor
 
 from sie_server.nn.kernel import installed_kernel
-from sie_server.nn.library import computing, use_cores
+from sie_server.nn.library import computing, panel_level, use_cores
 from sie_server.nn.linear import GatedLinear, Linear
-from sie_server.nn.panels import PanelLinear, int8_level
+from sie_server.nn.panels import Numbers, PanelLinear
 from sie_server.nn.rows import rows_kernel
 
 pytestmark = pytest.mark.skipif(installed_kernel() is None, reason="the kernels are not installed")
-needs_panels = pytest.mark.skipif(int8_level() < 2, reason="no AVX512-BF16, or no kernels")
+LEAST: dict[Numbers, int] = {"float32": 0, "bfloat16": 2, "int8": 1}  # of `panel_level`
 
 
 @pytest.fixture(autouse=True)
@@ -35,16 +35,17 @@ def same_on_any_number(call: Callable[[], Tensor]) -> None:
             assert torch.equal(call(), expected), threads
 
 
-@needs_panels
-@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("numbers", LEAST)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("rows", [1, 25, 97, 400])
 @torch.inference_mode()
-def test_linear_layers(rows: int, dtype: torch.dtype, int8: bool) -> None:
+def test_linear_layers(rows: int, dtype: torch.dtype, numbers: Numbers) -> None:
+    if panel_level() < LEAST[numbers]:
+        pytest.skip("this processor has no such instructions")
     plain, gated = filled(Linear(384, 700, activation="gelu")), filled(GatedLinear(384, 600, "silu"))
     x = torch.randn(rows, 400).to(dtype)[:, 8:392]  # rows that do not lie end to end
     residual = torch.randn(rows, 600)
-    for layer, added in ((PanelLinear(plain, int8), None), (PanelLinear(gated, int8), residual)):
+    for layer, added in ((PanelLinear(plain, numbers), None), (PanelLinear(gated, numbers), residual)):
         same_on_any_number(lambda layer=layer, added=added: layer(x, added))  # type: ignore[misc]
 
 
@@ -68,10 +69,9 @@ def test_norms_and_rotation() -> None:
     same_on_any_number(lambda: kernel.rotate(heads, angles.cos(), angles.sin()))
 
 
-@needs_panels
 @torch.inference_mode()
 def test_many_callers_at_once_get_their_own_results() -> None:
-    layer = PanelLinear(filled(Linear(512, 512)), int8=False)
+    layer = PanelLinear(filled(Linear(512, 512)), "float32")
     inputs = [torch.randn(100 + 40 * n, 512) for n in range(6)]
     expected = [layer(x) for x in inputs]
 
@@ -87,10 +87,9 @@ def test_many_callers_at_once_get_their_own_results() -> None:
         assert all(pool.map(call, range(len(inputs))))
 
 
-@needs_panels
 @torch.inference_mode()
 def test_helpers_do_take_part() -> None:
-    layer, x = PanelLinear(filled(Linear(1024, 1024)), int8=False), torch.zeros(2000, 1024)
+    layer, x = PanelLinear(filled(Linear(1024, 1024)), "float32"), torch.zeros(2000, 1024)
     use_cores(4)
     threads = {thread.id: thread.user_time for thread in psutil.Process().threads()}
     until = time.monotonic() + 20

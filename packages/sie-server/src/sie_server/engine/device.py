@@ -3,16 +3,16 @@
 import torch
 
 from sie_server.choices import Precision
-from sie_server.nn.library import installed_library
-from sie_server.nn.panels import int8_level
+from sie_server.nn.library import installed_library, max_isa, panel_level
 
 
 def resolve_device(name: str) -> torch.device:
     """`auto` is CUDA where there is a GPU.
 
     Raises:
-        ValueError: the device does not exist here.
+        ValueError: the device does not exist here, or SIE_MAX_CPU_ISA names no instructions.
     """
+    max_isa()
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -37,8 +37,9 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
             raise ValueError(f"precision 'int8' is not supported on {device.type}, only on CPU; use auto")
         if installed_library() is None:
             raise ValueError("precision 'int8' needs the kernels, which were not built at installation; use auto")
-        if int8_level() == 0:
-            raise ValueError("precision 'int8' is not supported by this CPU: it has no AVX512-VNNI; use auto")
+        if panel_level() == 0:
+            why = "it has no AVX512-VNNI, or SIE_MAX_CPU_ISA is below that"
+            raise ValueError(f"precision 'int8' is not supported by this CPU: {why}; use auto")
         return torch.int8
     if precision != "auto":
         dtype: torch.dtype = getattr(torch, precision)

@@ -1,5 +1,6 @@
 """`POST /v1/embeddings`: OpenAI's embeddings API over the same models. Bodies and errors are OpenAI's, in JSON."""
 
+import math
 import time
 from base64 import b64encode
 from typing import cast
@@ -130,7 +131,9 @@ def _cut(vector: Vectors, dimensions: int | None) -> Vectors:
     if dimensions in (None, len(vector)):
         return vector
     front = vector[:dimensions]
-    unit: Vectors = front / max(float(np.linalg.norm(front)), 1e-12)
+    # Exact squares, and their sum rounded once: NumPy's own length may depend on where in a batch the vector lies.
+    length = math.sqrt(math.fsum(np.square(front, dtype=np.float64).tolist()))
+    unit: Vectors = front / np.float32(max(length, 1e-12))
     return unit
 
 

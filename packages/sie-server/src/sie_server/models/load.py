@@ -43,8 +43,9 @@ from sie_server.models.tensor_file import TensorFile, open_tensors
 from sie_server.models.tokenizer import read_tokenizer
 from sie_server.models.weights import Weights
 from sie_server.nn.lexical import Lexical, TokenWeights
-from sie_server.nn.linear import Linear
-from sie_server.nn.panels import INT8_BYTES, bfloat16_panels, lay_in_panels
+from sie_server.nn.linear import LibraryLinear, Linear
+from sie_server.nn.pack import pack_linears
+from sie_server.nn.panels import INT8_BYTES
 
 _LOG = logging.getLogger(__name__)
 
@@ -245,15 +246,10 @@ def _load(entry: Entry, folder: Path, device: torch.device, precision: Precision
         except torch.OutOfMemoryError as error:
             raise LoadError(LoadClass.OOM, f"{entry.id} does not fit into the memory of {device}") from error
     parameters = sum(p.numel() for p in encoder.parameters())
-    if dtype == torch.int8 or (device.type == "cpu" and dtype == torch.bfloat16 and bfloat16_panels()):
-        for layer in encoder.layers:
-            stop_if_given_up()
-            lay_in_panels(layer, int8=dtype == torch.int8)
-    size = sum(t.numel() * t.element_size() for t in (*encoder.parameters(), *encoder.buffers()))
-    for part in encoder.modules():
-        if isinstance(part, Linear):
-            stop_if_given_up()
-            part.pack()
+    if dtype == torch.int8:
+        pack_linears(encoder.layers, int8=True, before_each=stop_if_given_up)
+    pack_linears(encoder, before_each=stop_if_given_up)
+    size = sum(t.numel() * t.dtype.itemsize for t in (*encoder.parameters(), *encoder.buffers()))
     model = Model(
         entry=entry,
         tokenizer=tokenizer,
@@ -375,7 +371,7 @@ def _warm_up(model: Model) -> int:
 def _compiled(encoder: Encoder) -> bool:
     """Whether oneDNN, or MKL, multiplies all tokens of a batch somewhere, not only the rows that a head reads."""
     modules = encoder.named_modules()
-    return any(isinstance(layer, Linear) for name, layer in modules if not name.startswith(("head.", "pooled.")))
+    return any(isinstance(layer, LibraryLinear) for name, layer in modules if not name.startswith(("head.", "pooled.")))
 
 
 def _head_renames(encoder: Encoder, head: HeadKind | None) -> Mapping[str, str]:

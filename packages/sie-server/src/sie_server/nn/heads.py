@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sie_server.choices import HeadActivation, Pooling
 from sie_server.engine.sequence import Sequence
 from sie_server.models.shape import HeadConfig, Norm, Projection, Unit
+from sie_server.nn.elementwise import in_whole_vectors
 from sie_server.nn.linear import Linear
 from sie_server.nn.norm import LayerNorm
 
@@ -24,8 +25,8 @@ Vectors = NDArray[np.float32]
 
 _FUNCTIONS: dict[HeadActivation, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,
-    "tanh": torch.tanh,
-    "gelu": F.gelu,
+    "tanh": in_whole_vectors(torch.tanh),
+    "gelu": in_whole_vectors(F.gelu),
     "relu": F.relu,
 }
 

@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from sie_server.nn.library import installed_library
+from sie_server.nn.library import installed_library, vector_level
 
 _MAX_HEAD_DIM = 256
 _DTYPES = (torch.float32, torch.bfloat16)
@@ -75,6 +75,6 @@ class Kernel:
 
 @cache
 def installed_kernel() -> Kernel | None:
-    """The kernel at this processor's level, or None where the library is not installed."""
+    """The kernel at the level of `vector_level`, or None where the library is not installed."""
     library = installed_library()
-    return None if library is None else Kernel(library, library.sie_attention_level())
+    return None if library is None else Kernel(library, vector_level())

@@ -10,7 +10,7 @@
 #define PUBLIC extern "C" __attribute__((visibility("default")))
 
 // Counted up with every change of an argument or of what a function means; library.py compares it with its own.
-constexpr int kAbi = 4;
+constexpr int kAbi = 5;
 
 namespace {
 
@@ -78,10 +78,17 @@ int rows(const RowsArguments& a, int level) {
 }
 
 int linear(const LinearArguments& a, int level) {
+    if (a.numbers == kFloat32) {
+#ifdef __x86_64__
+        if (level >= kAvx512) return linear_float32_avx512(a);
+        if (level >= kAvx2) return linear_float32_avx2(a);
+#endif
+        return linear_float32_portable(a);
+    }
 #ifdef __x86_64__
     return level >= kVnniBf16 ? linear_avx512_vnni_bf16(a) : linear_avx512_vnni(a);
 #else
-    return a.rows >= 0 || level > 0;
+    return 1;  // `sie_linear_level()` is 0
 #endif
 }
 
@@ -161,10 +168,23 @@ PUBLIC int sie_linear_level() {
     return 0;
 }
 
-// 0: done; 1: no memory. `level` is at least 1, or 2 for bfloat16, and at most `sie_linear_level()`.
+// Columns of a panel of float32 weights.
+PUBLIC int sie_float32_columns(int level) { return level >= kAvx512 ? 32 : level >= kAvx2 ? 16 : 8; }
+
+// `weights` [rows, in] as panels of that many rows, each [in, columns], with zeros behind the last row.
+PUBLIC void sie_lay_float32(const float* weights, int64_t rows, int64_t in, float* panels, int level) {
+#ifdef __x86_64__
+    if (level >= kAvx512) return lay_float32_avx512(weights, rows, in, panels);
+    if (level >= kAvx2) return lay_float32_avx2(weights, rows, in, panels);
+#endif
+    lay_float32_portable(weights, rows, in, panels);
+}
+
+// 0: done; 1: no memory. `level` in float32: at most `sie_attention_level()`. Else at least 1, or 2 for bfloat16, and at
+// most `sie_linear_level()`.
 PUBLIC int sie_linear(const LinearArguments* arguments, int level) {
     const LinearArguments& a = *arguments;
-    int64_t work = int64_t(a.rows) * a.in * a.panels * kColumns;
+    int64_t work = int64_t(a.rows) * a.in * (a.gated ? 2 * a.out : a.out);
     return shared(parts(a.rows / kFewestRows, work), a.rows, [&](int begin, int end) {
         LinearArguments part = a;
         part.x = moved(a.x, a.x_bfloat16, begin * a.x_row);

@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -9,7 +10,37 @@ from pathlib import Path
 
 _LOG = logging.getLogger(__name__)
 _LIBRARY = Path(__file__).with_name("libkernels.so")
-_ABI = 4
+_ABI = 5
+# Sets of instructions, each with those before it.
+ISAS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16")
+# The level of each as levels.cpp counts: for attention, norms and float32; for linear layers in integers and bfloat16.
+_LEVELS = {"portable": (0, 0), "avx2": (1, 0), "avx512": (2, 0), "avx512_vnni": (2, 1), "avx512_bf16": (3, 2)}
+
+
+def max_isa() -> str:
+    """What the kernels may use at most, SIE_MAX_CPU_ISA, or everything that they know.
+
+    Raises ValueError where that names no set of instructions.
+    """
+    chosen = os.environ.get("SIE_MAX_CPU_ISA") or ISAS[-1]
+    if chosen not in ISAS:
+        raise ValueError(f"SIE_MAX_CPU_ISA is '{chosen}'; it can be {', '.join(ISAS)}")
+    return chosen
+
+
+def vector_level() -> int:
+    """Of the kernels for attention, norms, rotary positions and products in float32.
+
+    0: instructions that every processor has, 1: AVX2, 2: AVX-512, 3: AVX512-BF16 too.
+    """
+    library = installed_library()
+    return 0 if library is None else min(library.sie_attention_level(), _LEVELS[max_isa()][0])
+
+
+def panel_level() -> int:
+    """Of the kernel for linear layers. 0: float32 alone, or none at all. 1: int8, with AVX512-VNNI. 2: bfloat16 too."""
+    library = installed_library()
+    return 0 if library is None else min(library.sie_linear_level(), _LEVELS[max_isa()][1])
 
 
 @cache

@@ -1,4 +1,4 @@
-// A linear layer for one level of instructions: LEVEL names it, the compiler's flags are it.
+// A linear layer in bfloat16 or in integers for one level of instructions: LEVEL names it, the compiler's flags are it.
 //
 // A block of rows is turned into cells once. Then, panel by panel of the weights, tiles of a few rows are multiplied in
 // registers, and what comes after the product is done before a tile leaves them. Each result is one chain of sums over
@@ -132,7 +132,7 @@ int linear(const LinearArguments& a) {
 
 int NAME(LEVEL)(const LinearArguments& a) {
 #ifdef __AVX512BF16__
-    if (a.levels == nullptr) return linear<Bfloat16>(a);
+    if (a.numbers == kBfloat16) return linear<Bfloat16>(a);
 #endif
     return linear<Int8>(a);
 }

@@ -1,4 +1,4 @@
-"""Linear layers: oneDNN with prepacked weights on CPU, `torch.nn.functional.linear` elsewhere."""
+"""Linear layers, as a checkpoint has them and as they are computed."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,28 +8,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sie_server.choices import Activation
+from sie_server.nn.company import in_company
+from sie_server.nn.elementwise import in_whole_vectors
 
 # Each as a function, and as oneDNN's name and algorithm of it. There "none" means the exact erf form of GELU.
 ACTIVATIONS: dict[Activation, tuple[Callable[[Tensor], Tensor], str, str]] = {
     "none": (lambda x: x, "none", ""),
-    "gelu": (F.gelu, "gelu", "none"),
-    "gelu_tanh": (partial(F.gelu, approximate="tanh"), "gelu", "tanh"),
-    "silu": (F.silu, "swish", ""),
+    "gelu": (in_whole_vectors(F.gelu), "gelu", "none"),
+    "gelu_tanh": (in_whole_vectors(partial(F.gelu, approximate="tanh")), "gelu", "tanh"),
+    "silu": (in_whole_vectors(F.silu), "swish", ""),
 }
-
-# For a handful of rows oneDNN and MKL take matrix-vector kernels, whose sums come out in another order than the same
-# row's in a larger product. From this many rows on, a row's bits do not depend on how many rows stand beside it.
-_MIN_ROWS = 4
 
 
 class Linear(nn.Module):
     """`activation(x Wᵀ + b)` over the last dimension.
 
     The input is cast to the weight's dtype, so a float32 residual stream feeds bfloat16 products without the caller
-    saying so. After `pack()` the weight lives in oneDNN's blocked layout, and bias and activation are fused into the
-    product.
+    saying so.
     A `residual` `[rows, sum(out_features)]` is added to what comes out, in its own dtype.
     Several checkpoint weights may lie one above the other in one product: `out_features` then has a number for each.
+    packed: what computes it once a model is loaded; weight and bias are gone then.
 
     Shapes: x `[rows, in_features]` → `[rows, sum(out_features)]`, dtype of the weight.
     """
@@ -44,22 +42,30 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(sum(out_features), in_features))
         self.bias = nn.Parameter(torch.empty(sum(out_features))) if bias else None
         self.activation = activation
+        self.packed: nn.Module | None = None
+        self._fewest: int | None = 1
 
-    def pack(self) -> None:
-        """Reorder the weight for oneDNN; a no-op off the CPU or where oneDNN is missing."""
-        packed = _pack(self.weight)
-        del self.weight
-        self.weight = packed
+    def pack(self, packed: nn.Module, fewest: int | None) -> None:
+        """Leave the computing to `packed`, which gives a row the same bits from so many rows on; None: not at all."""
+        self.packed, self._fewest = packed, fewest
+        del self.weight, self.bias
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        y = _linear(x, self.weight, self.bias, self.activation)
+        if self.packed is not None:
+            y: Tensor = in_company(self.packed, self._fewest, x, residual)
+            return y
+        y = self._formula(x.to(self.weight.dtype))
         return y if residual is None else residual + y
+
+    def _formula(self, x: Tensor) -> Tensor:
+        function, _, _ = ACTIVATIONS[self.activation]
+        return function(F.linear(x, self.weight, self.bias))
 
 
 class GatedLinear(Linear):
     """A gated unit (Shazeer 2020): `activation(x Wᵀ + b) · (x Vᵀ + c)`, W and V one above the other in the weight.
 
-    gate_first: W is the upper one. The two are separate products, so that the activation is fused into its own.
+    gate_first: W is the upper one.
     Shapes: x `[rows, in_features]` → `[rows, width]`, dtype of the weight.
     """
 
@@ -68,47 +74,59 @@ class GatedLinear(Linear):
     ) -> None:
         super().__init__(in_features, width, width, activation=activation, bias=bias)
         self.gate_first = gate_first
-        self._halves: tuple[Tensor, ...] | None = None
 
-    def pack(self) -> None:
-        self._halves = tuple(map(_pack, self.weight.detach().chunk(2)))
-        del self.weight
+    def halves(self) -> list[tuple[Tensor, Tensor | None]]:
+        """Weight and bias of the gate and of the value."""
+        biases = (None, None) if self.bias is None else self.bias.chunk(2)
+        pairs = list(zip(self.weight.chunk(2), biases, strict=True))
+        return pairs if self.gate_first else pairs[::-1]
+
+    def _formula(self, x: Tensor) -> Tensor:
+        function, _, _ = ACTIVATIONS[self.activation]
+        gate, value = (F.linear(x, weight, bias) for weight, bias in self.halves())
+        return function(gate) * value
+
+
+class LibraryLinear(nn.Module):
+    """A `Linear` or a `GatedLinear` by PyTorch's libraries: on a CPU by oneDNN, with its weights in oneDNN's blocked
+    layout and bias and activation fused into the product.
+
+    How many rows there are may decide in which order those sum (`nn/company.py`).
+    """
+
+    weight0: Tensor
+    bias0: Tensor | None
+    weight1: Tensor
+    bias1: Tensor | None
+
+    def __init__(self, linear: Linear) -> None:
+        super().__init__()
+        self.activation = linear.activation
+        parts = linear.halves() if isinstance(linear, GatedLinear) else [(linear.weight, linear.bias)]
+        self.gated = len(parts) == 2
+        self.dtype = linear.weight.dtype
+        for i, (weight, bias) in enumerate(parts):
+            self.register_buffer(f"weight{i}", _reordered(weight.detach()))
+            self.register_buffer(f"bias{i}", None if bias is None else bias.detach())
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        halves = self.weight.chunk(2) if self._halves is None else self._halves
-        biases = (None, None) if self.bias is None else self.bias.chunk(2)
-        pairs = list(zip(halves, biases, strict=True))
-        gate, value = pairs if self.gate_first else pairs[::-1]
-        y = _linear(x, *gate, self.activation) * _linear(x, *value, "none")
+        x = x.to(self.dtype)
+        y = _product(x, self.weight0, self.bias0, self.activation)
+        if self.gated:
+            y = y * _product(x, self.weight1, self.bias1, "none")
         return y if residual is None else residual + y
 
 
-def _pack(weight: Tensor) -> Tensor:
+def _reordered(weight: Tensor) -> Tensor:
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return weight.detach()
-    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), None)
+        return weight
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
     return packed
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
-    rows = x.shape[0]
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
     function, name, algorithm = ACTIVATIONS[activation]
-    x = at_least_min_rows(x.to(weight.dtype))
-    if weight.is_mkldnn:
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], algorithm)
-    else:
-        y = function(F.linear(x, weight, bias))
-    return y[:rows]
-
-
-def at_least_min_rows(x: Tensor) -> Tensor:
-    """`x` `[rows, n]` with rows of zeros added where it has so few that a product's bits would depend on it."""
-    missing = _MIN_ROWS - x.shape[0]
-    return F.pad(x, (0, 0, 0, missing)) if missing > 0 else x
-
-
-def pack_linears(module: nn.Module) -> None:
-    """Prepack every `Linear` under `module`, in place."""
-    for layer in module.modules():
-        if isinstance(layer, Linear):
-            layer.pack()
+    if not weight.is_mkldnn:
+        return function(F.linear(x, weight, bias))
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], algorithm)
+    return y

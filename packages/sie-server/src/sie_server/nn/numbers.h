@@ -114,7 +114,7 @@ struct Int8 {
 
     // What the outliers of a row will be multiplied with, long before it is.
     static void prefetch(const LinearArguments& a, const Row& row, int64_t column) {
-        const uint16_t* weights = a.weights + column * a.in;
+        const uint16_t* weights = static_cast<const uint16_t*>(a.weights) + column * a.in;
         for (int i = 0; i < row.outliers; i++)
             _mm_prefetch(reinterpret_cast<const char*>(weights + int64_t(row.channel[i]) * kColumns), _MM_HINT_T0);
     }
@@ -130,7 +130,7 @@ struct Int8 {
             y[j] = _mm512_fmadd_ps(y[j], _mm512_loadu_ps(a.step + column + j * kLanes),
                                    _mm512_loadu_ps(a.bias + column + j * kLanes));
         }
-        const uint16_t* weights = a.weights + column * a.in;
+        const uint16_t* weights = static_cast<const uint16_t*>(a.weights) + column * a.in;
         for (int i = 0; i < row.outliers; i++) {
             // Two columns as they lie in memory, the second one 16 columns behind the first.
             __m512i pairs = _mm512_load_si512(weights + int64_t(row.channel[i]) * kColumns);

@@ -1,18 +1,18 @@
-"""Linear layers by a kernel of our own on a CPU, in bfloat16 or in 8-bit integers."""
+"""Linear layers by a kernel of our own on a CPU, in float32, in bfloat16 or in 8-bit integers."""
 
 import ctypes
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sie_server.choices import Activation
-from sie_server.nn.library import installed_library
+from sie_server.nn.library import installed_library, panel_level, vector_level
 from sie_server.nn.linear import GatedLinear, Linear
 
-_COLUMNS = 32  # of a panel, kColumns of linear.h
+_COLUMNS = 32  # of a panel in bfloat16 and in integers, kColumns of linear.h
 _ALIGNMENT = 64
 # Of a weight in integers, with the copy for outliers.
 INT8_BYTES = 3
@@ -38,33 +38,33 @@ _CURVES: dict[Activation, _Curve] = {
 }
 
 
-class _Arguments(ctypes.Structure):
+Numbers = Literal["float32", "bfloat16", "int8"]
+# As linear.h counts them.
+_NUMBERS: dict[Numbers, int] = {"float32": 0, "bfloat16": 1, "int8": 2}
+_CURVE, _ERF = 1, 2
+
+
+class Arguments(ctypes.Structure):
     """`LinearArguments` of linear.h, field by field."""
 
     _fields_ = (
         *((n, ctypes.c_void_p) for n in ("x", "spread", "levels", "weights", "step", "sums", "bias", "residual", "y")),
         *((name, ctypes.c_int64) for name in ("x_row", "residual_row", "y_row")),
         *((name, ctypes.c_int32) for name in ("rows", "inputs", "outputs", "panels")),
-        *((name, ctypes.c_int32) for name in ("x_bfloat16", "y_bfloat16", "activated", "gated")),
+        *((name, ctypes.c_int32) for name in ("numbers", "x_bfloat16", "y_bfloat16", "activated", "gated")),
         *((name, ctypes.c_float) for name in ("a", "b", "c", "limit")),
     )
 
 
-def int8_level() -> int:
-    """0 where the kernel is not installed or this processor has no AVX512-VNNI; 1 with it, 2 with AVX512-BF16 too."""
-    library = installed_library()
-    return 0 if library is None else int(library.sie_linear_level())
-
-
 def bfloat16_panels() -> bool:
     """Whether the kernel is the fastest there is for bfloat16: on AVX512-BF16, but where AMX is, oneDNN has that."""
-    return int8_level() == 2 and not torch.cpu._is_amx_tile_supported()
+    return panel_level() == 2 and not torch.cpu._is_amx_tile_supported()
 
 
 class PanelLinear(nn.Module):
     """What a `Linear` or a `GatedLinear` computes, by the kernel; the weights lie in panels of a few columns.
 
-    In bfloat16, summed in float32; or, with `int8`, in integers. Then the columns of the weight are scaled to the same
+    In float32; in bfloat16, summed in float32; or in integers. Then the columns of the weight are scaled to the same
     size, which the activations take over: so no column is rounded away beside a larger one. A row of activations gets
     256 levels between its least and its greatest value, except for its few largest values, which are multiplied in
     higher precision: they would stretch the levels of all others (Dettmers et al. 2022, LLM.int8()). A channel of the
@@ -74,45 +74,63 @@ class PanelLinear(nn.Module):
     """
 
     weights: Tensor
-    bias: Tensor
+    bias: Tensor | None
     spread: Tensor | None
     levels: Tensor | None
     step: Tensor | None
     sums: Tensor | None
 
-    def __init__(self, linear: Linear, int8: bool) -> None:
+    def __init__(self, linear: Linear, numbers: Numbers) -> None:
         super().__init__()
         library = installed_library()
         assert library is not None
-        self._library, self._level = library, int8_level()
+        self._library, self._numbers = library, _NUMBERS[numbers]
+        self._level = vector_level() if numbers == "float32" else panel_level()
         self.dtype = linear.weight.dtype
-        self.activation, self.gated = linear.activation, isinstance(linear, GatedLinear)
+        self.gated = isinstance(linear, GatedLinear)
+        self._activation = _activation(linear.activation, exact=numbers == "float32")
         self.outputs, self.inputs = linear.weight.shape
+        self.panels = 0
         weight = linear.weight.detach()
-        bias = torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach().float()
-        spread = None
-        if int8:
-            spread = weight.float().pow(2).mean(0).sqrt()
-            weight = weight / spread.clamp_min(_TINY)
+        bias = None if linear.bias is None else linear.bias.detach().float()
+        for name in ("spread", "levels", "step", "sums"):
+            self.register_buffer(name, None)
+        if numbers == "float32":
+            self._lay(linear, weight.float(), bias)
+        else:
+            self._round(linear, weight, torch.zeros(len(weight)) if bias is None else bias, int8=numbers == "int8")
+        tensors = (self.spread, self.levels, self.weights, self.step, self.sums, self.bias)
+        self._constants = [_address(t) for t in tensors]
+
+    def _lay(self, linear: Linear, weight: Tensor, bias: Tensor | None) -> None:
+        columns = float32_columns(self._library, self._level)
         if isinstance(linear, GatedLinear):
             self.outputs //= 2
-            weight, bias = (_interleaved(x, linear.gate_first) for x in (weight, bias))
+            weight = _interleaved(weight, linear.gate_first, columns).flatten(0, 1)
+            bias = None if bias is None else _interleaved(bias, linear.gate_first, columns).flatten()
+        laid = lay_float32(self._library, self._level, weight)
+        self.panels = len(laid)
+        self.register_buffer("weights", laid)
+        self.register_buffer("bias", None if bias is None else _aligned(_panels(bias, columns)))
+
+    def _round(self, linear: Linear, weight: Tensor, bias: Tensor, int8: bool) -> None:
+        if int8:
+            self.spread = weight.float().pow(2).mean(0).sqrt()
+            weight = weight / self.spread.clamp_min(_TINY)
+        if isinstance(linear, GatedLinear):
+            self.outputs //= 2
+            weight, bias = (_interleaved(x, linear.gate_first, _COLUMNS) for x in (weight, bias))
         else:
             weight, bias = _panels(weight, _COLUMNS), _panels(bias, _COLUMNS)
-        step = sums = levels = None
         if int8:
-            step = weight.abs().amax(2).div_(127).clamp_min_(_TINY)
-            levels = weight.div(step[:, :, None]).round_().to(torch.int8)
-            sums = levels.sum(2).float()
-            levels = _cells(levels, 4)
-        self.register_buffer("spread", spread)
-        self.register_buffer("levels", levels)
-        self.register_buffer("step", step)
-        self.register_buffer("sums", sums)
+            self.step = weight.abs().amax(2).div_(127).clamp_min_(_TINY)
+            levels = weight.div(self.step[:, :, None]).round_().to(torch.int8)
+            self.sums = levels.sum(2).float()
+            self.levels = _cells(levels, 4)
+        self.panels = len(bias)
         self.register_buffer("bias", bias)
         weights = weight.to(torch.bfloat16)
         self.register_buffer("weights", _outlier_weights(weights) if int8 else _cells(weights, 2))
-        self._constants = [_address(t) for t in (spread, levels, self.weights, step, sums, bias)]
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         if x.dtype not in (torch.float32, torch.bfloat16):
@@ -122,27 +140,41 @@ class PanelLinear(nn.Module):
         if residual is not None:
             dtype, residual = torch.float32, residual.float().contiguous()
         y = torch.empty(len(x), self.outputs, dtype=dtype)
-        curve = _CURVES[self.activation]
-        slope = -math.log2(math.e)  # the kernel computes y / (1 + 2^…)
-        arguments = _Arguments(
+        arguments = Arguments(
             *(x.data_ptr(), *self._constants, _address(residual), y.data_ptr()),
             *(x.stride(0), self.outputs, self.outputs),
-            *(len(x), self.inputs, self.outputs, len(self.bias)),
-            *(x.dtype == torch.bfloat16, y.dtype == torch.bfloat16, self.activation != "none", self.gated),
-            *(curve.a * slope, curve.b * slope, curve.c * slope, curve.limit),
+            *(len(x), self.inputs, self.outputs, self.panels),
+            *(self._numbers, x.dtype == torch.bfloat16, y.dtype == torch.bfloat16, self._activation[0], self.gated),
+            *self._activation[1],
         )
         if self._library.sie_linear(ctypes.byref(arguments), self._level):
             raise MemoryError("no memory for a linear layer")
         return y
 
 
-def lay_in_panels(module: nn.Module, int8: bool) -> None:
-    """Put a `PanelLinear` in the place of every `Linear` under `module`."""
-    for name, child in module.named_children():
-        if isinstance(child, Linear):
-            setattr(module, name, PanelLinear(child, int8))
-        else:
-            lay_in_panels(child, int8)
+def _activation(activation: Activation, exact: bool) -> tuple[int, _Curve]:
+    """Which one, as linear.h counts, and its curve as the kernel takes it: it computes y / (1 + 2^…)."""
+    curve, slope = _CURVES[activation], -math.log2(math.e)
+    which = 0 if activation == "none" else _ERF if exact and activation == "gelu" else _CURVE
+    return which, _Curve(curve.a * slope, curve.b * slope, curve.c * slope, curve.limit)
+
+
+def float32_columns(library: ctypes.CDLL, level: int) -> int:
+    """Of a panel of float32 weights."""
+    return int(library.sie_float32_columns(level))
+
+
+def lay_float32(library: ctypes.CDLL, level: int, weight: Tensor) -> Tensor:
+    """float32 `[n, inputs]` → panels `[panels, inputs, columns]`, with zeros behind the last row."""
+    weight = weight.contiguous()
+    rows, inputs = weight.shape
+    columns = float32_columns(library, level)
+    panels = _aligned_memory(-(-rows // columns), inputs, columns)
+    library.sie_lay_float32(
+        *(ctypes.c_void_p(weight.data_ptr()), ctypes.c_int64(rows), ctypes.c_int64(inputs)),
+        *(ctypes.c_void_p(panels.data_ptr()), level),
+    )
+    return panels
 
 
 def _address(tensor: Tensor | None) -> int | None:
@@ -155,10 +187,10 @@ def _panels(x: Tensor, size: int) -> Tensor:
     return torch.cat((x, missing)).view(-1, size, *x.shape[1:])
 
 
-def _interleaved(x: Tensor, gate_first: bool) -> Tensor:
+def _interleaved(x: Tensor, gate_first: bool, columns: int) -> Tensor:
     """Half of each panel from the gate's rows and half from the value's."""
     gate, value = x.chunk(2) if gate_first else x.chunk(2)[::-1]
-    return torch.cat([_panels(half, _COLUMNS // 2) for half in (gate, value)], dim=1)
+    return torch.cat([_panels(half, columns // 2) for half in (gate, value)], dim=1)
 
 
 def _cells(x: Tensor, numbers: int) -> Tensor:
@@ -173,7 +205,11 @@ def _outlier_weights(x: Tensor) -> Tensor:
 
 def _aligned(x: Tensor) -> Tensor:
     """A contiguous copy from the beginning of a cache line on."""
-    spare = _ALIGNMENT // x.element_size()
-    memory = torch.empty(x.numel() + spare, dtype=x.dtype)
-    begin = -memory.data_ptr() % _ALIGNMENT // x.element_size()
-    return memory[begin : begin + x.numel()].view(x.shape).copy_(x)
+    return _aligned_memory(*x.shape, dtype=x.dtype).copy_(x)
+
+
+def _aligned_memory(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    size, item = math.prod(shape), dtype.itemsize
+    memory = torch.empty(size + _ALIGNMENT // item, dtype=dtype)
+    begin = -memory.data_ptr() % _ALIGNMENT // item
+    return memory[begin : begin + size].view(shape)

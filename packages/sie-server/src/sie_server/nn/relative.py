@@ -39,20 +39,22 @@ def biased_attention(q: Tensor, k: Tensor, v: Tensor, packed: Packed, bias: Bias
     Shapes: k, v `[tokens, heads, head_dim]` (any stride over the first two); q the same, or one row per sequence
     `[sequences, heads, head_dim]` where only first tokens are asked for → the shape of q.
     Computed sequence by sequence, also where equally long ones are neighbours: a bias comes from batched products of
-    small matrices, and such a product's bits depend on how many stand beside it.
+    small matrices, and such a product's bits depend on how many stand beside it. Each works on copies, whose layout
+    and alignment its length alone decides.
     """
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     dtype = attention_dtype(v)  # a bias has its own products, in the weights' precision
-    wide = [x.to(dtype) for x in (q, k, v)]
     _, heads, _ = q.shape
     row = asked = 0
     for length in packed.lengths:
         queries = length if len(q) == len(k) else 1
         mine, keys = slice(asked, asked + queries), slice(row, row + length)
         asked, row = mine.stop, keys.stop
-        # [heads, length, head_dim], all views
-        own_q, own_k, target = (x.transpose(0, 1) for x in (q[mine], k[keys], out[mine]))
-        one, two, three = (x[rows].transpose(0, 1) for x, rows in zip(wide, (mine, keys, keys), strict=True))
+        # [heads, length, head_dim]
+        own_q, own_k = (x.transpose(0, 1).clone(memory_format=torch.contiguous_format) for x in (q[mine], k[keys]))
+        target = out[mine].transpose(0, 1)
+        one, two, three = (own_q, own_k, v[keys].transpose(0, 1).clone(memory_format=torch.contiguous_format))
+        one, two, three = (x.to(dtype) for x in (one, two, three))
         for some, block in _tiles(heads, queries, length, q.device.type):
             mask = bias(own_q[some, block], own_k[some], some, block.start).to(one.dtype)
             target[some, block] = F.scaled_dot_product_attention(

@@ -7,7 +7,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from sie_server.nn.library import installed_library
+from sie_server.nn.library import installed_library, vector_level
 
 _DTYPES = (torch.float32, torch.bfloat16)
 # The level of the attention kernel that rounds queries and keys to bfloat16.
@@ -73,4 +73,4 @@ def rows_kernel(x: Tensor) -> Rows | None:
 @cache
 def _installed() -> Rows | None:
     library = installed_library()
-    return None if library is None else Rows(library, library.sie_attention_level())
+    return None if library is None else Rows(library, vector_level())

@@ -3,6 +3,7 @@
 What is read off the query is kept for the other batches. Two threads may both compute it: their bits are the same.
 """
 
+import math
 from collections.abc import Mapping
 from collections.abc import Sequence as Items
 from typing import Any, NamedTuple, Protocol
@@ -17,7 +18,7 @@ from sie_server.choices import Pooling
 from sie_server.engine.sequence import Sequence
 from sie_server.nn.heads import Head, kept, pool, segments
 from sie_server.nn.lexical import SparseVector
-from sie_server.nn.linear import at_least_min_rows
+from sie_server.nn.product import Product
 
 
 class Similarity(Protocol):
@@ -60,7 +61,7 @@ class MaxSim(_Led):
 
     def read_lead(self, hidden: Tensor) -> None:
         vectors, _ = self._unit(hidden, [len(hidden)], [self.query])
-        self._query = at_least_min_rows(vectors)
+        self._query = Product(vectors)
 
     def _unit(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> tuple[Tensor, list[int]]:
         vectors, counts = kept(self._projections(hidden), lengths, sequences)
@@ -69,8 +70,7 @@ class MaxSim(_Led):
     def _cosines(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> tuple[Tensor, list[int]]:
         """Of the documents' tokens with those of the query, in one product `[tokens, query tokens]`; tokens of each."""
         documents, counts = self._unit(hidden, lengths, sequences)
-        product = at_least_min_rows(documents) @ self._query.T
-        return product[: len(documents), : self._tokens], counts
+        return self._query(documents, counts), counts
 
     def _scores(self, cosines: Tensor, counts: Items[int]) -> list[float]:
         scores: list[float] = (segments(cosines, counts, "max").sum(dim=1) * self._scale).tolist()
@@ -115,10 +115,10 @@ class Cosine(_Led):
         return F.normalize(pool(hidden, lengths, self._pooling), dim=-1)
 
     def read_lead(self, hidden: Tensor) -> None:
-        self._query = self._pooled(hidden, [len(hidden)])
+        self._query = Product(self._pooled(hidden, [len(hidden)]))
 
     def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[float]:
-        scores: list[float] = (self._pooled(hidden, lengths) * self._query).sum(dim=1).tolist()
+        scores: list[float] = self._query(self._pooled(hidden, lengths), [1] * len(lengths))[:, 0].tolist()
         return scores
 
 
@@ -138,7 +138,8 @@ class LexicalMatch(_Led):
     def _match(self, vector: SparseVector) -> float:
         (query_tokens, query_weights), (tokens, weights) = self._query, vector
         _, ours, theirs = np.intersect1d(query_tokens, tokens, assume_unique=True, return_indices=True)
-        return float(np.dot(query_weights[ours], weights[theirs]))
+        # Exact products, and their sum rounded once: no order decides.
+        return math.fsum(np.multiply(query_weights[ours], weights[theirs], dtype=np.float64).tolist())
 
 
 class Hybrid:

@@ -1,0 +1,233 @@
+// A linear layer in float32 for one level of instructions: LEVEL names it, the compiler's flags are it.
+//
+// A block of rows is copied once. Then, panel by panel of the weights and a part of their inputs at a time, tiles of a
+// few rows are multiplied in registers, and what comes after the product is done before a tile leaves the first cache. A result is the sum, in
+// ascending order, of one chain of multiply-adds for each kChain inputs, whatever the number of rows and wherever a row
+// stands among them: its bits do not depend on the batch.
+//
+// No templates of the standard library: the linker would keep one copy of each, of any level.
+
+#include <cstdlib>
+#include <cstring>
+
+#include "linear.h"
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16, kRows = 12;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8, kRows = 6;
+#else
+constexpr int kLanes = 4, kRows = 6;
+#endif
+typedef float Vec __attribute__((vector_size(4 * kLanes)));
+typedef int32_t Bits __attribute__((vector_size(4 * kLanes)));
+
+constexpr int kVectors = 2;
+constexpr int kPanel = kVectors * kLanes;  // columns of a product computed together: with kRows, what the registers hold
+constexpr int kLine = 16, kLines = (kPanel + kLine - 1) / kLine;  // floats of a cache line, lines per input of a panel
+// Inputs of a chain: so many of a panel's weights and of a tile's rows stay in the first cache, and several short chains
+// err less than a long one.
+constexpr int kChain = 256;
+// Of a block of rows, so that they stay in the second cache; but weights are read for no fewer rows at a time.
+constexpr int kBlockBytes = 1 << 19, kFewestRows = 8 * kRows;
+
+template <class T>
+constexpr T up(T n, T to) {
+    return (n + to - 1) / to * to;
+}
+
+inline Vec load(const void* from) {
+    Vec v;
+    memcpy(&v, from, sizeof v);
+    return v;
+}
+
+inline void store(void* to, Vec v) { memcpy(to, &v, sizeof v); }
+
+inline Vec clamp(Vec x, float low, float high) {  // NaN stays NaN
+    x = x < low ? Vec{} + low : x;
+    return x > high ? Vec{} + high : x;
+}
+
+// 2^x to the last bits of float32: the Taylor series of 2^f, |f| at most 1/2.
+inline Vec exp2(Vec x) {
+    x = clamp(x, -126.0f, 127.0f);
+    Vec shifted = x + 0x1.8p23f;  // its lowest bits are the nearest integer
+    Vec f = x - (shifted - 0x1.8p23f);
+    Vec y = 1.52527338e-5f * f + 1.54035304e-4f;
+    y = y * f + 1.33335581e-3f;
+    y = y * f + 9.61812911e-3f;
+    y = y * f + 5.55041087e-2f;
+    y = y * f + 2.40226507e-1f;
+    y = y * f + 6.93147181e-1f;
+    y = y * f + 1.0f;
+    return y * (Vec)(((Bits)shifted + 127) << 23);
+}
+
+// The rational approximation that Eigen has, a few units in the last place; beyond 4 it is 1.
+inline Vec erf(Vec x) {
+    x = clamp(x, -4.0f, 4.0f);
+    Vec square = x * x;
+    Vec p = -2.72614225801306e-10f * square + 2.77068142495902e-08f;
+    p = p * square + -2.10102402082508e-06f;
+    p = p * square + -5.69250639462346e-05f;
+    p = p * square + -7.34990630326855e-04f;
+    p = p * square + -2.95459980854025e-03f;
+    p = p * square + -1.60960333262415e-02f;
+    Vec q = -1.45660718464996e-05f * square + -2.13374055278905e-04f;
+    q = q * square + -1.68282697438203e-03f;
+    q = q * square + -7.37332916720468e-03f;
+    q = q * square + -1.42647390514189e-02f;
+    return x * p / q;
+}
+
+inline Vec activate(const LinearArguments& a, Vec y) {
+    if (a.activated == kErf) {
+        Vec half = 0.5f * y;
+        return half * erf(y * 0.70710678f) + half;
+    }
+    Vec square = y * y, limit = Vec{} + a.limit;
+    square = square > limit ? limit : square;
+    return y / (1.0f + exp2(((a.slope[2] * square + a.slope[1]) * square + a.slope[0]) * y));
+}
+
+// From a row's sums of products to its part of y. Never inlined: in two places the compiler might fuse other operations.
+__attribute__((noinline)) void finish(const LinearArguments& a, int64_t number, int panel, const float* sums) {
+    alignas(64) float out[kPanel];
+    int column = panel * kPanel, width = kPanel;
+    Vec y[kVectors];
+    for (int j = 0; j < kVectors; j++) {
+        y[j] = load(sums + j * kLanes);
+        if (a.bias) y[j] += load(a.bias + column + j * kLanes);
+    }
+    if (a.activated) {
+        y[0] = activate(a, y[0]);
+        if (!a.gated) y[1] = activate(a, y[1]);
+    }
+    if (a.gated) {
+        y[0] *= y[1];
+        column /= 2, width /= 2;
+    }
+    float* to = static_cast<float*>(a.y) + number * a.y_row + column;
+    const float* residual = a.residual ? a.residual + number * a.residual_row + column : nullptr;
+    if (a.out - column >= width) {
+        for (int j = 0; j < width / kLanes; j++)
+            store(to + j * kLanes, residual ? y[j] + load(residual + j * kLanes) : y[j]);
+        return;
+    }
+    for (int j = 0; j < kVectors; j++) store(out + j * kLanes, y[j]);
+    for (int i = 0; i < a.out - column; i++) to[i] = residual ? out[i] + residual[i] : out[i];
+}
+
+// Of R rows and one panel, the products of `count` inputs: the first of `sums`, or added to them. `next`: a cache line
+// of it per input will be wanted soon.
+template <int R>
+void product(const float* rows, int64_t stride, const float* weights, int count, bool first, float* sums,
+             const float* next) {
+    const float* group[(R + 2) / 3];  // three rows from one pointer: there are few registers for them
+    for (int g = 0; g < (R + 2) / 3; g++) group[g] = rows + 3 * g * stride;
+    Vec chains[R][kVectors] = {};
+    for (; count > 0; count--) {
+        Vec columns[kVectors];
+#pragma GCC unroll 2
+        for (int j = 0; j < kVectors; j++) columns[j] = load(weights + j * kLanes);
+        weights += kPanel;
+        __builtin_prefetch(next, 0, 2);
+        next += kLine;
+#pragma GCC unroll 12
+        for (int r = 0; r < R; r++) {
+            float x = group[r / 3][r % 3 * stride];
+#pragma GCC unroll 2
+            for (int j = 0; j < kVectors; j++) chains[r][j] += x * columns[j];
+        }
+#pragma GCC unroll 4
+        for (int g = 0; g < (R + 2) / 3; g++) group[g]++;
+    }
+#pragma GCC unroll 12
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 2
+        for (int j = 0; j < kVectors; j++) {
+            float* sum = sums + r * kPanel + j * kLanes;
+            store(sum, first ? chains[r][j] : load(sum) + chains[r][j]);
+        }
+}
+
+template <int R = kRows>
+void product(int size, const float* rows, int64_t stride, const float* weights, int count, bool first, float* sums,
+             const float* next) {
+    if (size == R)
+        product<R>(rows, stride, weights, count, first, sums, next);
+    else if constexpr (R > 1)
+        product<R - 1>(size, rows, stride, weights, count, first, sums, next);
+}
+
+void read(const LinearArguments& a, int64_t number, float* to) {
+    if (!a.x_bfloat16) {
+        memcpy(to, static_cast<const float*>(a.x) + number * a.x_row, sizeof(float) * a.in);
+        return;
+    }
+    const uint16_t* from = static_cast<const uint16_t*>(a.x) + number * a.x_row;
+    for (int i = 0; i < a.in; i++) {
+        uint32_t bits = uint32_t(from[i]) << 16;
+        memcpy(to + i, &bits, 4);
+    }
+}
+
+int linear(const LinearArguments& a) {
+    int stride = up(a.in, 16) + 16;  // elements, not a power of two
+    int most = kBlockBytes / (stride * int(sizeof(float)));
+    most = most < kFewestRows ? kFewestRows : most;
+    int blocks = (a.rows + most - 1) / most;
+    if (blocks == 0) return 0;
+    int block = (a.rows + blocks - 1) / blocks;
+    size_t sums_size = size_t(block) * kPanel, rows_size = up(size_t(block) * stride, size_t(16));
+    float* sums = static_cast<float*>(aligned_alloc(64, sizeof(float) * up(sums_size + rows_size, size_t(16))));
+    if (sums == nullptr) return 1;
+    float* rows = sums + sums_size;
+    for (int begin = 0; begin < a.rows; begin += block) {
+        int count = a.rows - begin < block ? a.rows - begin : block;
+        for (int r = 0; r < count; r++) read(a, begin + r, rows + int64_t(r) * stride);
+        int tiles = up(count, kRows) / kRows;
+        const float* weights = static_cast<const float*>(a.weights);
+        for (int panel = 0; panel < a.panels; panel++) {
+            for (int from = 0; from < a.in; from += kChain) {
+                int inputs = a.in - from < kChain ? a.in - from : kChain;
+                // Tiles of nearly the same size: a small last one would not fill the registers.
+                for (int t = 0, done = 0; t < tiles; t++) {
+                    int size = (count - done) / (tiles - t);
+                    float* own = sums + int64_t(done) * kPanel;
+                    // The first tiles fetch the next part of the weights, from further away than the second cache.
+                    const float* next = weights + (t < kLines ? inputs * (kPanel + t * kLine) : 0);
+                    product(size, rows + int64_t(done) * stride + from, stride, weights, inputs, from == 0, own, next);
+                    if (from + inputs == a.in)
+                        for (int r = 0; r < size; r++) finish(a, begin + done + r, panel, own + r * kPanel);
+                    done += size;
+                }
+                weights += int64_t(inputs) * kPanel;
+            }
+        }
+    }
+    free(sums);
+    return 0;
+}
+
+}  // namespace
+
+#define NAME(what, level) NAME_(what, level)
+#define NAME_(what, level) what##_##level
+
+int NAME(linear_float32, LEVEL)(const LinearArguments& a) { return linear(a); }
+
+// `weights` [rows, in] as panels [rows / kPanel, in, kPanel], zeros behind the last row.
+void NAME(lay_float32, LEVEL)(const float* weights, int64_t rows, int64_t in, float* panels) {
+    constexpr int kStep = 16;  // inputs of a row that are read at a time: a cache line
+    for (int64_t first = 0; first < rows; first += kPanel, panels += kPanel * in)
+        for (int64_t begin = 0; begin < in; begin += kStep)
+            for (int64_t column = 0; column < kPanel; column++) {
+                const float* row = weights + (first + column) * in;
+                for (int64_t i = begin; i < begin + kStep && i < in; i++)
+                    panels[i * kPanel + column] = first + column < rows ? row[i] : 0;
+            }
+}

@@ -1,0 +1,121 @@
+"""The self-test of products: whether a row's bits depend on the rows beside it, and what is done where they do."""
+
+import logging
+
+import pytest
+import torch
+import torch.nn.functional as F
+from layers import filled
+from torch import Tensor, nn
+
+from sie_server.nn import pack, product
+from sie_server.nn.company import fewest_rows, in_company
+from sie_server.nn.elementwise import in_whole_vectors
+from sie_server.nn.linear import GatedLinear, LibraryLinear, Linear
+from sie_server.nn.pack import pack_linears
+from sie_server.nn.product import Product
+
+WIDTH = 24
+
+
+class Suspicious(nn.Module):
+    """A product that takes another path for fewer rows than `below`, or for every number of them; counts its calls."""
+
+    def __init__(self, below: int) -> None:
+        super().__init__()
+        self.below = below
+        self.calls: list[int] = []
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        self.calls.append(len(x))
+        y = x * (1 + 1e-6) if len(x) < self.below else x * 1
+        return y if residual is None else y + residual
+
+
+@pytest.mark.parametrize(("below", "fewest"), [(0, 1), (4, 4), (12, 16), (16, 16)])
+def test_the_fewest_rows_are_found(below: int, fewest: int) -> None:
+    assert fewest_rows(Suspicious(below), WIDTH) == fewest
+
+
+def test_a_product_that_looks_at_every_row_is_computed_row_by_row() -> None:
+    def by_number(x: Tensor, _: Tensor | None) -> Tensor:
+        return x * (1 + len(x) * 1e-6)
+
+    assert fewest_rows(by_number, WIDTH) is None
+
+    def by_place(x: Tensor, _: Tensor | None) -> Tensor:
+        return x * (1 + torch.arange(len(x))[:, None] % 7 * 1e-6)
+
+    assert fewest_rows(by_place, WIDTH) is None
+
+
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("below", [1, 4, 16, None])
+@pytest.mark.parametrize("rows", [0, 1, 3, 4, 40])
+def test_rows_are_filled_up_or_taken_alone(rows: int, below: int | None, residual: bool) -> None:
+    suspicious, x = Suspicious(below or 0), torch.randn(rows, WIDTH)
+    added = torch.randn(rows, WIDTH) if residual else None
+    y = in_company(suspicious, below, x, added)
+    assert torch.equal(y, x if added is None else x + added)
+    assert suspicious.calls == ([1] * rows or [0] if below is None else [max(rows, below)])
+
+
+@pytest.mark.parametrize(("below", "said"), [(8, "at least 16 rows"), (64, "row by row")])
+def test_a_library_that_differs_is_never_asked_for_so_few_rows(
+    below: int, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Injected where oneDNN or MKL would multiply: the layer's rows are the same all the same, and the log says why."""
+    forward = LibraryLinear.forward
+
+    def differs(self: LibraryLinear, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        return forward(self, x * (1 + 1e-6) if len(x) < below else x, residual)
+
+    monkeypatch.setattr(pack, "installed_library", lambda: None)
+    monkeypatch.setattr(LibraryLinear, "forward", differs)
+    layers = nn.ModuleList([filled(Linear(WIDTH, 40)), filled(GatedLinear(WIDTH, 40, "silu"))])
+    with caplog.at_level(logging.INFO):
+        pack_linears(layers)
+    assert len([record for record in caplog.records if said in record.message]) == len(layers)
+    x, residual = torch.randn(50, WIDTH), torch.randn(50, 40)
+    for layer in layers:
+        everything = layer(x, residual)
+        for first, count in [(0, 1), (3, 2), (10, 7), (40, 10), (0, 17)]:
+            rows = slice(first, first + count)
+            assert torch.equal(layer(x[rows], residual[rows]), everything[rows])
+
+
+def test_without_the_kernel_a_product_is_that_of_each_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(product, "installed_library", lambda: None)
+    for width, others in [(384, 7), (75, 40), (128, 33)]:
+        x, weight = torch.randn(100, width), torch.randn(others, width)
+        lengths = [1, 2, 3, 1, 15, 16, 17, 33, 12]
+        everything = Product(weight)(x, lengths)
+        torch.testing.assert_close(everything, x @ weight.T, rtol=1e-5, atol=1e-4)
+        first = 0
+        for length in lengths:
+            rows = slice(first, first + length)
+            assert torch.equal(Product(weight)(x[rows], [length]), everything[rows])
+            first += length
+
+
+@pytest.mark.parametrize("width", [1, 7, 16, 33, 100, 384, 1000])
+def test_functions_of_rows_do_not_depend_on_their_number(width: int) -> None:
+    """PyTorch's own that reach an answer, at the level that is forced, if one is."""
+    functions = {
+        "normalize": lambda x: F.normalize(x, dim=-1),
+        "sum": lambda x: x.sum(dim=1),
+        "layer_norm": lambda x: F.layer_norm(x, x.shape[1:]),
+        "rms_norm": lambda x: F.rms_norm(x, x.shape[1:]),
+        "tanh": in_whole_vectors(torch.tanh),
+        "gelu": in_whole_vectors(F.gelu),
+        "gelu_tanh": in_whole_vectors(lambda x: F.gelu(x, approximate="tanh")),
+        "silu": in_whole_vectors(F.silu),
+        "maximum": lambda x: torch.segment_reduce(x, "max", lengths=torch.full((len(x),), 1)),
+    }
+    x = torch.randn(70, width, generator=torch.Generator().manual_seed(0))
+    for name, function in functions.items():
+        everything = function(x)
+        for count in (1, 2, 3, 5, 8, 17, 34, 69):
+            for first in (0, 1, 70 - count):
+                rows = slice(first, first + count)
+                assert torch.equal(function(x[rows]), everything[rows]), (name, first, count)
