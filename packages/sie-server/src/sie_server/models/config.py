@@ -335,7 +335,9 @@ def _rotary_layers(kind: str, keys: Keys, layers: int, head_dim: int) -> tuple[R
 def _score_activation(keys: Keys) -> str | None:
     """Import path of the function between logit and score, where the config names one."""
     settings = keys.object("sentence_transformers")
-    return settings.text("activation_fn") or keys.text("sbert_ce_default_activation_function")
+    if "activation_fn" in settings:  # with a null, too: then the default is meant
+        return settings.text("activation_fn")
+    return keys.text("sbert_ce_default_activation_function")
 
 
 def _disentangled(keys: Keys, rows: int) -> Disentangled:

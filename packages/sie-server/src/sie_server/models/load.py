@@ -187,8 +187,8 @@ class _Opened:
 def _opened(entry: Entry, folder: Path) -> Iterator[_Opened]:
     with ExitStack() as stack:
         files = [stack.enter_context(open_tensors(path)) for path in weight_files(folder, entry.pickled)]
-        _check_layers(folder, files)
         config = with_modules(read_config(folder), folder)
+        _check_layers(folder, files)
         entry = complete(entry, folder, config)
         _, head = _used(entry, folder, config)
         heads = head_files(folder, config)
