@@ -1,6 +1,7 @@
 """The format, against `msgpack` and `msgpack_numpy`, which are not used by the SDK."""
 
 from contextlib import suppress
+from enum import Enum
 
 import msgpack
 import msgpack_numpy
@@ -179,3 +180,17 @@ def test_surrogate_pair_that_python_joined_is_text():
 def test_what_a_request_can_not_carry(value):
     with pytest.raises(TypeError, match="a request can't carry this"):
         _wire.encode({"metadata": value})
+
+
+class Written(str):
+    def __str__(self) -> str:
+        return "for people"
+
+
+@pytest.mark.parametrize("text", [np.str_("text"), Written("text"), Enum("Names", {"A": "text"}, type=str).A])
+def test_texts_of_other_types_are_texts(text):
+    assert _wire.decode(_wire.encode({"query": {"text": text}, "items": [text], text: 1}), "a") == {
+        "query": {"text": "text"},
+        "items": ["text"],
+        "text": 1,
+    }

@@ -29,7 +29,7 @@ def encode(body: Any, path: str = "") -> bytes:
     Raises ValueError, naming the field, if a text is not valid Unicode, and TypeError for what MessagePack can't carry.
     """
     try:
-        return msgspec.msgpack.encode(body, enc_hook=_as_map)
+        return msgspec.msgpack.encode(body, enc_hook=_as_plain)
     except UnicodeEncodeError as error:
         path, text = next(_surrogates(body, path))
         at = next(i for i, char in enumerate(text) if "\ud800" <= char <= "\udfff")
@@ -56,9 +56,11 @@ def malformed(what: str, reason: str) -> RequestError:
     return RequestError(f"Malformed {what} MessagePack response ({reason})")
 
 
-def _as_map(value: object) -> dict[Any, Any]:
+def _as_plain(value: object) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
+    if isinstance(value, str):  # of a subclass: NumPy's, an enumeration's
+        return str.__str__(value)
     if isinstance(value, np.ndarray | np.generic) and value.dtype.str in _DTYPES:
         if isinstance(value, np.generic):
             return {b"nd": False, b"type": value.dtype.str, b"data": value.tobytes()}
