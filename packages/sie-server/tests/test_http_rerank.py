@@ -45,7 +45,15 @@ def test_the_best_with_their_documents(api: httpx2.Client) -> None:
         *(({"model": m}, "model", "'model' must be a non-empty string") for m in ("", " ", None, 1)),
         *(
             ({"documents": d}, "documents", "'documents' must be a non-empty array of strings")
-            for d in ([], "a", None, ["a", ""], ["a", " "], ["a", 1], [{"text": "a"}])
+            for d in ([], "a", None, ["a", 1], [{"text": "a"}])
+        ),
+        *(
+            (
+                {"documents": d},
+                "documents",
+                f"'documents' must be a non-empty array of strings. documents[{i}] is blank",
+            )
+            for d, which in ((["a", ""], "documents[1]"), (["a", "b", " \u2028\u00a0", ""], "documents[2]"))
         ),
         *(({"top_n": n}, "top_n", "'top_n' must be a positive integer") for n in (0, -1, True, 1.5, "1", [])),
         ({"return_documents": 1}, "return_documents", "'return_documents' must be a boolean"),

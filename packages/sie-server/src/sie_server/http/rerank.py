@@ -100,7 +100,9 @@ def read(fields: Mapping[str, Raw], documents: list[str] | None = None) -> wire.
     if documents is None:
         documents = _field(fields, "documents", list[str], _DOCUMENTS)
     if not documents or not all(map(str.strip, documents)):
-        raise _wrong("documents", _DOCUMENTS)
+        blank = next((index for index, document in enumerate(documents) if not document.strip()), None)
+        which = "" if blank is None else f". documents[{blank}] is blank"
+        raise _wrong("documents", _DOCUMENTS + which)
     return wire.RerankRequest(
         model=_text(fields, "model"),
         query=_text(fields, "query"),
