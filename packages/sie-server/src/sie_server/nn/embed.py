@@ -24,8 +24,9 @@ class Embedding(nn.Module):
 class BertEmbeddings(nn.Module):
     """Word + position + token type, then LayerNorm (Devlin et al. 2019, figure 2).
 
-    Positions start at `config.position_offset`: RoBERTa's table keeps its first rows for padding. Without token types,
-    or with positions in the attention alone, none is added; embeddings narrower than the layers are projected to their
+    Positions start at `config.position_offset`: RoBERTa's table keeps its first rows for padding, the last of them for
+    the padding token itself, which has that row wherever a text holds it and is not counted. Without token types, or
+    with positions in the attention alone, none is added; embeddings narrower than the layers are projected to their
     width, behind the norm (ELECTRA) or before it and without a bias (DeBERTa).
     """
 
@@ -48,10 +49,21 @@ class BertEmbeddings(nn.Module):
         if self.token_type is not None:
             x = x + self.token_type(packed.type_ids)
         if self.position is not None:
-            x = x + self.position(packed.positions + self.position_offset)
+            x = x + self.position(self._rows(packed))
         if self.project is not None and self.project_before_norm:
             x = self.project(x)
         x = self.norm(x)
         if self.project is not None and not self.project_before_norm:
             x = self.project(x).float()
         return x
+
+    def _rows(self, packed: Packed) -> Tensor:
+        """Each token's row in the table of positions: int32 `[tokens]`."""
+        rows = packed.positions + self.position_offset
+        padding = self.position_offset - 1
+        if padding < 0 or not (pads := packed.ids == padding).any():
+            return rows
+        seen = pads.cumsum(0, dtype=torch.int32)
+        lengths = torch.tensor(packed.lengths, device=seen.device)
+        before = (seen - pads.int())[packed.starts].repeat_interleave(lengths)
+        return rows.sub(seen - before).masked_fill(pads, padding)
