@@ -53,7 +53,7 @@ def test_the_best_with_their_documents(api: httpx2.Client) -> None:
                 "documents",
                 f"'documents' must be a non-empty array of strings. documents[{i}] is blank",
             )
-            for d, which in ((["a", ""], "documents[1]"), (["a", "b", " \u2028\u00a0", ""], "documents[2]"))
+            for d, i in ((["a", ""], 1), (["a", "b", " \u2028\u00a0", ""], 2))
         ),
         *(({"top_n": n}, "top_n", "'top_n' must be a positive integer") for n in (0, -1, True, 1.5, "1", [])),
         ({"return_documents": 1}, "return_documents", "'return_documents' must be a boolean"),

@@ -7,9 +7,12 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from sie_server.errors import UnsupportedModelError
+from sie_server.panics import contained
 
 Ids = NDArray[np.int32]
 _AT_ONCE = 2**16
+# A vocabulary without a token for what is unknown may lack some of these.
+_TEXTS = ("a", "the", "1", ".", "中", "[UNK]", "<unk>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,23 @@ class Template:
     @property
     def tokens(self) -> int:
         return sum(map(len, self.ids))
+
+    @classmethod
+    def read(cls, tokenizer: Tokenizer, parts: int) -> "Template":
+        """Read the template of a tokenizer for `parts` texts off what it makes of some.
+
+        Raises:
+            UnsupportedModelError: it fails at them, or leaves some out.
+        """
+        for text in _TEXTS:
+            try:
+                with contained():
+                    encoding = tokenizer.encode(text, text if parts == 2 else None)
+            except Exception as error:  # the library raises bare Exception, and panics
+                raise UnsupportedModelError(f"the tokenizer failed at {parts} texts {text!r}: {error}") from error
+            if {*range(parts)} <= {*encoding.sequence_ids}:
+                return cls.of(encoding, parts)
+        raise UnsupportedModelError(f"the tokenizer leaves out parts of {parts} texts such as {', '.join(_TEXTS)}")
 
     @classmethod
     def of(cls, encoding: Encoding, parts: int) -> "Template":

@@ -16,7 +16,7 @@ from sie_server.engine.steps import Steps, stepwise
 from sie_server.engine.template import Ids, Template, int32, token_id
 from sie_server.engine.windows import Piece, check_total, check_windows, room_for, starts
 from sie_server.engine.words import Words, encodings
-from sie_server.errors import Code, SIEError
+from sie_server.errors import Code, SIEError, UnsupportedModelError
 from sie_server.models.prompts import Prompt, instructed
 from sie_server.models.shape import LateInteraction
 
@@ -36,9 +36,11 @@ class TextTokenizer:
     Thread-safe. `max_length` counts tokens, special ones included. Without `token_types` all type ids are zero,
     also for a model that has one type and adds its row to every token. `prompt`: what a decoder reranker wants around
     query and document; `instruction` replaces the prompt's default. `late`: how a late-interaction model reads them;
-    `window`: the least one of its layers, where one has a window.
+    `window`: the least one of its layers, where one has a window. `rows`: how many tokens the model has embeddings for,
+    where that may be fewer than the tokenizer has.
 
-    Raises UnsupportedModelError where the tokenizer lacks a token that these need.
+    Raises UnsupportedModelError where the tokenizer lacks a token that these need, or the model one that stands in
+    every text.
     """
 
     def __init__(
@@ -50,14 +52,15 @@ class TextTokenizer:
         instruction: str | None = None,
         late: LateInteraction = LateInteraction(),
         window: int | None = None,
+        rows: int | None = None,
     ) -> None:
         # A checkpoint may carry padding and truncation of its own; both are decided here.
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
         self.words = Words(tokenizer)
-        self._single = Template.of(tokenizer.encode("a"), parts=1)
-        self._pair = Template.of(tokenizer.encode("a", "a"), parts=2)
+        self._single = Template.read(tokenizer, parts=1)
+        self._pair = Template.read(tokenizer, parts=2)
         self._token_types = token_types
         self.max_length = max_length
         self.prompt = prompt
@@ -66,6 +69,9 @@ class TextTokenizer:
         self._query = self._late.marked(self._single, late.query_marker)
         self._single = self._late.marked(self._single, late.document_marker)
         self._after = np.concatenate(self.words.encode(prompt.after)) if prompt else int32([])
+        self._rows = rows
+        self.beyond = [] if rows is None else _beyond(tokenizer, rows)
+        self._check_own()
 
     def is_quick(self, texts: Items[str], *others: str | None) -> bool:
         """Whether the first step with these texts takes less than handing them to another thread.
@@ -180,7 +186,7 @@ class TextTokenizer:
                 param="options.query_max_length",
             )
         check_total(length * len(texts), limits)
-        encoded = yield from self.words.encode.steps(cast(Items[str], texts), room + 1)
+        encoded = self._embedded((yield from self.words.encode.steps(cast(Items[str], texts), room + 1)))
         pieces = [Piece(index, ids[:room], truncated=len(ids) > room) for index, ids in enumerate(encoded)]
         return (yield from made(pieces, lambda each: self._expanded(each, length)))
 
@@ -215,7 +221,8 @@ class TextTokenizer:
             query, tokens = query[: span(encoding, 0, limits.query - 1)[1]], limits.query
         del encoding
         yield len(query)
-        front = np.concatenate((yield from self.words.encode.steps(prompt.shared(query, instruction))))
+        shared = yield from self.words.encode.steps(prompt.shared(query, instruction))
+        front = np.concatenate(self._embedded(shared, "query"))
         special = len(front) - tokens + len(self._after)
         room = room_for(self._limit(limits), special, tokens, limits.long_documents)
         prefix = Prefix(Sequence(front, np.zeros_like(front)))
@@ -242,14 +249,39 @@ class TextTokenizer:
                 Code.INPUT_TOO_LONG,
                 f"Field 'query' has more than {limit} tokens, which is the limit for a query and a document together",
             )
+        [ids] = self._embedded([ids], "query")
         return ids[: limits.query]
+
+    def _embedded(self, encoded: list[Ids], field: str | None = None) -> list[Ids]:
+        """The ids of texts, all of which have embeddings. `field`: what the texts are, if not those of the items."""
+        if self._rows is not None and self.beyond:
+            for index, ids in enumerate(encoded):
+                if len(ids) and (largest := int(ids.max())) >= self._rows:
+                    raise SIEError(
+                        Code.INVALID_INPUT,
+                        f"Field '{field or f'items[{index}].text'}' has the token {self._named(largest)}; "
+                        f"the model has embeddings for {self._rows} tokens",
+                    )
+        return encoded
+
+    def _check_own(self) -> None:
+        """Refuse a model without embeddings for a token that every text has."""
+        templates = (*self._single.ids, *self._pair.ids, *self._query.ids)
+        own = np.concatenate((*templates, self._late.expansion(1), self._after))
+        if self._rows is not None and len(own) and (largest := int(own.max())) >= self._rows:
+            raise UnsupportedModelError(
+                f"every text has the token {self._named(largest)}, and the model has embeddings for {self._rows} tokens"
+            )
+
+    def _named(self, token: int) -> str:
+        return f"{self._tokenizer.id_to_token(token)!r} with id {token}"
 
     def _limit(self, limits: Limits) -> int:
         return min(limits.sequence or self.max_length, self.max_length)
 
     def _given(self, ids: list[int]) -> Ids:
         """Ids that a client made, without special tokens around them."""
-        vocabulary = self._tokenizer.get_vocab_size()
+        vocabulary = self._rows or self._tokenizer.get_vocab_size()
         for token in ids:
             if not 0 <= token < vocabulary:
                 raise SIEError(
@@ -266,7 +298,7 @@ class TextTokenizer:
     def _pieces(self, texts: Items[str], room: int, beside: int, limits: Limits) -> Steps[list[Piece]]:
         """The texts' tokens in pieces of at most `room`, in order; each has `beside` tokens more around it."""
         most = room + 1 if limits.long_documents == "truncate" else None
-        encoded = yield from self.words.encode.steps(texts, most)
+        encoded = self._embedded((yield from self.words.encode.steps(texts, most)))
         over = [document for document, ids in enumerate(encoded) if len(ids) > room]
         if over and limits.long_documents == "error":
             raise SIEError(
@@ -335,3 +367,8 @@ def span(encoding: Encoding, first: int, last: int) -> tuple[int, int]:
     assert start is not None
     assert end is not None
     return start[0], end[1]
+
+
+def _beyond(tokenizer: Tokenizer, rows: int) -> list[tuple[int, str]]:
+    """Tokens without an embedding, in order of their ids."""
+    return sorted((index, token) for token, index in tokenizer.get_vocab().items() if index >= rows)

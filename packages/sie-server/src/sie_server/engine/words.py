@@ -13,6 +13,8 @@ from tokenizers import Encoding, Tokenizer
 
 from sie_server.engine.steps import Steps, stepwise
 from sie_server.engine.template import Ids, int32
+from sie_server.errors import Code, SIEError
+from sie_server.panics import contained
 
 # Texts at a time, and their characters: an encoding takes a hundred bytes per token, of which four are kept, and others
 # have their turn in between.
@@ -129,11 +131,20 @@ class Words:
 
 
 def encodings(tokenizer: Tokenizer, texts: Items[str], offsets: bool = False) -> Iterator[Encoding]:
-    """Encodings without special tokens, some texts at a time; the fast ones have no offsets."""
+    """Encodings without special tokens, some texts at a time; the fast ones have no offsets.
+
+    Raises:
+        SIEError: INFERENCE_ERROR, the tokenizer fails at a text, in whichever way.
+    """
     # Not `encode`, which keeps other threads waiting.
     encode = tokenizer.encode_batch if offsets else tokenizer.encode_batch_fast
     for start, stop in _parts([*map(len, texts)]):
-        yield from encode(list(texts[start:stop]), add_special_tokens=False)
+        try:
+            with contained():
+                encoded = encode(list(texts[start:stop]), add_special_tokens=False)
+        except Exception as error:  # the library raises bare Exception, and panics
+            raise SIEError(Code.INFERENCE_ERROR, f"the model's tokenizer failed at a text: {error}") from error
+        yield from encoded
 
 
 def _parts(lengths: Items[int]) -> Iterator[tuple[int, int]]:

@@ -18,7 +18,7 @@ from sie_server.engine.limits import Limits
 from sie_server.engine.packed import Packed
 from sie_server.engine.peak import Peak
 from sie_server.engine.tokenize import TextTokenizer
-from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
+from sie_server.errors import LoadClass, LoadError, SIEError, UnsupportedModelError
 from sie_server.models.activation import score_of
 from sie_server.models.catalog import Entry
 from sie_server.models.config import read_config, stated_layers
@@ -225,16 +225,7 @@ def _load(entry: Entry, folder: Path, device: torch.device, precision: Precision
     dtype = resolve_precision(precision, device)
     with _opened(entry, folder) as opened:
         entry, config = opened.entry, opened.config
-        assert entry.max_length is not None
-        tokenizer = TextTokenizer(
-            read_tokenizer(folder),
-            entry.max_length,
-            token_types=config.token_types > 1,
-            prompt=opened.prompt,
-            instruction=entry.instruction,
-            late=overridden(config.late or LateInteraction(), entry.late_interaction),
-            window=min((layer.window for layer in config.rotary_layers if layer.window is not None), default=None),
-        )
+        tokenizer = _tokenizer(opened)
         stop_if_given_up()
         encoder = opened.encoder(tokenizer.special_ids())
         answers = _answers(folder, opened.prompt, tokenizer) if opened.head == "tokens" else []
@@ -272,6 +263,36 @@ def _load(entry: Entry, folder: Path, device: torch.device, precision: Precision
         device,
     )
     return model
+
+
+def _tokenizer(opened: _Opened) -> TextTokenizer:
+    entry, config = opened.entry, opened.config
+    assert entry.max_length is not None
+    carried = read_tokenizer(opened.folder)
+    try:
+        tokenizer = TextTokenizer(
+            carried.tokenizer,
+            entry.max_length,
+            token_types=carried.token_types and config.token_types > 1,
+            prompt=opened.prompt,
+            instruction=entry.instruction,
+            late=overridden(config.late or LateInteraction(), entry.late_interaction),
+            window=min((layer.window for layer in config.rotary_layers if layer.window is not None), default=None),
+            rows=config.vocab_size,
+        )
+    except SIEError as error:  # what it reads around every text
+        raise UnsupportedModelError(error.message) from error
+    if tokenizer.beyond:
+        (token, text), *_ = tokenizer.beyond
+        _LOG.warning(
+            "%s: %d tokens of the tokenizer have no embedding, first %r with id %d of %d; texts with any are refused",
+            entry.id,
+            len(tokenizer.beyond),
+            text,
+            token,
+            config.vocab_size,
+        )
+    return tokenizer
 
 
 def inspect(entry: Entry) -> tuple[Entry, LoadError | None]:
@@ -356,7 +377,10 @@ def _warm_up(model: Model) -> int:
     but for attention by relative position (DeBERTa, MPNet), which takes the square of a sequence's length beside it.
     """
     encoder, limits = model.encoder, Limits(_WARM_TOKENS)
-    sequences = model.tokenizer.singles(["warm up " * _WARM_TOKENS], limits)
+    try:
+        sequences = model.tokenizer.singles(["warm up " * _WARM_TOKENS], limits)
+    except SIEError as error:
+        raise UnsupportedModelError(error.message) from error
     peak = Peak()
     with peak:
         hidden, rows = encoder(Packed.of(sequences, model.device))

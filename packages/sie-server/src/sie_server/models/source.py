@@ -28,7 +28,7 @@ from sie_server.models.late_interaction import STANFORD_FILE
 from sie_server.models.modules import BGE_M3_FILES, needed_files
 
 _LOG = logging.getLogger(__name__)
-_PATTERNS = ["*.json", "*.safetensors", "vocab.txt", STANFORD_FILE]  # in sub-folders too
+_PATTERNS = ["*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.jinja", STANFORD_FILE]  # in sub-folders too
 _PICKLED = "pytorch_model.bin"
 _INDEX = "model.safetensors.index.json"
 _SHARD = re.compile(r"[\w.+-]+\.safetensors")
@@ -57,8 +57,8 @@ _OTHER_KINDS = {
     "stand in model.safetensors.index.json.",
     "*.bin": "It has only pickled weights ({file}), which can run code when loaded and are refused. " + _CONVERT,
 }
-# In order of preference. Repositories of BERT's time have only the vocabulary.
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+# One of these. Repositories of BERT's and RoBERTa's time have only the vocabulary.
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
 # The hub client retries a dead connection for half a minute; one short question first keeps the way to the
 # packaged weights, or to a clear error, short. A name that no resolver answers for takes longer than any of the
 # client's time-outs, so there is one for all of it.
