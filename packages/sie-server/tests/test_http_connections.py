@@ -254,30 +254,84 @@ def test_a_pipeline_has_an_end(strict: Server) -> None:
         assert b" 400 " not in answer  # which would be taken for the answer to one that waits
 
 
+def asked(server: Server, path: str = "/v1/models", timeout: float = 20) -> tuple[int, Any, bytes]:
+    """Status, headers and body, on a connection of its own."""
+    with connection_to(server) as connection:
+        connection.settimeout(timeout)
+        connection.sendall(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode())
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        return answer.status, answer.headers, answer.read()
+
+
 def test_more_connections_than_allowed() -> None:
     with serving(f"--max-connections={LIMIT}", "--receive-timeout=60", preload=False) as few, ExitStack() as stack:
-        idle = [stack.enter_context(connection_to(few)) for _ in range(LIMIT)]
-
-        def ask() -> tuple[int, Any]:
-            with connection_to(few) as connection:
-                connection.sendall(GET + b"\r\n")
-                answer = http.client.HTTPResponse(connection)
-                answer.begin()
-                return answer.status, answer
-
-        status, answer = ask()
-        assert (status, answer.headers["retry-after"]) == (503, "1")
-        assert b"QUEUE_FULL" in answer.read()
-        idle.pop().close()
-        poll(lambda: ask()[0] == 200)
+        busy = [stack.enter_context(connection_to(few)) for _ in range(LIMIT)]
+        for connection in busy:
+            connection.sendall(HEAD + b"Content-Length: 900\r\n\r\n" + PLAIN)
+        poll(lambda: asked(few)[0] == 503)
+        status, headers, body = asked(few)
+        assert (status, headers["retry-after"]) == (503, "1")
+        assert b"QUEUE_FULL" in body
+        # Those that look after the server have an answer all the same.
+        assert [asked(few, path)[0] for path in ("/healthz", "/livez", "/readyz")] == [200, 200, 200]
+        busy.pop().close()
+        poll(lambda: asked(few)[0] == 200)
         with connect(few.url) as client:
             assert metric(client, "sie_connections_refused_total", code="QUEUE_FULL") >= 1
-        # Beyond those that are told so, connections are closed at once.
-        crowd = [stack.enter_context(connection_to(few)) for _ in range(LIMIT + 20)]
-        assert rest(crowd[-1]) == b""
-        for connection in (*idle, *crowd):
-            connection.close()
-        poll(lambda: ask()[0] == 200)
+
+
+def test_connections_that_wait_make_room() -> None:
+    with serving(f"--max-connections={LIMIT}", "--receive-timeout=60", preload=False) as few, ExitStack() as stack:
+        # Those on which a request was answered, which may rest for long, and those on which none ever came.
+        resting = [stack.enter_context(connection_to(few)) for _ in range(LIMIT)]
+        for connection in resting:
+            connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+            connection.recv(65536)
+        crowd = [stack.enter_context(connection_to(few)) for _ in range(10 * LIMIT)]
+        for path in ("/v1/models", "/livez", "/healthz"):
+            assert asked(few, path, timeout=5)[0] == 200
+        # The oldest went first.
+        assert rest(crowd[0]) == b""
+
+
+def test_idle_strangers_have_a_quarter_of_the_places() -> None:
+    with serving("--max-connections=100", "--receive-timeout=60", preload=False) as few, ExitStack() as stack:
+        idle = [stack.enter_context(connection_to(few)) for _ in range(60)]
+        assert asked(few)[0] == 200
+        for connection in idle:
+            connection.settimeout(0.2)
+        assert rest(idle[0]) == b""
+        with pytest.raises(TimeoutError):
+            idle[-1].recv(1)
+
+
+UPGRADE = (
+    b"GET /ws/status HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("frame", [b"\x89\x80\0\0\0\0", b"\x8a\x80\0\0\0\0", b"\x81\x81\0\0\0\0x"])
+def test_a_watcher_that_floods_the_server_is_let_go(strict: Server, frame: bytes) -> None:
+    with connection_to(strict) as connection:
+        connection.sendall(UPGRADE)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 101")
+        with suppress(ConnectionResetError, BrokenPipeError):
+            connection.sendall(frame * 200_000)
+        said = rest(connection)
+    # A close frame with 1008, unless the reset was faster.
+    assert said == b"" or b"\x03\xf0" in said[-200:]
+
+
+def test_a_watcher_may_ping(strict: Server) -> None:
+    with connection_to(strict) as connection:
+        connection.sendall(UPGRADE)
+        until_pong = connection.recv(65536)
+        for _ in range(20):
+            connection.sendall(b"\x89\x80\0\0\0\0")
+        while b"\x8a\x00" not in until_pong:
+            until_pong += connection.recv(65536)
 
 
 def test_connections_closed_for_a_limit_are_counted(strict: Server) -> None:

@@ -16,8 +16,10 @@ from sie_server.draining import DrainingServer, leave
 from sie_server.engine.engine import Engine
 from sie_server.errors import LoadClass, LoadError, SIEError
 from sie_server.http.app import create_app
-from sie_server.http.connection import Connection, ConnectionLimits
+from sie_server.http.connection import Connection
+from sie_server.http.crowd import Crowd
 from sie_server.http.drain import Drain
+from sie_server.http.watcher import Watcher
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry, offered, shipped, with_models
 from sie_server.models.load import load
@@ -83,7 +85,7 @@ def run(settings: Settings) -> int:
         _LOG.error("%s", error)
         return 2
 
-    limits = ConnectionLimits(settings.receive_timeout, settings.max_connections)
+    crowd = Crowd(settings.max_connections)
     server = DrainingServer(
         uvicorn.Config(
             app,
@@ -92,13 +94,13 @@ def run(settings: Settings) -> int:
             log_level="debug" if settings.log_level == "debug" else "warning",
             timeout_keep_alive=_KEEP_ALIVE_S,
             # Clients of the status stream have nothing to say, and the processor has better to do than to pack it.
-            ws="wsproto",
+            ws=Watcher,
             ws_max_size=_MAX_SAID_BYTES,
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=_CLOSE_S,
             server_header=False,
             proxy_headers=False,  # whoever is near could say to be somebody else
-            http=partial(Connection, limits, metrics),  # type: ignore[arg-type] # uvicorn calls it, and nothing else
+            http=partial(Connection, settings.receive_timeout, crowd, metrics),  # type: ignore[arg-type] # uvicorn calls it, and nothing else
         ),
         drain,
         settings.drain_s,

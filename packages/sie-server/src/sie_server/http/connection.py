@@ -5,14 +5,16 @@ keeps an answer that nobody reads. Its own `timeout_keep_alive` is left for conn
 """
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from sie_server.errors import ANSWERS, Code, SIEError
+from sie_server.http.crowd import ADMITTED, Crowd
 from sie_server.http.dialect import answer
+from sie_server.http.keys import PROBES
 from sie_server.http.negotiation import SLOWEST_BYTES_PER_S
 from sie_server.metrics import Metrics
 
@@ -26,21 +28,18 @@ _MAX_FRAMING = 8
 _LINGER_S = 2.0
 
 
-@dataclass(frozen=True)
-class ConnectionLimits:
-    """receive_s: for a head to arrive, and for an answer to be read, with a second more for each 8 KiB of it."""
-
-    receive_s: float
-    connections: int
-
-
 class Connection(HttpToolsProtocol):
-    """One connection. It is closed, with an answer where one can still be given, when it goes over a limit."""
+    """One connection. It is closed, with an answer where one can still be given, when it goes over a limit.
 
-    def __init__(self, limits: ConnectionLimits, metrics: Metrics, **given: Any) -> None:
+    receive_s: for a head to arrive, and for an answer to be read, with a second more for each 8 KiB of it.
+    """
+
+    def __init__(self, receive_s: float, crowd: Crowd, metrics: Metrics, **given: Any) -> None:
         super().__init__(**given)
-        self._limits = limits
+        self._receive_s = receive_s
+        self._crowd = crowd
         self._metrics = metrics
+        self._stranger = True
         self._head_timer: asyncio.TimerHandle | None = None
         self._reading_timer: asyncio.TimerHandle | None = None
         self._in_head = False
@@ -51,21 +50,39 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        over = len(self.connections) - self._limits.connections
-        if over > 0:
-            self.app = _full
+        over = len(self.connections) - self._crowd.most
+        if over > 0 and not self._crowd.make_room():
+            self.app = _full(self.app)
             self._count(Code.QUEUE_FULL)
-        # Those that are told so need a place too. Beyond that there is no time for words.
-        if over > max(self._limits.connections // 4, 16):
-            transport.abort()
-            return
+            # Those that are told so need a place too. Beyond that there is no time for words.
+            if over > self._crowd.extra:
+                transport.abort()
+                return
         self._expect_head()
+        self._crowd.waits(self, stranger=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
-        if self._reading_timer is not None:
-            self._reading_timer.cancel()
+        self._stop_reading_timer()
+        self._crowd.busy(self)
         super().connection_lost(exc)
+
+    def give_way(self) -> None:
+        self._count(Code.QUEUE_FULL)
+        self.transport.abort()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._reading_timer is None:
+            self._expect_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_reading_timer()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._crowd.busy(self)
+        super().handle_websocket_upgrade()
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -104,7 +121,9 @@ class Connection(HttpToolsProtocol):
             self._fail(_head_too_large())
         if len(self.pipeline) >= _MAX_PIPELINE:
             self._fail(SIEError(Code.INVALID_INPUT, f"more than {_MAX_PIPELINE} requests wait on this connection"))
+        self._crowd.busy(self)
         super().on_headers_complete()
+        self.scope[ADMITTED] = self._admitted  # type: ignore[literal-required]
 
     def on_body(self, body: bytes) -> None:
         self._framing -= min(_MAX_FRAMING * len(body), self._framing)
@@ -113,6 +132,8 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         unread = self.cycle.more_body
         super().on_response_complete()
+        if self._idle and not self.transport.is_closing():
+            self._crowd.waits(self, stranger=self._stranger)
         if self._reading_timer is None:
             self._expect_reading()
         if unread and self._idle:
@@ -125,6 +146,9 @@ class Connection(HttpToolsProtocol):
     def _idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
+    def _admitted(self) -> None:
+        self._stranger = False
+
     def _fail(self, error: SIEError) -> None:
         # The parser stops, and uvicorn asks for the answer to what it calls an invalid request.
         self._error = error
@@ -132,7 +156,7 @@ class Connection(HttpToolsProtocol):
 
     def _expect_head(self) -> None:
         self._stop_head_timer()
-        self._head_timer = self.loop.call_later(self._limits.receive_s, self._head_is_late)
+        self._head_timer = self.loop.call_later(self._receive_s, self._head_is_late)
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
@@ -141,19 +165,22 @@ class Connection(HttpToolsProtocol):
 
     def _head_is_late(self) -> None:
         if self._in_head:
-            self._refuse(SIEError(Code.TOO_SLOW, f"no request came in {self._limits.receive_s:g} s"))
+            self._refuse(SIEError(Code.TOO_SLOW, f"no request came in {self._receive_s:g} s"))
         else:
             self.transport.close()
 
+    def _stop_reading_timer(self) -> None:
+        if self._reading_timer is not None:
+            self._reading_timer.cancel()
+            self._reading_timer = None
+
     def _expect_reading(self) -> None:
         left = self.transport.get_write_buffer_size()
-        self._reading_timer = (
-            self.loop.call_later(self._limits.receive_s, self._reading_is_late, left) if left else None
-        )
+        self._reading_timer = self.loop.call_later(self._receive_s, self._reading_is_late, left) if left else None
 
     def _reading_is_late(self, before: int) -> None:
         left = self.transport.get_write_buffer_size()
-        if left and before - left < self._limits.receive_s * SLOWEST_BYTES_PER_S:
+        if left and before - left < self._receive_s * SLOWEST_BYTES_PER_S:
             self._count(Code.TOO_SLOW)
             self.transport.abort()
         else:
@@ -183,11 +210,22 @@ class Connection(HttpToolsProtocol):
         self._metrics.refused_connections.labels(ANSWERS[code].wire).inc()
 
 
-async def _full(scope: Scope, receive: Receive, send: Send) -> None:
-    error = SIEError(Code.QUEUE_FULL, "there are too many connections to this server")
-    response = answer(scope["path"], error)
-    response.headers["Connection"] = "close"
-    await response(scope, receive, send)
+def _full(app: ASGIApp) -> ASGIApp:
+    """What answers where there are too many connections: probes have an answer still."""
+
+    async def refusing(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] in PROBES:
+            await app(scope, receive, send)
+            return
+        error = SIEError(Code.QUEUE_FULL, "there are too many connections to this server")
+        response = answer(scope["path"], error)
+        response.headers["Connection"] = "close"
+        if scope["type"] == "websocket":
+            await WebSocket(scope, receive, send).send_denial_response(response)
+        else:
+            await response(scope, receive, send)
+
+    return refusing
 
 
 def _head_too_large() -> SIEError:

@@ -15,11 +15,12 @@ from starlette.websockets import WebSocket
 
 from sie_server.errors import Code, SIEError
 from sie_server.http.clients import KEY
+from sie_server.http.crowd import ADMITTED
 from sie_server.http.dialect import answer
 
 _LOG = logging.getLogger(__name__)
 # What an orchestrator asks, which has no key, and whose answers say nothing of models or requests.
-_OPEN = frozenset({"/healthz", "/readyz", "/livez"})
+PROBES = frozenset({"/healthz", "/readyz", "/livez"})
 _Seen = tuple[int, int, int]
 
 
@@ -48,7 +49,7 @@ class Keys:
 
     def refusal(self, scope: Scope) -> SIEError | None:
         """Why this request is not let in, if it is not. Its scope is told whose key it has, where one is needed."""
-        if not self.configured or scope["path"] in _OPEN:
+        if not self.configured or scope["path"] in PROBES:
             return None
         sent = Headers(scope=scope).getlist("authorization")
         if not sent:
@@ -108,6 +109,8 @@ class Doors:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = None if scope["type"] == "lifespan" else self._keys.refusal(scope)
         if error is None:
+            if (admitted := scope.get(ADMITTED)) is not None and scope["path"] not in PROBES:
+                admitted()
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await WebSocket(scope, receive, send).send_denial_response(_refused(scope, error))
