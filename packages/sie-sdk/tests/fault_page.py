@@ -22,6 +22,11 @@ random.
 `timeout_s` (150 s) bounds a silence of the server in Python, and in TypeScript (`timeoutMs`) the whole of a request.
 What timed out is never sent again, for the server may still be at work on it.
 
+An answer may have 1 GiB. A compressed one (gzip, deflate) may unpack to 64 MiB, or to 32 times what was received, if
+that is more; where it is not known what was received, as in TypeScript behind a proxy that compresses, to 256 MiB. What
+is larger is given up: `SIEConnectionError`, `other`. Of an error 1 MiB is read. Whatever an error's body holds, its
+status says which exception it is. A Retry-After of more than a year counts as a year.
+
 Errors have `code`, `status_code`, `request_id` and `retry_after` (seconds), each None where the server did not say;
 `SIEConnectionError` has `kind`. In TypeScript they are `statusCode`, `requestId` and `retryAfter` (milliseconds), and
 the settings are `provisionTimeout` and `timeoutMs` (milliseconds) and `waitForCapacity`.

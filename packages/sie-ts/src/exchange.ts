@@ -64,6 +64,9 @@ function announce(error: SIEError, budgetMs: number): void {
   console.warn(`sie: ${error.message}; asking again for up to ${budgetMs / 1000} s`);
 }
 
+// Timers hold 31 bits; what is longer would go off at once.
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 /** Waits; rejects with the signal's reason if it is aborted. */
 export function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -71,10 +74,13 @@ export function pause(ms: number, signal: AbortSignal | undefined): Promise<void
       clearTimeout(timer);
       reject(signal?.reason);
     };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", stop);
-      resolve();
-    }, ms);
+    const timer = setTimeout(
+      () => {
+        signal?.removeEventListener("abort", stop);
+        resolve();
+      },
+      Math.min(ms, LONGEST_TIMER_MS),
+    );
     if (signal?.aborted) stop();
     else signal?.addEventListener("abort", stop, { once: true });
   });

@@ -110,5 +110,8 @@ function fallbackMessage(reply: Reply, text: string): string {
 
 /** A text of the server, its `items[0]` as the caller counts them. */
 function inTheInput(text: string, subject: Subject): string {
-  return text.replace(/\bitems\[(\d+)\]/g, (_, index: string) => `items[${Number(index) + (subject.firstItem ?? 0)}]`);
+  return text.replace(
+    /\bitems\[(\d{1,9})\]/g,
+    (_, index: string) => `items[${Number(index) + (subject.firstItem ?? 0)}]`,
+  );
 }

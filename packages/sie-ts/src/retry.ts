@@ -41,6 +41,8 @@ const MAX_LORA_RETRIES = 10;
 const JITTER = 0.25;
 // A server that says "Retry-After: 0" for as long as it is busy must not be asked in a loop without a breath.
 const SHORTEST_DELAY_MS = 100;
+/** A year: more is an error of the server's. */
+export const LONGEST_DELAY_MS = 31_536_000_000;
 
 /**
  * The retry that an error response asks for; undefined where its error is to be thrown.
@@ -101,16 +103,16 @@ export function afterFailure(
 /**
  * Milliseconds to wait, from a Retry-After header: a number of seconds or an HTTP date (RFC 9110, 5.6.7 and 10.2.3).
  *
- * A date that has passed is 0. Undefined for anything that is neither: negative, infinite, "12abc", "soon", "".
+ * A date that has passed is 0, and more than a year is a year. Undefined for anything that is neither: negative, infinite, "12abc", "soon", "".
  */
 export function parseRetryAfter(value: string | null, nowMs: number): number | undefined {
   const text = (value ?? "").trim();
   if (/^[0-9]+(\.[0-9]*)?$/.test(text)) {
     const ms = Number(text) * 1000;
-    return Number.isFinite(ms) ? ms : undefined;
+    return Number.isFinite(ms) ? Math.min(ms, LONGEST_DELAY_MS) : undefined;
   }
   const date = parseHttpDate(text);
-  return date === undefined ? undefined : Math.max(0, date - nowMs);
+  return date === undefined ? undefined : Math.min(Math.max(0, date - nowMs), LONGEST_DELAY_MS);
 }
 
 const MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec";

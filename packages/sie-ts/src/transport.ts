@@ -1,5 +1,6 @@
 /** One attempt over `fetch`, and what its ways of failing mean. */
 
+import { contentOf, UnreadableError } from "./content.js";
 import { type FailureKind, SIEConnectionError } from "./errors.js";
 import type { Reply } from "./reply.js";
 
@@ -37,8 +38,7 @@ export async function send(fetch: typeof globalThis.fetch, attempt: Attempt): Pr
       redirect: "manual",
       signal: abort.signal,
     });
-    const content = new Uint8Array(await response.arrayBuffer());
-    return { status: response.status, headers: response.headers, content };
+    return { status: response.status, headers: response.headers, content: await contentOf(response) };
   } catch (cause) {
     signal?.throwIfAborted();
     const kind = timedOut ? "timeout" : failureKind(cause);
@@ -58,6 +58,7 @@ const GONE =
 const LATE = /^UND_ERR_(HEADERS|BODY)_TIMEOUT$/;
 
 function failureKind(error: unknown): FailureKind {
+  if (error instanceof UnreadableError) return "other";
   const code = errorCode(error);
   // Browsers and Deno do not tell why a request failed; that nobody answered is the likeliest reason.
   if (code === undefined) return error instanceof TypeError ? "connect" : "other";

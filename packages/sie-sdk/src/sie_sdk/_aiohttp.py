@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from aiohttp.http_exceptions import ContentEncodingError
 
+from sie_sdk._content import ENCODINGS, Content, UnreadableError
 from sie_sdk._exchange import KEEPALIVE_S, Attempt, Failure
 from sie_sdk._reply import Reply
 
@@ -65,9 +65,15 @@ class Connections:
                 ),
                 allow_redirects=False,
             ) as response:
-                content = await response.read()
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                return Reply(response.status, headers, content)
+                content = Content(response.status, headers.get("content-encoding"))
+                async for chunk in response.content.iter_any():
+                    if not content.add(chunk):
+                        response.close()
+                        break
+                return Reply(response.status, headers, content.whole())
+        except UnreadableError as error:
+            return Failure("other", error)
         except (aiohttp.ClientError, TimeoutError) as error:
             return _failure(error)
         finally:
@@ -86,7 +92,7 @@ class Connections:
             if self._opened is not None and self._opened.loop.is_closed():
                 self._opened.session.detach()
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=self._trusted())
-            session = aiohttp.ClientSession(connector=connector, proxy=self._proxy)
+            session = aiohttp.ClientSession(connector=connector, proxy=self._proxy, auto_decompress=False)
             self._opened = _Opened(loop, session, asyncio.Semaphore(self._max_connections))
         return self._opened
 
@@ -100,7 +106,8 @@ class Connections:
 
     def _headers(self, attempt: Attempt) -> dict[str, str]:
         # A user and password in the URL win over a key, as in the blocking client; aiohttp refuses to have both.
-        return {k: v for k, v in attempt.headers.items() if not (self._has_password and k == "authorization")}
+        headers = {k: v for k, v in attempt.headers.items() if not (self._has_password and k == "authorization")}
+        return {**headers, "accept-encoding": ENCODINGS}
 
 
 def _data(body: bytes | None) -> bytes | io.BytesIO | None:
@@ -115,7 +122,5 @@ def _failure(error: aiohttp.ClientError | TimeoutError) -> Failure:
         case TimeoutError():
             return Failure("timeout", error)
         case aiohttp.ClientConnectorCertificateError() | aiohttp.InvalidURL():
-            return Failure("other", error)
-        case aiohttp.ClientPayloadError() if isinstance(error.__cause__, ContentEncodingError):
             return Failure("other", error)
     return Failure("connect", error)

@@ -10,6 +10,7 @@ from typing import Any
 import httpcore2
 import httpx2
 
+from sie_sdk._content import ENCODINGS, Content, UnreadableError
 from sie_sdk._exchange import KEEPALIVE_S, Attempt, Failure
 from sie_sdk._reply import Reply
 
@@ -31,7 +32,7 @@ def arguments(attempt: Attempt) -> dict[str, Any]:
     return {
         "method": attempt.method,
         "url": attempt.url,
-        "headers": dict(attempt.headers),
+        "headers": {**attempt.headers, "accept-encoding": ENCODINGS},
         "content": attempt.body,
         "timeout": httpx2.Timeout(
             connect=attempt.connect_timeout_s,
@@ -41,10 +42,6 @@ def arguments(attempt: Attempt) -> dict[str, Any]:
         ),
         "follow_redirects": False,
     }
-
-
-def reply(response: httpx2.Response) -> Reply:
-    return Reply(response.status_code, response.headers, response.content)
 
 
 def switched(response: httpx2.Response) -> Reply | None:
@@ -59,15 +56,39 @@ def connection(response: httpx2.Response) -> Any:
     return response.extensions.get("network_stream")
 
 
-def read(response: httpx2.Response, total_s: float, since: float) -> Reply:
+def read(response: httpx2.Response, total_s: float, since: float) -> Reply | Failure:
     """The reply that `response` still has to bring, within so many seconds since that monotonic time."""
-    content = bytearray()
-    for chunk in response.iter_bytes():
-        content += chunk
-        # httpx2 has a timeout for each read, so that a few bytes now and then would keep a call waiting for ever.
-        if time.monotonic() - since > total_s:
-            raise httpx2.ReadTimeout("the answer is not complete")
-    return Reply(response.status_code, response.headers, bytes(content))
+    if response.is_stream_consumed:  # a transport of the caller's has read it
+        return Reply(response.status_code, response.headers, response.content)
+    content = _content(response)
+    try:
+        for chunk in response.iter_raw():
+            # httpx2 has a timeout for each read, so that a few bytes now and then would keep a call waiting for ever.
+            if time.monotonic() - since > total_s:
+                raise httpx2.ReadTimeout("the answer is not complete")
+            if not content.add(chunk):
+                break
+        return Reply(response.status_code, response.headers, content.whole())
+    except UnreadableError as error:
+        return Failure("other", error)
+
+
+async def read_async(response: httpx2.Response) -> Reply | Failure:
+    """As `read`, by the asyncio side, where the caller bounds the time."""
+    if response.is_stream_consumed:
+        return Reply(response.status_code, response.headers, response.content)
+    content = _content(response)
+    try:
+        async for chunk in response.aiter_raw():
+            if not content.add(chunk):
+                break
+        return Reply(response.status_code, response.headers, content.whole())
+    except UnreadableError as error:
+        return Failure("other", error)
+
+
+def _content(response: httpx2.Response) -> Content:
+    return Content(response.status_code, response.headers.get("content-encoding"))
 
 
 def failure(error: httpx2.RequestError) -> Failure:

@@ -1,5 +1,6 @@
 """An HTTP response as the SDK sees it: bytes, headers, and the server's error in either."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from sie_sdk.types import RequestInfo
 
 _UNITS = "x-sie-units-"
 _EXTRACT_CHARS = 200
-_ITEM = re.compile(r"\bitems\[(\d+)\]", re.ASCII)
+_ITEM = re.compile(r"\bitems\[(\d{1,9})\]", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class Reply:
         """Reads `{"detail": {...}}`, `{"error": {...}}`, both as plain strings too, and pages of proxies."""
         try:
             body = msgspec.json.decode(self.content)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError, MemoryError):
             body = None
         body = body if isinstance(body, dict) else {}
         # A server that is shutting down sends a text under both, and a code beside them.
@@ -99,9 +100,12 @@ class Reply:
         """The exception for this response. `retries` is how often memory was found exhausted before."""
         said = self.server_message()
         raised = error_class(self.status, said.code)
+        permanent, attempts = said.fields.get("permanent"), said.fields.get("attempts")
         known = {
-            **{name: said.fields.get(name) for name in ("error_class", "permanent", "attempts")},
-            "param": subject.in_the_input(said.fields.get("param")),
+            "error_class": _text(said.fields.get("error_class")),
+            "permanent": permanent if isinstance(permanent, bool) else None,
+            "attempts": attempts if type(attempts) is int else None,
+            "param": subject.in_the_input(_text(said.fields.get("param"))),
             "code": said.code,
             "status_code": self.status,
             "request": self.request_info() or None,
@@ -127,6 +131,7 @@ def _text(value: object) -> str | None:
 
 def _number(value: str | None) -> float | None:
     try:
-        return None if value is None else float(value)
+        number = math.nan if value is None else float(value)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None

@@ -140,7 +140,7 @@ def _sum(parts: Sequence[Any]) -> Any:
 def _check_complete(results: Sequence[Any], items: Sequence[Item], reply: Reply) -> None:
     if len(results) == len(items):
         return
-    answered = {result.get("id") for result in results}
+    answered = {name for result in results if isinstance(name := result.get("id"), str)}
     asked = [item.get("id") for item in items]
     raise IncompleteBatchError(
         f"the answer has {len(results)} results for {len(items)} items",
@@ -157,7 +157,7 @@ def json_map(reply: Reply, what: str = "models") -> dict[str, Any]:
     """The object that a body is in JSON; `what` names the response in the RequestError for anything else."""
     try:
         body = msgspec.json.decode(reply.content)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, MemoryError) as error:
         raise RequestError(f"Malformed {what} JSON response ({error})") from error
     if not isinstance(body, dict):
         raise RequestError(f"Malformed {what} JSON response (expected an object)")

@@ -44,8 +44,14 @@ def decode(content: bytes, what: str) -> dict[str, Any]:
         # Only a body with these two letters in it can hold an array: most have none, and need no walk.
         if b"nd" in content:
             body = _with_arrays(body)
-    except (ValueError, RecursionError) as error:
-        raise malformed(what, str(error)) from error
+    except (
+        ValueError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+        MemoryError,
+    ) as error:  # a list may claim to have any number of elements
+        raise malformed(what, str(error) or type(error).__name__) from error
     if not isinstance(body, dict):
         raise malformed(what, f"expected a map, got {type(body).__name__}")
     return body

@@ -31,6 +31,8 @@ MAX_LORA_RETRIES = 10
 JITTER = 0.25
 # A server that says "Retry-After: 0" for as long as it is busy must not be asked in a loop without a breath.
 SHORTEST_DELAY_S = 0.1
+# A year: more is an error of the server's, and no number to pass on to `time.sleep`.
+LONGEST_DELAY_S = 31_536_000.0
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
 
 
@@ -107,7 +109,8 @@ def after_failure(kind: FailureKind, retries: Counter[Reason], options: RetryOpt
 def parse_retry_after(value: str | None, now_s: float) -> float | None:
     """Seconds to wait, from a Retry-After header: a number of seconds or an HTTP date (RFC 9110, 10.2.3).
 
-    A date that has passed is 0. None for anything that is neither: negative, infinite, "12abc", "soon", "".
+    A date that has passed is 0, and more than a year is a year. None for anything that is neither: negative, infinite,
+    "12abc", "soon", "".
 
     >>> parse_retry_after("1.5", now_s=0.0), parse_retry_after("Thu, 01 Jan 1970 00:01:00 GMT", now_s=30.0)
     (1.5, 30.0)
@@ -115,15 +118,16 @@ def parse_retry_after(value: str | None, now_s: float) -> float | None:
     value = (value or "").strip()
     if _SECONDS.fullmatch(value):
         seconds = float(value)
-        return seconds if math.isfinite(seconds) else None
+        return min(seconds, LONGEST_DELAY_S) if math.isfinite(seconds) else None
     # Imported here because it costs more than the rest of this module, and dates are rare.
     from email.utils import parsedate_to_datetime
 
     try:
         date = parsedate_to_datetime(value)
+        at_s = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now_s)
+    return min(max(0.0, at_s - now_s), LONGEST_DELAY_S)
 
 
 def _doubled(first_s: float, times: int, *, cap_s: float) -> float:

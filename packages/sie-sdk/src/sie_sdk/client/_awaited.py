@@ -173,8 +173,7 @@ class AwaitedSession(Session):
             response = await kept.enter_async_context(http.stream(**_http.arguments(attempt)))
             if (reply := _http.switched(response)) is not None:
                 return reply, _http.connection(response)
-            await response.aread()
-            return _http.reply(response), None
+            return await _http.read_async(response), None
         except _http.TransportError as error:
             return _http.failure(error), None
 
@@ -186,8 +185,11 @@ class AwaitedSession(Session):
         from sie_sdk import _http
 
         try:
-            async with asyncio.timeout(attempt.total_s if attempt.total_s < math.inf else None):
-                return _http.reply(await self._http.request(**_http.arguments(attempt)))
+            async with (
+                asyncio.timeout(attempt.total_s if attempt.total_s < math.inf else None),
+                self._http.stream(**_http.arguments(attempt)) as response,
+            ):
+                return await _http.read_async(response)
         except TimeoutError as error:
             return Failure("timeout", error)
         except _http.TransportError as error:

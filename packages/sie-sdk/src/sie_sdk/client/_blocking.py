@@ -178,12 +178,12 @@ class BlockingSession(Session):
     def _open(self, attempt: Attempt, kept: ExitStack) -> tuple[Reply | Failure, Any]:
         from sie_sdk import _http
 
+        since = time.monotonic()
         try:
             response = kept.enter_context(self._http.stream(**_http.arguments(attempt)))
             if (reply := _http.switched(response)) is not None:
                 return reply, _http.connection(response)
-            response.read()
-            return _http.reply(response), None
+            return _http.read(response, attempt.total_s, since), None
         except _http.TransportError as error:
             return _http.failure(error), None
 
