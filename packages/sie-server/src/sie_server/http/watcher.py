@@ -4,6 +4,8 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
+from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 from wsproto.events import CloseConnection
 from wsproto.utilities import LocalProtocolError
@@ -53,6 +55,16 @@ class Watcher(WSProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._stuck = False
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self.close_sent = True
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await self.writable.wait()
+        if self.close_sent:
+            raise ClientDisconnected
+        await super().send(message)
 
     def _refuse(self) -> None:
         self._refused = True
