@@ -106,10 +106,15 @@ class Settings:
         Most tokens that a request may come to: those of texts after they are cut, and the query with each of them.
     max_values
         Most values in a request's body: texts, numbers, lists and objects, in whatever stands in what.
+    max_rendered_bytes
+        Most bytes that templates and instructions put around the texts of a request, all texts together.
+    max_answer_bytes
+        Most bytes that an answer may come to, by what is asked for: embeddings, vectors of tokens, highlights.
     max_request_body_bytes
         Most bytes in a request body.
     max_bodies_bytes
-        Most bytes in the bodies of all requests that are not answered yet; one on top gets QUEUE_FULL.
+        Most bytes in the bodies of all requests that are not answered yet, and in their answers where those are large;
+        one on top gets QUEUE_FULL.
     max_item_text_bytes
         Most bytes of UTF-8 in one item's text and metadata.
     machine_profile
@@ -159,10 +164,12 @@ class Settings:
     max_windows: Annotated[int, Parameter(env_var="SIE_MAX_WINDOWS", validator=_POSITIVE)] = 40_000
     max_request_tokens: Annotated[int, Parameter(env_var="SIE_MAX_REQUEST_TOKENS", validator=_POSITIVE)] = 10_000_000
     max_values: Annotated[int, Parameter(env_var="SIE_MAX_VALUES", validator=_POSITIVE)] = 2_000_000
+    max_rendered_bytes: Annotated[int, Parameter(env_var="SIE_MAX_RENDERED_BYTES", validator=_POSITIVE)] = 32 * 2**20
+    max_answer_bytes: Annotated[int, Parameter(env_var="SIE_MAX_ANSWER_BYTES", validator=_POSITIVE)] = 256 * 2**20
     max_request_body_bytes: Annotated[int, Parameter(env_var="SIE_MAX_REQUEST_BODY_BYTES", validator=_POSITIVE)] = (
         34 * 2**20
     )
-    max_bodies_bytes: Annotated[int, Parameter(env_var="SIE_MAX_BODIES_BYTES", validator=_POSITIVE)] = 256 * 2**20
+    max_bodies_bytes: Annotated[int, Parameter(env_var="SIE_MAX_BODIES_BYTES", validator=_POSITIVE)] = 512 * 2**20
     max_item_text_bytes: Annotated[int, Parameter(env_var="SIE_MAX_ITEM_TEXT_BYTES", validator=_POSITIVE)] = 2 * 2**20
     machine_profile: Annotated[str, Parameter(env_var="SIE_MACHINE_PROFILE")] = ""
     cors_origins: Annotated[

@@ -4,7 +4,9 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Items
+from contextvars import copy_context
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -23,13 +25,13 @@ from sie_server.engine.limits import Limits
 from sie_server.engine.memory import Memory, machine_budget
 from sie_server.engine.outputs import require
 from sie_server.engine.pool import Pool
-from sie_server.engine.request import Request
+from sie_server.engine.request import Request, Weigh
 from sie_server.engine.residency import Residency
 from sie_server.engine.results import Encoded, Scored, Timing, scored
 from sie_server.engine.runner import Runner
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.sequence import Sequence
-from sie_server.engine.steps import Steps
+from sie_server.engine.steps import Steps, finished, one_step
 from sie_server.engine.terms import EARLY_S, Terms
 from sie_server.engine.watchdog import Watchdog
 from sie_server.errors import Code, SIEError
@@ -47,6 +49,9 @@ _JOIN_S = 10.0
 
 T = TypeVar("T")
 Loader = Callable[[Entry, torch.device, Precision], Model]
+Check = Callable[[int], None]
+# Sequences, or entries of an answer, that take the event loop a few milliseconds.
+FEW = 1024
 
 
 class Engine:
@@ -168,10 +173,12 @@ class Engine:
         instruction: str | None = None,
         comparison: Comparison = Comparison(),
         terms: Terms = Terms(),
+        check: Check = lambda _: None,
     ) -> Scored:
         """Relevance of each document to the query; what the number means is `model.score`.
 
-        comparison: of embeddings, where that is how the model scores.
+        comparison: of embeddings, where that is how the model scores. check: told how many tokens of the query have
+        vectors, before anything is computed; raises what the request is refused with.
 
         Raises:
             SIEError: INVALID_INPUT, the comparison is none for this model; INPUT_TOO_LONG; QUEUE_FULL;
@@ -193,8 +200,14 @@ class Engine:
                     apart = model.tokenizer.apart.steps(query, documents, limits, instruction)
                     read, sequences = await self._tokenize(apart, timing, terms, quick)
                     head, lead = model.similarity(read, comparison), read
+            if lead is not None:
+                check(len(lead) if lead.keep is None else int(lead.keep.sum()))
             results = await self._run("scoring", model, head, sequences, timing, terms)
-        answer = scored(model, lead, sequences, results, timing, traced=comparison.matches)
+        answer = await self.aside(
+            one_step(lambda: scored(model, lead, sequences, results, timing, traced=comparison.matches)),
+            terms,
+            quick=len(sequences) <= FEW,
+        )
         # Those of the batches are counted there, without what the sequences share.
         self._metrics.tokens.labels(model.id).inc(answer.tokens - sum(map(len, sequences)))
         return answer
@@ -207,16 +220,18 @@ class Engine:
         instruction: str | None,
         documents: Items[str],
         chosen: Items[int],
+        write: Callable[[list[Highlight]], T],
         terms: Terms = Terms(),
-    ) -> list[list[Highlight]]:
-        """Why the chosen documents of a traced score got it, in their order.
+    ) -> list[T]:
+        """Why the chosen documents of a traced score got it, in their order; what is written of each document's.
 
         Raises:
             SIEError: GATEWAY_TIMEOUT.
         """
         assert ranked.traced is not None
         read = instructed(query, instruction)
-        trace = ranked.traced.highlights.steps(model.tokenizer, read, documents, chosen, len(read) - len(query))
+        given = len(read) - len(query)
+        trace = ranked.traced.highlights.steps(model.tokenizer, read, documents, chosen, write, given)
         async with terms.in_time():
             return await self._tokenize(trace, ranked.timing, terms)
 
@@ -229,10 +244,14 @@ class Engine:
         limits: Limits,
         is_query: bool = False,
         terms: Terms = Terms(),
+        check: Check = lambda _: None,
+        weigh: Weigh | None = None,
     ) -> Encoded:
         """What each head reads off each text, or off each list of token ids.
 
-        is_query: the texts are queries, which late interaction reads in another way.
+        is_query: the texts are queries, which late interaction reads in another way. check: told how many tokens of all
+        texts have vectors, before anything is computed; raises what the request is refused with. weigh: the same, shown
+        what each text gave as it comes.
 
         Raises:
             SIEError: INVALID_INPUT, an id that the tokenizer does not have, or no room for a query; INPUT_TOO_LONG;
@@ -243,8 +262,13 @@ class Engine:
         async with terms.in_time():
             with self._admission.tokenizing(model.id, terms, estimate(texts)):
                 sequences = await self._tokenize(tokenize.steps(texts, self._limited(limits)), timing, terms)
-            vectors = await self._run("encoding", model, Together(heads), sequences, timing, terms)
+            check(sum(len(each) if each.keep is None else int(each.keep.sum()) for each in sequences))
+            vectors = await self._run("encoding", model, Together(heads), sequences, timing, terms, weigh)
         return Encoded(vectors, sum(map(len, sequences)), timing)
+
+    async def aside(self, steps: Steps[T], terms: Terms, *, quick: bool = False) -> T:
+        """What comes of the steps, which others have their turns between; at once where that is quick."""
+        return finished(steps) if quick else await self._tokenizers.run(terms, steps)
 
     async def _tokenize(self, steps: Steps[T], timing: Timing, terms: Terms, quick: bool = False) -> T:
         """quick: the first step takes less than handing it over, and is taken at once."""
@@ -264,9 +288,23 @@ class Engine:
         return replace(limits, windows=self._settings.max_windows, total=self._settings.max_request_tokens)
 
     async def _run(
-        self, task: str, model: Model, head: Head, sequences: list[Sequence], timing: Timing, terms: Terms
+        self,
+        task: str,
+        model: Model,
+        head: Head,
+        sequences: list[Sequence],
+        timing: Timing,
+        terms: Terms,
+        weigh: Weigh | None = None,
     ) -> list[Any]:
-        request = Request(model, head, sequences, asyncio.get_running_loop().create_future(), terms)
+        future = asyncio.get_running_loop().create_future()
+
+        def make() -> Request:
+            return Request(model, head, sequences, future, terms, weigh)
+
+        # In this context, which says whose request it is.
+        made = one_step(partial(copy_context().run, make))
+        request = await self.aside(made, terms) if len(sequences) > FEW else make()
         self._admission.check_deadline(model.id, terms, request.tokens)
         self.scheduler.add(request)
         reason = "gone"

@@ -1,7 +1,9 @@
 """Why a document ranks where it does: which of its words are nearest to each word of the query."""
 
+from collections.abc import Callable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from sie_server.engine.tokenize import TextTokenizer
 from sie_server.nn.similarity import Matched
 
 Span = tuple[int, int]
+T = TypeVar("T")
 # Of documents that are traced in a step.
 _CHARACTERS = 2**14
 
@@ -38,35 +41,41 @@ class Traced:
 
     @stepwise
     def highlights(
-        self, tokenizer: TextTokenizer, query: str, texts: Items[str], chosen: Items[int], given: int = 0
-    ) -> Steps[list[list[Highlight]]]:
-        """For each chosen document one highlight per token of the query's text, in order.
+        self,
+        tokenizer: TextTokenizer,
+        query: str,
+        texts: Items[str],
+        chosen: Items[int],
+        write: Callable[[list[Highlight]], T],
+        given: int = 0,
+    ) -> Steps[list[T]]:
+        """For each chosen document one highlight per token of the query's text, in order: what is written of them.
 
-        query: the text that was read, whose first `given` code points are not the query's own.
+        All at once they would take ten times as much memory. query: the text that was read, whose first `given` code
+        points are not the query's own.
         """
         yield len(query)
         [query_spans] = tokenizer.offsets([query])
         keep = self.query.keep
         rows = np.arange(len(self.query)) if keep is None else np.flatnonzero(keep)
         places = tokenizer.places(self.query, rows, query=True).tolist()
-        found = []
+        written = []
         characters = 0
         for index in chosen:
-            characters += len(texts[index])
+            characters += len(texts[index]) + len(places)
             if characters > _CHARACTERS:
                 yield characters
                 characters = 0
             _, nearest_rows, cosines = self.matches[index]
             nearest = tokenizer.places(self.documents[index], nearest_rows).tolist()
             spans = tokenizer.spans(texts[index], {token for token in nearest if token >= 0})
-            found.append(
-                [
-                    Highlight(_back(query_spans[place], given), spans.get(token), cosine)
-                    for place, token, cosine in zip(places, nearest, cosines.tolist(), strict=True)
-                    if place >= 0 and query_spans[place][0] >= given
-                ]
-            )
-        return found
+            found = [
+                Highlight(_back(query_spans[place], given), spans.get(token), cosine)
+                for place, token, cosine in zip(places, nearest, cosines.tolist(), strict=True)
+                if place >= 0 and query_spans[place][0] >= given
+            ]
+            written.append(write(found))
+        return written
 
 
 def _back(span: Span, by: int) -> Span:

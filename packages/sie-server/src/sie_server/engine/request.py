@@ -3,17 +3,19 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from sie_server.answering import ANSWERING, Stage
 from sie_server.engine.sequence import Sequence
 from sie_server.engine.terms import Terms
+from sie_server.errors import SIEError
 from sie_server.nn.heads import Head
 
 if TYPE_CHECKING:
     from sie_server.models.model import Model
 
+Weigh = Callable[[Any], None]
 # In a trace; ten thousand documents would have thousands.
 _MOST_BATCHES = 64
 
@@ -25,11 +27,13 @@ class Request:
     scheduler and change under its lock; results are delivered on the event loop.
     added, started, ended: `time.perf_counter()` when it was queued, when its first batch was taken and when its last
     one was through. origin: id of the HTTP request that it is for. batches: those it was in; None unless it is traced.
+    weigh: is shown each result, and raises what the request fails with.
     """
 
     __slots__ = (
         "_missing",
         "_results",
+        "_weigh",
         "added",
         "allowance",
         "batches",
@@ -53,11 +57,13 @@ class Request:
         sequences: Iterable[Sequence],
         future: "asyncio.Future[list[Any]]",
         terms: Terms = Terms(),
+        weigh: Weigh | None = None,
     ) -> None:
         self.model = model
         self.head = head
         self.future = future
         self.terms = terms
+        self._weigh = weigh
         # Neighbours of equal length share one attention call, and the short rest fills the last batches evenly.
         self.pending = deque(sorted(sequences, key=len, reverse=True))
         for index, sequence in enumerate(sequences):
@@ -101,6 +107,11 @@ class Request:
 
     def deliver(self, index: int, result: Any, ended: float) -> None:
         """Take the result of sequence `index`, whose batch ended then; the last one completes the future."""
+        if self._weigh is not None and not self.future.done():
+            try:
+                self._weigh(result)
+            except SIEError as error:
+                self.fail(error)
         self._results[index] = result
         self.ended = max(self.ended, ended)
         self._missing -= 1

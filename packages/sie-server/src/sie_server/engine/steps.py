@@ -23,6 +23,12 @@ def finished(steps: Steps[T]) -> T:
             return result
 
 
+def one_step(work: Callable[[], T]) -> Steps[T]:
+    """Work that is a single step."""
+    yield 0
+    return work()
+
+
 class Stepwise(Generic[P, T]):
     """A method whose `steps` can be taken one by one. To call it is to take them all."""
 

@@ -17,6 +17,7 @@ from sie_server.engine.outputs import unsupported
 from sie_server.engine.results import Encoded
 from sie_server.engine.terms import Terms
 from sie_server.errors import Code, SIEError
+from sie_server.http.answers import Answers, of_vectors
 from sie_server.http.body import Bodies
 from sie_server.http.disconnect import until_disconnect
 from sie_server.http.negotiation import json
@@ -31,6 +32,7 @@ from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry
 from sie_server.models.model import Model
 from sie_server.nn.heads import Vectors
+from sie_server.settings import Settings
 
 # Token ids in one text: more than any model reads.
 _MOST_IDS = 262_144
@@ -41,8 +43,10 @@ _Read = tuple[wire.EmbeddingsRequest, _Texts]
 class Embeddings:
     """The route's handler. It leaves the model's id in `request.state.model`."""
 
-    def __init__(self, engine: Engine, bodies: Bodies, metrics: Metrics) -> None:
+    def __init__(self, engine: Engine, settings: Settings, bodies: Bodies, answers: Answers, metrics: Metrics) -> None:
         self._engine = engine
+        self._settings = settings
+        self._answers = answers
         self._bodies = bodies
         self._metrics = metrics
 
@@ -85,9 +89,13 @@ class Embeddings:
         options = completed(wire.EncodeOptions(), address.profile)
         model = await self._engine.model(address.slot.entry.id, ["dense"], terms)
         _check_dimensions(body.dimensions, model.entry)
+        dims, base64 = body.dimensions or model.entry.dims or 0, body.encoding_format == "base64"
+        size = of_vectors(len(texts), dims, "float32", msgpack=False, base64=base64)
+        self._answers.hold(request, [size], "input")
         if isinstance(texts[0], str):
             # Token ids are what the client wants read, without the words of a template.
-            texts = self._bodies.kept(request, written(texts, model.entry, wire.EncodeParams(), options))
+            most = self._settings.max_rendered_bytes
+            texts = self._bodies.kept(request, written(texts, model.entry, wire.EncodeParams(), options, most))
         heads = {"dense": model.embedders(options.pooling, options.normalize is not False)["dense"]}
         return model, await self._engine.encode(model, texts, heads, Limits(options.max_seq_length), False, terms)
 

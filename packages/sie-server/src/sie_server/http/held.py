@@ -6,7 +6,7 @@ from sie_server.errors import Code, SIEError
 
 
 class Account:
-    """Bytes of the bodies that came, and of what was made of them. Lives on the event loop.
+    """Bytes of the bodies that came, of what was made of them, and of large answers. Lives on the event loop.
 
     most: bytes; above it no other body is taken in.
     """
@@ -34,7 +34,7 @@ class Account:
         if others and self._taken + count > self._most:
             raise SIEError(
                 Code.QUEUE_FULL,
-                f"the bodies of other requests take {others} bytes; together at most {self._most} are held",
+                f"bodies and answers of other requests take {others} bytes; together at most {self._most} are held",
             )
         hold.bytes += count
         self._taken += count

@@ -4,21 +4,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 from numpy.typing import NDArray
 
-from sie_server import wire
+from sie_server import codec, wire
 from sie_server.choices import Dtype
+from sie_server.engine.highlights import Highlight
 from sie_server.engine.quantize import quantize
 from sie_server.engine.results import Scored
 from sie_server.errors import Code, SIEError
 
 
 def ranking(
-    items: Sequence[wire.Item], order: Sequence[int], scored: Scored, options: wire.ScoreOptions
-) -> list[wire.ScoreEntry]:
-    """The entries of an answer: the items of `order`, best first."""
-    return [
+    items: Sequence[wire.Item], scored: Scored, options: wire.ScoreOptions
+) -> tuple[list[int], list[wire.ScoreEntry]]:
+    """Which items an answer has, best first, and the entries that it has for them."""
+    # sorted() is stable: equal scores keep the order of the request.
+    order = sorted(range(len(items)), key=lambda i: -scored.scores[i])[: options.top_k]
+    return order, [
         wire.ScoreEntry(
             item_id=_item_id(items[i], i),
             score=scored.scores[i],
@@ -33,6 +36,12 @@ def ranking(
 
 def _item_id(item: wire.Item, index: int) -> str:
     return f"item-{index}" if item.id is None else item.id
+
+
+def written_highlights(highlights: Sequence[Highlight], *, msgpack: bool) -> Any:
+    """Those of a document, encoded, for `ScoreEntry.highlights`."""
+    lights = [wire.Highlight(light.query, light.document, light.score) for light in highlights]
+    return Raw(codec.encode(lights, msgpack=msgpack))
 
 
 def embedding(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -12,12 +13,14 @@ from sie_server import wire
 from sie_server.answering import answering
 from sie_server.choices import LongDocuments, Muvera, ScoreMode
 from sie_server.engine.address import Address
-from sie_server.engine.engine import Engine
+from sie_server.engine.engine import FEW, Engine
 from sie_server.engine.limits import Limits
 from sie_server.engine.outputs import unsupported
 from sie_server.engine.results import Encoded, Scored
+from sie_server.engine.steps import one_step
 from sie_server.engine.terms import Terms
 from sie_server.errors import Code, SIEError
+from sie_server.http.answers import Answers, of_highlights, of_vectors
 from sie_server.http.body import Bodies
 from sie_server.http.clients import Clients
 from sie_server.http.description import describe
@@ -25,11 +28,11 @@ from sie_server.http.disconnect import until_disconnect
 from sie_server.http.docs import asked_at, docs
 from sie_server.http.embeddings import Embeddings
 from sie_server.http.extract import Extract
-from sie_server.http.negotiation import json, respond
+from sie_server.http.negotiation import json, respond, wants_msgpack
 from sie_server.http.openapi import openapi
 from sie_server.http.profile import completed
 from sie_server.http.rerank import Rerank
-from sie_server.http.results import embedding, ranking
+from sie_server.http.results import embedding, ranking, written_highlights
 from sie_server.http.status import Status
 from sie_server.http.templates import around_texts, is_query, written
 from sie_server.http.terms import terms_of
@@ -51,9 +54,11 @@ class Routes:
 
     def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
         self._engine = engine
+        self._settings = settings
         self._metrics = metrics
         self._bodies = Bodies(settings, engine.device)
-        self._embeddings = Embeddings(engine, self._bodies, metrics)
+        self._answers = Answers(settings, self._bodies.account)
+        self._embeddings = Embeddings(engine, settings, self._bodies, self._answers, metrics)
         self._extract = Extract(engine, self._bodies)
         self._rerank = Rerank(self.ranked, self._bodies)
         self._clients = Clients()
@@ -126,14 +131,22 @@ class Routes:
         instruction = body.instruction or options.instruction
         long_documents = asked.long_documents or _overflow(asked, address.long_documents)
         limits = Limits(options.max_seq_length, options.query_max_length, long_documents)
-        scored = await self._engine.score(model, query, documents, limits, instruction, _comparison(options), terms)
-        # sorted() is stable: equal scores keep the order of the request.
-        order = sorted(range(len(documents)), key=lambda i: -scored.scores[i])[: options.top_k]
-        scores = ranking(body.items, order, scored, options)
+
+        def check(tokens: int) -> None:
+            if options.return_highlights:
+                size = of_highlights(min(options.top_k or len(documents), len(documents)), tokens)
+                self._answers.hold(request, [size], "options.return_highlights")
+
+        comparison = _comparison(options)
+        scored = await self._engine.score(model, query, documents, limits, instruction, comparison, terms, check)
+        quick = len(documents) <= FEW
+        rank = one_step(lambda: ranking(body.items, scored, options))
+        order, scores = await self._engine.aside(rank, terms, quick=quick)
         if options.return_highlights:
-            found = await self._engine.highlights(model, scored, query, instruction, documents, order, terms)
-            for entry, highlights in zip(scores, found, strict=True):
-                entry.highlights = [wire.Highlight(light.query, light.document, light.score) for light in highlights]
+            write = partial(written_highlights, msgpack=wants_msgpack(request))
+            found = self._engine.highlights(model, scored, query, instruction, documents, order, write, terms)
+            for entry, highlights in zip(scores, await found, strict=True):
+                entry.highlights = highlights
         return scored, scores
 
     async def encode(self, request: Request) -> Response:
@@ -179,14 +192,32 @@ class Routes:
         model = await self._engine.model(model_id, needed, terms)
         if "score" in outputs:  # an output of the model, but not of this route
             raise unsupported(model.entry, ["score"])
-        texts = self._bodies.kept(request, written(_texts(items, "Encoder"), model.entry, params, options))
+        dtype = params.output_dtype or options.output_dtype or "float32"
+        msgpack = wants_msgpack(request)
+        field = "params.output_types" if options.muvera is None else "params.options.muvera"
+        dims = model.entry.dims or 0
+        sizes = []
+        if "dense" in outputs:
+            width = dims if options.muvera is None else options.muvera.dims
+            sizes.append(of_vectors(len(items), width, dtype, msgpack=msgpack))
+            # Refused before the texts are read, where that can be.
+            self._answers.check(sizes, field)
+        most = self._settings.max_rendered_bytes
+        texts = self._bodies.kept(request, written(_texts(items, "Encoder"), model.entry, params, options, most))
         queries = is_query(params, options)
         heads = model.embedders(options.pooling, options.normalize is not False)
         if options.muvera is not None:
             heads["dense"] = FixedDimensional(heads["multivector"], options.muvera, is_query=queries)
         limits = Limits(options.max_seq_length, options.query_max_length, _overflow(options, "truncate"))
         chosen = {name: heads[name] for name in heads if name in outputs}
-        return model, await self._engine.encode(model, texts, chosen, limits, queries, terms)
+
+        def check(vectors: int) -> None:
+            if "multivector" in outputs:
+                sizes.append(of_vectors(vectors, dims, dtype, msgpack=msgpack))
+            self._answers.hold(request, sizes, field)
+
+        weigh = self._answers.sparse(dtype, field, msgpack=msgpack) if "sparse" in chosen else None
+        return model, await self._engine.encode(model, texts, chosen, limits, queries, terms, check, weigh)
 
     async def models(self, request: Request) -> Response:
         return json({"models": [describe(address) for address in self._engine.residency.addresses]})

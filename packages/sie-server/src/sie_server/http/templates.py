@@ -22,11 +22,14 @@ def is_query(params: wire.EncodeParams, options: wire.EncodeOptions) -> bool:
     return bool(params.is_query if options.is_query is None else options.is_query)
 
 
-def written(texts: list[str], entry: Entry, params: wire.EncodeParams, options: wire.EncodeOptions) -> list[str]:
+def written(
+    texts: list[str], entry: Entry, params: wire.EncodeParams, options: wire.EncodeOptions, most: int
+) -> list[str]:
     """The texts as the model reads them. `options`: those of the params, completed.
 
     Raises:
-        SIEError: INVALID_INPUT, the request's template is none; `param` names the field.
+        SIEError: INVALID_INPUT, the request's template is none, or puts more than `most` bytes around all texts
+            together; `param` names the field.
     """
     if is_query(params, options):
         name, asked, own = "query_template", options.query_template, entry.query_template
@@ -34,7 +37,7 @@ def written(texts: list[str], entry: Entry, params: wire.EncodeParams, options: 
         name, asked, own = "doc_template", options.doc_template, entry.doc_template
     default = entry.default_instruction if options.default_instruction is None else options.default_instruction
     try:
-        return fill(own if asked is None else asked, texts, params.instruction or options.instruction, default)
+        return fill(own if asked is None else asked, texts, params.instruction or options.instruction, default, most)
     except ValueError as error:
         field = f"params.options.{name}"
         raise SIEError(Code.INVALID_INPUT, f"Field '{field}' {error}", param=field) from None
