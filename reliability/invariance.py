@@ -2,16 +2,23 @@
 
     .venv/bin/python reliability/invariance.py                                            # 5 minutes
     .venv/bin/python reliability/invariance.py --seconds 5 --documents 6 --only bert gemma    # one
+    .venv/bin/python reliability/invariance.py --matrix --seconds 5 --documents 6             # an hour
+    .venv/bin/python reliability/invariance.py --matrix --seconds 10 --documents 8          # an hour
 
 Small checkpoints with random weights of every architecture and head that is served, as the server's tests build them,
 and the embedded default. Every pair is scored alone, then many connections send requests of 1 to 100 documents to all
 of them at once; encoders embed likewise. One bit that differs is an error.
+
+`--matrix` does it once for each level of instructions that PyTorch, oneDNN, MKL and the kernels can be held to, without
+the kernels, and on one and two threads (`processors.py`). What this processor lacks is skipped by name.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +32,7 @@ import aiohttp
 import msgspec
 from instance import EMBEDDED, Instance, end_cleanly
 from mixture import Mixture, checkpoint_words, common_words, mixture
+from processors import Processor, processors
 from tally import Tally, counted
 from traffic import Outcome, closed, session
 from truth import Truth
@@ -153,23 +161,43 @@ def main() -> int:
     parser.add_argument("--documents", type=int, default=30, help="in the pool of each model")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=60.0, help="of full concurrency, per precision")
+    parser.add_argument("--matrix", action="store_true", help="once for each level of instructions, see above")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     arguments = parser.parse_args()
     end_cleanly()
 
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
+    skipped: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         flags = build_all(Path(folder), arguments.only)
-        for precision in arguments.precision:
-            with Instance("--preload", EMBEDDED, "--precision", precision, *flags) as server:
-                rows[precision] = compare(
-                    server, [EMBEDDED, *arguments.only], arguments.documents, arguments.connections, arguments.seconds
-                )
-    print(table(COLUMNS, (row(precision, figures) for precision, figures in rows.items())))
+        for processor in processors() if arguments.matrix else [Processor("", {}, (), None)]:
+            for precision in arguments.precision:
+                name = f"{precision} {processor.name}".strip()
+                why = f"this processor has no {processor.lacks}" if processor.lacks else _refused(processor, precision)
+                if why is not None:
+                    skipped.append(f"skipped: {name}: {why}")
+                    continue
+                more = ("--preload", EMBEDDED, "--precision", precision, *processor.flags, *flags)
+                with Instance(*more, environment=processor.environment) as server:
+                    models = [EMBEDDED, *arguments.only]
+                    rows[name] = compare(server, models, arguments.documents, arguments.connections, arguments.seconds)
+                if arguments.matrix:
+                    print(f"{name}: {rows[name]['documents']:,} scores, {len(rows[name]['differ'])} differ", flush=True)
+    print(table(COLUMNS, (row(name, figures) for name, figures in rows.items())))
+    print("\n".join(skipped))
     print("\n".join(difference for figures in rows.values() for difference in figures["differ"][:10]))
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2))
     return int(any(figures["differ"] or figures["lost"] for figures in rows.values()))
+
+
+def _refused(processor: Processor, precision: str) -> str | None:
+    """Why there is no such precision on such a processor; None where there is."""
+    tried = "import sys, torch; from sie_server.engine.device import resolve_precision as resolve\n"
+    tried += "try: resolve(sys.argv[1], torch.device('cpu'))\nexcept ValueError as error: print(error)"
+    environment = {**os.environ, **processor.environment}
+    done = subprocess.run([sys.executable, "-c", tried, precision], env=environment, capture_output=True, text=True)
+    return done.stdout.strip() or None
 
 
 def row(precision: str, figures: dict[str, Any]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from layers import filled
 from torch import Tensor, nn
 
 from sie_server.nn import pack, product
-from sie_server.nn.company import fewest_rows, in_company
+from sie_server.nn.company import SIZES, equal_sizes, in_sizes
 from sie_server.nn.elementwise import in_whole_vectors
 from sie_server.nn.linear import GatedLinear, LibraryLinear, Linear
 from sie_server.nn.pack import pack_linears
@@ -19,7 +19,7 @@ WIDTH = 24
 
 
 class Suspicious(nn.Module):
-    """A product that takes another path for fewer rows than `below`, or for every number of them; counts its calls."""
+    """A product whose bits are others for fewer rows than `below`; it counts its calls."""
 
     def __init__(self, below: int) -> None:
         super().__init__()
@@ -32,35 +32,40 @@ class Suspicious(nn.Module):
         return y if residual is None else y + residual
 
 
-@pytest.mark.parametrize(("below", "fewest"), [(0, 1), (4, 4), (12, 16), (16, 16)])
-def test_the_fewest_rows_are_found(below: int, fewest: int) -> None:
-    assert fewest_rows(Suspicious(below), WIDTH) == fewest
+@pytest.mark.parametrize(
+    ("below", "sizes"), [(0, SIZES), (4, SIZES), (12, SIZES[1:]), (400, SIZES[:14]), (100, SIZES[5:])]
+)
+def test_the_sizes_that_go_together_are_found(below: int, sizes: tuple[int, ...]) -> None:
+    assert equal_sizes(Suspicious(below), WIDTH) == sizes
 
 
-def test_a_product_that_looks_at_every_row_is_computed_row_by_row() -> None:
-    def by_number(x: Tensor, _: Tensor | None) -> Tensor:
-        return x * (1 + len(x) * 1e-6)
-
-    assert fewest_rows(by_number, WIDTH) is None
-
+def test_a_product_that_looks_at_the_place_of_a_row_is_computed_row_by_row() -> None:
     def by_place(x: Tensor, _: Tensor | None) -> Tensor:
         return x * (1 + torch.arange(len(x))[:, None] % 7 * 1e-6)
 
-    assert fewest_rows(by_place, WIDTH) is None
+    assert equal_sizes(by_place, WIDTH) == ()
+
+
+def test_of_a_product_that_looks_at_every_number_of_rows_one_is_left() -> None:
+    def by_number(x: Tensor, _: Tensor | None) -> Tensor:
+        return x * (1 + len(x) * 1e-6)
+
+    assert len(equal_sizes(by_number, WIDTH)) == 1
 
 
 @pytest.mark.parametrize("residual", [True, False])
-@pytest.mark.parametrize("below", [1, 4, 16, None])
-@pytest.mark.parametrize("rows", [0, 1, 3, 4, 40])
-def test_rows_are_filled_up_or_taken_alone(rows: int, below: int | None, residual: bool) -> None:
-    suspicious, x = Suspicious(below or 0), torch.randn(rows, WIDTH)
+@pytest.mark.parametrize("sizes", [(), (8,), (16, 64), SIZES])
+@pytest.mark.parametrize("rows", [0, 1, 3, 8, 40, 63, 64, 100, 513, 1200])
+def test_rows_are_computed_in_those_sizes_alone(rows: int, sizes: tuple[int, ...], residual: bool) -> None:
+    suspicious, x = Suspicious(0), torch.randn(rows, WIDTH)
     added = torch.randn(rows, WIDTH) if residual else None
-    y = in_company(suspicious, below, x, added)
+    y = in_sizes(suspicious, sizes, x, added)
     assert torch.equal(y, x if added is None else x + added)
-    assert suspicious.calls == ([1] * rows or [0] if below is None else [max(rows, below)])
+    assert set(suspicious.calls) <= set(sizes or [1])
+    assert sum(suspicious.calls) <= 2 * rows + max(sizes[:1], default=1)
 
 
-@pytest.mark.parametrize(("below", "said"), [(8, "at least 16 rows"), (64, "row by row")])
+@pytest.mark.parametrize(("below", "said"), [(16, "in calls of (16, 32,"), (10**6, "row by row")])
 def test_a_library_that_differs_is_never_asked_for_so_few_rows(
     below: int, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -68,7 +73,9 @@ def test_a_library_that_differs_is_never_asked_for_so_few_rows(
     forward = LibraryLinear.forward
 
     def differs(self: LibraryLinear, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        return forward(self, x * (1 + 1e-6) if len(x) < below else x, residual)
+        # What is below: those of fewer rows, or, where that is everything, those in odd places.
+        odd = torch.arange(len(x))[:, None] % 2 if below > SIZES[-1] else float(len(x) < below)
+        return forward(self, x * (1 + odd * 1e-5), residual)
 
     monkeypatch.setattr(pack, "installed_library", lambda: None)
     monkeypatch.setattr(LibraryLinear, "forward", differs)

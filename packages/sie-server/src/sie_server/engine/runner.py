@@ -21,6 +21,7 @@ from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.sequence import Sequence
 from sie_server.metrics import Metrics
 from sie_server.models.failure import ran_out
+from sie_server.nn.company import next_size
 from sie_server.nn.library import computing, use_cores
 
 _LOG = logging.getLogger(__name__)
@@ -185,14 +186,12 @@ def forward(batch: list[Sequence]) -> list[Any]:
 
 
 def _filler(tokens: int) -> list[Sequence]:
-    """A sequence that nobody reads and that rounds a batch up, to one of 48 sizes where it has up to 512 tokens.
+    """A sequence that nobody reads and that rounds a batch up to the next number of rows that oneDNN sees.
 
-    For every number of rows oneDNN compiles each product anew: 0.6 MB and 0.7 ms, of which it keeps a thousand. At most
-    3 tokens below 64, 15 below 1,024, and 3 % of more; never longer than any model's positions.
+    For every one of them it compiles each product anew: 0.6 MB and 0.7 ms. At most 31 tokens, never longer than any
+    model's positions.
     """
-    size = 2 ** tokens.bit_length()
-    step = max(4, min(size // 16, 16), min(size // 64, 128))
-    ids = np.zeros(-tokens % step, np.int32)
+    ids = np.zeros(next_size(tokens) - tokens, np.int32)
     return [Sequence(ids, ids)] if len(ids) else []
 
 

@@ -1,4 +1,8 @@
-"""Whether a product gives a row the same bits in any company, found out by trying."""
+"""Products of PyTorch's libraries, in whose order of sums the number of rows may have a say.
+
+oneDNN and MKL choose how to sum by the shape, and so they may for any number of rows. So they only see a few numbers of
+them, which are tried when a model is loaded: those that gave a row the same bits, wherever it stood, are used.
+"""
 
 from collections.abc import Callable
 
@@ -9,37 +13,65 @@ from torch import Tensor
 # Rows of x and of what is added to its product, if anything → the product's.
 RowProduct = Callable[[Tensor, Tensor | None], Tensor]
 
-# Libraries take other paths for a few rows. These are tried, against the same rows among more.
-_COUNTS = (32, 16, 4, 1)
-_MOST = 64
+_STEP = 32
+SIZES = (8, 16, *range(_STEP, 513, _STEP))
 
 
 @torch.inference_mode()
-def fewest_rows(product: RowProduct, inputs: int) -> int | None:
-    """The fewest rows from which on a row's bits do not depend on how many there are; None where they always do.
+def equal_sizes(product: RowProduct, inputs: int) -> tuple[int, ...]:
+    """Those of SIZES, ascending, with which a row has the same bits: the most that go together, or none.
 
     inputs: width of a row.
     """
-    x = torch.randn(_MOST, inputs, generator=torch.Generator().manual_seed(0))
-    everything = product(x, None)
-    fewest = None
-    for count in _COUNTS:
-        # From several places: at its edges a product may be computed otherwise as well.
-        for first in (0, (_MOST - count) // 2 + 1, _MOST - count):
-            rows = slice(first, first + count)
-            if not torch.equal(product(x[rows].clone(), None), everything[rows]):
-                return fewest
-        fewest = count
-    return fewest
+    x = torch.randn(SIZES[-1], inputs, generator=torch.Generator().manual_seed(0))
+    best: list[int] = []
+    left = list(SIZES)
+    while len(left) > len(best):
+        most = left[-1]
+        expected = product(x[:most].clone(), None)
+        rolled = product(x[:most].roll(1, 0), None).roll(-1, 0)
+        same = [size for size in left[:-1] if _same(product, x, expected, size)]
+        if torch.equal(rolled, expected) and len(same) + 1 > len(best):
+            best = [*same, most]
+        left = [size for size in left[:-1] if size not in same]
+    return tuple(best)
 
 
-def in_company(product: RowProduct, fewest: int | None, x: Tensor, residual: Tensor | None) -> Tensor:
-    """`product` with rows of zeros added where there are fewer than that; None: of each row alone."""
+def _same(product: RowProduct, x: Tensor, expected: Tensor, size: int) -> bool:
+    # From another place: at its edges a product may be computed otherwise as well.
+    first = (len(expected) - size) // 2 | 1
+    rows = slice(first, first + size)
+    return torch.equal(product(x[rows].clone(), None)[: len(expected) - first], expected[rows])
+
+
+def next_size(rows: int) -> int:
+    """The next larger of SIZES, or multiple of their step."""
+    return next((size for size in SIZES if size >= rows), rows + -rows % _STEP)
+
+
+def in_sizes(product: RowProduct, sizes: tuple[int, ...], x: Tensor, residual: Tensor | None) -> Tensor:
+    """`product`, in calls of so many rows, the last one filled up with zeros; where there are no sizes, row by row."""
     rows = len(x)
-    if fewest is None:
-        each = [slice(row, row + 1) for row in range(rows)] or [slice(0, 0)]
-        return torch.cat([product(x[row], None if residual is None else residual[row]) for row in each])
-    if rows >= fewest:
+    if rows in sizes:
         return product(x, residual)
-    missing = (0, 0, 0, fewest - rows)
-    return product(F.pad(x, missing), None if residual is None else F.pad(residual, missing))[:rows]
+    parts: list[Tensor] = []
+    done = 0
+    while done < rows or not parts:
+        size, end = _first_size(sizes or (1,), rows - done), rows
+        if size < rows - done:
+            end = done + size
+        missing = (0, 0, 0, size - (end - done))
+        some = [None if part is None else F.pad(part[done:end], missing) for part in (x, residual)]
+        assert some[0] is not None
+        parts.append(product(some[0], some[1])[: end - done])
+        done = end
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _first_size(sizes: tuple[int, ...], rows: int) -> int:
+    """All rows where few would be added, or no size is near, else as many as there is a size for."""
+    enough = next((size for size in sizes if size >= rows), None)
+    fewer = [size for size in sizes if size <= rows]
+    if enough is not None and (not fewer or enough - rows <= rows // 8 or fewer[-1] <= rows // 2):
+        return enough
+    return fewer[-1]

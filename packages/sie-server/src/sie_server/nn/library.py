@@ -11,10 +11,17 @@ from pathlib import Path
 _LOG = logging.getLogger(__name__)
 _LIBRARY = Path(__file__).with_name("libkernels.so")
 _ABI = 5
-# Sets of instructions, each with those before it.
-ISAS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16")
+# Sets of instructions, each with those before it; "none": no kernels.
+ISAS = ("none", "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16")
 # The level of each as levels.cpp counts: for attention, norms and float32; for linear layers in integers and bfloat16.
-_LEVELS = {"portable": (0, 0), "avx2": (1, 0), "avx512": (2, 0), "avx512_vnni": (2, 1), "avx512_bf16": (3, 2)}
+_LEVELS = {
+    "none": (0, 0),
+    "portable": (0, 0),
+    "avx2": (1, 0),
+    "avx512": (2, 0),
+    "avx512_vnni": (2, 1),
+    "avx512_bf16": (3, 2),
+}
 
 
 def max_isa() -> str:
@@ -45,16 +52,18 @@ def panel_level() -> int:
 
 @cache
 def installed_library() -> ctypes.CDLL | None:
-    """The library, or None, said once in the log, where it was not built or does not fit."""
+    """The library, or None, said once in the log, where it was not built, does not fit or is not to be used."""
     try:
         library = ctypes.CDLL(str(_LIBRARY))
+        if max_isa() == ISAS[0]:
+            reason = "SIE_MAX_CPU_ISA is none"
+        elif hasattr(library, "sie_abi") and library.sie_abi() == _ABI:
+            return library
+        else:
+            reason = "they were built from other sources than these"
     except OSError as error:
         built = _LIBRARY.exists()
         reason = str(error) if built else "they were not built, as there was no working C++ compiler at installation"
-    else:
-        if hasattr(library, "sie_abi") and library.sie_abi() == _ABI:
-            return library
-        reason = "they were built from other sources than these"
     _LOG.info("the CPU computes with PyTorch, not with the faster kernels, and there is no int8: %s", reason)
     return None
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sie_server.choices import Activation
-from sie_server.nn.company import in_company
+from sie_server.nn.company import in_sizes
 from sie_server.nn.elementwise import in_whole_vectors
 
 # Each as a function, and as oneDNN's name and algorithm of it. There "none" means the exact erf form of GELU.
@@ -43,17 +43,19 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.empty(sum(out_features))) if bias else None
         self.activation = activation
         self.packed: nn.Module | None = None
-        self._fewest: int | None = 1
+        self._sizes: tuple[int, ...] | None = None
 
-    def pack(self, packed: nn.Module, fewest: int | None) -> None:
-        """Leave the computing to `packed`, which gives a row the same bits from so many rows on; None: not at all."""
-        self.packed, self._fewest = packed, fewest
+    def pack(self, packed: nn.Module, sizes: tuple[int, ...] | None) -> None:
+        """Leave the computing to `packed`, in calls of so many rows; None: of any number of them."""
+        self.packed, self._sizes = packed, sizes
         del self.weight, self.bias
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         if self.packed is not None:
-            y: Tensor = in_company(self.packed, self._fewest, x, residual)
-            return y
+            if self._sizes is not None:
+                return in_sizes(self.packed, self._sizes, x, residual)
+            packed: Tensor = self.packed(x, residual)
+            return packed
         y = self._formula(x.to(self.weight.dtype))
         return y if residual is None else residual + y
 

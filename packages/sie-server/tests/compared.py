@@ -1,0 +1,69 @@
+"""A program: a few pairs and texts of a few models, alone and together, and how many came out with other bits."""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from checkpoints import build, text
+
+from sie_server.engine.packed import Packed
+from sie_server.engine.sequence import Sequence
+from sie_server.models.catalog import Entry, shipped
+from sie_server.models.load import load
+from sie_server.models.model import Comparison, Model
+from sie_server.nn.heads import Head
+from sie_server.nn.similarity import MaxSim
+
+EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
+LENGTHS = [0, 1, 2, 3, 5, 11, 14, 30, 60, 130]
+CPU = torch.device("cpu")
+
+
+def results(model: Model, head: Head, sequences: list[Sequence]) -> list[Any]:
+    hidden, rows = model.encoder(Packed.of(sequences, CPU))
+    return head(hidden, rows, sequences)
+
+
+def differing(model: Model) -> tuple[int, int]:
+    """Results that were compared, and those that differ."""
+    texts = [text(length, seed=length) for length in LENGTHS]
+    head = model.encoder.head
+    if head is not None:
+        sequences = model.tokenizer.pairs("what is python", texts)
+    else:
+        query, *sequences = model.tokenizer.singles(["what is it made of", *texts])
+        compared = model.similarity(query, Comparison())
+        assert isinstance(compared, MaxSim)
+        hidden, _ = model.encoder(Packed.of([query], CPU))
+        compared.read_lead(hidden)
+        head = compared
+    together = results(model, head, sequences)
+    alone = [results(model, head, [sequence])[0] for sequence in sequences]
+    pairs = [results(model, head, sequences[i : i + 2])[0] for i in range(len(sequences))]
+    return 2 * len(sequences), sum(a != b for one in (alone, pairs) for a, b in zip(one, together, strict=True))
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    precisions = ["float32"]
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        precisions.append("bfloat16")
+    total = wrong = 0
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        entries = [shipped()[EMBEDDED]]
+        for name in ("bert", "deberta-v2", "modernbert"):
+            build(Path(folder, name), name)
+            entries.append(Entry(name, folder=Path(folder, name)))
+        for precision in precisions:
+            for entry in entries:
+                compared, differ = differing(load(entry, CPU, precision))  # type: ignore[arg-type]
+                print(f"{entry.id} in {precision}: {compared} compared, {differ} differ")
+                total, wrong = total + compared, wrong + differ
+    print(f"{total} compared, {wrong} differ")
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()
