@@ -383,6 +383,36 @@ def test_a_decoder_we_do_not_compute_is_refused(changes: dict[str, Any], word: s
     assert word in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("base", "activation", "score"),
+    [
+        ("qwen2", None, "probability"),
+        ("qwen2", _IDENTITY, "logit"),
+        ("qwen3", "torch.nn.modules.activation.Tanh", "tanh"),
+        ("qwen3", "torch.nn.modules.activation.Softmax", None),
+    ],
+)
+def test_what_the_score_of_a_saved_decoder_is(
+    base: str, activation: str | None, score: str | None, tmp_path: Path
+) -> None:
+    build(tmp_path, base)
+    kinds = ["Transformer", "LogitScore"]
+    listed = [
+        {"type": f"sentence_transformers.models.{kind}", "path": "" if i == 0 else "7_L"}
+        for i, kind in enumerate(kinds)
+    ]
+    (tmp_path / "modules.json").write_text(json.dumps(listed))
+    (tmp_path / "7_L").mkdir()
+    ids = {"true_token_id": 16, "false_token_id": 17}
+    (tmp_path / "7_L" / "config.json").write_text(json.dumps(ids))
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps({"activation_fn": activation}))
+    entry, fault = inspect(Entry("m", folder=tmp_path))
+    assert entry.score == score
+    assert (fault is None) == (score is not None)
+    if fault is not None:
+        assert "torch.nn.modules.activation.Softmax" in str(fault)
+
+
 # --- folders that hold something else --------------------------------------------------------------------------------
 
 

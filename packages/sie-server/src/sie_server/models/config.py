@@ -147,7 +147,7 @@ def from_hf(hf: Mapping[str, Any], folder: Path | None = None) -> ModelConfig:
         heads=heads,
         head_dim=_head_dim(kind, keys, hidden, heads),
         intermediate_size=keys.integer("intermediate_size", high=4 * _MAX_WIDTH),
-        norm_eps=keys.number(eps_key, eps, above=-1e-30, high=1.0),
+        norm_eps=keys.number(eps_key, eps, high=1.0),
         activation=keys.choice("hidden_act", _GEMMA_ACTIVATIONS if kind == "gemma" else _ACTIVATIONS, "gelu")
         if kind not in _DECODERS
         else "none",
@@ -260,7 +260,7 @@ def _head(kind: str, keys: Keys, hidden: int) -> HeadConfig:
     poolings: dict[str, Pooling] = {"cls": "cls", "mean": "mean"}
     layers: dict[str, Projection | Norm] = {
         "dense": Projection(hidden, "gelu", keys.flag("classifier_bias", False)),
-        "norm": Norm(keys.number("norm_eps", 1e-5, above=-1e-30, high=1.0), keys.flag("norm_bias", False)),
+        "norm": Norm(keys.number("norm_eps", 1e-5, high=1.0), keys.flag("norm_bias", False)),
         "out": Projection(1),
     }
     return HeadConfig(layers, keys.choice("classifier_pooling", poolings, "cls"))

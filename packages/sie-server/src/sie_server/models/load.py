@@ -326,8 +326,10 @@ def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
         raise UnsupportedModelError(f"{entry.source} has {config.labels} labels; a reranker has one")
     if not scores and "score" in (entry.outputs or ()) and entry.score not in ("maxsim", own):
         raise UnsupportedModelError(f"{entry.source} has no classification head, and its score is a {entry.score}")
-    if head == "tokens" and prompt is not None and config.score_activation is None:
-        own = prompt.score
+    if prompt is not None and config.decoder is not None and not config.decoder.causal:
+        raise UnsupportedModelError(f"is_causal false with a prompt ({prompt.name}) is not supported; supported: true")
+    if head == "tokens" and prompt is not None and config.score_activation is None and answers_hint(folder) is None:
+        own = prompt.score  # sentence-transformers, where it saved the answers, has a default of its own
     sparse = head == "lexical" or config.token_weights
     chain = (*config.projections.values(), *config.pooled.values())
     *_, width = config.hidden_size, *(layer.width for layer in chain if isinstance(layer, Projection))

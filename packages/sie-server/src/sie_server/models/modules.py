@@ -32,7 +32,10 @@ _POOLING_FLAGS = {
 _ACTIVATIONS: dict[str, HeadActivation] = {"Identity": "identity", "Tanh": "tanh", "GELU": "gelu", "ReLU": "relu"}
 # Heads of BGE-M3 as its authors' package saves them: pickled tensors.
 BGE_M3_FILES = ("sparse_linear.pt", "colbert_linear.pt")
+# Whose modules are read as they stand; those of another class sentence-transformers puts together anew.
+_MODEL_TYPES = ("SentenceTransformer", "CrossEncoder", "SparseEncoder", "MultiVectorEncoder", "ColBERT")
 _NO_LIMIT = 1e9
+_MAX_ID = 2**31 - 1
 _NORM_EPS = 1e-5  # torch's default; sentence-transformers has no setting for it
 
 
@@ -95,6 +98,7 @@ def with_modules(config: ModelConfig, folder: Path) -> ModelConfig:
     """
     path = folder / "config_sentence_transformers.json"
     settings = read_json(path) if path.is_file() else {}
+    Keys(settings, path.name).only("model_type", _MODEL_TYPES)
     config = _with_late_interaction(config, folder, settings)
     if config.late is None:
         config = _with_pooled(config, folder)
@@ -166,12 +170,19 @@ def templates_hint(folder: Path) -> tuple[str | None, str | None]:
 
 
 def answers_hint(folder: Path) -> list[int] | None:
-    """Ids of the answer tokens as sentence-transformers saved them (`1_LogitScore/config.json`), if it did."""
-    path = folder / "1_LogitScore" / "config.json"
+    """Ids of the answer tokens as sentence-transformers saved them in its LogitScore module, if it did.
+
+    Raises:
+        UnsupportedModelError: they are no ids, or the module reads something else than a language model's logits.
+    """
+    place = next((module.path for module in modules(folder) if module.kind == "LogitScore"), "1_LogitScore")
+    path = folder / place / "config.json"
     if not path.is_file():
         return None
-    score = read_json(path)
-    return [token for key in ("true_token_id", "false_token_id") if (token := score.get(key)) is not None]
+    keys = Keys(read_json(path), f"{place}/{path.name}")
+    keys.only("module_input_name", ("causal_logits",))
+    yes = keys.integer("true_token_id", low=0, high=_MAX_ID)
+    return [yes, keys.integer("false_token_id", low=0, high=_MAX_ID)] if keys.given("false_token_id") else [yes]
 
 
 def max_length_hint(folder: Path) -> int | None:
@@ -283,8 +294,9 @@ def _normalizes_pooled(folder: Path, module: Module) -> Unit:
 def _pooling(path: Path) -> Pooling:
     """As a Pooling module's `config.json` says it: before 6 one boolean per mode, later its name."""
     keys = Keys(read_json(path), f"{path.parent.name}/{path.name}")
-    modes: list[Any] | Any = keys.raw("pooling_mode")
-    if modes is None:
+    if "pooling_mode" in keys:
+        modes = keys.raw("pooling_mode")
+    else:
         modes = [mode for flag, mode in _POOLING_FLAGS.items() if keys.flag(flag, False)] or ["mean"]
     modes = modes if isinstance(modes, list) else [modes]
     if len(modes) != 1 or not isinstance(modes[0], str) or modes[0] not in _POOLINGS:
@@ -309,7 +321,8 @@ def _projection(folder: Path, reads: str, writes: str | None = None) -> Projecti
     names, supported = (given, dense.module_output_name or given), (reads, writes or reads)
     if names != supported:
         raise UnsupportedModelError(
-            f"{folder.name} maps {names[0]!r} to {names[1]!r}; supported: {supported[0]!r} to {supported[1]!r}"
+            f"{folder.name} maps {names[0]!r} to {names[1]!r} (module_input_name, module_output_name); supported: "
+            f"{supported[0]!r} to {supported[1]!r}"
         )
     return Projection(dense.out_features, _ACTIVATIONS[function], dense.bias, dense.use_residual)
 
