@@ -1,9 +1,12 @@
 """A folder of models that is watched: what appears in it is served, what changes is loaded anew, what goes is gone."""
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import httpx2
 import pytest
@@ -92,6 +95,47 @@ def test_a_link_to_another_folder_is_a_change(folder: Path, tmp_path: Path) -> N
     (folder / "a").symlink_to(tmp_path / "2")
     watched.look()
     assert watched.look().entries[0].folder == tmp_path / "2"
+
+
+def test_what_is_no_checkpoint_disturbs_nobody(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    checkpoint(folder / "before")
+    checkpoint(Path(os.fsdecode(os.fsencode(folder) + b"/bad\xff")))
+    (folder / "round").symlink_to(folder / "round")
+    (folder / "nowhere").symlink_to(folder / "gone")
+    for name in ("pipe", "pipes"):
+        (folder / name).mkdir()
+        (folder / name / "model.safetensors").write_bytes(b"w")
+        os.mkfifo(folder / name / "config.json")
+    os.mkfifo(folder / "pipe.yaml")
+    (folder / "large.yaml").write_text("#" * 2**21)
+    watched = ModelsFolder(folder, ())
+    assert look(watched) == (["before"], [])
+    checkpoint(folder / "after")
+    (folder / "after" / os.fsdecode(b"odd\xff.json")).write_text("{}")
+    look(watched)
+    assert look(watched) == (["after"], [])
+    assert caplog.text.count("its name is not UTF-8") == 1
+
+
+def test_a_folder_that_can_not_be_read_for_a_moment_stays(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "ab":
+        checkpoint(folder / name)
+    watched = ModelsFolder(folder, ())
+    look(watched)
+
+    def stale(_: Path) -> NoReturn:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sie_server.models.folder.checkpoint_files", stale)
+        assert look(watched) == look(watched) == ([], [])
+    assert look(watched) == ([], [])
+
+
+def test_an_id_that_is_no_text_is_refused(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "m.yaml").write_text('sie_id: "a\\uDCFFb"\nhf_id: a/b\n')
+    assert look(ModelsFolder(folder, ())) == ([], [])
+    assert caplog.text
 
 
 def test_names_of_other_models_are_refused(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,10 +4,12 @@ import asyncio
 import gc
 import random
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +22,9 @@ from sie_server.engine.residency import Residency
 from sie_server.errors import Code, LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry
+from sie_server.models.folder import Changes
 from sie_server.models.model import Model
+from sie_server.models.stopping import stop_if_given_up
 from sie_server.settings import Settings
 
 pytestmark = pytest.mark.asyncio
@@ -134,6 +138,38 @@ async def test_what_does_not_fit_beside_pinned_models_is_refused_and_not_loaded(
     assert "memory budget" in refused.message
     assert models.calls == ["a"]
     assert models.residency.slots["b"].retry_at == models.now + 60
+
+
+async def test_nothing_is_unloaded_for_a_model_that_does_not_fit_all_the_same() -> None:
+    sizes = {"c": 3 * SIZE, "d": 2 * SIZE + 1}
+    models = Models(budget=3 * SIZE, pinned=("a",), weigh=lambda entry: sizes.get(entry.id, SIZE))
+    for model_id in "ab":
+        await models.get(model_id)
+    for model_id in "cd":
+        assert "memory budget" in (await refusal(models.get(model_id))).message
+        assert models.loaded() == {"a", "b"}
+    assert models.calls == ["a", "b"]
+
+
+async def test_nothing_is_unloaded_for_a_model_whose_files_are_refused() -> None:
+    def weigh(entry: Entry) -> int:
+        if entry.id == "b":
+            raise LoadError(LoadClass.CONFIG, "no such architecture")
+        return SIZE
+
+    models = Models(budget=SIZE, weigh=weigh)
+    await models.get("a")
+    assert (await refusal(models.get("b"))).extras["error_class"] == "CONFIG"
+    assert models.loaded() == {"a"}
+
+
+async def test_a_model_that_turns_out_too_large_is_not_made_room_for() -> None:
+    models = Models(budget=3 * SIZE)
+    models.sizes = {"c": 3 * SIZE + 1}
+    for model_id in "ab":
+        await models.get(model_id)
+    assert (await refusal(models.get("c"))).extras["error_class"] == "OOM"
+    assert models.loaded() == {"a", "b"}
 
 
 async def test_a_model_that_may_fit_is_tried_and_what_was_measured_counts() -> None:
@@ -321,6 +357,33 @@ async def test_a_load_that_hangs_holds_up_no_other_and_is_not_begun_twice() -> N
     assert models.calls == ["a", "b", "a"]
 
 
+@pytest.mark.parametrize("how", ["time-out", "removed", "closed"])
+async def test_a_load_that_nobody_waits_for_is_told_to_end(how: str) -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    def load(_: Entry) -> Model:
+        began.set()
+        try:
+            while True:
+                stop_if_given_up()
+                time.sleep(0.002)
+        finally:
+            ended.set()
+
+    timeout_s = 0.1 if how == "time-out" else 20.0
+    residency = Residency(
+        MODELS, load, Memory(1000, 1), Metrics(), batch_tokens=1, load_wait_s=20, load_timeout_s=timeout_s
+    )
+    waiting = asyncio.ensure_future(residency.model("a"))
+    await until(began.is_set)
+    if how == "removed":
+        residency.remove("a")
+    elif how == "closed":
+        await residency.close()
+    await refusal(waiting)
+    await until(ended.is_set)
+
+
 async def test_a_failed_load_leaves_nothing_in_memory() -> None:
     class Weights:
         pass
@@ -502,3 +565,33 @@ async def test_closing_lets_everybody_go() -> None:
     with suppress(asyncio.CancelledError):
         await leaving
     assert models.loaded() == set()
+
+
+# --- looking after a folder ------------------------------------------------------------------------------------------
+
+
+async def test_a_look_that_takes_long_holds_up_nothing_and_is_not_begun_twice(tmp_path: Path) -> None:
+    models = Models()
+    keeper = Keeper(models.residency, Settings(models_dir=str(tmp_path)), models.metrics, lambda: 0.0)
+    looks, gate = [], threading.Event()
+
+    class Slow:
+        def look(self) -> Changes:
+            looks.append(len(looks))
+            gate.wait(20)
+            return Changes([Entry("new", repository="new")], [], {})
+
+    slow: Any = Slow()
+    for _ in range(5):
+        await keeper.look(slow)
+    await until(lambda: looks)
+    assert looks == [0]
+    gate.set()
+    for _ in range(1000):
+        await keeper.look(slow)
+        models.now += 100
+        await asyncio.sleep(0.002)
+        if "new" in models.residency.slots:
+            break
+    assert "new" in models.residency.slots
+    keeper.close()

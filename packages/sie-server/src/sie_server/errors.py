@@ -131,7 +131,8 @@ class LoadError(Exception):
     """A model could not be loaded; `kind` decides whether and when it is tried again."""
 
     def __init__(self, kind: LoadClass, message: str) -> None:
-        super().__init__(message)
+        # Clients are told, and names of files may be no text.
+        super().__init__(message.encode(errors="backslashreplace").decode())
         self.kind = kind
 
     @property

@@ -1,9 +1,13 @@
 """What happens without a request: idle models go, those of a folder come and change, free memory is given back."""
 
 import asyncio
+import errno
 import logging
+import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from sie_server.engine.allocator import settle
 from sie_server.engine.residency import Residency
@@ -11,8 +15,16 @@ from sie_server.metrics import Metrics
 from sie_server.models.folder import Changes, ModelsFolder
 from sie_server.settings import Settings
 
+T = TypeVar("T")
+
 _LOG = logging.getLogger(__name__)
 _EVERY_S = 1.0
+# A look that takes longer is worth a word.
+_LOOK_S = 30.0
+# Times as long as a look took is the pause behind it: thousands of folders do not keep a core busy.
+_REST = 9.0
+# Changes that are applied before others have their turn.
+_APPLIED = 50
 # So many looks at a device that does nothing, and what malloc keeps for the next batch is given back.
 _QUIET_LOOKS = 10
 
@@ -36,6 +48,11 @@ class Keeper:
         self._quiet_looks = 0
         self._folder: ModelsFolder | None = None
         self._task: asyncio.Task[None] | None = None
+        # A thread of its own, which a file system that does not answer may keep for ever.
+        self._looks = ThreadPoolExecutor(1, thread_name_prefix="look")
+        self._look: Future[tuple[Changes, float]] | None = None
+        self._next_look = 0.0
+        self._looking_since = 0.0
         if settings.models_dir:
             reserved = {address.id for address in residency.addresses}
             self._folder = ModelsFolder(Path(settings.models_dir).expanduser(), reserved)
@@ -48,6 +65,7 @@ class Keeper:
     def close(self) -> None:
         if self._task is not None:
             self._task.cancel()
+        self._looks.shutdown(wait=False, cancel_futures=True)
 
     def evict_idle(self) -> None:
         """Unload what nobody has asked for in a while."""
@@ -93,7 +111,29 @@ class Keeper:
 
     async def _watch(self) -> None:
         if self._folder is not None:
-            self._apply(await asyncio.to_thread(self._folder.look))
+            await self.look(self._folder)
+
+    async def look(self, folder: ModelsFolder) -> None:
+        """Take what the last look at the models folder found, and begin the next one; never two at once.
+
+        Raises:
+            OSError: the folder can't be read, or does not answer.
+        """
+        if self._look is not None:
+            if not self._look.done():
+                waited_s = self._residency.clock() - self._looking_since
+                if waited_s >= _LOOK_S:
+                    raise OSError(errno.ETIMEDOUT, f"no answer for {_LOOK_S:g} s")
+                return
+            look, self._look = self._look, None
+            changes, took_s = look.result()
+            self._next_look = self._residency.clock() + _REST * took_s
+            for some in changes.slices(_APPLIED):
+                self._apply(some)
+                await asyncio.sleep(0)
+        if self._residency.clock() >= self._next_look:
+            self._looking_since = self._residency.clock()
+            self._look = self._looks.submit(_timed, folder.look)
 
     def _apply(self, changes: Changes) -> None:
         for model_id in changes.gone:
@@ -102,3 +142,9 @@ class Keeper:
         for entry in changes.entries:
             _LOG.info("%s: found in the models folder", entry.id)
             self._residency.put(entry, changes.faults.get(entry.id))
+
+
+def _timed(work: Callable[[], T]) -> tuple[T, float]:
+    """What comes of it, and the seconds it took."""
+    started = time.monotonic()
+    return work(), time.monotonic() - started

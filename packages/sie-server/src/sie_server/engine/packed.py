@@ -46,8 +46,8 @@ class Packed:
 
     ids, positions, type_ids: int32 `[tokens]`; positions count a prefix. cu_seqlens: int32 `[sequences + 1]`, the row
     where each sequence starts, closed by the total; key_cu_seqlens: the same for keys, prefixes included. lengths:
-    tokens per sequence without its prefix. attended: int64 `[keys]`, rows of the tokens that are attended to, where
-    those are not all.
+    tokens per sequence without its prefix. most_positions: of a sequence, its prefix included. attended: int64
+    `[keys]`, rows of the tokens that are attended to, where those are not all.
     """
 
     ids: Tensor
@@ -56,6 +56,7 @@ class Packed:
     cu_seqlens: Tensor
     key_cu_seqlens: Tensor
     lengths: tuple[int, ...]
+    most_positions: int
     runs: tuple[Run, ...]
     shared: Shared | None
     attended: Tensor | None
@@ -103,7 +104,8 @@ class Packed:
         shared = _share(sequences, offsets, device) if any(prefixes) else None
         attended = _attended(lengths, hidden).to(device) if any(hidden) else None
         runs = tuple(_runs(lengths, keys))
-        return cls(**tensors, lengths=lengths, runs=runs, shared=shared, attended=attended)
+        most = max(map(sum, zip(prefixes, lengths, strict=True)))
+        return cls(**tensors, lengths=lengths, most_positions=most, runs=runs, shared=shared, attended=attended)
 
 
 def _offsets(lengths: Items[int]) -> Rows:

@@ -14,7 +14,7 @@ from sie_server.nn.embed import BertEmbeddings
 from sie_server.nn.linear import GatedLinear, Linear
 from sie_server.nn.norm import LayerNorm
 from sie_server.nn.relative import Bias, biased_attention
-from sie_server.nn.rotary import Rotary, rotate
+from sie_server.nn.rotary import rotate
 
 Angles = tuple[Tensor, Tensor]
 
@@ -87,7 +87,6 @@ class Bert(Encoder):
         super().__init__(config, outputs)
         self.embeddings = BertEmbeddings(config)
         self.layers = nn.ModuleList(self.layer(config) for _ in range(config.layers))
-        self.rotary = Rotary(config.head_dim, config.max_positions)
         # All layers of such an encoder turn by the same angles.
         self.rotary_layer = config.rotary_layers[0] if config.rotary_layers else None
 
@@ -106,4 +105,4 @@ class Bert(Encoder):
 
     def _angles(self, packed: Packed) -> Angles | None:
         layer = self.rotary_layer
-        return None if layer is None else self.rotary(packed.positions, layer.theta, layer.scale)
+        return None if layer is None else self.rotary(packed, layer.theta, layer.scale)

@@ -195,12 +195,23 @@ def parse(model: str, known: dict[str, Entry]) -> Entry:
         return known[model]
     name, separator, path = model.rpartition("=")
     folder = Path(path).expanduser()
+    if not is_text(model):
+        raise ValueError("its name is not UTF-8")
     if path and folder.is_dir():
         return Entry(id=name or folder.resolve().name, folder=folder.resolve())
     # A hub id is `name` or `owner/name`; whatever else was typed was meant as a folder.
     if separator or path.startswith((".", "/", "~")) or path.count("/") > 1 or not path:
         raise ValueError(f"no such folder: {folder}")
     return Entry(id=model, repository=model)
+
+
+def is_text(name: str) -> bool:
+    """Whether a name can be written in UTF-8, which one made of other bytes can't."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def did_you_mean(model_id: str, known: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ from sie_server.nn.embed import Embedding
 from sie_server.nn.heads import LogitHead
 from sie_server.nn.linear import GatedLinear, Linear
 from sie_server.nn.norm import RMSNorm
-from sie_server.nn.rotary import Rotary, rotate
+from sie_server.nn.rotary import rotate
 
 
 class DecoderLayer(nn.Module):
@@ -82,7 +82,6 @@ class Decoder(Encoder):
         assert config.decoder is not None
         self.head = LogitHead(config.hidden_size, outputs) if outputs else None
         self.ties = {"head.out.weight": "embeddings.weight"} if config.decoder.tied else {}
-        self.rotary = Rotary(config.head_dim, config.max_positions)
         self.theta, self.rotary_scale = config.decoder.theta, config.decoder.rotary_scale
         self.scale = config.decoder.embedding_scale
         self.embeddings = Embedding(config.vocab_size, config.hidden_size)
@@ -94,7 +93,7 @@ class Decoder(Encoder):
         return self.head is not None
 
     def encode(self, packed: Packed) -> Tensor:
-        angles = self.rotary(packed.positions, self.theta, self.rotary_scale)
+        angles = self.rotary(packed, self.theta, self.rotary_scale)
         cache = PrefixCache(packed)
         x = self.embeddings(packed.ids) * self.scale
         *layers, last = self.layers

@@ -9,13 +9,15 @@ from sie_server.engine.packed import Packed
 from sie_server.models.shape import ModelConfig
 from sie_server.nn.heads import ClassificationHead, LogitHead, Pooled, Projections
 from sie_server.nn.lexical import Lexical, TokenWeights
+from sie_server.nn.rotary import Rotary
 
 
 class Encoder(nn.Module):
     """A transformer over packed tokens, with a head that scores where the checkpoint has one.
 
     outputs: of the head; 0 for none. lexical: the head that gives sparse vectors, where the checkpoint has one.
-    projections: what token vectors go through. pooled: what a pooled one does. layers: the transformer's.
+    projections: what token vectors go through. pooled: what a pooled one does. layers: the transformer's. rotary:
+    angles of positions, where queries and keys are turned by them.
     ties: parameters that a checkpoint may leave out because they are (rows of) another.
     renames: hub name → ours, applied in order as plain text replacements; `name[i]` is the i-th block of rows of
     `name`. head_renames, lexical_renames: the same for these heads. ignored: what a checkpoint may hold beside that:
@@ -33,6 +35,7 @@ class Encoder(nn.Module):
     def __init__(self, config: ModelConfig, outputs: int) -> None:
         super().__init__()
         self.lexical: Lexical | TokenWeights | None = None
+        self.rotary = Rotary(config.head_dim)
         self.projections = Projections(config.hidden_size, config.projections)
         self.pooled = Pooled(config.hidden_size, config.pooled)
         self.head: ClassificationHead | LogitHead | None = (

@@ -6,15 +6,16 @@ another machine makes on a network file system, or that come through some of the
 
 import logging
 import os
-from collections.abc import Collection
+import stat
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from sie_server.errors import LoadError
-from sie_server.models.catalog import Entry, Profile, address
-from sie_server.models.files import model_file
+from sie_server.models.catalog import Entry, Profile, address, is_text
+from sie_server.models.files import checkpoint_files, model_file
 from sie_server.models.load import inspect
 
 _LOG = logging.getLogger(__name__)
@@ -34,6 +35,13 @@ class Changes(NamedTuple):
     entries: list[Entry]
     gone: list[str]
     faults: dict[str, LoadError]
+
+    def slices(self, size: int) -> Iterator["Changes"]:
+        """The same changes, `size` at once; those that are gone come first."""
+        for i in range(0, len(self.gone), size):
+            yield Changes([], self.gone[i : i + size], {})
+        for i in range(0, len(self.entries), size):
+            yield Changes(self.entries[i : i + size], [], self.faults)
 
 
 class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,6 +89,8 @@ class ModelsFolder:
         self._seen: dict[str, Print] | None = None
         self._taken: dict[str, Print] = {}
         self._ids: dict[str, str] = {}
+        # What was last said of a name.
+        self._said: dict[str, str] = {}
 
     def look(self) -> Changes:
         """What is different since the last look, of that which has not changed in between: who copies needs a while.
@@ -123,6 +133,8 @@ class ModelsFolder:
             entry = Entry(id=name, folder=path.resolve())
         else:
             entry = msgspec.convert(model_file(path), ModelFile).entry(self._path)
+            if not is_text(entry.id):
+                raise ValueError(f"sie_id {entry.id!r} is no text")
         others = {model_id for other, model_id in self._ids.items() if other != name}
         for profile in entry.every_profile:
             if (claimed := address(entry.id, profile)) in self._reserved or claimed in others:
@@ -135,29 +147,39 @@ class ModelsFolder:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir():
-                    prints = _prints(Path(entry.path))
-                    names = [name for name, *_ in prints]
-                    if "config.json" in names and any(name.endswith(_WEIGHTS) for name in names):
-                        found[entry.name] = prints
-                elif entry.name.endswith(_FILES):
-                    found[entry.name] = _prints(Path(entry.path))
+                if not is_text(entry.name):
+                    self._say(entry.name, "its name is not UTF-8, so that no client could ask for it; rename it")
+                    continue
+                try:
+                    prints = self._print(entry)
+                except OSError as error:  # away for a moment, or not for us to read: what it was it stays
+                    self._say(entry.name, f"it can't be read: {error.strerror}")
+                    prints = (self._seen or {}).get(entry.name)
+                else:
+                    self._said.pop(entry.name, None)
+                if prints is not None:
+                    found[entry.name] = prints
         return found
 
+    def _print(self, entry: "os.DirEntry[str]") -> Print | None:
+        """Of a checkpoint, or of a file that names one; None for whatever else there is."""
+        path = Path(entry.path)
+        try:
+            status = entry.stat()
+            if stat.S_ISDIR(status.st_mode):
+                files = checkpoint_files(path)
+                names = {name for name, _ in files}
+                if "config.json" not in names or not any(name.endswith(_WEIGHTS) for name in names):
+                    return None
+                return tuple((name, found.st_mtime_ns, found.st_size, found.st_ino) for name, found in files)
+        except FileNotFoundError:  # it has just gone, or its link leads nowhere yet
+            return None
+        if entry.name.endswith(_FILES) and stat.S_ISREG(status.st_mode):
+            return ((entry.name, status.st_mtime_ns, status.st_size, status.st_ino),)
+        return None
 
-def _prints(path: Path) -> Print:
-    """Of a file, or of all files of a folder, hidden ones left out."""
-    if not path.is_dir():
-        files = [path]
-    else:
-        files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
-    prints = []
-    for file in files:
-        name = file.relative_to(path).as_posix()
-        if not any(part.startswith(".") for part in Path(name).parts):
-            try:
-                stat = file.stat()
-            except OSError:
-                continue  # it has just gone, or its link leads nowhere yet
-            prints.append((name, stat.st_mtime_ns, stat.st_size, stat.st_ino))
-    return tuple(sorted(prints))
+    def _say(self, name: str, what: str) -> None:
+        """Once, and not with each look."""
+        if self._said.get(name) != what:
+            self._said[name] = what
+            _LOG.error("%s: %s", self._path / name, what)

@@ -251,7 +251,7 @@ def _load(entry: Entry, folder: Path, device: torch.device, precision: Precision
         bytes=size,
         few_sizes=device.type == "cpu" and _compiled(encoder),
     )
-    model = replace(model, token_bytes=_warm_up(model))
+    model = _warmed_up(model)
     _LOG.info(
         "%s: loaded from %s in %.2f s: %s, %.1fM parameters, %s on %s",
         entry.id,
@@ -372,15 +372,29 @@ def _used(entry: Entry, folder: Path, config: ModelConfig) -> tuple[type[Encoder
 
 
 @torch.inference_mode()
-def _warm_up(model: Model) -> int:
-    """One forward: the first request does not pay for kernel set-up, and a model that can't compute is not loaded.
+def _warmed_up(model: Model) -> Model:
+    """The model with what its batches take; the first request does not pay for kernel set-up, and a model that can't
+    compute is not loaded.
 
-    Returns the bytes of tensors that it took at its peak, per token. They grow with the tokens, of whatever sequences,
-    but for attention by relative position (DeBERTa, MPNet), which takes the square of a sequence's length beside it.
+    Tensors grow with the tokens, of whatever sequences, but for attention by relative position (DeBERTa, MPNet), which
+    takes the square of a sequence's length beside it. What does not grow with them counts once: tables of positions,
+    and what a batch of one token needs too.
     """
+    _forward(model, 1)  # sets up what lasts
+    few, few_bytes = _forward(model, 1)
+    many, many_bytes = _forward(model, _WARM_TOKENS)
+    # Where the tokenizer takes any text for one token, there is nothing to compare.
+    token_bytes = max(many_bytes - few_bytes, 0) // (many - few) if many > few else many_bytes // many
+    constant = max(few_bytes - few * token_bytes, 0) + model.encoder.rotary.bytes
+    return replace(model, bytes=model.bytes + constant, token_bytes=token_bytes)
+
+
+def _forward(model: Model, words: int) -> tuple[int, int]:
+    """Tokens of a batch, and the bytes of the tensors that it took at its peak."""
+    stop_if_given_up()
     encoder, limits = model.encoder, Limits(_WARM_TOKENS)
     try:
-        sequences = model.tokenizer.singles(["warm up " * _WARM_TOKENS], limits)
+        sequences = model.tokenizer.singles(["warm " * words], limits)
     except SIEError as error:
         raise UnsupportedModelError(error.message) from error
     peak = Peak()
@@ -391,7 +405,7 @@ def _warm_up(model: Model) -> int:
                 head(hidden, rows, sequences)
     if not torch.isfinite(hidden).all():
         raise UnsupportedModelError(f"{model.entry.source} computes values that are not finite in {model.dtype}")
-    return peak.bytes // sum(map(len, sequences))
+    return sum(map(len, sequences)), peak.bytes
 
 
 def _compiled(encoder: Encoder) -> bool:

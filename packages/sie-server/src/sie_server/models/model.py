@@ -35,7 +35,8 @@ class Comparison:
 class Model:
     """A model that answers: weights on `device`, tokenizer, and a complete entry.
 
-    bytes: of the weights. token_bytes: of the tensors of a batch at their peak, per token.
+    bytes: of the weights, and of what a batch of any size takes. token_bytes: of the tensors of a batch at their peak,
+    for each token.
     few_sizes: its products over the tokens of a batch are compiled for each number of them, so that it should have few.
     """
 

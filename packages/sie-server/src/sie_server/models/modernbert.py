@@ -11,7 +11,7 @@ from sie_server.nn.attention import attention
 from sie_server.nn.embed import Embedding
 from sie_server.nn.linear import GatedLinear, Linear
 from sie_server.nn.norm import LayerNorm
-from sie_server.nn.rotary import Rotary, rotate
+from sie_server.nn.rotary import rotate
 
 Angles = dict[float, tuple[Tensor, Tensor]]  # base → cos, sin of every token's position
 
@@ -61,7 +61,6 @@ class ModernBert(Encoder):
         super().__init__(config, outputs)
         self.windows = [layer.window for layer in config.rotary_layers]
         self.thetas = {layer.theta for layer in config.rotary_layers}
-        self.rotary = Rotary(config.head_dim, config.max_positions)
         self.embeddings = Embedding(config.vocab_size, config.hidden_size)
         self.embedding_norm = LayerNorm(config.hidden_size, config.norm_eps, config.bias.norm)
         self.layers = nn.ModuleList(
@@ -75,7 +74,7 @@ class ModernBert(Encoder):
         return super().first_only and self.windows[-1] is None
 
     def encode(self, packed: Packed) -> Tensor:
-        angles = {theta: self.rotary(packed.positions, theta) for theta in self.thetas}
+        angles = {theta: self.rotary(packed, theta) for theta in self.thetas}
         x: Tensor = self.embedding_norm(self.embeddings(packed.ids))
         *layers, last = self.layers
         for layer in layers:

@@ -3,36 +3,54 @@
 import torch
 from torch import Tensor
 
+from sie_server.engine.packed import Packed
 from sie_server.nn.rows import rows_kernel
+
+# Positions that are computed together.
+_BLOCK = 512
 
 
 class Rotary:
-    """Cosines and sines of every position, computed once per base, scale and device.
+    """Cosines and sines of the positions that have been asked for, computed once per base, scale and device.
 
-    From a table and not per batch, so that a position has the same bits in every batch.
+    From a table and not per batch, so that a position has the same bits in every batch; the table is made of blocks of
+    one size, so that it has the same bits however far the table goes. It goes as far as the longest sequence yet.
     """
 
-    def __init__(self, head_dim: int, positions: int) -> None:
+    def __init__(self, head_dim: int) -> None:
         self._head_dim = head_dim
-        self._positions = positions
         self._tables: dict[tuple[float, float, torch.device], tuple[Tensor, Tensor]] = {}
 
-    def __call__(self, positions: Tensor, theta: float, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+    def __call__(self, packed: Packed, theta: float, scale: float = 1.0) -> tuple[Tensor, Tensor]:
         """Of angles `position / (scale · theta^(2i / head_dim))`.
 
-        Shapes: positions `[tokens]` → cos, sin float32 `[tokens, 1, head_dim]`.
+        Shapes: cos, sin float32 `[tokens, 1, head_dim]`.
         """
-        key = theta, scale, positions.device
-        if key not in self._tables:
-            self._tables[key] = self._table(*key)
-        cos, sin = self._tables[key]
-        return cos[positions], sin[positions]
+        key = theta, scale, packed.positions.device
+        table = self._tables.get(key)
+        if table is None or len(table[0]) < packed.most_positions:
+            # Two threads may both do it, and find the same.
+            self._tables[key] = table = self._table(packed.most_positions, *key)
+        cos, sin = table
+        return cos[packed.positions], sin[packed.positions]
 
-    def _table(self, theta: float, scale: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    @property
+    def bytes(self) -> int:
+        """What the tables take by now."""
+        return sum(part.numel() * part.element_size() for table in self._tables.values() for part in table)
+
+    def _table(self, positions: int, theta: float, scale: float, device: torch.device) -> tuple[Tensor, Tensor]:
         exponents = torch.arange(0, self._head_dim, 2, dtype=torch.float, device=device) / self._head_dim
-        angles = torch.arange(self._positions, device=device)[:, None] * (1.0 / theta**exponents / scale)
-        angles = torch.cat((angles, angles), dim=-1)[:, None]  # [positions, 1, head_dim]
-        return angles.cos(), angles.sin()
+        frequencies = 1.0 / theta**exponents / scale
+        blocks = 1 << (-(-positions // _BLOCK) - 1).bit_length()  # twice as many each time, so that it is seldom
+        cos = torch.empty(blocks * _BLOCK, 1, self._head_dim, device=device)
+        sin = torch.empty_like(cos)
+        for first in range(0, len(cos), _BLOCK):
+            angles = torch.arange(first, first + _BLOCK, device=device)[:, None] * frequencies
+            angles = torch.cat((angles, angles), dim=-1)[:, None]  # [_BLOCK, 1, head_dim]
+            torch.cos(angles, out=cos[first : first + _BLOCK])
+            torch.sin(angles, out=sin[first : first + _BLOCK])
+        return cos, sin
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
