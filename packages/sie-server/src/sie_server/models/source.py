@@ -262,21 +262,27 @@ def _hub() -> str:
 
 def _trouble() -> str | None:
     """Why the hub can't be reached; None where it answers, whatever it says."""
-    outcome: Queue[str | None] = Queue()
+    outcome: Queue[BaseException | None] = Queue()
 
     def probe() -> None:
         try:
             get_session().head(constants.ENDPOINT, timeout=_PROBE_TIMEOUT_S)
-        except Exception as error:  # whatever the client's transport raises, the hub is out of reach
-            outcome.put(str(error) or type(error).__name__)
+        except BaseException as error:
+            outcome.put(error)
         else:
             outcome.put(None)
 
     threading.Thread(target=probe, name="probe", daemon=True).start()
     try:
-        return outcome.get(timeout=_PROBED_S)
+        error = outcome.get(timeout=_PROBED_S)
     except Empty:
         return f"no answer within {_PROBED_S:g} s"
+    if error is None:
+        return None
+    if not isinstance(error, Exception):
+        raise error
+    # Whatever the client's transport raises, the hub is out of reach.
+    return str(error) or type(error).__name__
 
 
 def _packaged(entry: Entry) -> Path | None:
