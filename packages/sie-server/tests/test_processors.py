@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.append(str(Path(__file__).parents[3] / "reliability"))
 from processors import Processor, processors
 
 NAMES = [
