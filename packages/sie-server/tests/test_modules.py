@@ -140,7 +140,10 @@ def test_a_head_we_do_not_compute_is_refused(folder: Path, file: str, changes: d
     ],
 )
 def test_modules_we_do_not_compute_are_refused_by_name(folder: Path, kinds: list[str], words: str) -> None:
-    listed = [{"type": f"sentence_transformers.models.{kind}", "path": f"{i}_{kind}"} for i, kind in enumerate(kinds)]
+    listed = [
+        {"type": f"sentence_transformers.models.{kind}", "path": f"{i}_{kind}" if i else ""}
+        for i, kind in enumerate(kinds)
+    ]
     (folder / "modules.json").write_text(json.dumps(listed))
     assert words in refusal(folder)
 
@@ -153,6 +156,7 @@ def test_modules_we_do_not_compute_are_refused_by_name(folder: Path, kinds: list
             {"type": "sentence_transformers.models.Dense", "path": "../elsewhere"},
             "modules.json is not a list of modules",
         ),
+        ({"type": "sentence_transformers.models.Transformer", "path": "0_BERT"}, "the path '0_BERT' of Transformer"),
         ({"path": "4_Dense"}, "modules.json is not a list of modules: Object missing required field `type`"),
     ],
 )

@@ -71,9 +71,15 @@ def modules(folder: Path) -> list[Module]:
     if not path.is_file():
         return []
     try:
-        return msgspec.convert(read_json_list(path), list[Module])
+        listed = msgspec.convert(read_json_list(path), list[Module])
     except msgspec.ValidationError as error:
         raise UnsupportedModelError(f"modules.json is not a list of modules: {error}") from error
+    for module in listed:
+        if module.kind in ("Transformer", "MLMTransformer") and module.path:
+            raise UnsupportedModelError(
+                f"modules.json: the path {module.path!r} of {module.kind} is not supported; supported: '', the folder"
+            )
+    return listed
 
 
 def needed_files(folder: Path) -> list[Path]:
