@@ -54,6 +54,14 @@ def old_norms(folder: Path) -> None:
     rewrite(folder, lambda weights: {renamed(name): value for name, value in weights.items()})
 
 
+def without_prefix(folder: Path) -> None:
+    rewrite(folder, lambda weights: {name.removeprefix("bert."): value for name, value in weights.items()})
+
+
+def halved(folder: Path) -> None:
+    rewrite(folder, lambda weights: {name: value.half() for name, value in weights.items()})
+
+
 def sharded(folder: Path, names: str = "weights-{}.safetensors") -> None:
     weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
@@ -115,6 +123,16 @@ RERANKERS: dict[str, tuple[str, dict[str, Any], Change]] = {
             electra__embeddings__token_type_ids=torch.zeros(1, 512, dtype=torch.int64),
         ),
     ),
+    "no-prefix": ("bert", {}, without_prefix),
+    "half": ("deberta", {}, halved),
+    "language-head-beside": ("xlm-roberta", {}, with_tensors(lm_head__bias=torch.zeros(600))),
+    "discriminator-beside": (
+        "electra",
+        {},
+        with_tensors(discriminator_predictions__dense__weight=torch.zeros(64, 64)),
+    ),
+    "every-second-global": ("modernbert", {}, config(layer_types=..., global_attn_every_n_layers=2)),
+    "odd-window": ("modernbert", {}, config(local_attention=33)),
     "gelu-new": ("bert", {"hidden_act": "gelu_new"}, config()),
     "gelu-tanh": ("distilbert", {"activation": "gelu_pytorch_tanh"}, config()),
     "silu": ("roberta", {"hidden_act": "silu"}, config()),
@@ -254,6 +272,11 @@ EMBEDDERS: dict[str, tuple[str, str, Callable[[], list[nn.Module]], dict[str, An
     "bert-mlm": ("bert-lexical-encoder", "mean", list, {}, config()),
     "bert-classifier": ("bert", "mean", list, {}, config()),
     "roberta-classifier": ("roberta", "mean", list, {}, config(architectures=None)),
+    **{
+        f"{base}-pooled": (base, "mean", list, {}, config())
+        for base in ("gte", "deberta", "distilbert", "electra-narrow", "modernbert", "qwen3-classifier", "qwen3-untied")
+    },
+    "gemma-hidden-activation": ("gemma-legacy", "mean", list, {}, config(hidden_activation="gelu_pytorch_tanh")),
     "null": ("bert-encoder", "mean", list, {}, config(architectures=None)),
     "distiluse": ("bert-encoder", "mean", lambda: [Dense(_WIDTH, 24, activation_function=nn.Tanh())], {}, config()),
     "labse": (

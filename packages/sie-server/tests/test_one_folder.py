@@ -65,6 +65,8 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "type-missing": (lambda f: config(f, model_type=None, architectures=None), "model_type"),
     "million-layers": (lambda f: config(f, num_hidden_layers=20_000_000), "num_hidden_layers"),
     "limit": (lambda f: written(f, "sentence_bert_config.json", b'{"max_seq_length": -5}'), "max_seq_length"),
+    "limit-2": (lambda f: written(f, "sentence_bert_config.json", b'{"max_seq_length": 2}'), "max_seq_length 2"),
+    "gemma": (lambda f: config(f, model_type="gemma", hidden_activation="silu"), "hidden_activation 'silu'"),
     "modules": (lambda f: written(f, "modules.json", b"{}"), "modules.json"),
     "pooling": (lambda f: written(f, "1_Pooling/config.json", b'{"pooling_mode": 5}'), "pooling"),
 }

@@ -268,10 +268,10 @@ def _head(kind: str, keys: Keys, hidden: int) -> HeadConfig:
 
 def _decoder(kind: str, keys: Keys, hidden: int, heads: int, layers: int) -> DecoderConfig:
     gemma = kind == "gemma"
-    # Where a Gemma says `hidden_activation`, its first releases meant that.
-    act = "hidden_activation" if gemma and keys.given("hidden_activation") else "hidden_act"
+    if gemma:  # transformers 4 read it, 5 does not; what is published means the same either way
+        keys.only("hidden_activation", (None, "gelu", "gelu_pytorch_tanh"))
     activation = keys.choice(
-        act, _GEMMA_ACTIVATIONS if gemma else _ACTIVATIONS, "gelu_pytorch_tanh" if gemma else "silu"
+        "hidden_act", _GEMMA_ACTIVATIONS if gemma else _ACTIVATIONS, "gelu_pytorch_tanh" if gemma else "silu"
     )
     _require_full_attention(kind, keys, layers)
     head_dim = _head_dim(kind, keys, hidden, heads)

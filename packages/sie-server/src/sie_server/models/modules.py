@@ -35,6 +35,8 @@ BGE_M3_FILES = ("sparse_linear.pt", "colbert_linear.pt")
 # Whose modules are read as they stand; those of another class sentence-transformers puts together anew.
 _MODEL_TYPES = ("SentenceTransformer", "CrossEncoder", "SparseEncoder", "MultiVectorEncoder", "ColBERT")
 _NO_LIMIT = 1e9
+# So many special tokens may stand in every sequence; where there is room for no others, nothing is read of a text.
+_SPECIAL = 2
 _MAX_ID = 2**31 - 1
 _NORM_EPS = 1e-5  # torch's default; sentence-transformers has no setting for it
 
@@ -195,14 +197,14 @@ def max_length_hint(folder: Path) -> int | None:
     """The limit in tokens that sentence-transformers or the tokenizer sets, if either does.
 
     Raises:
-        UnsupportedModelError: it is no positive number.
+        UnsupportedModelError: it is no number that leaves room for a text.
     """
     for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
         if (folder / name).is_file():
             keys = Keys(read_json(folder / name), name)
             if keys.given(key):
                 # transformers writes 1e30 for "no limit", as a whole number or not.
-                limit = keys.number(key, high=1e300)
+                limit = keys.number(key, above=_SPECIAL, high=1e300)
                 return int(limit) if limit < _NO_LIMIT else None
     return None
 
