@@ -380,8 +380,9 @@ def _warmed_up(model: Model) -> Model:
     takes the square of a sequence's length beside it. What does not grow with them counts once: tables of positions,
     and what a batch of one token needs too.
     """
-    _forward(model, 1)  # sets up what lasts
     few, few_bytes = _forward(model, 1)
+    if model.encoder.rotary.bytes:  # made in it, and to stay
+        few, few_bytes = _forward(model, 1)
     many, many_bytes = _forward(model, _WARM_TOKENS)
     # Where the tokenizer takes any text for one token, there is nothing to compare.
     token_bytes = max(many_bytes - few_bytes, 0) // (many - few) if many > few else many_bytes // many
