@@ -52,6 +52,8 @@ from transformers import (
     XLMRobertaModel,
 )
 
+from sie_server.models.prompts import prompts
+
 WORDS = ["python", "is", "a", "programming", "language", "snakes", "are", "reptiles", "what", "who", "made", "it"]
 # The answers of the decoders' prompts.
 ANSWERS = ["yes", "no", "Yes", "1", "0", "<bos>"]
@@ -128,6 +130,8 @@ DECODERS: dict[str, tuple[type[PreTrainedModel], type[Any], dict[str, Any]]] = {
     "gemma": (GemmaForCausalLM, GemmaConfig, {**_DECODER, "num_key_value_heads": 1, "head_dim": 32}),
     "gemma-legacy": (GemmaForCausalLM, GemmaConfig, {**_DECODER, "head_dim": 16, "hidden_act": "gelu"}),
 }
+# What each is trained with, by its chat template.
+_PROMPTS = {"qwen3": "qwen3-reranker", "qwen2": "mxbai-rerank-v2", "gemma": "bge-reranker-gemma"}
 # Narrower, because a gate multiplies what two wide projections give.
 _GTE: dict[str, Any] = {**SMALL, "max_position_embeddings": 512, "pad_token_id": 1, "initializer_range": 0.1}
 # NTK scaling by 8 at a base of 20000, as transformers writes it for heads of 16.
@@ -188,6 +192,16 @@ ARCHITECTURES: dict[str, tuple[type[PreTrainedModel], type[Any], dict[str, Any]]
 }
 
 
+def chat_template(prompt: str) -> str:
+    """A template that writes what a prompt of `prompts.toml` does."""
+    known = prompts()[prompt]
+    said = "{{{{ messages | selectattr('role', 'eq', '{0}') | map(attribute='content') | first }}}}"
+    query, document = (said.format(role) for role in ("query", "document"))
+    front = [piece.replace("{instruction}", known.instruction or "") for piece in known.before]
+    pieces = [*(piece.replace("{query}", query) for piece in front), known.document.format(document=document)]
+    return "".join((*pieces, *known.after, "\n"))  # Jinja drops the last line's end
+
+
 def build(folder: Path, name: str, *, seed: int = 0, **overrides: Any) -> PreTrainedModel:
     """Save a checkpoint with tokenizer under `folder` and return transformers' model of it, ready to compare with."""
     model_class, config_class, config = {**ARCHITECTURES, **DECODERS}[name]
@@ -199,6 +213,9 @@ def build(folder: Path, name: str, *, seed: int = 0, **overrides: Any) -> PreTra
             if parameter.ndim == 1:
                 parameter.add_(torch.randn_like(parameter) * 0.02)
     model.save_pretrained(folder)
+    prompt = None if name.endswith("-encoder") else _PROMPTS.get(name.split("-")[0])
+    if prompt is not None:
+        (folder / "chat_template.jinja").write_text(chat_template(prompt))
     family = "roberta" if model.config.pad_token_id == 1 else "bert"
     types = getattr(model.config, "type_vocab_size", 0) > 1
     PreTrainedTokenizerFast(

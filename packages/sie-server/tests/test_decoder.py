@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from cards import BUILD, INSTRUCTION, Encode, encoder_of, qwen3
-from checkpoints import DECODERS, build, text
+from checkpoints import DECODERS, build, chat_template, text
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from live import connect, in_process
@@ -278,6 +278,7 @@ def _fresh(call: list[Sequence]) -> list[Sequence]:
 def test_a_pooled_decoder_embeds_as_sentence_transformers(name: str, tmp_path: Path) -> None:
     """As Qwen3-Embedding: the last token, scaled to length 1; its checkpoint calls itself a causal language model."""
     build(tmp_path / "plain", name)
+    (tmp_path / "plain" / "chat_template.jinja").unlink(missing_ok=True)
     transformer = Transformer(str(tmp_path / "plain"), max_seq_length=512)
     reference = SentenceTransformer(
         modules=[transformer, STPooling(transformer.get_embedding_dimension(), "lasttoken"), Normalize()],
@@ -297,7 +298,7 @@ def test_a_pooled_decoder_embeds_as_sentence_transformers(name: str, tmp_path: P
 
 def test_what_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
     build(tmp_path, "qwen3")
-    with pytest.raises(UnsupportedModelError, match=r"prompt 'qwen9' is not known; known: qwen3-reranker, zerank-2"):
+    with pytest.raises(UnsupportedModelError, match=r"prompt 'qwen9' is not known; known: none, chat-template, q"):
         load(Entry("m", folder=tmp_path, prompt="qwen9"), CPU)
     score = tmp_path / "1_LogitScore" / "config.json"
     score.parent.mkdir()
@@ -306,18 +307,18 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
         load(Entry("m", folder=tmp_path), CPU)
     yes = encoder_of(tmp_path)("Yes")[0]
     score.write_text(f'{{"true_token_id": {yes}, "false_token_id": null}}')
+    assert load(Entry("m", folder=tmp_path), CPU).entry.prompt == "chat-template"
+    (tmp_path / "chat_template.jinja").write_text(chat_template("zerank-2"))
     assert load(Entry("m", folder=tmp_path), CPU).entry.prompt == "zerank-2"
     score.unlink()
     assert load(Entry("m", folder=tmp_path, prompt="zerank-2"), CPU).score == "logit"
 
 
-def test_a_prompt_that_is_assumed_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_was_inspected_is_loaded(tmp_path: Path) -> None:
     build(tmp_path, "qwen3")
-    load(Entry("m", folder=tmp_path, prompt="qwen3-reranker"), CPU)
-    assert not caplog.records
-    assumed, _ = inspect(Entry("m", folder=tmp_path))  # as a server does before it loads
-    load(assumed, CPU)
-    assert caplog.text.count("nothing says which prompt it was trained with; taking 'qwen3-reranker'") == 1
+    known, failure = inspect(Entry("m", folder=tmp_path))  # as a server does before it loads
+    assert (known.prompt, failure) == ("qwen3-reranker", None)
+    assert load(known, CPU).entry.prompt == "qwen3-reranker"
 
 
 def test_a_checkpoint_without_its_projection_is_refused(tmp_path: Path) -> None:

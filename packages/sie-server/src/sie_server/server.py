@@ -72,7 +72,7 @@ def run(settings: Settings) -> int:
     try:
         traces = _traces() if settings.tracing else None
         named = (*settings.model, *settings.preload, *settings.pinned)
-        entries = with_models(offered(shipped(), settings.catalogue, named), settings.model)
+        entries = with_models(offered(shipped(), settings.catalogue, named), settings.model, settings.prompt)
         _check_folders(entries.values())
         loader = load_verified if settings.verify else load
         engine = Engine(settings, entries, metrics, loader, fetch, lambda: server.abandon())

@@ -58,6 +58,10 @@ class Settings:
         --preload and --pinned name are served in any case.
     model
         Model to serve beside the catalogue: a hub id, a folder, or NAME=FOLDER. Repeatable.
+    prompt
+        How a reranker that is a decoder reads a pair, as NAME=PROMPT: a prompt of docs/models.md by its name, none for
+        the two texts as its tokenizer joins them, or chat-template for the folder's own. Repeatable. Without it, the
+        catalogue or the folder's chat template says it.
     preload
         Model to load before the server says it is ready. Repeatable; others load on first use.
     pinned
@@ -142,6 +146,7 @@ class Settings:
     port: Annotated[int, Parameter(env_var="SIE_PORT", alias="-p", validator=Number(gte=0, lte=65535))] = 8080
     catalogue: Annotated[str, Parameter(env_var="SIE_CATALOGUE")] = "all"
     model: ExtraModels = ()
+    prompt: Annotated[tuple[str, ...], Parameter(env_var="SIE_PROMPTS", env_var_split=_split)] = ()
     preload: Annotated[tuple[str, ...], Parameter(env_var="SIE_PRELOAD_MODELS", env_var_split=_split)] = ()
     pinned: Annotated[tuple[str, ...], Parameter(env_var="SIE_PINNED_MODELS", env_var_split=_split)] = ()
     models_dir: Annotated[str, Parameter(env_var="SIE_MODELS_DIR")] = ""

@@ -11,12 +11,14 @@ from tokenizers import Encoding, Tokenizer
 from sie_server.engine.late import LateTokens
 from sie_server.engine.limits import Limits
 from sie_server.engine.prefix import Prefix
+from sie_server.engine.seams import Parted, parted
 from sie_server.engine.sequence import Sequence
 from sie_server.engine.steps import Steps, stepwise
 from sie_server.engine.template import Ids, Template, int32, token_id
 from sie_server.engine.windows import Piece, check_total, check_windows, room_for, starts
 from sie_server.engine.words import Words, encodings
 from sie_server.errors import Code, SIEError, UnsupportedModelError
+from sie_server.models.chat_template import ChatTemplate
 from sie_server.models.prompts import Prompt, instructed
 from sie_server.models.shape import LateInteraction
 
@@ -37,7 +39,8 @@ class TextTokenizer:
     also for a model that has one type and adds its row to every token. `prompt`: what a decoder reranker wants around
     query and document; `instruction` replaces the prompt's default. `late`: how a late-interaction model reads them;
     `window`: the least one of its layers, where one has a window. `rows`: how many tokens the model has embeddings for,
-    where that may be fewer than the tokenizer has.
+    where that may be fewer than the tokenizer has. `query_prompt`: what a cross-encoder without a prompt of either kind
+    wants in front of a query; an instruction takes its place.
 
     Raises UnsupportedModelError where the tokenizer lacks a token that these need, or the model one that stands in
     every text.
@@ -48,11 +51,12 @@ class TextTokenizer:
         tokenizer: Tokenizer,
         max_length: int,
         token_types: bool,
-        prompt: Prompt | None = None,
+        prompt: Prompt | ChatTemplate | None = None,
         instruction: str | None = None,
         late: LateInteraction = LateInteraction(),
         window: int | None = None,
         rows: int | None = None,
+        query_prompt: str = "",
     ) -> None:
         # A checkpoint may carry padding and truncation of its own; both are decided here.
         tokenizer.no_padding()
@@ -63,12 +67,17 @@ class TextTokenizer:
         self._pair = Template.read(tokenizer, parts=2)
         self._token_types = token_types
         self.max_length = max_length
-        self.prompt = prompt
+        self.prompt = parted(tokenizer, prompt) if isinstance(prompt, ChatTemplate) else prompt
         self._instruction = instruction
         self._late = LateTokens(late, tokenizer, window)
         self._query = self._late.marked(self._single, late.query_marker)
         self._single = self._late.marked(self._single, late.document_marker)
-        self._after = np.concatenate(self.words.encode(prompt.after)) if prompt else int32([])
+        self._query_prompt = query_prompt
+        self._after = int32([])
+        if isinstance(self.prompt, Parted):
+            self._after = int32([*self.prompt.after])
+        elif self.prompt is not None:
+            self._after = np.concatenate(self.words.encode(self.prompt.after))
         self._rows = rows
         self.beyond = [] if rows is None else _beyond(tokenizer, rows)
         self._check_own()
@@ -110,7 +119,9 @@ class TextTokenizer:
         """
         if self.prompt is not None:
             return (yield from self._prompted(self.prompt, query, documents, limits, instruction or self._instruction))
-        query_ids = yield from self._query_ids(instructed(query, instruction), limits)
+        query_ids = yield from self._query_ids(
+            instructed(query, instruction) if instruction else self._query_prompt + query, limits
+        )
         room = room_for(self._limit(limits), self._pair.tokens, len(query_ids), limits.long_documents)
         pieces = yield from self._pieces(documents, room, self._pair.tokens + len(query_ids), limits)
         return (yield from made(pieces, lambda each: self._sequence(*self._pair.join(query_ids, each.ids), each)))
@@ -212,7 +223,7 @@ class TextTokenizer:
         return (yield from made(pieces, lambda each: self._vectors(*self._single.join(each.ids), each)))
 
     def _prompted(
-        self, prompt: Prompt, query: str, documents: Items[str], limits: Limits, instruction: str | None
+        self, prompt: Prompt | Parted, query: str, documents: Items[str], limits: Limits, instruction: str | None
     ) -> Steps[list[Sequence]]:
         yield len(query)
         [encoding] = encodings(self._tokenizer, [query], offsets=True)
@@ -227,14 +238,24 @@ class TextTokenizer:
         room = room_for(self._limit(limits), special, tokens, limits.long_documents)
         prefix = Prefix(Sequence(front, np.zeros_like(front)))
         texts = [prompt.piece(document) for document in documents]
+        kept = int32([*prompt.kept])
+        if windows := limits.long_documents == "chunk_max":
+            room = max(room - len(kept), 1)
         pieces = yield from self._pieces(texts, room, len(self._after), limits)
 
         def read(piece: Piece) -> Sequence:
-            ids = np.concatenate((piece.ids, self._after))
+            text, document = texts[piece.document], documents[piece.document]
+            ids = piece.ids
+            if windows and piece.span is not None and piece.span[1] < len(text):
+                ids = np.concatenate((ids, kept))
+            elif piece.truncated:
+                ids = np.concatenate((ids[: room - len(kept)], kept))
+            ids = np.concatenate((ids, self._after))
             sequence = self._sequence(ids, np.zeros_like(ids), piece)
             sequence.prefix = prefix
             if sequence.span is not None:
-                start, end = (max(at - prompt.lead_in, 0) for at in sequence.span)
+                origin = prompt.origin(document)
+                start, end = (min(max(at + origin, 0), len(document)) for at in sequence.span)
                 sequence.span = start, end
             return sequence
 

@@ -1,7 +1,7 @@
 """Which models this server knows: the catalogue that ships with it, and those an operator adds."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from importlib.resources import files
@@ -164,13 +164,13 @@ def offered(entries: dict[str, Entry], catalogue: str, named: Iterable[str]) -> 
     return {model_id: entry for model_id, entry in entries.items() if model_id in allowed}
 
 
-def with_models(entries: dict[str, Entry], models: Iterable[str]) -> dict[str, Entry]:
-    """The catalogue plus models given as `ID`, `PATH` or `NAME=PATH`.
+def with_models(entries: dict[str, Entry], models: Iterable[str], prompts: Iterable[str] = ()) -> dict[str, Entry]:
+    """The catalogue plus models given as `ID`, `PATH` or `NAME=PATH`, with prompts given as `NAME=PROMPT`.
 
     A folder is served under `NAME`, or under its last path component.
 
     Raises:
-        ValueError: two models claim one name, or a path given by name does not exist.
+        ValueError: two models claim one name, a path given by name does not exist, or a prompt is given to no model.
     """
     result = dict(entries)
     for model in models:
@@ -182,6 +182,12 @@ def with_models(entries: dict[str, Entry], models: Iterable[str]) -> dict[str, E
         if entry.id in taken and result.get(entry.id) != entry:
             raise ValueError(f"--model {model}: the name {entry.id!r} is taken; give another one as NAME=PATH")
         result[entry.id] = entry
+    for given in prompts:
+        name, _, prompt = given.rpartition("=")
+        if not prompt or name not in result:
+            hint = did_you_mean(name, result)
+            raise ValueError(f"--prompt {given}: NAME=PROMPT is needed, NAME being a model that is served.{hint}")
+        result[name] = replace(result[name], prompt=prompt)
     return result
 
 

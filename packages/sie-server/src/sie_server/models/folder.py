@@ -47,7 +47,7 @@ class Changes(NamedTuple):
 class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A file that names a model: one of `hf_id` and `weights_path`, which is relative to the file.
 
-    profiles: as in the catalogue, options of a request by name.
+    profiles: as in the catalogue, options of a request by name. prompt: how a decoder reads a pair, as `--prompt` says.
     """
 
     sie_id: str
@@ -55,6 +55,7 @@ class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hf_revision: str | None = None
     weights_path: str | None = None
     max_sequence_length: int | None = None
+    prompt: str | None = None
     profiles: dict[str, Profile] = {}
 
     def __post_init__(self) -> None:
@@ -70,6 +71,7 @@ class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             revision=self.hf_revision,
             folder=None if self.weights_path is None else (folder / self.weights_path).expanduser().resolve(),
             max_length=self.max_sequence_length,
+            prompt=self.prompt,
             profiles=self.profiles,
         )
 

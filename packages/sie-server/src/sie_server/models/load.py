@@ -21,6 +21,7 @@ from sie_server.engine.tokenize import TextTokenizer
 from sie_server.errors import LoadClass, LoadError, SIEError, UnsupportedModelError
 from sie_server.models.activation import score_of
 from sie_server.models.catalog import Entry
+from sie_server.models.chat_template import ChatTemplate, default_prompt, reads_messages
 from sie_server.models.config import read_config, stated_layers
 from sie_server.models.encoder import Encoder
 from sie_server.models.files import Version, read_json, version
@@ -34,7 +35,7 @@ from sie_server.models.modules import (
     templates_hint,
     with_modules,
 )
-from sie_server.models.prompts import Prompt, choose, prompts
+from sie_server.models.prompts import PLAIN, Prompt, choose, prompt_name
 from sie_server.models.registry import HeadKind, resolve
 from sie_server.models.shape import LateInteraction, ModelConfig, Projection
 from sie_server.models.source import found, locate, weight_files
@@ -144,12 +145,19 @@ class _Opened:
     entry: Entry
     config: ModelConfig
     head: HeadKind | None
-    prompt: Prompt | None
+    prompt: Prompt | ChatTemplate | None
     files: Mapping[TensorFile, Mapping[str, str]]
 
     @property
+    def scores(self) -> bool:
+        """Whether it has a head that reads pairs."""
+        return self.head in ("classifier", "tokens") or self.config.modular_head
+
+    @property
     def answers(self) -> int:
-        return 0 if self.head != "tokens" or self.prompt is None else len(self.prompt.answers)
+        if self.head != "tokens":
+            return 0
+        return len(answers_hint(self.folder) or _answer_tokens(self.prompt))
 
     def encoder(self, special_ids: Items[int]) -> Encoder:
         """The module, without memory. special_ids: of the tokenizer.
@@ -197,7 +205,7 @@ def _opened(entry: Entry, folder: Path) -> Iterator[_Opened]:
             entry=entry,
             config=config,
             head=head,
-            prompt=None if entry.prompt is None else prompts()[entry.prompt],
+            prompt=None if entry.prompt is None else _prompt(entry, folder, config, head),
             files={
                 **{file: {} for file in files},
                 **{stack.enter_context(open_tensors(path)): names for path, names in heads.items()},
@@ -279,6 +287,7 @@ def _tokenizer(opened: _Opened) -> TextTokenizer:
             late=overridden(config.late or LateInteraction(), entry.late_interaction),
             window=min((layer.window for layer in config.rotary_layers if layer.window is not None), default=None),
             rows=config.vocab_size,
+            query_prompt=default_prompt(opened.folder) or "" if opened.prompt is None and opened.scores else "",
         )
     except SIEError as error:  # what it reads around every text
         raise UnsupportedModelError(error.message) from error
@@ -319,16 +328,25 @@ def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
     _, head = _used(entry, folder, config)
     if config.late and (config.decoder or config.disentangled):
         raise UnsupportedModelError(f"late interaction over {config.architecture} is not supported")
-    prompt = None if config.decoder is None or head is None else choose(entry.prompt, config.architecture, folder)
     scores = head in ("classifier", "tokens") or config.modular_head
+    pairs = config.decoder is not None and head is not None
+    prompt = _prompt(entry, folder, config, head) if pairs else None
+    if not pairs:
+        _check_plain(entry, folder, scores)
     own_outputs, own = _own(config, head, scores)
     if scores and head != "tokens" and config.labels != 1:
         raise UnsupportedModelError(f"{entry.source} has {config.labels} labels; a reranker has one")
     if not scores and "score" in (entry.outputs or ()) and entry.score not in ("maxsim", own):
         raise UnsupportedModelError(f"{entry.source} has no classification head, and its score is a {entry.score}")
     if prompt is not None and config.decoder is not None and not config.decoder.causal:
-        raise UnsupportedModelError(f"is_causal false with a prompt ({prompt.name}) is not supported; supported: true")
-    if head == "tokens" and prompt is not None and config.score_activation is None and answers_hint(folder) is None:
+        name = prompt_name(prompt)
+        raise UnsupportedModelError(f"is_causal false with a prompt ({name}) is not supported; supported: true")
+    if (
+        head == "tokens"
+        and isinstance(prompt, Prompt)
+        and config.score_activation is None
+        and answers_hint(folder) is None
+    ):
         own = prompt.score  # sentence-transformers, where it saved the answers, has a default of its own
     sparse = head == "lexical" or config.token_weights
     chain = (*config.projections.values(), *config.pooled.values())
@@ -345,12 +363,31 @@ def complete(entry: Entry, folder: Path, config: ModelConfig) -> Entry:
         score=entry.score or own,
         dims=entry.dims or (None if scores or head == "lexical" else width),
         sparse_dims=entry.sparse_dims or (config.vocab_size if sparse else None),
-        prompt=None if prompt is None else prompt.name,
+        prompt=prompt_name(prompt) if pairs else None,
         query_template=templates[0],
         doc_template=templates[1],
         pooling=entry.pooling or pooling_hint(folder) or (None if config.decoder is None else "last"),
         max_length=min(entry.max_length or hint or config.max_positions, config.max_positions),
     )
+
+
+def _prompt(entry: Entry, folder: Path, config: ModelConfig, head: HeadKind | None) -> Prompt | ChatTemplate | None:
+    return choose(entry.prompt, config.architecture, folder, classifier=head == "classifier")
+
+
+def _check_plain(entry: Entry, folder: Path, scores: bool) -> None:
+    """Refuse what would be put into a template, of a model that reads texts as they are.
+
+    Raises:
+        UnsupportedModelError: the folder says so, or the entry.
+    """
+    if entry.prompt not in (None, PLAIN):
+        raise UnsupportedModelError(f"prompt {entry.prompt!r} is for rerankers that are decoders, which this is not")
+    if entry.prompt is None and (scores or (folder / "modules.json").is_file()) and reads_messages(folder):
+        raise UnsupportedModelError(
+            "the folder's texts go into a chat template, which is supported for rerankers that are decoders alone; "
+            f"prompt {PLAIN!r} reads them as they are"
+        )
 
 
 def _own(config: ModelConfig, head: HeadKind | None, scores: bool) -> tuple[tuple[Output, ...], Score | None]:
@@ -425,12 +462,20 @@ def _head_renames(encoder: Encoder, head: HeadKind | None) -> Mapping[str, str]:
             return encoder.head_renames
 
 
-def _answers(folder: Path, prompt: Prompt | None, tokenizer: TextTokenizer) -> list[int]:
+def _answers(folder: Path, prompt: Prompt | ChatTemplate | None, tokenizer: TextTokenizer) -> list[int]:
     """Ids of the tokens whose logits make the score."""
-    assert prompt is not None
-    answers = [tokenizer.token_id(answer) for answer in prompt.answers]
-    if (own := answers_hint(folder)) not in (None, answers):
+    own = answers_hint(folder)
+    if own is not None and not isinstance(prompt, Prompt):
+        return own
+    answers = [tokenizer.token_id(answer) for answer in _answer_tokens(prompt)]
+    if own not in (None, answers):
         raise UnsupportedModelError(
-            f"{folder} answers with tokens {own}, the prompt {prompt.name!r} with {answers}; its prompt is another"
+            f"{folder} answers with tokens {own}, the prompt {prompt_name(prompt)!r} with {answers}; "
+            "its prompt is another"
         )
     return answers
+
+
+def _answer_tokens(prompt: Prompt | ChatTemplate | None) -> tuple[str, ...]:
+    """The answers; sentence-transformers' own where nothing says another."""
+    return prompt.answers if isinstance(prompt, Prompt) else ("yes", "no")

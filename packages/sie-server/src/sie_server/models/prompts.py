@@ -10,9 +10,12 @@ import msgspec
 
 from sie_server.choices import Score
 from sie_server.errors import UnsupportedModelError
+from sie_server.models.chat_template import ChatTemplate, read_chat_template, reads_messages
 from sie_server.models.modules import answers_hint
 
 _LOG = logging.getLogger(__name__)
+# Names of prompts that are not in `prompts.toml`: none, and the folder's chat template.
+PLAIN, OWN = "none", "chat-template"
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,13 @@ class Prompt:
     slot: str | None = None
 
     @property
-    def lead_in(self) -> int:
-        """Characters in front of the document in its piece."""
-        return self.document.index("{document}")
+    def kept(self) -> tuple[int, ...]:
+        """Ids that follow a document that is cut, beside those behind all."""
+        return ()
+
+    def origin(self, document: str) -> int:  # of a chat template, it varies
+        """Where the piece of a document begins in it, in code points."""
+        return -self.document.index("{document}")
 
     def shared(self, query: str, instruction: str | None) -> list[str]:
         """The pieces in front of a document."""
@@ -61,19 +68,53 @@ def prompts() -> dict[str, Prompt]:
     return {name: msgspec.convert({"name": name, **fields}, Prompt) for name, fields in entries.items()}
 
 
-def choose(name: str | None, architecture: str, folder: Path) -> Prompt:
-    """The prompt of a checkpoint: the one named, or the architecture's that has as many answers as the checkpoint says.
+def choose(name: str | None, architecture: str, folder: Path, classifier: bool) -> Prompt | ChatTemplate | None:
+    """How a decoder reads a pair: by the prompt named, by the folder's own template, or plainly (None).
+
+    A template that writes what a known prompt does is that prompt. Of a folder that says nothing, pairs are as its
+    tokenizer joins them, as sentence-transformers has them, if it has a classifier or names its answers; else nobody
+    could tell what it answers.
 
     Raises:
-        UnsupportedModelError: there is none of that name, or none that fits.
+        UnsupportedModelError: there is no prompt of that name; the folder's template can't be used; nothing says how a
+            language model reads a pair.
     """
-    if name is not None:
+    choices = ", ".join((PLAIN, OWN, *prompts()))
+    if name == PLAIN:
+        return None
+    if name is not None and name != OWN:
         if name not in prompts():
-            raise UnsupportedModelError(f"prompt {name!r} is not known; known: {', '.join(prompts())}")
+            raise UnsupportedModelError(f"prompt {name!r} is not known; known: {choices}")
         return prompts()[name]
-    own = answers_hint(folder)
-    for prompt in prompts().values():
-        if architecture.startswith(prompt.architecture) and (own is None or len(own) == len(prompt.answers)):
-            _LOG.warning("%s: nothing says which prompt it was trained with; taking %r", folder, prompt.name)
-            return prompt
-    raise UnsupportedModelError(f"no known prompt of {architecture} has {len(own or ())} answer tokens")
+    if name == OWN or reads_messages(folder):
+        try:
+            template = read_chat_template(folder)
+        except UnsupportedModelError as error:
+            raise UnsupportedModelError(f"{error}. Name the prompt that it was trained with: {choices}") from error
+        return next(
+            (prompt for prompt in prompts().values() if _same(prompt, template, architecture, folder)), template
+        )
+    if not classifier and answers_hint(folder) is None:
+        raise UnsupportedModelError(
+            f"nothing in {folder} says how this language model reads a query and a document: it has no chat template "
+            f"and no LogitScore. Name the prompt that it was trained with: {choices}"
+        )
+    _LOG.info("%s: no chat template, so it reads pairs as its tokenizer joins them (prompt: %s)", folder, PLAIN)
+    return None
+
+
+def prompt_name(prompt: Prompt | ChatTemplate | None) -> str:
+    """What to call it in lists and settings."""
+    return PLAIN if prompt is None else OWN if isinstance(prompt, ChatTemplate) else prompt.name
+
+
+def _same(prompt: Prompt, template: ChatTemplate, architecture: str, folder: Path) -> bool:
+    """Whether the template writes what the prompt does."""
+    if not architecture.startswith(prompt.architecture) or len(answers_hint(folder) or prompt.answers) != len(
+        prompt.answers
+    ):
+        return False
+    query, document, instruction = "a query", "a document", template.instruction
+    written, _ = template.written(None)
+    known = "".join((*prompt.shared(query, instruction), prompt.piece(document), *prompt.after))
+    return known == written.text(query, document, instruction)

@@ -54,6 +54,21 @@ def read_tokenizer(folder: Path) -> FolderTokenizer:
         raise UnsupportedModelError(f"the tokenizer in {folder} can't be read: {error}") from error
 
 
+def named_tokens(folder: Path) -> dict[str, str]:
+    """The special tokens by role, as templates have them.
+
+    Raises:
+        LoadError: as `read_tokenizer`.
+    """
+    settings = _optional(folder / "tokenizer_config.json")
+    try:
+        _, kind = class_of(settings, _optional(folder / "config.json"), None)
+        named, _ = _special_tokens(folder, dict(settings), [])
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UnsupportedModelError(f"the special tokens of {folder} can't be read: {error}") from error
+    return {role: str(token) for role, token in {**kind.special, **named}.items() if token is not None}
+
+
 def _read(folder: Path) -> FolderTokenizer:
     settings = _optional(folder / "tokenizer_config.json")
     config = _optional(folder / "config.json")
