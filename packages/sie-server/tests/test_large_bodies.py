@@ -6,6 +6,7 @@ from typing import Any
 
 import msgpack
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from sie_server.errors import Code, SIEError
 from sie_server.large import json as large_json
 from sie_server.large import msgpack as large_msgpack
 from sie_server.large import read as large_read
+from sie_server.large import write as large_write
 from sie_server.large.outline import Listed
 from sie_server.large.read import Reader
 
@@ -157,3 +159,53 @@ def test_every_form_of_an_input(inputs: Any) -> None:
 def test_blanks_do_not_count() -> None:
     raw = b" " * 999 + b'{"query" : {"text":"q"},\n"items" :' + b"\t" * 999 + b'[ {"text":"a"} ,' + b" " * 999 + b"{}]}"
     assert pieces(raw, wire.ScoreRequest, False) == whole(raw, wire.ScoreRequest, False)
+
+
+answers = st.one_of(
+    st.builds(
+        lambda entries, query: wire.ScoreResponse("m", query, entries, wire.Usage(3)),
+        st.lists(
+            st.builds(
+                wire.ScoreEntry,
+                st.text(max_size=5),
+                st.floats(-5, 5),
+                st.integers(0, 9),
+                highlights=st.sampled_from([msgspec.UNSET, [wire.Highlight((0, 1), None, 0.5)]]),
+            ),
+            max_size=70,
+        ),
+        st.none() | st.text(max_size=3),
+    ),
+    st.builds(
+        lambda sizes: wire.EncodeResponse(
+            "m",
+            [wire.EncodedItem(dense=wire.DenseVector(n, "float32", np.arange(n, dtype=np.float32) / 7)) for n in sizes],
+            wire.Timing(1, 2, 3, 4, None),
+            wire.Usage(1),
+        ),
+        st.lists(st.integers(0, 5), max_size=40),
+    ),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(answers, st.booleans())
+def test_an_answer_in_pieces_is_the_answer(answer: Any, packed: bool) -> None:
+    field = "scores" if isinstance(answer, wire.ScoreResponse) else "items"
+    assert b"".join(large_write.pieces(answer, field, msgpack=packed)) == codec.encode(answer, msgpack=packed)
+
+
+@pytest.mark.parametrize("shape", [(0,), (7,), (3, 5), (2, 40), (100, 2), (1, 1000)])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_a_large_array_is_the_list_that_it_is(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], dtype: str
+) -> None:
+    value = (np.arange(np.prod(shape)) / 3).astype(dtype).reshape(shape)
+    expected = codec.encode(value, msgpack=False)
+    monkeypatch.setattr(codec, "_NUMBERS_AT_ONCE", 6)
+    assert codec.encode(value, msgpack=False) == expected
+
+
+def test_what_is_no_text_does_not_stop_an_answer() -> None:
+    assert codec.encode({"name": "a\udcff", "b": [("\udcff",)]}, msgpack=False) == b'{"name":"a?","b":[["?"]]}'
+    assert msgpack.unpackb(codec.encode({"name": "a\udcff"}, msgpack=True)) == {"name": "a?"}

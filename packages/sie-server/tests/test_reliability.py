@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[3] / "reliability"))
+from bodies import bombs
 from fault_files import flipped
 from fault_network import half_sent
 from fault_process import killed
@@ -19,6 +20,7 @@ from invariance import EVERY, build_all, compare
 from load import Loads
 from mixture import Mixture, checkpoint_words, mixture
 from soak import checkpoints, instrumented, leaks, soak, spread
+from stalls import measured, watched
 from truth import Truth
 
 
@@ -102,3 +104,23 @@ def test_growth_and_leaks_are_found() -> None:
     assert leaks(flat[0], flat[1], (2, 2)) == {}
     more = flat[0]._replace(threads=11, sockets=4)
     assert leaks(flat[0], more, (2, 3)) == {"threads": (10, 11), "sockets": (3, 4), "tasks": (2, 3)}
+
+
+# One of each kind that once kept the event loop for as long as it was large: at this size for 0.1 s and more.
+KINDS = (
+    *("score many {}", "score many [[]]", "score metadata keys", "score the same field", "score nested objects"),
+    *("score text of '\\\\n'", "score id of '中'", "score digits", "score fields", "score quotes"),
+    *("score msgpack many empty items", "score msgpack nested", "score msgpack a field of many lists"),
+    *('rerank many "\\u00e9"', "rerank model of 'x'", "rerank backslashes"),
+    *("embeddings many []", "embeddings many 7", "embeddings model of '中'"),
+)
+
+
+def test_no_body_keeps_the_event_loop() -> None:
+    with watched("--workers=1") as (server, shared):
+        chosen = [bomb for bomb in bombs(4_000_000) if bomb.name in KINDS]
+        assert len(chosen) == len(KINDS)
+        for stall in measured(server, shared, chosen):
+            assert stall.status in (200, 400), (stall.bomb.name, stall[1:])
+            assert stall.stall < 0.05, (stall.bomb.name, stall[1:])
+            assert stall.peak < 1500, (stall.bomb.name, stall[1:])

@@ -4,10 +4,12 @@ from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from sie_server.errors import Code, SIEError
 
 T = TypeVar("T")
+_NUMBERS_AT_ONCE = 32_768
 
 
 def decode(body: bytes | bytearray, kind: type[T], *, msgpack: bool, invalid: Code = Code.INVALID_INPUT) -> T:
@@ -29,9 +31,13 @@ def decode(body: bytes | bytearray, kind: type[T], *, msgpack: bool, invalid: Co
 
 def encode(response: Any, *, msgpack: bool) -> bytes:
     """Encode a response; arrays become msgpack-numpy maps, or nested lists in JSON."""
-    if msgpack:
-        return msgspec.msgpack.encode(response, enc_hook=_array_to_map)
-    return msgspec.json.encode(response, enc_hook=_array_to_list)
+    try:
+        if msgpack:
+            return msgspec.msgpack.encode(response, enc_hook=_array_to_map)
+        return msgspec.json.encode(response, enc_hook=_array_to_list)
+    except UnicodeEncodeError:
+        # The name of a file may be no text. What it is in is worth more than how it is spelled.
+        return encode(_as_text(msgspec.to_builtins(response, enc_hook=_array_to_list)), msgpack=msgpack)
 
 
 def _array_to_map(value: Any) -> dict[bytes, Any]:
@@ -47,8 +53,28 @@ def _array_to_map(value: Any) -> dict[bytes, Any]:
     }
 
 
-def _array_to_list(value: Any) -> list[Any]:
+def _array_to_list(value: Any) -> Any:
     if not isinstance(value, np.ndarray):
         raise NotImplementedError(f"{type(value)} does not go over the wire")
-    items: list[Any] = value.tolist()
-    return items
+    # One call holds the interpreter until it ends.
+    return value.tolist() if value.size <= _NUMBERS_AT_ONCE else msgspec.Raw(_array_in_json(value))
+
+
+def _array_in_json(value: NDArray[Any]) -> bytes:
+    width = value[0].size if value.ndim > 1 else 1
+    if width > _NUMBERS_AT_ONCE:
+        return b"[" + b",".join(map(_array_in_json, value)) + b"]"
+    step = max(_NUMBERS_AT_ONCE // max(width, 1), 1)
+    parts = (msgspec.json.encode(value[start : start + step].tolist())[1:-1] for start in range(0, len(value), step))
+    return b"[" + b",".join(parts) + b"]"
+
+
+def _as_text(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode()
+        case dict():
+            return {_as_text(key): _as_text(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_as_text(each) for each in value]
+    return value

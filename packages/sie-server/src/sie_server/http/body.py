@@ -5,18 +5,21 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
+import msgspec
 import torch
 from starlette.requests import Request
+from starlette.responses import Response
 
 from sie_server import codec, wire
 from sie_server.answering import stage
 from sie_server.errors import Code, SIEError
 from sie_server.http.held import Account, Hold, Texts
 from sie_server.http.machine_profile import check_machine_profile
-from sie_server.http.negotiation import read_body, sends_msgpack
+from sie_server.http.negotiation import JSON, MSGPACK, InPieces, read_body, respond, sends_msgpack
 from sie_server.http.version_skew import VersionSkew
 from sie_server.large.outline import Body, Listed
 from sie_server.large.read import Reader, memory
+from sie_server.large.write import pieces
 from sie_server.settings import Settings
 
 T = TypeVar("T")
@@ -56,6 +59,20 @@ class Bodies:
     def most_items(self) -> int:
         """How many items, documents or texts a request may have."""
         return self._settings.max_items
+
+    async def answer(
+        self, body: msgspec.Struct, field: str, headers: dict[str, str], *, large: bool, msgpack: bool
+    ) -> Response:
+        """A successful answer, encoded on another thread if it is `large`; `field` has the list that makes it so."""
+        if not large:
+            return respond(body, headers, msgpack=msgpack)
+        with stage("encode"):
+            encoded = await self.aside(lambda: list(pieces(body, field, msgpack=msgpack)))
+        return InPieces(encoded, headers, MSGPACK if msgpack else JSON)
+
+    async def perhaps_aside(self, work: Callable[[], T], *, large: bool) -> T:
+        """The result, computed on another thread if that takes long."""
+        return await self.aside(work) if large else work()
 
     async def aside(self, work: Callable[[], T]) -> T:
         """The result of what takes long, off the event loop."""
@@ -148,6 +165,12 @@ class Bodies:
             settings.receive_timeout,
             lambda more: self.account.take(hold, more),
         )
+
+    @staticmethod
+    def is_large(request: Request) -> bool:
+        """Whether its answer may be large for what it repeats of the body, such as ids."""
+        hold: Hold = request.state.hold
+        return hold.bytes > _AT_ONCE_JSON
 
     @staticmethod
     def release(request: Request) -> None:

@@ -20,9 +20,8 @@ from sie_server.errors import Code, SIEError
 from sie_server.http.answers import Answers, of_vectors
 from sie_server.http.body import Bodies
 from sie_server.http.disconnect import until_disconnect
-from sie_server.http.negotiation import json
 from sie_server.http.profile import completed
-from sie_server.http.results import check_finite
+from sie_server.http.results import check_finite, is_large
 from sie_server.http.templates import written
 from sie_server.http.terms import terms_of
 from sie_server.http.timing import observe
@@ -62,16 +61,20 @@ class Embeddings:
             raise unsupported(address.entry, ["dense"])
         model, encoded = await until_disconnect(request, self._encoded(request, texts, body, address, terms))
         done = time.perf_counter()
-        response = wire.EmbeddingsResponse(
-            model=address.id,
-            data=[
+        large = is_large(encoded.vectors) or self._bodies.is_large(request)
+
+        def embedded() -> list[wire.Embedding]:
+            return [
                 wire.Embedding(index, _values(_cut(vectors["dense"], body.dimensions), f"input[{index}]", body))
                 for index, vectors in enumerate(encoded.vectors)
-            ],
-            usage=wire.EmbeddingsUsage(encoded.tokens, encoded.tokens),
-        )
+            ]
+
+        data = await self._bodies.perhaps_aside(embedded, large=large)
+        usage = wire.EmbeddingsUsage(encoded.tokens, encoded.tokens)
+        response = wire.EmbeddingsResponse(model=address.id, data=data, usage=usage)
         tokens, timing = encoded.tokens, encoded.timing
-        return json(response, headers=observe(self._metrics, model.id, "embeddings", started, done, timing, tokens))
+        headers = observe(self._metrics, model.id, "embeddings", started, done, timing, tokens)
+        return await self._bodies.answer(response, "data", headers, large=large, msgpack=False)
 
     def _whole(self, raw: Body) -> _Read:
         body = codec.decode(raw, wire.EmbeddingsRequest, msgpack=False, invalid=Code.UNPROCESSABLE)

@@ -1,11 +1,12 @@
 """Which encoding a request came in, and which one its answer goes out in."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from sie_server import codec
 from sie_server.answering import stage
@@ -17,6 +18,8 @@ MSGPACK = "application/msgpack"
 _MSGPACK_NAMES = (MSGPACK, "application/x-msgpack")
 # A client that sends, or reads, less has stopped to.
 SLOWEST_BYTES_PER_S = 8 * 2**10
+# Of an answer, in one write.
+_PIECE_BYTES = 512 * 2**10
 _SMALL_BYTES = 256 * 2**10
 
 
@@ -65,12 +68,39 @@ async def read_body(request: Request, limit: int, patience_s: float, hold: Calla
     return bytes(body) if len(body) <= _SMALL_BYTES else body
 
 
-def respond(request: Request, body: Any, headers: dict[str, str]) -> Response:
-    """Encode a successful answer as the client asked for."""
-    msgpack = wants_msgpack(request)
+def respond(body: Any, headers: dict[str, str], *, msgpack: bool) -> Response:
+    """A successful answer."""
     with stage("encode"):
         encoded = codec.encode(body, msgpack=msgpack)
     return Response(encoded, media_type=MSGPACK if msgpack else JSON, headers=headers)
+
+
+class InPieces(Response):
+    """An answer that is sent piece by piece, as fast as it is read."""
+
+    def __init__(self, pieces: Iterable[bytes], headers: dict[str, str], media_type: str) -> None:
+        super().__init__(None, 200, headers, media_type)
+        self._pieces = list(pieces)
+        self.headers["content-length"] = str(sum(map(len, self._pieces)))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for piece in _of_similar_size(self._pieces):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _of_similar_size(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    waiting: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        for start in range(0, len(piece), _PIECE_BYTES):
+            waiting.append(piece[start : start + _PIECE_BYTES])
+            size += len(waiting[-1])
+            if size >= _PIECE_BYTES:
+                yield b"".join(waiting)
+                waiting, size = [], 0
+    yield b"".join(waiting)
 
 
 def json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

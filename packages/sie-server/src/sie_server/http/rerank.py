@@ -12,7 +12,7 @@ from starlette.responses import Response
 from sie_server import codec, wire
 from sie_server.errors import Code, SIEError
 from sie_server.http.body import Bodies
-from sie_server.http.negotiation import json
+from sie_server.http.results import MANY
 from sie_server.large.outline import Body, Listed
 from sie_server.large.read import Reader
 
@@ -43,23 +43,21 @@ class Rerank:
         options = msgspec.structs.replace(options, top_k=body.top_n, return_tokens=False, return_highlights=False)
         asked = wire.ScoreRequest(wire.Item(text=body.query), items, options=options)
         ranked, headers = await self._rank(request, asked, body.model, "rerank", started)
-        return json(
-            wire.RerankResponse(
-                model=ranked.model,
-                results=[
-                    wire.RerankResult(
-                        index=int(entry.item_id),
-                        relevance_score=entry.score,
-                        document=(
-                            wire.RerankedDocument(documents[int(entry.item_id)]) if body.return_documents else UNSET
-                        ),
-                    )
-                    for entry in ranked.scores
-                ],
-                usage=ranked.usage,
-            ),
-            headers=headers,
-        )
+
+        def results() -> list[wire.RerankResult]:
+            return [
+                wire.RerankResult(
+                    index=int(entry.item_id),
+                    relevance_score=entry.score,
+                    document=wire.RerankedDocument(documents[int(entry.item_id)]) if body.return_documents else UNSET,
+                )
+                for entry in ranked.scores
+            ]
+
+        large = len(documents) > MANY or self._bodies.is_large(request)
+        found = await self._bodies.perhaps_aside(results, large=large)
+        answer = wire.RerankResponse(model=ranked.model, results=found, usage=ranked.usage)
+        return await self._bodies.answer(answer, "results", headers, large=large, msgpack=False)
 
     def _whole(self, raw: Body) -> wire.RerankRequest:
         body = read(codec.decode(raw, dict[str, Raw], msgpack=False))

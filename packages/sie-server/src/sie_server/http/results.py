@@ -14,6 +14,10 @@ from sie_server.engine.quantize import quantize
 from sie_server.engine.results import Scored
 from sie_server.errors import Code, SIEError
 
+# Results, or numbers in them, from which on an answer is made on another thread.
+MANY = 1000
+_MANY_NUMBERS = 100_000
+
 
 def ranking(
     items: Sequence[wire.Item], scored: Scored, options: wire.ScoreOptions
@@ -42,6 +46,24 @@ def written_highlights(highlights: Sequence[Highlight], *, msgpack: bool) -> Any
     """Those of a document, encoded, for `ScoreEntry.highlights`."""
     lights = [wire.Highlight(light.query, light.document, light.score) for light in highlights]
     return Raw(codec.encode(lights, msgpack=msgpack))
+
+
+def is_large(vectors: Sequence[dict[str, Any]]) -> bool:
+    """Whether so many embeddings take long to put into an answer."""
+    numbers = sum(
+        values[1].size if isinstance(values, tuple) else values.size for each in vectors for values in each.values()
+    )
+    return len(vectors) > MANY or numbers > _MANY_NUMBERS
+
+
+def embeddings(
+    items: Sequence[wire.Item], vectors: Sequence[dict[str, Any]], dtype: Dtype, vocabulary: int | None
+) -> list[wire.EncodedItem]:
+    """As `embedding`, for each item."""
+    return [
+        embedding(item, f"items[{index}]", own, dtype, vocabulary)
+        for index, (item, own) in enumerate(zip(items, vectors, strict=True))
+    ]
 
 
 def embedding(

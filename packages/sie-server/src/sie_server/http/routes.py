@@ -28,11 +28,11 @@ from sie_server.http.disconnect import until_disconnect
 from sie_server.http.docs import asked_at, docs
 from sie_server.http.embeddings import Embeddings
 from sie_server.http.extract import Extract
-from sie_server.http.negotiation import json, respond, wants_msgpack
+from sie_server.http.negotiation import json, wants_msgpack
 from sie_server.http.openapi import openapi
 from sie_server.http.profile import completed
 from sie_server.http.rerank import Rerank
-from sie_server.http.results import embedding, ranking, written_highlights
+from sie_server.http.results import MANY, embeddings, is_large, ranking, written_highlights
 from sie_server.http.status import Status
 from sie_server.http.templates import around_texts, is_query, written
 from sie_server.http.terms import terms_of
@@ -96,7 +96,10 @@ class Routes:
         started = time.perf_counter()
         body = await self._bodies.items(request, wire.ScoreRequest)
         response, headers = await self.ranked(request, body, request.path_params["model"], "score", started)
-        return respond(request, response, headers)
+        large = len(body.items) > MANY or bool(body.options and body.options.return_highlights)
+        large = large or self._bodies.is_large(request)
+        msgpack = wants_msgpack(request)
+        return await self._bodies.answer(response, "scores", headers, large=large, msgpack=msgpack)
 
     async def ranked(
         self, request: Request, body: wire.ScoreRequest, model_id: str, endpoint: str, started: float
@@ -164,16 +167,16 @@ class Routes:
         model, encoded = await until_disconnect(request, encoding)
         done = time.perf_counter()
         dtype = params.output_dtype or options.output_dtype or "float32"
-        embedded = enumerate(zip(body.items, encoded.vectors, strict=True))
-        items = [
-            embedding(item, f"items[{i}]", vectors, dtype, model.entry.sparse_dims) for i, (item, vectors) in embedded
-        ]
+        large = is_large(encoded.vectors) or self._bodies.is_large(request)
+        embedded = partial(embeddings, body.items, encoded.vectors, dtype, model.entry.sparse_dims)
+        items = await self._bodies.perhaps_aside(embedded, large=large)
         tokens, timing = encoded.tokens, encoded.timing
         response = wire.EncodeResponse(
             model=address.id, items=items, timing=in_body(started, done, timing), usage=wire.Usage(tokens)
         )
         headers = observe(self._metrics, model.id, "encode", started, done, timing, tokens)
-        return respond(request, response, headers)
+        msgpack = wants_msgpack(request)
+        return await self._bodies.answer(response, "items", headers, large=large, msgpack=msgpack)
 
     async def _encoded(
         self,

@@ -1,0 +1,111 @@
+"""How long a server's event loop stands still, and what memory it takes, for the worst bodies there are.
+
+    python reliability/stalls.py                  # 34 MB each, and requests with large answers: some minutes
+    python reliability/stalls.py --size 2000000 --no-computed
+
+A stall is how late a timer of 2 ms was, less what the process did not run meanwhile, so that other work on the machine
+does not count. Ends with status 1 where one was longer than --most.
+"""
+
+import argparse
+import http.client
+import mmap
+import os
+import struct
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from bodies import Bomb, bombs, computed
+from instance import EMBEDDED, Instance
+
+_PROGRAM = (sys.executable, str(Path(__file__).with_name("watched.py")))
+# The largest body that a server takes, unless told otherwise.
+_LARGEST = 34 * 2**20 - 200
+_TIMEOUT_S = 120.0
+
+
+class Stall(NamedTuple):
+    """What a body did. status: of its answer, 0 where there was none. seconds: until then. peak: MB of memory."""
+
+    bomb: Bomb
+    status: int
+    answer: int
+    seconds: float
+    stall: float
+    peak: float
+
+
+@contextmanager
+def watched(*flags: str) -> Iterator[tuple[Instance, mmap.mmap]]:
+    """A server, and the longest stall of its loop, in seconds, since somebody wrote a zero there."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(bytes(8))
+        file.flush()
+        program = Instance("--preload", EMBEDDED, *flags, program=_PROGRAM, environment={"STALLS": file.name})
+        with program as server, mmap.mmap(file.fileno(), 8) as shared:
+            yield server, shared
+
+
+def measured(server: Instance, shared: mmap.mmap, each: Iterable[Bomb]) -> Iterator[Stall]:
+    """One after the other."""
+    for bomb in each:
+        Path(f"/proc/{server.pid}/clear_refs").write_text("5")
+        struct.pack_into("d", shared, 0, 0.0)
+        started = time.perf_counter()
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=_TIMEOUT_S)
+        status = answer = 0
+        try:
+            connection.request("POST", bomb.path, bomb.body, {"Content-Type": bomb.encoding, "Accept": bomb.accept})
+            given = connection.getresponse()
+            status, answer = given.status, len(given.read())
+        except OSError:
+            pass  # the table says so
+        finally:
+            connection.close()
+        seconds = time.perf_counter() - started
+        time.sleep(0.02)
+        yield Stall(bomb, status, answer, seconds, struct.unpack_from("d", shared)[0], _peak_mb(server.pid))
+
+
+def _peak_mb(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=_LARGEST, help="bytes of a body")
+    parser.add_argument("--most", type=float, default=0.02, help="seconds that a stall may take")
+    parser.add_argument("--computed", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--only", default="", help="those with this in their name")
+    chosen = parser.parse_args()
+    os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")
+    worst: list[Stall] = []
+    with watched() as (server, shared):
+        each = (bomb for bomb in bombs(chosen.size))
+        for kind in (each, computed() if chosen.computed else ()):
+            for stall in measured(server, shared, (bomb for bomb in kind if chosen.only in bomb.name)):
+                print(
+                    f"{stall.bomb.name[:60]:60} {len(stall.bomb.body) / 1e6:6.1f} MB → {stall.status} "
+                    f"{stall.answer / 1e6:7.2f} MB in {stall.seconds:6.2f} s   stall {stall.stall * 1e3:6.1f} ms   "
+                    f"peak {stall.peak:6.0f} MB",
+                    flush=True,
+                )
+                worst.append(stall)
+    worst.sort(key=lambda stall: -stall.stall)
+    over = [stall for stall in worst if stall.stall > chosen.most or not stall.status]
+    print(f"\n{len(worst)} bodies, {len(over)} with a stall of more than {chosen.most * 1e3:g} ms or without an answer")
+    print(f"longest stall {worst[0].stall * 1e3:.1f} ms: {worst[0].bomb.name}")
+    print(f"most memory {max(stall.peak for stall in worst):.0f} MB")
+    return 1 if over else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
