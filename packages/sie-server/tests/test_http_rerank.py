@@ -30,6 +30,22 @@ def test_the_ranking_is_that_of_score(api: httpx2.Client) -> None:
     assert metric(api, "sie_requests_total", endpoint="rerank", model=EMBEDDED, status="200") == before + 1
 
 
+@pytest.mark.parametrize("route", ["rerank", "score"])
+def test_a_long_instruction_is_read_however_large_the_body_is(api: httpx2.Client, route: str) -> None:
+    # Too long for a token of its own, so that query and instruction fit.
+    asked = {"instruction": "z" * 20_000}
+
+    def ranked(documents: list[str]) -> list[float]:
+        if route == "score":
+            return scores(api, EMBEDDED, BODY["query"], documents, options=asked)
+        results = rerank(api, documents=documents, options=asked).json()["results"]
+        return [result["relevance_score"] for result in sorted(results, key=lambda result: result["index"])]
+
+    assert (
+        ranked([*DOCUMENTS, "x" * 300_000])[:3] == ranked(DOCUMENTS) != scores(api, EMBEDDED, BODY["query"], DOCUMENTS)
+    )
+
+
 def test_the_best_with_their_documents(api: httpx2.Client) -> None:
     every = rerank(api).json()["results"]
     best = rerank(api, top_n=2, return_documents=True, options={"return_tokens": True}).json()["results"]

@@ -136,6 +136,11 @@ def bombs() -> Iterator[Any]:
     yield pytest.param(plain + b"{}," * many + b"{}]}", False, "at most 10000 candidates", id="empty items")
     yield pytest.param(packed + b"\xdd\xff\xff\xff\xff" + b"\x80" * 9, True, "at most 10000 candidates", id="declared")
     yield pytest.param(packed + b"\x91" * many, True, "100000 values", id="nested")
+    lists = [b"\xa5items\xdc\x27\x10" + b"\x80" * 10_000] * 9
+    yield pytest.param(b"\x8a\xa5query\x80" + b"".join(lists[:3]), True, "truncated", id="cut between lists")
+    yield pytest.param(b"\x83\xa5query\x80" + b"".join(lists[:2]), True, None, id="twice")
+    yield pytest.param(b"\x84\xa5query\x80" + b"".join(lists[:3]), True, "beside 'items'", id="thrice")
+    yield pytest.param(b"\x8a\xa5query\x80" + b"".join(lists), True, "beside 'items'", id="again and again")
     yield pytest.param(plain + b"[" * many, False, "100000 values|beside 'items'", id="nested json")
     keys = b",".join(b'"%d":1' % n for n in range(20_000))
     yield pytest.param(plain + b'{"metadata":{' + keys + b"}}]}", False, r"items\[0\]' must hold at most", id="keys")
@@ -146,8 +151,37 @@ def bombs() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("raw", "packed", "said"), [*bombs()])
 def test_counts_are_refused_before_anything_is_built(raw: bytes, packed: bool, said: str) -> None:
+    if said is None:
+        assert pieces(raw, wire.ScoreRequest, packed) == whole(raw, wire.ScoreRequest, packed)
+        return
     with pytest.raises(SIEError, match=said):
         pieces(raw, wire.ScoreRequest, packed)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_can_not_be_changed_is_read_in_pieces(packed: bool) -> None:
+    muvera = {"num_repetitions": 3, "seed": 7}
+    body = {"items": [{"text": "long " * 20}], "params": {"instruction": "i" * 99, "options": {"muvera": muvera}}}
+    raw = msgspec.msgpack.encode(body) if packed else msgspec.json.encode(body)
+    assert pieces(raw, wire.EncodeRequest, packed) == whole(raw, wire.EncodeRequest, packed)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_long_texts_in_metadata_count_in_full(packed: bool) -> None:
+    metadata = {"a": "x" * 50, "b": ["y" * 60, {"z" * 70: 1}], "c": "short"}
+    body = {"items": [{"text": "t" * 40}, {"text": "u", "metadata": metadata}, {"metadata": {}}]}
+    raw = msgspec.msgpack.encode(body) if packed else msgspec.json.encode(body)
+    reader = Reader(raw, ITEMS, msgpack=packed, most_values=100, most_text=LIMIT, invalid=Code.INVALID_INPUT)
+    reader.beside(wire.ExtractRequest)
+    found = [item.metadata for item in reader.elements()]
+    whole_metadata = codec.decode(raw, wire.ExtractRequest, msgpack=packed).items[1].metadata
+    assert found[0] is None
+    assert found[1] is not None
+    assert whole_metadata is not None
+    missing = sum(map(len, whole_metadata.values())) - sum(map(len, found[1].values()))
+    # What encloses a text counts with it.
+    assert 50 < missing <= reader.hidden(found[1]) <= missing + 3 * 2
+    assert reader.hidden(found[2] or {}) == 0
 
 
 @pytest.mark.parametrize("inputs", ["one text", ["a", "b" * 50], [1, 2, 3], [[1, 2], [3]], [], [[]]])

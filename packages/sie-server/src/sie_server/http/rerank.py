@@ -76,6 +76,7 @@ class Rerank:
             raise error if "param" in error.extras else _wrong("documents", _DOCUMENTS) from None
         body = read(fields, documents)
         body.model, body.query = reader.filled(body.model, "model"), reader.filled(body.query, "query")
+        body.options = reader.filled(body.options, "options")
         if not body.query.strip():
             raise _wrong("query", _TEXT)
         for index, document in enumerate(body.documents):

@@ -92,6 +92,7 @@ class _Walk:
             return Outline(None, nothing, inside, self._texts, 0)
         self._count(2 * count)
         name = listed.field.encode()
+        in_list = 0
         for _ in range(count):
             key, at = at, self._skip(at)
             start, (kind, length, first) = at, self._header(at)
@@ -113,8 +114,9 @@ class _Walk:
             elements = np.stack([np.array(edges[:-1], np.int64), np.array(edges[1:], np.int64)], axis=1)
             inside = start, at
             values = np.array(counts[1:], np.int64) - np.array(counts[:-1], np.int64) + 1
-            self._values = before
-        beside = self._values
+            # Of several lists of this name the last one is meant; those before it are decoded with all that is beside.
+            in_list = self._values - before
+        beside = self._values - in_list
         if beside > MOST_VALUES_EACH:
             raise too_much_beside(listed)
         return Outline(elements, values, inside, self._texts, beside)

@@ -43,6 +43,7 @@ class Reader:
         self._outline: Outline = self._notation.outline(body, listed, most_values, invalid)
         # Names in place of long texts; nobody can guess one.
         token = secrets.token_hex(11)
+        self._named = re.compile(rb"%b(\d{7})" % token.encode())
         self._cuts = [(start, end, f"{token}{n:07}") for n, (start, end) in enumerate(self._outline.texts)]
         self._texts = {name: (start, end) for start, end, name in self._cuts}
 
@@ -105,7 +106,10 @@ class Reader:
             return [self.filled(each, f"{field}[{n}]") for n, each in enumerate(value)]
         if isinstance(value, msgspec.Struct):
             for name in value.__struct_fields__:
-                setattr(value, name, self.filled(getattr(value, name), f"{field}.{name}" if field else name))
+                held = getattr(value, name)
+                # Those that can't be changed have no texts.
+                if (found := self.filled(held, f"{field}.{name}" if field else name)) is not held:
+                    setattr(value, name, found)
         return value
 
     def hidden(self, metadata: Mapping[str, msgspec.Raw]) -> int:
@@ -113,7 +117,8 @@ class Reader:
         if not self._cuts:
             return 0
         written = b"\0".join([*map(str.encode, metadata), *map(bytes, metadata.values())])
-        return sum(end - start - len(name) for start, end, name in self._cuts if name.encode() in written)
+        hidden = {self._cuts[int(number)] for number in self._named.findall(written)}
+        return sum(end - start - len(name) for start, end, name in hidden)
 
     def _text(self, name: str, field: str) -> str:
         start, end = self._texts[name]
