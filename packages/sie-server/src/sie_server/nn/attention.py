@@ -47,9 +47,12 @@ def attention(
 
 
 def attention_dtype(v: Tensor) -> torch.dtype:
-    """What SDPA computes in: float32 on a CPU without AMX, whose bfloat16 is no faster, only less exact."""
-    on_plain_cpu = v.device.type == "cpu" and not torch.cpu._is_amx_tile_supported()
-    return torch.float32 if on_plain_cpu else v.dtype
+    """What SDPA computes in: float32 on a CPU without AMX, whose bfloat16 is no faster, only less exact.
+
+    PyTorch held to other instructions than AVX-512 has none for AMX.
+    """
+    amx = torch.cpu._is_amx_tile_supported() and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return torch.float32 if v.device.type == "cpu" and not amx else v.dtype
 
 
 def _queries(q: Tensor, packed: Packed) -> tuple[Tensor, int]:

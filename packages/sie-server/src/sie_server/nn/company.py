@@ -60,12 +60,15 @@ def in_sizes(product: RowProduct, sizes: tuple[int, ...], x: Tensor, residual: T
         size, end = _first_size(sizes or (1,), rows - done), rows
         if size < rows - done:
             end = done + size
-        missing = (0, 0, 0, size - (end - done))
-        some = [None if part is None else F.pad(part[done:end], missing) for part in (x, residual)]
-        assert some[0] is not None
-        parts.append(product(some[0], some[1])[: end - done])
+        missing = size - (end - done)
+        added = None if residual is None else _filled(residual[done:end], missing)
+        parts.append(product(_filled(x[done:end], missing), added)[: end - done])
         done = end
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _filled(x: Tensor, missing: int) -> Tensor:
+    return F.pad(x, (0, 0, 0, missing)) if missing else x
 
 
 def _first_size(sizes: tuple[int, ...], rows: int) -> int:
