@@ -125,7 +125,7 @@ def test_a_folder_that_holds_no_model_is_named_at_the_start(
     folder.mkdir()
     for name in files:
         (folder / name).write_bytes(b"")
-    for arguments in ([str(folder)], ["--model", f"x={folder}"]):
+    for arguments in ([str(folder)], ["--model", f"x={folder}", "--preload", "x"]):
         with pytest.raises(SystemExit) as exit_:
             cli.app.meta(["serve", "--port", "0", *arguments])
         assert exit_.value.code == 2

@@ -122,7 +122,9 @@ def test_a_server_serves_the_others_and_finds_those_that_come_later(models: Path
     shutil.copytree(models / "bert", bad)
     (bad / "config.json").write_text('{"model_type": "bert", "vocab_size": "many"}')
     shutil.copytree(bad, watched / "first-bad")
-    settings: dict[str, Any] = {"model": (str(bad), f"good={models / 'bert'}"), "models_dir": str(watched)}
+    written(tmp_path / "empty", "adapter_config.json", b"{}")
+    named = (str(bad), str(tmp_path / "empty"), f"good={models / 'bert'}")
+    settings: dict[str, Any] = {"model": named, "models_dir": str(watched)}
     with in_process(**settings, precision="float32", load_wait=30.0) as running, connect(running.url) as api:
         for name in ("bad", "first-bad"):
             listed = api.get(f"/v1/models/{name}").json()
@@ -131,6 +133,7 @@ def test_a_server_serves_the_others_and_finds_those_that_come_later(models: Path
             status, code, message = error(api.post(f"/v1/score/{name}", json=QUERY))[:3]
             assert (status, code) == (502, "MODEL_LOAD_FAILED")
             assert "vocab_size" in message
+        assert "holds an adapter" in api.get("/v1/models/empty").json()["last_error"]["message"]
         assert api.post("/v1/score/good", json=QUERY).status_code == 200
         shutil.copytree(models / "bert", tmp_path / "copy")
         (tmp_path / "copy").rename(watched / "later")

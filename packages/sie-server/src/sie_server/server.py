@@ -73,7 +73,7 @@ def run(settings: Settings) -> int:
         traces = _traces() if settings.tracing else None
         named = (*settings.model, *settings.preload, *settings.pinned)
         entries = with_models(offered(shipped(), settings.catalogue, named), settings.model, settings.prompt)
-        _check_folders(entries.values())
+        _check_folders(entries[model_id] for model_id in settings.preload if model_id in entries)
         loader = load_verified if settings.verify else load
         engine = Engine(settings, entries, metrics, loader, fetch, lambda: server.abandon())
         _check_known("--preload", settings.preload, engine)
@@ -131,7 +131,10 @@ def _check_known(flag: str, model_ids: Iterable[str], engine: Engine) -> None:
 
 
 def _check_folders(entries: Iterable[Entry]) -> None:
-    """Raises LoadError, whose message says what is there instead: a folder that was named holds no model."""
+    """Raises LoadError, whose message says what is there instead: a folder that is to be loaded now holds no model.
+
+    One that is only allowed keeps its fault to itself (`models/load.py`, `inspect`).
+    """
     for entry in entries:
         if entry.folder is None:
             continue
