@@ -7,7 +7,7 @@ another machine makes on a network file system, or that come through some of the
 import logging
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,6 +105,7 @@ class ModelsFolder:
         found = self._scan()
         seen, self._seen = found if self._seen is None else self._seen, found
         changes = Changes([], [], {})
+        owners = {model_id: name for name, model_id in self._ids.items()}
         for name in sorted(found.keys() | self._taken.keys()):
             now = found.get(name)
             if now == self._taken.get(name) or now != seen.get(name):
@@ -112,24 +113,28 @@ class ModelsFolder:
             if now is None:
                 del self._taken[name]
                 if (model_id := self._ids.pop(name, None)) is not None:
+                    del owners[model_id]
                     changes.gone.append(model_id)
                 continue
             self._taken[name] = now
             try:
-                entry = self._entry(name)
+                entry = self._entry(name, owners)
             except (ValueError, OSError) as error:  # a model that it was until now stays what it was
                 _LOG.error("%s: %s", self._path / name, error)
                 continue
             if (before := self._ids.get(name, entry.id)) != entry.id:
                 changes.gone.append(before)
+                del owners[before]
             self._ids[name] = entry.id
+            owners[entry.id] = name
             entry, fault = inspect(entry)
             changes.entries.append(entry)
             if fault is not None:
                 changes.faults[entry.id] = fault
         return changes
 
-    def _entry(self, name: str) -> Entry:
+    def _entry(self, name: str, owners: Mapping[str, str]) -> Entry:
+        """The model of a name in the folder. owners: by the ids of models, the names they have there."""
         path = self._path / name
         if path.is_dir():
             entry = Entry(id=name, folder=path.resolve())
@@ -137,9 +142,8 @@ class ModelsFolder:
             entry = msgspec.convert(model_file(path), ModelFile).entry(self._path)
             if not is_text(entry.id):
                 raise ValueError(f"sie_id {entry.id!r} is no text")
-        others = {model_id for other, model_id in self._ids.items() if other != name}
         for profile in entry.every_profile:
-            if (claimed := address(entry.id, profile)) in self._reserved or claimed in others:
+            if (claimed := address(entry.id, profile)) in self._reserved or owners.get(claimed, name) != name:
                 raise ValueError(f"the name {claimed!r} is taken by another model")
         return entry
 
