@@ -44,6 +44,13 @@ class _Processing(msgspec.Struct, frozen=True):
     common: dict[str, Any] = {}
 
 
+class _Named(msgspec.Struct, frozen=True):
+    """One of several templates in `tokenizer_config.json`."""
+
+    name: str
+    template: str
+
+
 class _Prompts(msgspec.Struct, frozen=True):
     prompts: dict[str, str | None] | None = None
     default_prompt_name: str | None = None
@@ -113,7 +120,7 @@ def reads_messages(folder: Path) -> bool:
     It does where that was so when the folder was saved, or where it was not saved by it and has a template.
     """
     if (folder / "modules.json").is_file():
-        return "message" in (_saved(folder).get("modality_config") or {})
+        return "message" in _modalities(_saved(folder))
     return _source(folder) is not None
 
 
@@ -144,8 +151,7 @@ def read_chat_template(folder: Path) -> ChatTemplate:
         raise UnsupportedModelError(
             f"the chat template of {folder} has no default; it names {', '.join(sources or ())}"
         )
-    form = (saved.get("modality_config") or {}).get("message") or {}
-    form = form.get("format", "auto")
+    form = (_modalities(saved).get("message") or {}).get("format", "auto")
     structured = any(part in source for part in _STRUCTURED) if form == "auto" else form == "structured"
     context = json.dumps({**named_tokens(folder), **given}, sort_keys=True)
     plain = _take_apart(source, context, structured, system=False)
@@ -160,6 +166,18 @@ def _saved(folder: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
+def _modalities(saved: Mapping[str, Any]) -> dict[str, dict[str, Any] | None]:
+    """What sentence-transformers reads, each with its settings.
+
+    Raises:
+        UnsupportedModelError: it is written in another way.
+    """
+    try:
+        return msgspec.convert(saved.get("modality_config") or {}, dict[str, dict[str, Any] | None])
+    except msgspec.ValidationError as error:
+        raise UnsupportedModelError(f"sentence_bert_config.json: modality_config: {error}") from None
+
+
 def _source(folder: Path) -> str | Mapping[str, str] | None:
     """The template, or several by name: files go before `tokenizer_config.json`, as in transformers."""
     files = {"default": folder / "chat_template.jinja"}
@@ -169,9 +187,11 @@ def _source(folder: Path) -> str | Mapping[str, str] | None:
         return found["default"] if list(found) == ["default"] else found
     settings = folder / "tokenizer_config.json"
     listed = read_json(settings).get("chat_template") if settings.is_file() else None
-    if isinstance(listed, list):
-        return {entry["name"]: entry["template"] for entry in listed}
-    return listed
+    try:
+        given = msgspec.convert(listed, str | dict[str, str] | list[_Named] | None)
+    except msgspec.ValidationError as error:
+        raise UnsupportedModelError(f"{settings.name}: chat_template: {error}") from None
+    return {entry.name: entry.template for entry in given} if isinstance(given, list) else given
 
 
 def _take_apart(source: str, context: str, structured: bool, system: bool) -> Written:
