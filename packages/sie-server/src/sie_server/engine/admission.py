@@ -96,6 +96,9 @@ class Admission:
         rate.seconds = rate.seconds * _KEPT + seconds
 
     def _check_room(self, model_id: str, terms: Terms, tokens: int) -> None:
+        waiting_tokens = self._scheduler.tokens + self._estimated.tokens
+        if waiting_tokens + tokens <= min(self._device_tokens, self._model_tokens):
+            return
         for scope, most, whose in (
             (None, self._device_tokens, "the queue"),
             (model_id, self._model_tokens, f"that of '{model_id}'"),

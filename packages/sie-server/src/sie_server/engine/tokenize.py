@@ -328,11 +328,13 @@ class TextTokenizer:
                 f"there is room for {room}",
             )
         if not over or limits.long_documents != "chunk_max":
-            check_total(sum(min(len(ids), room) for ids in encoded) + beside * len(texts), limits)
-            whole = [(0, len(text)) if limits.long_documents == "chunk_max" else None for text in texts]
+            if limits.total is not None and (room + beside) * len(texts) > limits.total:
+                check_total(sum(min(len(ids), room) for ids in encoded) + beside * len(texts), limits)
+            if limits.long_documents != "chunk_max":
+                return [Piece(document, ids[:room], truncated=len(ids) > room) for document, ids in enumerate(encoded)]
+            spans = [(0, len(text)) for text in texts]
             return [
-                Piece(document, ids[:room], 0, span, len(ids) > room)
-                for document, (ids, span) in enumerate(zip(encoded, whole, strict=True))
+                Piece(document, ids, 0, span) for document, (ids, span) in enumerate(zip(encoded, spans, strict=True))
             ]
         return (yield from self._windows(texts, encoded, room, beside, limits))
 
@@ -374,6 +376,8 @@ class TextTokenizer:
 
 def made(parts: Items[P], make: Callable[[P], T]) -> Steps[list[T]]:
     """What is made of each part."""
+    if len(parts) <= _SEQUENCES:
+        return [make(part) for part in parts]
     all_made: list[T] = []
     for start in range(0, len(parts), _SEQUENCES):
         if start:
