@@ -186,6 +186,7 @@ def test_lower_case_of_sentence_transformers_comes_first(tmp_path: Path) -> None
         ("bert", {"do_lower_case": "yes"}, "can't be read"),
         ("bert", {"added_tokens_decoder": []}, "can't be read"),
         ("bert", {"model_input_names": 3}, "can't be read"),
+        ("bert", {"model_input_names": None}, "can't be read"),
     ],
     ids=str,
 )

@@ -31,7 +31,7 @@ class _Settings(msgspec.Struct, frozen=True):
     """What may only have one value, in `tokenizer_config.json`: the others are given to the tokenizer's class."""
 
     truncation_side: str | None = None
-    model_input_names: tuple[str, ...] | None = None
+    model_input_names: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     split_special_tokens: bool = False
 
 
@@ -102,7 +102,7 @@ def _read(folder: Path) -> FolderTokenizer:
     _surround(tokenizer, kind, given)
     if saved.get("do_lower_case"):
         _lower(tokenizer)
-    names = kind.inputs if checked.model_input_names is None else checked.model_input_names
+    names = kind.inputs if checked.model_input_names is msgspec.UNSET else checked.model_input_names
     return FolderTokenizer(tokenizer, "token_type_ids" in names)
 
 
