@@ -134,6 +134,7 @@ def test_a_server_serves_the_others_and_finds_those_that_come_later(models: Path
             assert (status, code) == (502, "MODEL_LOAD_FAILED")
             assert "vocab_size" in message
         assert "holds an adapter" in api.get("/v1/models/empty").json()["last_error"]["message"]
+        assert "holds an adapter" in error(api.post("/v1/score/empty", json=QUERY))[2]
         assert api.post("/v1/score/good", json=QUERY).status_code == 200
         shutil.copytree(models / "bert", tmp_path / "copy")
         (tmp_path / "copy").rename(watched / "later")

@@ -78,7 +78,9 @@ def weight_bytes(entry: Entry, device: torch.device, precision: Precision = "aut
     """
     if (folder := found(entry)) is None:
         return None
-    return _of_one_moment(entry, lambda: folder, lambda folder: _weight_bytes(entry, folder, device, precision))
+    # A folder is looked at as for a load: where it holds something else than weights, that is what is to be said.
+    find = (lambda: folder) if entry.folder is None else (lambda: locate(entry))
+    return _of_one_moment(entry, find, lambda folder: _weight_bytes(entry, folder, device, precision))
 
 
 def _of_one_moment(entry: Entry, find: Callable[[], Path], work: Callable[[Path], T]) -> T:
