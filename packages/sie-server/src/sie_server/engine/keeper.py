@@ -23,6 +23,8 @@ _EVERY_S = 1.0
 _LOOK_S = 30.0
 # Times as long as a look took is the pause behind it: thousands of folders do not keep a core busy.
 _REST = 9.0
+# Moments of a second at which a look is asked whether it is through.
+_WAITS = 20
 # Changes that are applied before others have their turn.
 _APPLIED = 50
 # So many looks at a device that does nothing, and what malloc keeps for the next batch is given back.
@@ -114,26 +116,32 @@ class Keeper:
             await self.look(self._folder)
 
     async def look(self, folder: ModelsFolder) -> None:
-        """Take what the last look at the models folder found, and begin the next one; never two at once.
+        """Look at the models folder and take what is found, where it answers by the next look; never two at once.
 
         Raises:
             OSError: the folder can't be read, or does not answer.
         """
-        if self._look is not None:
-            if not self._look.done():
-                waited_s = self._residency.clock() - self._looking_since
-                if waited_s >= _LOOK_S:
-                    raise OSError(errno.ETIMEDOUT, f"no answer for {_LOOK_S:g} s")
-                return
-            look, self._look = self._look, None
-            changes, took_s = look.result()
-            self._next_look = self._residency.clock() + _REST * took_s
-            for some in changes.slices(_APPLIED):
-                self._apply(some)
-                await asyncio.sleep(0)
-        if self._residency.clock() >= self._next_look:
-            self._looking_since = self._residency.clock()
+        now = self._residency.clock()
+        if self._look is None and now >= self._next_look:
+            self._looking_since = now
             self._look = self._looks.submit(_timed, folder.look)
+        look = self._look
+        if look is None:
+            return
+        for _ in range(_WAITS):
+            if look.done():
+                break
+            await asyncio.sleep(_EVERY_S / _WAITS)
+        if not look.done():
+            if self._residency.clock() - self._looking_since >= _LOOK_S:
+                raise OSError(errno.ETIMEDOUT, f"no answer for {_LOOK_S:g} s")
+            return
+        self._look = None
+        changes, took_s = look.result()
+        self._next_look = self._residency.clock() + _REST * took_s
+        for some in changes.slices(_APPLIED):
+            self._apply(some)
+            await asyncio.sleep(0)
 
     def _apply(self, changes: Changes) -> None:
         for model_id in changes.gone:
