@@ -222,6 +222,38 @@ def test_small_chunks_are_a_body(strict: Server) -> None:
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
 
 
+OFFER = b"HTTP2-Settings: AAMAAABkAAQBAAAAAAIAAAAA\r\nUpgrade: %s\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"TLS/1.0, HTTP/1.1"])
+@pytest.mark.parametrize("pieces", [1, 2, 7, 10_000])
+def test_an_offer_of_another_protocol_is_declined(strict: Server, protocol: bytes, pieces: int) -> None:
+    # What stands behind the head is its body, and no request of its own.
+    smuggled = GET + b"\r\n"
+    head = HEAD + OFFER % protocol + b"Accept: application/json\r\n"
+    padded = PLAIN[:-1] + b"  " + PLAIN[-1:]
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(padded), padded)
+    stream = head + b"Content-Length: %d\r\n\r\n" % len(PLAIN) + PLAIN
+    stream += head + chunked
+    stream += head + b"Content-Length: %d\r\n\r\n" % len(smuggled) + smuggled
+    stream += GET + OFFER % protocol.replace(b"websocket", b"h2c") + b"\r\n"
+    stream += GET + b"Connection: close\r\n\r\n"
+    with connection_to(strict) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        size = -(-len(stream) // pieces)
+        for start in range(0, len(stream), size):
+            connection.sendall(stream[start : start + size])
+        answer = rest(connection)
+    assert [int(head[:3]) for head in answer.split(b"HTTP/1.1 ")[1:]] == [200, 200, 400, 200, 200]
+    assert answer.count(b'"rank":0') == 2
+
+
+def test_a_tunnel_is_none_of_ours(strict: Server) -> None:
+    with connection_to(strict) as connection:
+        connection.sendall(b"CONNECT example.com:80 HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\n\r\n")
+        assert refused(rest(connection)) == (400, "INVALID_INPUT")
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "br", "gzip, identity", "x"])
 @pytest.mark.parametrize("route", [f"score/{EMBEDDED}", "embeddings", "rerank"])
 def test_encoded_bodies_are_refused_as_such(strict: Server, encoding: str, route: str) -> None:

@@ -109,7 +109,13 @@ def in_memory() -> Iterator[InProcess]:
         yield running
 
 
-@pytest.mark.parametrize(("origin", "allowed"), [("https://ops.example", True), ("https://evil.example", False)])
+ORIGINS = [
+    ("https://ops.example", True),
+    *((origin, False) for origin in ("https://evil.example", "http://[", "", "null")),
+]
+
+
+@pytest.mark.parametrize(("origin", "allowed"), ORIGINS)
 def test_pages_of_other_origins_are_refused(in_memory: InProcess, origin: str, allowed: bool) -> None:
     with ExitStack() as stack:
         if allowed:
@@ -123,6 +129,18 @@ def test_pages_of_other_origins_are_refused(in_memory: InProcess, origin: str, a
 def test_a_page_of_the_server_itself_is_not(in_memory: InProcess) -> None:
     with watching(in_memory.url, origin=f"http://{urlsplit(in_memory.url).netloc}") as session:
         assert frame(session)["ready"]
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/score/a", "/ws/status/", "/%00"])
+def test_there_are_no_websockets_elsewhere(in_memory: InProcess, path: str) -> None:
+    url = urlsplit(in_memory.url)
+    with socket.create_connection((url.hostname, url.port), 20) as connection:
+        connection.sendall(HANDSHAKE.replace("/ws/status", path).encode())
+        answer = b""
+        while not answer.endswith(b"}}"):
+            answer += connection.recv(65536)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert (int(head.split()[1]), json.loads(body)["detail"]["code"]) == (404, "NOT_FOUND")
 
 
 def test_a_plain_request_is_told_what_this_is(api: httpx2.Client) -> None:

@@ -12,7 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from sie_server import __version__
 from sie_server.answering import answering
@@ -80,7 +82,7 @@ def create_app(
 
     handlers = {SIEError: _sie_error, HTTPException: _http_error, Exception: _internal_error}
     app = Starlette(
-        routes=routes.table(),
+        routes=[*routes.table(), WebSocketRoute("/{path:path}", _no_websocket)],
         lifespan=lifespan,
         exception_handlers=handlers,  # type: ignore[arg-type] # each handler takes the type it is keyed by
     )
@@ -136,10 +138,18 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
     if error.status_code == 405 and methods is not None:
         told = SIEError(Code.METHOD_NOT_ALLOWED, f"this path takes {methods}, not {request.method}")
     else:
-        told = SIEError(Code.NOT_FOUND, "there is nothing at this path; /docs lists what there is")
+        told = _nothing()
     response = answer(request.scope["path"], told)
     response.headers.update(error.headers or {})
     return response
+
+
+async def _no_websocket(websocket: WebSocket) -> None:
+    await websocket.send_denial_response(answer(websocket.scope["path"], _nothing()))
+
+
+def _nothing() -> SIEError:
+    return SIEError(Code.NOT_FOUND, "there is nothing at this path; /docs lists what there is")
 
 
 async def _internal_error(request: Request, _: Exception) -> Response:
@@ -160,7 +170,7 @@ class Contained:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         answered = False
@@ -175,6 +185,8 @@ class Contained:
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException:  # uvicorn logs it
-            if not answered:
+            if not answered and scope["type"] == "websocket":
+                await WebSocket(scope, receive, send).send_denial_response(_internal(scope["path"]))
+            elif not answered:
                 await _internal(scope["path"])(scope, receive, send)
             raise

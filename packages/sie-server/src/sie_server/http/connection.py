@@ -5,8 +5,10 @@ keeps an answer that nobody reads. Its own `timeout_keep_alive` is left for conn
 """
 
 import asyncio
+import sys
 from typing import Any
 
+import httptools
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -47,6 +49,7 @@ class Connection(HttpToolsProtocol):
         self._framing = 0
         self._error: SIEError | None = None
         self._refused = False
+        self._fed = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -92,7 +95,9 @@ class Connection(HttpToolsProtocol):
             self._head_bytes += len(data)
         if in_body:
             self._framing += len(data)
+        self._fed = data
         super().data_received(data)
+        self._fed = b""
         if self not in self.connections:  # it has become a WebSocket's
             return
         if self._in_head and self._head_bytes > _MAX_HEAD_BYTES:
@@ -121,6 +126,8 @@ class Connection(HttpToolsProtocol):
             self._fail(_head_too_large())
         if len(self.pipeline) >= _MAX_PIPELINE:
             self._fail(SIEError(Code.INVALID_INPUT, f"more than {_MAX_PIPELINE} requests wait on this connection"))
+        if self._declines:
+            return
         self._crowd.busy(self)
         super().on_headers_complete()
         self.scope[ADMITTED] = self._admitted  # type: ignore[literal-required]
@@ -128,6 +135,41 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._framing -= min(_MAX_FRAMING * len(body), self._framing)
         super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._declines:
+            super().on_message_complete()
+
+    def _should_upgrade(self) -> bool:
+        return bool(self.parser.get_method() == b"GET") and super()._should_upgrade()
+
+    @property
+    def _declines(self) -> bool:
+        """Whether a request offers another protocol than WebSockets, HTTP/2 say, as some clients always do."""
+        return (
+            bool(self.parser.should_upgrade()) and not self._should_upgrade() and self.parser.get_method() != b"CONNECT"
+        )
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Read the request again without its offer.
+
+        The parser takes what stands behind the head for the other protocol: uvicorn would answer a request without a
+        body, and take the body for the next request.
+        """
+        error = sys.exception()
+        assert isinstance(error, httptools.HttpParserUpgrade)
+        head = [self.parser.get_method() + b" " + self.url + b" HTTP/" + self.parser.get_http_version().encode()]
+        for name, value in self.headers:
+            if name == b"connection":
+                kept = [token for token in value.split(b",") if token.strip().lower() != b"upgrade"]
+                head.append(b"connection:" + b",".join(kept))
+            elif name != b"upgrade":
+                head.append(name + b":" + value)
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        rest = self._fed[error.args[0] :]
+        self._fed = b"\r\n".join([*head, b"", rest])
+        HttpToolsProtocol.data_received(self, self._fed)
 
     def on_response_complete(self) -> None:
         unread = self.cycle.more_body

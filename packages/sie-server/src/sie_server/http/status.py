@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 from starlette.requests import Request
@@ -84,7 +83,7 @@ class Status:
     def _refusal(self, websocket: WebSocket) -> Response | None:
         # CORS does not cover WebSockets: without this, any page could read what this server says of its machine.
         origin, allowed = websocket.headers.get("origin"), self._settings.cors_origins
-        own = urlsplit(origin or "").netloc == websocket.headers.get("host")
+        own = (origin or "").partition("://")[2] == websocket.headers.get("host")
         if origin is not None and not own and "*" not in allowed and origin not in allowed:
             return json({"detail": f"the origin {origin} is none of --cors-origins"}, 403)
         if self._watchers >= MOST_WATCHERS:
