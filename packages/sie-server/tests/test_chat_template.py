@@ -19,6 +19,7 @@ from sie_server.models.catalog import Entry, shipped, with_models
 from sie_server.models.chat_template import read_chat_template
 from sie_server.models.load import load
 from sie_server.models.model import Model
+from sie_server.models.prompts import choose, prompt_name
 
 QUERY = "what is python"
 DOCUMENTS = ["python is a language", "snakes are reptiles", " w7 w8  w9 \n", "yes", "w1 " * 700]
@@ -199,3 +200,15 @@ def test_prompts_are_given_to_models_that_are_served(tmp_path: Path) -> None:
     for given in ("other=none", "mine", "mine="):
         with pytest.raises(ValueError, match="NAME=PROMPT is needed"):
             with_models(shipped(), [str(tmp_path / "mine")], [given])
+
+
+def test_the_files_that_a_known_reranker_is_published_with_say_its_prompt(data: Path, tmp_path: Path) -> None:
+    published = data / "tokenizers" / "Qwen3-Reranker-0.6B" / "tokenizer_config.json"
+    settings = json.loads(published.read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    prompt = choose(None, "Qwen3ForCausalLM", tmp_path, classifier=False)
+    assert prompt_name(prompt) == "qwen3-reranker"
+    settings["chat_template"] += " "
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(UnsupportedModelError, match="Name the prompt that it was trained with"):
+        choose(None, "Qwen3ForCausalLM", tmp_path, classifier=False)

@@ -1,5 +1,6 @@
 """A decoder reranker's own chat template, as sentence-transformers (5.4 and later) reads a pair with it."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -122,6 +123,12 @@ def reads_messages(folder: Path) -> bool:
     if (folder / "modules.json").is_file():
         return "message" in _modalities(_saved(folder))
     return _source(folder) is not None
+
+
+def chat_template_digest(folder: Path) -> str | None:
+    """SHA-256 of the folder's chat template, in hexadecimal; None: it has none, or several."""
+    source = _source(folder)
+    return hashlib.sha256(source.encode()).hexdigest() if isinstance(source, str) else None
 
 
 def read_chat_template(folder: Path) -> ChatTemplate:

@@ -10,7 +10,12 @@ import msgspec
 
 from sie_server.choices import Score
 from sie_server.errors import UnsupportedModelError
-from sie_server.models.chat_template import ChatTemplate, read_chat_template, reads_messages
+from sie_server.models.chat_template import (
+    ChatTemplate,
+    chat_template_digest,
+    read_chat_template,
+    reads_messages,
+)
 from sie_server.models.modules import answers_hint
 
 _LOG = logging.getLogger(__name__)
@@ -31,6 +36,7 @@ class Prompt:
     score: Score
     instruction: str | None = None
     slot: str | None = None
+    published_with: tuple[str, ...] = ()
 
     @property
     def kept(self) -> tuple[int, ...]:
@@ -71,9 +77,10 @@ def prompts() -> dict[str, Prompt]:
 def choose(name: str | None, architecture: str, folder: Path, classifier: bool) -> Prompt | ChatTemplate | None:
     """How a decoder reads a pair: by the prompt named, by the folder's own template, or plainly (None).
 
-    A template that writes what a known prompt does is that prompt. Of a folder that says nothing, pairs are as its
-    tokenizer joins them, as sentence-transformers has them, if it has a classifier or names its answers; else nobody
-    could tell what it answers.
+    A template that writes what a known prompt does is that prompt. A language model with the very template of
+    conversations that a known reranker is published with has that reranker's prompt. Of a folder that says nothing,
+    pairs are as its tokenizer joins them, as sentence-transformers has them, if it has a classifier or names its
+    answers; else nobody could tell what it answers.
 
     Raises:
         UnsupportedModelError: there is no prompt of that name; the folder's template can't be used; nothing says how a
@@ -86,6 +93,12 @@ def choose(name: str | None, architecture: str, folder: Path, classifier: bool) 
         if name not in prompts():
             raise UnsupportedModelError(f"prompt {name!r} is not known; known: {choices}")
         return prompts()[name]
+    if name is None and not classifier and answers_hint(folder) is None:
+        digest = chat_template_digest(folder)
+        published = next((prompt for prompt in prompts().values() if digest in prompt.published_with), None)
+        if published is not None and architecture.startswith(published.architecture):
+            _LOG.info("%s: its chat template is the one that %s models are published with", folder, published.name)
+            return published
     if name == OWN or reads_messages(folder):
         try:
             template = read_chat_template(folder)
