@@ -15,6 +15,9 @@ import psutil
 import pytest
 from live import EMBEDDED, Server, connect, metric, poll, serving
 
+from sie_server.errors import SIEError
+from sie_server.http.held import Account, Hold
+
 PATIENCE_S = 1.0
 LIMIT = 6
 PLAIN = json.dumps({"query": {"text": "what is python"}, "items": [{"text": "it"}]}).encode()
@@ -132,6 +135,14 @@ def test_a_body_that_trickles_in(strict: Server, framing: bytes) -> None:
         assert refused(drip(connection, b"1\r\n \r\n")) == (408, "REQUEST_TIMEOUT")
 
 
+def test_a_large_body_that_stops_has_no_longer(strict: Server) -> None:
+    with connection_to(strict) as connection:
+        connection.sendall(HEAD + b"Content-Length: 9999999\r\n\r\n" + b" " * 2**20)
+        began = time.monotonic()
+        assert refused(rest(connection)) == (408, "REQUEST_TIMEOUT")
+        assert time.monotonic() - began < 60  # and not 128 s
+
+
 def test_a_large_body_has_longer(strict: Server) -> None:
     # At 64 KiB/s, it takes three times as long as an empty body could.
     body = PLAIN.ljust(192 * 2**10)
@@ -155,7 +166,10 @@ def test_an_answer_that_nobody_reads_is_not_kept(strict: Server) -> None:
         connection.sendall(head % (EMBEDDED.encode(), len(body)) + body)
         assert connection.recv(1) == b"H"
         port = connection.getsockname()[1]
-        poll(lambda: not _connected(strict, port))
+        with connect(strict.url) as client:
+            assert metric(client, "sie_request_body_bytes") > 10_000_000
+            poll(lambda: not _connected(strict, port))
+            poll(lambda: metric(client, "sie_request_body_bytes") == 0)
 
 
 def _connected(server: Server, port: int) -> bool:
@@ -392,11 +406,55 @@ def test_the_bodies_of_all_requests_together_are_bounded() -> None:
     with serving("--max-bodies-bytes=2000") as server, connect(server.url) as client:
         assert client.post(path, content=PLAIN + b" " * 5000).status_code == 200  # alone it may be larger
         with connection_to(server) as half:
-            half.sendall(HEAD + b"Content-Length: 1500\r\n\r\n" + b" " * 1400)
+            half.sendall(HEAD + b"Content-Length: 1000\r\n\r\n" + b" " * 900)
             # Whichever comes second is refused: that must be the client's.
-            poll(lambda: metric(client, "sie_request_body_bytes") == 1400)
+            poll(lambda: metric(client, "sie_request_body_bytes") == 900)
             refused = client.post(path, content=body)
             assert (refused.status_code, refused.json()["detail"]["code"]) == (503, "QUEUE_FULL")
             assert refused.headers["Retry-After"] == "1"
             assert client.post(path, content=PLAIN).status_code == 200  # there is room for that
         poll(lambda: client.post(path, content=body).status_code == 200)
+
+
+def test_the_bodies_of_one_client_leave_room_for_those_of_others() -> None:
+    path = f"/v1/score/{EMBEDDED}"
+    body = PLAIN.ljust(600)
+    with serving("--max-bodies-bytes=2000") as server, connect(server.url) as client, ExitStack() as stack:
+        for _ in range(2):
+            connection = stack.enter_context(connection_to(server))
+            connection.sendall(HEAD + b"Content-Length: 600\r\n\r\n" + b" " * 500)
+        poll(lambda: metric(client, "sie_request_body_bytes") == 1000)
+        assert client.post(path, content=body).status_code == 503
+        assert client.post(path, content=body, headers={"Authorization": "Bearer other"}).status_code == 200
+
+
+def test_what_each_client_may_hold() -> None:
+    most, piece = 2**20, 2**12
+    account = Account(most)
+    holds = []
+
+    def several(client: str) -> int:
+        taken = 0
+        with suppress(SIEError):
+            while True:
+                holds.append(Hold(account, client))
+                account.take(holds[-1], piece)
+                taken += piece
+        return taken
+
+    assert [several(f"client {n}") for n in range(4)] == [most // 2, most // 4, most // 8, most // 16]
+    alone = Hold(account, "alone")
+    account.take(alone, most // 16)
+    with pytest.raises(SIEError, match="of one client no more than are free"):
+        account.take(Hold(account, "client 0"), piece)
+    with pytest.raises(SIEError, match="are held"):
+        account.take(alone, 1)
+    for n in range(9):
+        small = Hold(account, f"client {n}")
+        account.take(small, most // 8192)
+        holds.append(small)
+    assert account.bytes == most + 9 * most // 8192
+    del alone, small
+    holds.clear()
+    assert account.bytes == 0
+    account.take(Hold(account, "alone"), 2 * most)  # of any size, where there is nothing else

@@ -117,8 +117,8 @@ class Settings:
     max_request_body_bytes
         Most bytes in a request body.
     max_bodies_bytes
-        Most bytes in the bodies of all requests that are not answered yet, and in their answers where those are large;
-        one on top gets QUEUE_FULL.
+        Most bytes in the bodies of all requests that are not answered yet, and in their answers where those are large,
+        until they are sent; one on top gets QUEUE_FULL, but a small one. Several of a client may have half at most.
     max_item_text_bytes
         Most bytes of UTF-8 in one item's text and metadata.
     machine_profile
@@ -131,7 +131,7 @@ class Settings:
     api_keys_file
         File with a key per line, and comments behind #; read again when it changes.
     receive_timeout
-        Seconds for a request's head to arrive, and for its body, to which each 8 KiB received add one.
+        Seconds for a request's head to arrive, and that its body may be late, of which 8 KiB are to come per second.
     max_connections
         Most connections at once; those on top get QUEUE_FULL.
     log_level

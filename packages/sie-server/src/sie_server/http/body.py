@@ -158,7 +158,7 @@ class Bodies:
         self._skew.check(request.headers.get("X-SIE-SDK-Version"))
         check_machine_profile(request.headers, self._settings.machine_profile, self._device)
         settings = self._settings
-        hold = request.state.hold = Hold(self.account)
+        hold = request.state.hold = Hold(self.account, request.state.client)
         return await read_body(
             request,
             settings.max_request_body_bytes,
@@ -171,6 +171,12 @@ class Bodies:
         """Whether its answer may be large for what it repeats of the body, such as ids."""
         hold: Hold = request.state.hold
         return hold.bytes > _AT_ONCE_JSON
+
+    def sends(self, request: Request, response: Response) -> None:
+        """From now on the request's hold is on its answer, where that is large, and lasts as long as it is sent."""
+        if isinstance(response, InPieces):
+            response.hold = hold = request.state.hold
+            self.account.grown(hold, response.size - hold.bytes)
 
     @staticmethod
     def release(request: Request) -> None:

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from sie_server import codec
 from sie_server.answering import stage
 from sie_server.errors import Code, SIEError
+from sie_server.http.held import Hold
 from sie_server.large.outline import Body
 
 JSON = "application/json"
@@ -38,8 +39,8 @@ def wants_msgpack(request: Request) -> bool:
 async def read_body(request: Request, limit: int, patience_s: float, hold: Callable[[int], None]) -> Body:
     """The whole body.
 
-    patience_s: seconds it may take, with one more for each 8 KiB that came. hold: told of the bytes that came, and may
-    refuse them.
+    patience_s: seconds that it may be late, of which 8 KiB are to come per second. hold: told of the bytes that came,
+    and may refuse them.
 
     Raises:
         SIEError: BODY_ENCODED; BODY_TOO_LARGE or TOO_SLOW, as soon as that is known.
@@ -53,7 +54,8 @@ async def read_body(request: Request, limit: int, patience_s: float, hold: Calla
         raise _too_large(limit)
     # Not a list of chunks: each has some fifty bytes of its own, and a client can make them as small as it likes.
     body = bytearray()
-    started = asyncio.get_running_loop().time()
+    loop = asyncio.get_running_loop()
+    due = loop.time() + patience_s
     try:
         async with asyncio.timeout(patience_s) as deadline:
             async for chunk in request.stream():
@@ -61,7 +63,9 @@ async def read_body(request: Request, limit: int, patience_s: float, hold: Calla
                 body += chunk
                 if len(body) > limit:
                     raise _too_large(limit)
-                deadline.reschedule(started + patience_s + len(body) / SLOWEST_BYTES_PER_S)
+                # What came faster does not buy longer silence.
+                due = min(due + len(chunk) / SLOWEST_BYTES_PER_S, loop.time() + patience_s)
+                deadline.reschedule(due)
     except TimeoutError:
         raise SIEError(Code.TOO_SLOW, f"{len(body)} bytes of the body came in time, and not its end") from None
     # A large one is not copied: all that reads it takes either.
@@ -76,12 +80,15 @@ def respond(body: Any, headers: dict[str, str], *, msgpack: bool) -> Response:
 
 
 class InPieces(Response):
-    """An answer that is sent piece by piece, as fast as it is read."""
+    """An answer of `size` bytes that is sent piece by piece, as fast as it is read, and counted meanwhile by `hold`."""
+
+    hold: Hold | None = None
 
     def __init__(self, pieces: Iterable[bytes], headers: dict[str, str], media_type: str) -> None:
         super().__init__(None, 200, headers, media_type)
         self._pieces = list(pieces)
-        self.headers["content-length"] = str(sum(map(len, self._pieces)))
+        self.size = sum(map(len, self._pieces))
+        self.headers["content-length"] = str(self.size)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

@@ -260,6 +260,7 @@ class Routes:
             try:
                 with self._clients.present(request.scope) as request.state.client:
                     response = await handler(request)
+                self._bodies.sends(request, response)
                 status = response.status_code
                 return response
             except SIEError as error:
