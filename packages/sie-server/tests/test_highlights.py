@@ -14,6 +14,7 @@ from live import EMBEDDED, connect, error, in_process
 
 from sie_sdk import SIEClient
 from sie_server.engine.packed import Packed
+from sie_server.engine.words import encodings
 from sie_server.models.catalog import Entry, shipped
 from sie_server.models.load import load
 
@@ -79,7 +80,8 @@ def test_highlights_are_the_largest_cosines_and_leave_the_scores_alone(
     with torch.inference_mode():
         [asked] = head(*loaded.encoder(Packed.of([lead], CPU)), [lead])
         vectors = head(*loaded.encoder(Packed.of(sequences, CPU)), sequences)
-    [spans], theirs = loaded.tokenizer.offsets([query]), loaded.tokenizer.offsets(texts)
+    read = encodings(loaded.tokenizer._tokenizer, [query, *texts], offsets=True)
+    spans, *theirs = [encoding.offsets for encoding in read]
     front = len(lead) - lead.unattended - 1 - len(spans)
     for found in entries:
         document = int(found["item_id"])

@@ -277,7 +277,7 @@ def test_a_text_at_which_the_tokenizer_panics_is_an_error_of_that_request(tmp_pa
         lambda: ours.pairs("b", ["b", bad]),
         lambda: ours.pairs(bad, ["b"]),
         lambda: ours.singles([bad], Limits(long_documents="chunk_max")),
-        lambda: ours.offsets([bad]),
+        lambda: ours.spans(bad, [0]),
     ):
         with pytest.raises(SIEError, match="tokenizer failed at a text") as caught:
             call()

@@ -18,6 +18,7 @@ from sie_server.engine.limits import Limits
 from sie_server.engine.steps import Steps
 from sie_server.engine.terms import Terms
 from sie_server.engine.words import Words
+from sie_server.errors import Code, SIEError
 from sie_server.models.catalog import Entry
 
 # Few characters, so that they meet: accents alone and composed, a final sigma, other spaces, what is not Latin.
@@ -124,6 +125,22 @@ def test_a_tokenizer_that_reads_across_spaces_gets_whole_texts() -> None:
     made = bert()
     made.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace("a b", "c")])  # type: ignore[assignment]
     assert not Words(made).apart
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_long_text_that_a_normalizer_makes_many_times_as_long_is_refused(apart: bool) -> None:
+    made = bert()
+    made.normalizer = normalizers.NFKC()
+    if not apart:
+        made.pre_tokenizer = pre_tokenizers.Metaspace()
+    ours = Words(made)
+    assert ours.apart is apart
+    for text in ("\ufdfa" * 65_536, "中" * 70_000, "ᾂé" * 35_000, "\u0301" * 70_000, "a" * 700_000):
+        assert len(given_by(ours, [text])[0])
+    for text in ("\ufdfa" * 65_537, "b" * 10_000 + "\ufdfb" * 90_000):
+        with pytest.raises(SIEError, match=r"characters becomes more than 4 times as long") as caught:
+            given_by(ours, ["a b", text])
+        assert caught.value.code is Code.INVALID_INPUT
 
 
 def test_memory_is_bounded_and_threads_share_it(monkeypatch: pytest.MonkeyPatch) -> None:

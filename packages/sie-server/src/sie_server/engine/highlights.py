@@ -55,10 +55,11 @@ class Traced:
         points are not the query's own.
         """
         yield len(query)
-        [query_spans] = tokenizer.offsets([query])
         keep = self.query.keep
         rows = np.arange(len(self.query)) if keep is None else np.flatnonzero(keep)
         places = tokenizer.places(self.query, rows, query=True).tolist()
+        # Of these alone: the query may have been cut, and a list of all its tokens' spans holds the interpreter.
+        query_spans = tokenizer.spans(query, {place for place in places if place >= 0})
         written = []
         characters = 0
         for index in chosen:

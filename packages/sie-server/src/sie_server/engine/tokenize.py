@@ -168,12 +168,8 @@ class TextTokenizer:
         places = rows - len(template.ids[0])
         return np.where((places >= 0) & (places < len(sequence.tokens)), places + sequence.tokens.start, -1)
 
-    def offsets(self, texts: Items[str]) -> list[list[tuple[int, int]]]:
-        """Where the tokens of each text stand in it, in code points, half-open."""
-        return [encoding.offsets for encoding in encodings(self._tokenizer, texts, offsets=True)]
-
     def spans(self, text: str, tokens: Iterable[int]) -> dict[int, tuple[int, int]]:
-        """As `offsets`, of these tokens of one text."""
+        """Where these tokens of a text stand in it, in code points, half-open."""
         [encoding] = encodings(self._tokenizer, [text], offsets=True)
         return {token: span(encoding, token, token) for token in tokens}
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
-from sie_server.engine.steps import Steps, stepwise
+from sie_server.engine.steps import LONG, Steps, stepwise
 from sie_server.engine.template import Ids, int32
 from sie_server.errors import Code, SIEError
 from sie_server.panics import contained
@@ -26,6 +26,10 @@ _FEW_CHARACTERS = 2**10
 _LONGEST = 2**8
 # What a token has, if it is to be worth it to look no further in a text than its first tokens.
 _CHARACTERS_PER_TOKEN = 8
+# A long text may become so many times as long where the tokenizer normalizes it, which is looked at for so many
+# characters at a time. U+FDFA becomes 18 of NFKC, and 2 MB of it more than a GB while they are tokenized.
+_MOST_GROWTH = 4
+_NORMALIZED = 2**12
 # Of all remembered words; some 25 MiB in memory.
 _MOST_CHARACTERS = 2**20
 # A word by itself takes as long as about so many in a text: with more new ones the tokenizer is faster.
@@ -134,17 +138,37 @@ def encodings(tokenizer: Tokenizer, texts: Items[str], offsets: bool = False) ->
     """Encodings without special tokens, some texts at a time; the fast ones have no offsets.
 
     Raises:
-        SIEError: INFERENCE_ERROR, the tokenizer fails at a text, in whichever way.
+        SIEError: INFERENCE_ERROR, the tokenizer fails at a text, in whichever way; INVALID_INPUT, it makes far too much
+            of a long one.
     """
     # Not `encode`, which keeps other threads waiting.
     encode = tokenizer.encode_batch if offsets else tokenizer.encode_batch_fast
     for start, stop in _parts([*map(len, texts)]):
         try:
             with contained():
+                _check_growth(tokenizer, texts[start])
                 encoded = encode(list(texts[start:stop]), add_special_tokens=False)
+        except SIEError:
+            raise
         except Exception as error:  # the library raises bare Exception, and panics
             raise SIEError(Code.INFERENCE_ERROR, f"the model's tokenizer failed at a text: {error}") from error
         yield from encoded
+
+
+def _check_growth(tokenizer: Tokenizer, text: str) -> None:
+    """Raises SIEError: INVALID_INPUT, the text is long and becomes many times as long before it is tokenized."""
+    normalizer = tokenizer.normalizer
+    if len(text) <= LONG or text.isascii() or normalizer is None:
+        return
+    length = 0
+    for start in range(0, len(text), _NORMALIZED):
+        length += len(normalizer.normalize_str(text[start : start + _NORMALIZED]))
+        if length > _MOST_GROWTH * len(text):
+            raise SIEError(
+                Code.INVALID_INPUT,
+                f"a text of {len(text):,} characters becomes more than {_MOST_GROWTH} times as long when the model's "
+                f"tokenizer normalizes it, which one of more than {LONG:,} must not",
+            )
 
 
 def _parts(lengths: Items[int]) -> Iterator[tuple[int, int]]:
