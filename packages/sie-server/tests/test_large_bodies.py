@@ -229,6 +229,28 @@ def test_an_answer_in_pieces_is_the_answer(answer: Any, packed: bool) -> None:
     assert b"".join(large_write.pieces(answer, field, msgpack=packed)) == codec.encode(answer, msgpack=packed)
 
 
+LONG_TEXTS = ["\x01" * 9_000, "é" * 8_193, "x" * 8_192, '😀"\\' * 30_000, "y" * 70_000]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_long_texts_of_an_answer_are_what_they_are(packed: bool) -> None:
+    ids = [text for text in LONG_TEXTS for _ in range(5)]
+    scores = wire.ScoreResponse("m", LONG_TEXTS[1], [wire.ScoreEntry(each, 0.5, 1) for each in ids], wire.Usage(1))
+    items = wire.EncodeResponse(
+        "m", [wire.EncodedItem(each) for each in ids], wire.Timing(1, 2, 3, 4, 5), wire.Usage(1)
+    )
+    results = [wire.RerankResult(n, 0.5, wire.RerankedDocument(text)) for n, text in enumerate(LONG_TEXTS)]
+    for answer, field in (
+        (scores, "scores"),
+        (items, "items"),
+        (wire.RerankResponse("m", results, wire.Usage(1)), "results"),
+    ):
+        parts = [*large_write.pieces(answer, field, msgpack=packed)]
+        assert b"".join(parts) == codec.encode(answer, msgpack=packed)
+        # What is encoded in one call holds the interpreter.
+        assert max(map(len, parts)) <= 100_000
+
+
 @pytest.mark.parametrize("shape", [(0,), (7,), (3, 5), (2, 40), (100, 2), (1, 1000)])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
 def test_a_large_array_is_the_list_that_it_is(

@@ -1,5 +1,6 @@
 """Encodes a large answer piece by piece."""
 
+import secrets
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,8 @@ from sie_server import codec
 
 # Elements in a piece: with 250 highlights each, that takes some milliseconds.
 _AT_ONCE = 16
+# Characters of a text that is encoded in parts: each may become six bytes.
+_LONG_TEXT = 2**13
 
 
 def pieces(response: msgspec.Struct, field: str, *, msgpack: bool) -> Iterator[bytes]:
@@ -25,7 +28,7 @@ def pieces(response: msgspec.Struct, field: str, *, msgpack: bool) -> Iterator[b
         if name == field:
             yield from _elements(value, msgpack)
         else:
-            yield codec.encode(value, msgpack=msgpack)
+            yield from _encoded(value, msgpack)
     if not msgpack:
         yield b"}"
 
@@ -34,11 +37,13 @@ def _elements(values: list[Any], msgpack: bool) -> Iterator[bytes]:
     yield _header(len(values)) if msgpack else b"["
     for start in range(0, len(values), _AT_ONCE):
         part = values[start : start + _AT_ONCE]
-        encoded = codec.encode(part, msgpack=msgpack)
-        if msgpack:
-            yield encoded[len(_header(len(part))) :]
-        else:
-            yield (b"," if start else b"") + encoded[1:-1]
+        first, *rest = _encoded(part, msgpack)
+        encoded = [first[len(_header(len(part))) if msgpack else 1 :], *rest]
+        if not msgpack:
+            encoded[-1] = encoded[-1][:-1]
+            if start:
+                yield b","
+        yield from encoded
     if not msgpack:
         yield b"]"
 
@@ -47,3 +52,42 @@ def _header(count: int) -> bytes:
     if count < 16:
         return bytes([0x90 + count])
     return b"\xdc" + struct.pack(">H", count) if count < 2**16 else b"\xdd" + struct.pack(">I", count)
+
+
+def _encoded(value: Any, msgpack: bool) -> Iterator[bytes]:
+    """What `codec.encode` gives, long texts in parts."""
+    texts: list[tuple[str, str]] = []
+    raw = codec.encode(_hollow(value, texts), msgpack=msgpack)
+    for name, text in texts:
+        before, _, raw = raw.partition(codec.encode(name, msgpack=msgpack))
+        yield before
+        yield from _long(text, msgpack)
+    yield raw
+
+
+def _hollow(value: Any, texts: list[tuple[str, str]]) -> Any:
+    """The value with names, that nobody can guess, in place of its long texts, which are added."""
+    if isinstance(value, str) and len(value) > _LONG_TEXT:
+        texts.append((secrets.token_hex(14), value))
+        return texts[-1][0]
+    if isinstance(value, list) and value and isinstance(value[0], msgspec.Struct):
+        return [_hollow(each, texts) for each in value]
+    if isinstance(value, msgspec.Struct):
+        held = ((name, getattr(value, name)) for name in value.__struct_fields__)
+        changed = {name: found for name, each in held if (found := _hollow(each, texts)) is not each}
+        return msgspec.structs.replace(value, **changed) if changed else value
+    return value
+
+
+def _long(text: str, msgpack: bool) -> Iterator[bytes]:
+    parts = [text[start : start + _LONG_TEXT] for start in range(0, len(text), _LONG_TEXT)]
+    if msgpack:
+        packed = [part.encode() for part in parts]
+        size = sum(map(len, packed))
+        yield b"\xda" + struct.pack(">H", size) if size < 2**16 else b"\xdb" + struct.pack(">I", size)
+        yield from packed
+    else:
+        yield b'"'
+        for part in parts:
+            yield codec.encode(part, msgpack=False)[1:-1]
+        yield b'"'
