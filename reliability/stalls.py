@@ -3,8 +3,8 @@
     python reliability/stalls.py                  # 34 MB each, and requests with large answers: some minutes
     python reliability/stalls.py --size 2000000 --no-computed
 
-A stall is how late a timer of 2 ms was, less what the process did not run meanwhile, so that other work on the machine
-does not count. Ends with status 1 where one was longer than --most.
+A stall is how long the loop's own steps between two ticks of 2 ms ran, and how long other threads kept Python's lock
+from it (`watched.py`): other work on the machine does not count. Ends with status 1 where one was longer than --most.
 """
 
 import argparse
@@ -41,12 +41,16 @@ class Stall(NamedTuple):
 
 
 @contextmanager
-def watched(*flags: str) -> Iterator[tuple[Instance, mmap.mmap]]:
-    """A server, and the longest stall of its loop, in seconds, since somebody wrote a zero there."""
+def watched(*flags: str, traces: Path | None = None) -> Iterator[tuple[Instance, mmap.mmap]]:
+    """A server, and the longest stall of its loop, in seconds, since somebody wrote a zero there.
+
+    traces: a file for what its threads did at each long one.
+    """
     with tempfile.NamedTemporaryFile() as file:
         file.write(bytes(8))
         file.flush()
-        program = Instance("--preload", EMBEDDED, *flags, program=_PROGRAM, environment={"STALLS": file.name})
+        environment = {"STALLS": file.name} | ({} if traces is None else {"TRACES": str(traces)})
+        program = Instance("--preload", EMBEDDED, *flags, program=_PROGRAM, environment=environment)
         with program as server, mmap.mmap(file.fileno(), 8) as shared:
             yield server, shared
 
@@ -85,10 +89,11 @@ def main() -> int:
     parser.add_argument("--most", type=float, default=0.02, help="seconds that a stall may take")
     parser.add_argument("--computed", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--only", default="", help="those with this in their name")
+    parser.add_argument("--traces", type=Path, help="write here what the server did at each stall of more than 20 ms")
     chosen = parser.parse_args()
     os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")
     worst: list[Stall] = []
-    with watched() as (server, shared):
+    with watched(traces=chosen.traces) as (server, shared):
         each = (bomb for bomb in bombs(chosen.size))
         for kind in (each, computed() if chosen.computed else ()):
             for stall in measured(server, shared, (bomb for bomb in kind if chosen.only in bomb.name)):

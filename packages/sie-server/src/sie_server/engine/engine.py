@@ -31,7 +31,7 @@ from sie_server.engine.results import Encoded, Scored, Timing, scored
 from sie_server.engine.runner import Runner
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.sequence import Sequence
-from sie_server.engine.steps import Steps, finished, one_step
+from sie_server.engine.steps import Steps, emptied, finished, one_step
 from sie_server.engine.terms import EARLY_S, Terms
 from sie_server.engine.watchdog import Watchdog
 from sie_server.errors import Code, SIEError
@@ -191,26 +191,30 @@ class Engine:
             raise no_matches(model.entry)
         quick = model.tokenizer.is_quick(documents, query, instruction)
         limits = self._limited(limits)
-        async with terms.in_time():
-            with self._admission.tokenizing(model.id, terms, estimate(documents, query)):
-                if head is not None:
-                    pairs = model.tokenizer.pairs.steps(query, documents, limits, instruction)
-                    sequences = await self._tokenize(pairs, timing, terms, quick)
-                else:
-                    apart = model.tokenizer.apart.steps(query, documents, limits, instruction)
-                    read, sequences = await self._tokenize(apart, timing, terms, quick)
-                    head, lead = model.similarity(read, comparison), read
-            if lead is not None:
-                check(len(lead) if lead.keep is None else int(lead.keep.sum()))
-            results = await self._run("scoring", model, head, sequences, timing, terms)
-        answer = await self.aside(
-            one_step(lambda: scored(model, lead, sequences, results, timing, traced=comparison.matches)),
-            terms,
-            quick=len(sequences) <= FEW,
-        )
-        # Those of the batches are counted there, without what the sequences share.
-        self._metrics.tokens.labels(model.id).inc(answer.tokens - sum(map(len, sequences)))
-        return answer
+        sequences: list[Sequence] = []
+        try:
+            async with terms.in_time():
+                with self._admission.tokenizing(model.id, terms, estimate(documents, query)):
+                    if head is not None:
+                        pairs = model.tokenizer.pairs.steps(query, documents, limits, instruction)
+                        sequences = await self._tokenize(pairs, timing, terms, quick)
+                    else:
+                        apart = model.tokenizer.apart.steps(query, documents, limits, instruction)
+                        read, sequences = await self._tokenize(apart, timing, terms, quick)
+                        head, lead = model.similarity(read, comparison), read
+                if lead is not None:
+                    check(_vectors(lead))
+                results = await self._run("scoring", model, head, sequences, timing, terms)
+            answer = await self.aside(
+                one_step(lambda: scored(model, lead, sequences, results, timing, traced=comparison.matches)),
+                terms,
+                quick=len(sequences) <= FEW,
+            )
+            # Those of the batches are counted there, without what the sequences share.
+            self._metrics.tokens.labels(model.id).inc(answer.tokens - sum(map(len, sequences)))
+            return answer
+        finally:
+            self._let_go(sequences)
 
     async def highlights(
         self,
@@ -232,8 +236,12 @@ class Engine:
         read = instructed(query, instruction)
         given = len(read) - len(query)
         trace = ranked.traced.highlights.steps(model.tokenizer, read, documents, chosen, write, given)
-        async with terms.in_time():
-            return await self._tokenize(trace, ranked.timing, terms)
+        try:
+            async with terms.in_time():
+                return await self._tokenize(trace, ranked.timing, terms)
+        finally:
+            self._let_go(ranked.traced.documents)
+            self._let_go(ranked.traced.matches)
 
     @in_use
     async def encode(
@@ -259,16 +267,26 @@ class Engine:
         """
         timing = Timing()
         tokenize = model.tokenizer.queries if is_query else model.tokenizer.singles
-        async with terms.in_time():
-            with self._admission.tokenizing(model.id, terms, estimate(texts)):
-                sequences = await self._tokenize(tokenize.steps(texts, self._limited(limits)), timing, terms)
-            check(sum(len(each) if each.keep is None else int(each.keep.sum()) for each in sequences))
-            vectors = await self._run("encoding", model, Together(heads), sequences, timing, terms, weigh)
-        return Encoded(vectors, sum(map(len, sequences)), timing)
+        sequences: list[Sequence] = []
+        try:
+            async with terms.in_time():
+                with self._admission.tokenizing(model.id, terms, estimate(texts)):
+                    sequences = await self._tokenize(tokenize.steps(texts, self._limited(limits)), timing, terms)
+                counted = one_step(lambda: sum(map(_vectors, sequences)))
+                check(await self.aside(counted, terms, quick=len(sequences) <= FEW))
+                vectors = await self._run("encoding", model, Together(heads), sequences, timing, terms, weigh)
+            return Encoded(vectors, sum(map(len, sequences)), timing)
+        finally:
+            self._let_go(sequences)
 
     async def aside(self, steps: Steps[T], terms: Terms, *, quick: bool = False) -> T:
         """What comes of the steps, which others have their turns between; at once where that is quick."""
         return finished(steps) if quick else await self._tokenizers.run(terms, steps)
+
+    def _let_go(self, used: list[Any]) -> None:
+        """Free what nobody needs any more; many sequences and the like not on the event loop."""
+        if len(used) > FEW:
+            self._tokenizers.later(one_step(lambda: emptied(used)))
 
     async def _tokenize(self, steps: Steps[T], timing: Timing, terms: Terms, quick: bool = False) -> T:
         """quick: the first step takes less than handing it over, and is taken at once."""
@@ -347,3 +365,8 @@ class Engine:
         self._metrics.load_seconds.labels(model.id).observe(time.perf_counter() - started)
         settle()
         return model
+
+
+def _vectors(sequence: Sequence) -> int:
+    """How many of its tokens have vectors."""
+    return len(sequence) if sequence.keep is None else int(sequence.keep.sum())

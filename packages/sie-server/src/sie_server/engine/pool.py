@@ -62,6 +62,12 @@ class Pool:
                 await asyncio.wait({job.future})
             raise
 
+    def later(self, steps: Steps[None]) -> None:
+        """Take steps that nobody waits for."""
+        job = _Job("", steps, 0, asyncio.get_running_loop())
+        with self._condition:
+            self._put(job)
+
     def close(self) -> None:
         """Let the threads go; what waits is given up."""
         with self._condition:

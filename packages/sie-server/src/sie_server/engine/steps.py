@@ -1,7 +1,7 @@
 """Work in steps, between which others have their turn, and its client may have gone."""
 
 from collections.abc import Callable, Generator
-from typing import Concatenate, Generic, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -27,6 +27,12 @@ def one_step(work: Callable[[], T]) -> Steps[T]:
     """Work that is a single step."""
     yield 0
     return work()
+
+
+def emptied(elements: list[Any]) -> None:
+    """Takes all elements out of a list. To free many at once would keep every other thread waiting."""
+    while elements:
+        elements.pop()
 
 
 class Stepwise(Generic[P, T]):

@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from sie_server import wire
 from sie_server.choices import Dtype
 from sie_server.errors import Code, SIEError
 from sie_server.http.held import Account
@@ -18,6 +19,8 @@ _IN_MSGPACK: dict[Dtype, int] = {"float32": 4, "float16": 2, "int8": 1, "uint8":
 _IN_BASE64 = 16 / 3
 # A highlight: two spans and a cosine, with their names.
 _HIGHLIGHT = 96
+# Most bytes of a character, of one that JSON escapes.
+_IN_UTF8, _ESCAPED = 4, 6
 # Not worth counting.
 _SMALL = 2**20
 # What is computed, before it is written.
@@ -49,6 +52,19 @@ def of_sparse(weights: int, dtype: Dtype, *, msgpack: bool) -> Size:
 def of_highlights(documents: int, query: int) -> Size:
     """Of so many documents, for a query of so many tokens."""
     return Size(documents * query * _HIGHLIGHT, 2 * documents * query * _HIGHLIGHT)
+
+
+def of_ids(items: Iterable[wire.Item], *, msgpack: bool) -> Size:
+    """Of the ids that an answer repeats. A control character takes six bytes in JSON."""
+    characters = sum(len(item.id) for item in items if item.id is not None)
+    size = characters * (_IN_UTF8 if msgpack else _ESCAPED)
+    return Size(size, size)
+
+
+def of_rendered(given: Items[str], texts: Items[str]) -> Size:
+    """Of the texts that a template made of those that were given: nothing of an answer, but they are held as long."""
+    around = len(texts[0]) - len(given[0])
+    return Size(0, around * len(texts) and around * len(texts) + sum(map(len, given)))
 
 
 class Answers:

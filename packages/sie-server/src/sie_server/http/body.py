@@ -1,9 +1,10 @@
 """Reading a request: the headers that every route honours, its body, and the limits on it."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import torch
@@ -12,10 +13,11 @@ from starlette.responses import Response
 
 from sie_server import codec, wire
 from sie_server.answering import stage
+from sie_server.engine.steps import emptied
 from sie_server.errors import Code, SIEError
 from sie_server.http.held import Account, Hold, Texts
 from sie_server.http.machine_profile import check_machine_profile
-from sie_server.http.negotiation import JSON, MSGPACK, InPieces, read_body, respond, sends_msgpack
+from sie_server.http.negotiation import JSON, MSGPACK, InPieces, of_similar_size, read_body, respond, sends_msgpack
 from sie_server.http.version_skew import VersionSkew
 from sie_server.large.outline import Body, Listed
 from sie_server.large.read import Reader, memory
@@ -24,6 +26,8 @@ from sie_server.settings import Settings
 
 T = TypeVar("T")
 _MAX_REPEATED_BYTES = 64 * 2**10
+# Elements of a list that take the event loop some milliseconds.
+_MANY = 1000
 # A body of which that many bytes, or values, can be decoded on the event loop without anybody noticing.
 _AT_ONCE_MSGPACK = 32 * 2**10
 _AT_ONCE_JSON = 256 * 2**10
@@ -61,14 +65,31 @@ class Bodies:
         return self._settings.max_items
 
     async def answer(
-        self, body: msgspec.Struct, field: str, headers: dict[str, str], *, large: bool, msgpack: bool
+        self,
+        body: msgspec.Struct,
+        field: str,
+        headers: dict[str, str],
+        elements: Iterable[msgspec.Struct] | None = None,
+        *,
+        large: bool,
+        msgpack: bool,
     ) -> Response:
-        """A successful answer, encoded on another thread if it is `large`; `field` has the list that makes it so."""
+        """A successful answer, encoded on another thread if it is `large`; `field` has the list that makes it so.
+
+        elements: those of the list where it is still empty, as they are made.
+        """
         if not large:
             return respond(body, headers, msgpack=msgpack)
+
+        def encode() -> list[bytes]:
+            own: list[Any] = getattr(body, field)
+            made = own if elements is None else elements
+            encoded = list(of_similar_size(pieces(body, field, made, msgpack=msgpack)))
+            emptied(own)
+            return encoded
+
         with stage("encode"):
-            encoded = await self.aside(lambda: list(pieces(body, field, msgpack=msgpack)))
-        return InPieces(encoded, headers, MSGPACK if msgpack else JSON)
+            return InPieces(await self.aside(encode), headers, MSGPACK if msgpack else JSON)
 
     async def perhaps_aside(self, work: Callable[[], T], *, large: bool) -> T:
         """The result, computed on another thread if that takes long."""
@@ -95,14 +116,16 @@ class Bodies:
         Raises:
             SIEError: `invalid`, with the path of the fault; INVALID_INPUT, there is too much of something; as `bytes`.
         """
-        raw = await self.bytes(request)
+        segments = await self.bytes(request)
         with stage("decode"):
-            if _at_once(raw, msgpack):
-                return whole(raw)
+            if len(segments) == 1 and _at_once(segments[0], msgpack):
+                return whole(segments[0])
             hold: Hold = request.state.hold
 
             def read() -> T:
                 settings = self._settings
+                raw = b"".join(segments)
+                segments.clear()
                 reader = Reader(
                     raw,
                     listed,
@@ -119,6 +142,8 @@ class Bodies:
 
     async def items(self, request: Request, kind: type[WithItems]) -> WithItems:
         """A body in either encoding, with `items`, of which there are some, none too many and none too large.
+
+        Where that are many it is emptied when the request is answered.
 
         Raises:
             SIEError: as `decoded`.
@@ -146,10 +171,12 @@ class Bodies:
                 self._check_item(body.query, "query", reader)
             return body
 
-        return await self.decoded(request, whole, pieces, listed, msgpack=msgpack)
+        body = await self.decoded(request, whole, pieces, listed, msgpack=msgpack)
+        self.leave(request, body.items)
+        return body
 
-    async def bytes(self, request: Request) -> Body:
-        """The body as it came. `request.state.hold` counts it.
+    async def bytes(self, request: Request) -> list[bytes]:
+        """The body as it came, in segments. `request.state.hold` counts it.
 
         Raises:
             SIEError: BODY_TOO_LARGE, BODY_ENCODED or TOO_SLOW; QUEUE_FULL, those of all requests are too large;
@@ -178,10 +205,12 @@ class Bodies:
             response.hold = hold = request.state.hold
             self.account.grown(hold, response.size - hold.bytes)
 
-    @staticmethod
-    def release(request: Request) -> None:
+    def release(self, request: Request) -> None:
         """The request is answered. Its body counts on for as long as somebody works on texts that were `kept`."""
         request.state.hold = None
+        if (leavings := getattr(request.state, "leavings", None)) is not None:
+            with suppress(RuntimeError):  # it shuts down
+                self._threads.submit(emptied, leavings)
 
     @staticmethod
     def kept(request: Request, texts: list[str]) -> list[str]:
@@ -189,6 +218,15 @@ class Bodies:
         held = Texts(texts)
         held.hold = request.state.hold
         return held
+
+    @staticmethod
+    def leave(request: Request, elements: list[Any]) -> None:
+        """Nobody needs the elements of this list any more when the request is answered.
+
+        To free many takes long: that is not for the event loop.
+        """
+        if len(elements) > _MANY or Bodies.is_large(request):
+            request.state.leavings = elements
 
     def check_count(self, count: int, field: str, noun: str) -> None:
         """Raises SIEError: INVALID_INPUT, there are none or too many."""
@@ -199,9 +237,9 @@ class Bodies:
             raise SIEError(Code.INVALID_INPUT, f"Field '{field}' must contain at most {limit} {noun}", param=field)
 
     def _check_item(self, item: wire.Item, field: str, reader: Reader | None = None) -> None:
-        metadata = 0
+        metadata = 0 if item.id is None else _bytes(item.id)
         if item.metadata is not None:
-            metadata = sum(len(key.encode()) + len(raw) for key, raw in item.metadata.items())
+            metadata += sum(len(key.encode()) + len(raw) for key, raw in item.metadata.items())
             if reader is not None:
                 metadata += reader.hidden(item.metadata)
                 # Nobody reads it, and each value takes more than its bytes.
@@ -209,7 +247,7 @@ class Bodies:
         self.check_size(item.text or "", field, metadata)
 
     def check_size(self, text: str, field: str, metadata: int = 0) -> None:
-        """Raises SIEError: INVALID_INPUT, a text and so many bytes of metadata are over the limit."""
+        """Raises SIEError: INVALID_INPUT, a text and so many bytes of id and metadata are over the limit."""
         limit = self._settings.max_item_text_bytes
         # A character has at least one byte and at most four, so that most texts need no counting.
         if len(text) * 4 + metadata <= limit:

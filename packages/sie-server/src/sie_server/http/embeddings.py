@@ -3,6 +3,8 @@
 import math
 import time
 from base64 import b64encode
+from collections.abc import Iterator
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -17,11 +19,11 @@ from sie_server.engine.outputs import unsupported
 from sie_server.engine.results import Encoded
 from sie_server.engine.terms import Terms
 from sie_server.errors import Code, SIEError
-from sie_server.http.answers import Answers, of_vectors
+from sie_server.http.answers import Answers, of_rendered, of_vectors
 from sie_server.http.body import Bodies
 from sie_server.http.disconnect import until_disconnect
 from sie_server.http.profile import completed
-from sie_server.http.results import check_finite, is_large
+from sie_server.http.results import MANY, check_finite, is_large
 from sie_server.http.templates import written
 from sie_server.http.terms import terms_of
 from sie_server.http.timing import observe
@@ -56,6 +58,7 @@ class Embeddings:
         whole, pieces = self._whole, self._pieces
         body, texts = await self._bodies.decoded(request, whole, pieces, listed, invalid=Code.UNPROCESSABLE)
         request.state.model = body.model
+        self._bodies.leave(request, texts)
         address = self._engine.residency.address(body.model)
         if "dense" not in (address.profile.output_types or ("dense",)):
             raise unsupported(address.entry, ["dense"])
@@ -63,18 +66,18 @@ class Embeddings:
         done = time.perf_counter()
         large = is_large(encoded.vectors) or self._bodies.is_large(request)
 
-        def embedded() -> list[wire.Embedding]:
-            return [
-                wire.Embedding(index, _values(_cut(vectors["dense"], body.dimensions), f"input[{index}]", body))
-                for index, vectors in enumerate(encoded.vectors)
-            ]
+        def embedded() -> Iterator[wire.Embedding]:
+            for index, vectors in enumerate(encoded.vectors):
+                values = _values(_cut(vectors["dense"], body.dimensions), f"input[{index}]", body)
+                yield wire.Embedding(index, values)
+                encoded.vectors[index] = {}
 
-        data = await self._bodies.perhaps_aside(embedded, large=large)
+        data = [] if large else list(embedded())
         usage = wire.EmbeddingsUsage(encoded.tokens, encoded.tokens)
         response = wire.EmbeddingsResponse(model=address.id, data=data, usage=usage)
         tokens, timing = encoded.tokens, encoded.timing
         headers = observe(self._metrics, model.id, "embeddings", started, done, timing, tokens)
-        return await self._bodies.answer(response, "data", headers, large=large, msgpack=False)
+        return await self._bodies.answer(response, "data", headers, embedded(), large=large, msgpack=False)
 
     def _whole(self, raw: Body) -> _Read:
         body = codec.decode(raw, wire.EmbeddingsRequest, msgpack=False, invalid=Code.UNPROCESSABLE)
@@ -98,7 +101,11 @@ class Embeddings:
         if isinstance(texts[0], str):
             # Token ids are what the client wants read, without the words of a template.
             most = self._settings.max_rendered_bytes
-            texts = self._bodies.kept(request, written(texts, model.entry, wire.EncodeParams(), options, most))
+            given = texts
+            fill = partial(written, given, model.entry, wire.EncodeParams(), options, most)
+            large = self._bodies.is_large(request) or len(given) > MANY
+            texts = self._bodies.kept(request, await self._bodies.perhaps_aside(fill, large=large))
+            self._answers.hold(request, [of_rendered(given, texts)], "input")
         heads = {"dense": model.embedders(options.pooling, options.normalize is not False)["dense"]}
         return model, await self._engine.encode(model, texts, heads, Limits(options.max_seq_length), False, terms)
 

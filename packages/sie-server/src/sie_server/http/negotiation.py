@@ -1,6 +1,7 @@
 """Which encoding a request came in, and which one its answer goes out in."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -12,7 +13,6 @@ from sie_server import codec
 from sie_server.answering import stage
 from sie_server.errors import Code, SIEError
 from sie_server.http.held import Hold
-from sie_server.large.outline import Body
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
@@ -21,7 +21,8 @@ _MSGPACK_NAMES = (MSGPACK, "application/x-msgpack")
 SLOWEST_BYTES_PER_S = 8 * 2**10
 # Of an answer, in one write.
 _PIECE_BYTES = 512 * 2**10
-_SMALL_BYTES = 256 * 2**10
+# Of a body, in one segment.
+_SEGMENT_BYTES = 2**20
 
 
 def sends_msgpack(request: Request) -> bool:
@@ -36,8 +37,8 @@ def wants_msgpack(request: Request) -> bool:
     return any(name in accept for name in _MSGPACK_NAMES) or JSON not in accept
 
 
-async def read_body(request: Request, limit: int, patience_s: float, hold: Callable[[int], None]) -> Body:
-    """The whole body.
+async def read_body(request: Request, limit: int, patience_s: float, hold: Callable[[int], None]) -> list[bytes]:
+    """The whole body, in segments of about 1 MiB, at least one.
 
     patience_s: seconds that it may be late, of which 8 KiB are to come per second. hold: told of the bytes that came,
     and may refuse them.
@@ -52,24 +53,29 @@ async def read_body(request: Request, limit: int, patience_s: float, hold: Calla
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise _too_large(limit)
-    # Not a list of chunks: each has some fifty bytes of its own, and a client can make them as small as it likes.
-    body = bytearray()
+    # Not a list of chunks: each has some fifty bytes of its own, and a client can make them as small as it likes. Nor
+    # all in one: to grow it may be to copy it, which nothing else could be done meanwhile.
+    segments: list[bytes] = []
+    segment, size = bytearray(), 0
     loop = asyncio.get_running_loop()
     due = loop.time() + patience_s
     try:
         async with asyncio.timeout(patience_s) as deadline:
             async for chunk in request.stream():
                 hold(len(chunk))
-                body += chunk
-                if len(body) > limit:
+                segment += chunk
+                size += len(chunk)
+                if len(segment) >= _SEGMENT_BYTES:
+                    segments.append(bytes(segment))
+                    segment = bytearray()
+                if size > limit:
                     raise _too_large(limit)
                 # What came faster does not buy longer silence.
                 due = min(due + len(chunk) / SLOWEST_BYTES_PER_S, loop.time() + patience_s)
                 deadline.reschedule(due)
     except TimeoutError:
-        raise SIEError(Code.TOO_SLOW, f"{len(body)} bytes of the body came in time, and not its end") from None
-    # A large one is not copied: all that reads it takes either.
-    return bytes(body) if len(body) <= _SMALL_BYTES else body
+        raise SIEError(Code.TOO_SLOW, f"{size} bytes of the body came in time, and not its end") from None
+    return [*segments, bytes(segment)]
 
 
 def respond(body: Any, headers: dict[str, str], *, msgpack: bool) -> Response:
@@ -86,18 +92,20 @@ class InPieces(Response):
 
     def __init__(self, pieces: Iterable[bytes], headers: dict[str, str], media_type: str) -> None:
         super().__init__(None, 200, headers, media_type)
-        self._pieces = list(pieces)
+        self._pieces = deque(pieces)
         self.size = sum(map(len, self._pieces))
         self.headers["content-length"] = str(self.size)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        for piece in _of_similar_size(self._pieces):
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        while self._pieces:
+            # Those that are written go: all at once they would take long to free.
+            await send({"type": "http.response.body", "body": self._pieces.popleft(), "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
 
-def _of_similar_size(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def of_similar_size(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces that are good to write."""
     waiting: list[bytes] = []
     size = 0
     for piece in pieces:
@@ -107,7 +115,8 @@ def _of_similar_size(pieces: Iterable[bytes]) -> Iterator[bytes]:
             if size >= _PIECE_BYTES:
                 yield b"".join(waiting)
                 waiting, size = [], 0
-    yield b"".join(waiting)
+    if waiting:
+        yield b"".join(waiting)
 
 
 def json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

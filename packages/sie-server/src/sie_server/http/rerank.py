@@ -37,6 +37,7 @@ class Rerank:
         body = await self._bodies.decoded(request, self._whole, self._pieces, listed)
         request.state.model = body.model
         documents = body.documents
+        self._bodies.leave(request, documents)
         items = [wire.Item(id=str(index), text=document) for index, document in enumerate(documents)]
         options = body.options or wire.ScoreOptions()
         # Everything that only an entry of `scores` could say is not asked for.

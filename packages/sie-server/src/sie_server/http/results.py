@@ -1,6 +1,6 @@
 """What the engine answers with, as the wire has it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,13 +57,12 @@ def is_large(vectors: Sequence[dict[str, Any]]) -> bool:
 
 
 def embeddings(
-    items: Sequence[wire.Item], vectors: Sequence[dict[str, Any]], dtype: Dtype, vocabulary: int | None
-) -> list[wire.EncodedItem]:
-    """As `embedding`, for each item."""
-    return [
-        embedding(item, f"items[{index}]", own, dtype, vocabulary)
-        for index, (item, own) in enumerate(zip(items, vectors, strict=True))
-    ]
+    items: Sequence[wire.Item], vectors: list[dict[str, Any]], dtype: Dtype, vocabulary: int | None
+) -> Iterator[wire.EncodedItem]:
+    """As `embedding`, for each item, whose vectors are let go then."""
+    for index, (item, own) in enumerate(zip(items, vectors, strict=True)):
+        yield embedding(item, f"items[{index}]", own, dtype, vocabulary)
+        vectors[index] = {}
 
 
 def embedding(

@@ -20,7 +20,7 @@ from sie_server.engine.results import Encoded, Scored
 from sie_server.engine.steps import one_step
 from sie_server.engine.terms import Terms
 from sie_server.errors import Code, SIEError
-from sie_server.http.answers import Answers, of_highlights, of_vectors
+from sie_server.http.answers import Answers, of_highlights, of_ids, of_rendered, of_vectors
 from sie_server.http.body import Bodies
 from sie_server.http.clients import Clients
 from sie_server.http.description import describe
@@ -129,8 +129,12 @@ class Routes:
     ) -> tuple[Scored, list[wire.ScoreEntry]]:
         options = completed(asked, address.profile)
         model = await self._engine.model(address.slot.entry.id, ["score"], terms)
-        query, documents = _texts_to_score(body, model)
+        large = self._bodies.is_large(request)
+        query, documents = await self._bodies.perhaps_aside(lambda: _texts_to_score(body, model), large=large)
         documents = self._bodies.kept(request, documents)
+        msgpack = wants_msgpack(request)
+        if large:
+            self._answers.hold(request, [of_ids([body.query, *body.items], msgpack=msgpack)], "items")
         instruction = body.instruction or options.instruction
         long_documents = asked.long_documents or _overflow(asked, address.long_documents)
         limits = Limits(options.max_seq_length, options.query_max_length, long_documents)
@@ -146,7 +150,7 @@ class Routes:
         rank = one_step(lambda: ranking(body.items, scored, options))
         order, scores = await self._engine.aside(rank, terms, quick=quick)
         if options.return_highlights:
-            write = partial(written_highlights, msgpack=wants_msgpack(request))
+            write = partial(written_highlights, msgpack=msgpack)
             found = self._engine.highlights(model, scored, query, instruction, documents, order, write, terms)
             for entry, highlights in zip(scores, await found, strict=True):
                 entry.highlights = highlights
@@ -168,15 +172,15 @@ class Routes:
         done = time.perf_counter()
         dtype = params.output_dtype or options.output_dtype or "float32"
         large = is_large(encoded.vectors) or self._bodies.is_large(request)
-        embedded = partial(embeddings, body.items, encoded.vectors, dtype, model.entry.sparse_dims)
-        items = await self._bodies.perhaps_aside(embedded, large=large)
+        embedded = embeddings(body.items, encoded.vectors, dtype, model.entry.sparse_dims)
+        items = [] if large else list(embedded)
         tokens, timing = encoded.tokens, encoded.timing
         response = wire.EncodeResponse(
             model=address.id, items=items, timing=in_body(started, done, timing), usage=wire.Usage(tokens)
         )
         headers = observe(self._metrics, model.id, "encode", started, done, timing, tokens)
         msgpack = wants_msgpack(request)
-        return await self._bodies.answer(response, "items", headers, large=large, msgpack=msgpack)
+        return await self._bodies.answer(response, "items", headers, embedded, large=large, msgpack=msgpack)
 
     async def _encoded(
         self,
@@ -205,8 +209,13 @@ class Routes:
             sizes.append(of_vectors(len(items), width, dtype, msgpack=msgpack))
             # Refused before the texts are read, where that can be.
             self._answers.check(sizes, field)
-        most = self._settings.max_rendered_bytes
-        texts = self._bodies.kept(request, written(_texts(items, "Encoder"), model.entry, params, options, most))
+        large = self._bodies.is_large(request) or len(items) > MANY
+        if large:
+            sizes.append(of_ids(items, msgpack=msgpack))
+        given, most = _texts(items, "Encoder"), self._settings.max_rendered_bytes
+        fill = partial(written, given, model.entry, params, options, most)
+        texts = self._bodies.kept(request, await self._bodies.perhaps_aside(fill, large=large))
+        self._answers.hold(request, [of_rendered(given, texts)], field)
         queries = is_query(params, options)
         heads = model.embedders(options.pooling, options.normalize is not False)
         if options.muvera is not None:

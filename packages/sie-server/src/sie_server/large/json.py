@@ -77,7 +77,7 @@ class Json:
             first, last = np.searchsorted(marks.at, [start, end])
             if name != listed.field or first == last or body[int(marks.at[first])] != ord("["):
                 continue
-            if body[start : int(marks.at[first])].strip(_BLANK):
+            if not _is_blank(body, start, int(marks.at[first])):
                 continue  # no list, but what msgspec has something to say of
             opened = int(marks.at[first])
             inner = slice(first + 1, last)
@@ -95,7 +95,7 @@ class Json:
             counted = np.concatenate(([marks.values[first]], marks.values[inner][commas], [marks.values[last - 1] + 1]))
             values = np.diff(counted)
             inside = opened + 1, closed
-            if len(elements) == 1 and not body[inside[0] : inside[1]][:_SLICE].strip(_BLANK):
+            if len(elements) == 1 and _is_blank(body, inside[0], min(inside[1], inside[0] + _SLICE)):
                 elements, values = elements[:0], values[:0]
         if total > most_values:
             raise too_many_values(most_values)
@@ -107,11 +107,11 @@ class Json:
         start, end = outline.inside
         before = [(first, last, _quoted(name)) for first, last, name in cuts if last <= start]
         behind = [(first, last, _quoted(name)) for first, last, name in cuts if first >= end]
-        return _squeezed(spliced(body, 0, start, before) + spliced(body, end, len(body), behind))
+        return spliced(body, 0, start, before, _squeezed) + spliced(body, end, len(body), behind, _squeezed)
 
     def several(self, body: Body, start: int, end: int, count: int, cuts: list[tuple[int, int, str]]) -> Body:
         named = [(first, last, _quoted(name)) for first, last, name in cuts]
-        return b"[" + _squeezed(spliced(body, start, end, named)) + b"]"
+        return b"[" + spliced(body, start, end, named, _squeezed) + b"]"
 
     def decode(self, raw: Body, kind: Any, invalid: Code) -> Any:
         try:
@@ -188,11 +188,13 @@ def _marks(body: Body, texts: list[tuple[int, int]], most: int, most_values: int
             return
 
 
+def _is_blank(body: Body, start: int, end: int) -> bool:
+    return not any(body[at : min(at + _SLICE, end)].strip(_BLANK) for at in range(start, end, _SLICE))
+
+
 def _squeezed(raw: Body) -> Body:
     """With short runs of blanks for long ones, which are in no text: those that are as long have names here."""
-    if len(raw) <= _SLICE:
-        return raw
-    return b"".join(_BLANKS.sub(b" ", raw[start : start + _SLICE]) for start in range(0, len(raw), _SLICE))
+    return _BLANKS.sub(b" ", raw) if len(raw) >= LONG_TEXT else raw
 
 
 def _name(body: Body, start: int, end: int) -> str:

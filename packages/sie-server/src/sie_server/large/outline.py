@@ -1,5 +1,6 @@
 """What a large body is made of, as far as it takes to read it piece by piece. Nothing of it is decoded yet."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +14,9 @@ Body = bytes | bytearray
 MOST_VALUES_EACH = 16_384
 # Bytes of a text, as it stands in the body, from which on it is read on its own.
 LONG_TEXT = 16 * 2**10
+# Of what can't be taken apart any further: an element without its long texts, or everything beside the list.
+MOST_BYTES_AT_ONCE = 5 * 2**19
+_SLICE = 128 * 2**10
 
 
 @dataclass(frozen=True)
@@ -91,10 +95,24 @@ def too_much_beside(listed: Listed) -> SIEError:
     return SIEError(Code.INVALID_INPUT, f"the body holds too much beside '{listed.field}' and its longest texts")
 
 
-def spliced(body: Body, start: int, end: int, cuts: list[tuple[int, int, bytes]]) -> bytes:
-    """`body[start:end]`, with other bytes in place of some, in order."""
+def spliced(
+    body: Body, start: int, end: int, cuts: list[tuple[int, int, bytes]], squeeze: Callable[[Body], Body] | None = None
+) -> bytes:
+    """`body[start:end]`, with other bytes in place of some, in order.
+
+    squeeze: what is left of a slice of the rest. What is over MOST_BYTES_AT_ONCE is left out.
+    """
     parts: list[Body] = []
-    for first, last, instead in cuts:
-        parts += [body[start:first], instead]
+    size = 0
+    for first, last, instead in [*cuts, (end, end, b"")]:
+        # A copy holds Python's lock to its end.
+        for at in range(start, first, _SLICE):
+            piece = body[at : min(at + _SLICE, first)]
+            parts.append(piece if squeeze is None else squeeze(piece))
+            size += len(parts[-1])
+            if size > MOST_BYTES_AT_ONCE:
+                return b"".join(parts)
+        parts.append(instead)
+        size += len(instead)
         start = last
-    return b"".join([*parts, body[start:end]])
+    return b"".join(parts)

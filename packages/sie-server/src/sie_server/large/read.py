@@ -12,14 +12,12 @@ import numpy as np
 from sie_server.errors import Code, SIEError
 from sie_server.large.json import Json
 from sie_server.large.msgpack import Msgpack
-from sie_server.large.outline import Body, Listed, Notation, Outline, too_much_beside
+from sie_server.large.outline import MOST_BYTES_AT_ONCE, Body, Listed, Notation, Outline, too_much_beside
 
 T = TypeVar("T")
 # Of what is decoded in one call.
 _PIECE_BYTES = 128 * 2**10
 _PIECE_VALUES = 8_192
-# Of what can't be taken apart any further: an element without its long texts, or everything beside the list.
-_MOST_BYTES_AT_ONCE = 5 * 2**19
 _OBJECT_BYTES = 64
 _VALUE_BYTES = 8
 _INDEX = re.compile(r"\$\[(\d+)\]")
@@ -59,7 +57,7 @@ class Reader:
             SIEError: `invalid`, with the path of the fault; INVALID_INPUT, a text is too long, or there is too much.
         """
         raw = self._notation.hollow(self._body, self._outline, self._cuts)
-        if len(raw) > _MOST_BYTES_AT_ONCE:
+        if len(raw) > MOST_BYTES_AT_ONCE:
             raise too_much_beside(self._listed)
         decoded: T = self.filled(self._notation.decode(raw, kind, self._invalid))
         return decoded
@@ -87,7 +85,7 @@ class Reader:
             low, high = np.searchsorted(starts_of_texts, [start, end])
             cuts = self._cuts[low:high]
             raw = self._notation.several(self._body, start, end, last - first, cuts)
-            if len(raw) > _MOST_BYTES_AT_ONCE:
+            if len(raw) > MOST_BYTES_AT_ONCE:
                 field = f"{listed.field}[{first}]"
                 raise SIEError(Code.INVALID_INPUT, f"Field '{field}' is too large beside its texts", param=field)
             for index, element in enumerate(self._decoded(raw, first, last - first), first):

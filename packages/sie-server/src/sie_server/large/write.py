@@ -2,7 +2,8 @@
 
 import secrets
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -16,8 +17,10 @@ _AT_ONCE = 16
 _LONG_TEXT = 2**13
 
 
-def pieces(response: msgspec.Struct, field: str, *, msgpack: bool) -> Iterator[bytes]:
-    """What `codec.encode` gives, in pieces; `field` has the list that makes the response large."""
+def pieces(
+    response: msgspec.Struct, field: str, elements: Iterable[msgspec.Struct], *, msgpack: bool
+) -> Iterator[bytes]:
+    """What `codec.encode` gives, in pieces, with these elements in the list that `field` is."""
     set_ = [name for name in response.__struct_fields__ if getattr(response, name) is not UNSET]
     if msgpack:
         yield bytes([0x80 + len(set_)])
@@ -26,26 +29,40 @@ def pieces(response: msgspec.Struct, field: str, *, msgpack: bool) -> Iterator[b
         key = codec.encode(name, msgpack=msgpack)
         yield key if msgpack else (b"," if n else b"{") + key + b":"
         if name == field:
-            yield from _elements(value, msgpack)
+            yield from _msgpack_list(elements) if msgpack else _json_list(elements)
         else:
             yield from _encoded(value, msgpack)
     if not msgpack:
         yield b"}"
 
 
-def _elements(values: list[Any], msgpack: bool) -> Iterator[bytes]:
-    yield _header(len(values)) if msgpack else b"["
-    for start in range(0, len(values), _AT_ONCE):
-        part = values[start : start + _AT_ONCE]
-        first, *rest = _encoded(part, msgpack)
-        encoded = [first[len(_header(len(part))) if msgpack else 1 :], *rest]
-        if not msgpack:
-            encoded[-1] = encoded[-1][:-1]
-            if start:
-                yield b","
+def _json_list(elements: Iterable[msgspec.Struct]) -> Iterator[bytes]:
+    separator = b"["
+    for part in _parts(elements):
+        first, *rest = _encoded(part, msgpack=False)
+        encoded = [separator + first[1:], *rest]
+        encoded[-1] = encoded[-1][:-1]
         yield from encoded
-    if not msgpack:
-        yield b"]"
+        separator = b","
+    yield b"[]" if separator == b"[" else b"]"
+
+
+def _msgpack_list(elements: Iterable[msgspec.Struct]) -> Iterator[bytes]:
+    # How many there are stands in front, and is known when all are made.
+    encoded: list[bytes] = []
+    count = 0
+    for part in _parts(elements):
+        first, *rest = _encoded(part, msgpack=True)
+        encoded += [first[len(_header(len(part))) :], *rest]
+        count += len(part)
+    yield _header(count)
+    yield from encoded
+
+
+def _parts(elements: Iterable[msgspec.Struct]) -> Iterator[list[msgspec.Struct]]:
+    left = iter(elements)
+    while part := list(islice(left, _AT_ONCE)):
+        yield part
 
 
 def _header(count: int) -> bytes:
