@@ -3,20 +3,23 @@
 import json
 import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from instance import EMBEDDED
 
 JSON, MSGPACK = "application/json", "application/msgpack"
+Make = Callable[[], bytes]
+_RERANK = b'{"model":"%s","query":"q","documents":[%%s]}' % EMBEDDED.encode()
+_EMBEDDINGS = b'{"model":"%s","input":%%s}' % EMBEDDED.encode()
 
 
 class Bomb(NamedTuple):
-    """A request. computed: it is a real one, and takes long on the device."""
+    """A request. body: makes its body. computed: it is a real one, and takes long on the device."""
 
     name: str
     path: str
-    body: bytes
+    body: Make
     encoding: str = JSON
     accept: str = JSON
     computed: bool = False
@@ -27,24 +30,29 @@ def bombs(size: int) -> Iterator[Bomb]:
     for route in ("score", "encode", "extract"):
         path = f"/v1/{route}/{EMBEDDED}"
         for name, values in _json_values(size):
-            yield Bomb(f"{route} {name}", path, b'{"query":{"text":"q"},"items":[%s]}' % values)
+            yield Bomb(f"{route} {name}", path, within(b'{"query":{"text":"q"},"items":[%s]}', values))
         for name, raw in _msgpack_bodies(size):
             yield Bomb(f"{route} msgpack {name}", path, raw, MSGPACK)
         for name, raw in _json_bodies(size):
             yield Bomb(f"{route} {name}", path, raw)
     for name, values in _json_values(size):
-        yield Bomb(f"rerank {name}", "/v1/rerank", _rerank(b'"documents":[%s]' % values))
-        yield Bomb(f"embeddings {name}", "/v1/embeddings", _embeddings(b"[%s]" % values))
+        yield Bomb(f"rerank {name}", "/v1/rerank", within(_RERANK, values))
+        yield Bomb(f"embeddings {name}", "/v1/embeddings", within(_EMBEDDINGS, within(b"[%s]", values)))
     for name, text in _texts(size):
-        yield Bomb(f"rerank query of {name}", "/v1/rerank", b'{"model":"m","documents":["d"],"query":%s}' % text)
-        yield Bomb(f"rerank model of {name}", "/v1/rerank", b'{"model":%s,"documents":["d"],"query":"q"}' % text)
-        yield Bomb(f"embeddings input of {name}", "/v1/embeddings", _embeddings(text))
-        yield Bomb(f"embeddings model of {name}", "/v1/embeddings", b'{"input":"x","model":%s}' % text)
+        yield Bomb(f"rerank query of {name}", "/v1/rerank", within(b'{"model":"m","documents":["d"],"query":%s}', text))
+        yield Bomb(f"rerank model of {name}", "/v1/rerank", within(b'{"model":%s,"documents":["d"],"query":"q"}', text))
+        yield Bomb(f"embeddings input of {name}", "/v1/embeddings", within(_EMBEDDINGS, text))
+        yield Bomb(f"embeddings model of {name}", "/v1/embeddings", within(b'{"input":"x","model":%s}', text))
         path = f"/v1/score/{EMBEDDED}"
-        options = b'"options":{"profile":%s}' % text
-        yield Bomb(f"score profile of {name}", path, b'{"query":{"text":"q"},"items":[{"text":"d"}],%s}' % options)
-        yield Bomb(f"score instruction of {name}", path, b'{"query":{},"items":[{}],"instruction":%s}' % text)
-        yield Bomb(f"score key of {name}", path, b'{"query":{"text":"q"},"items":[{"text":"d"}],%s:1}' % text)
+        for field, around in (
+            ("profile", b'"options":{"profile":%s}'),
+            ("instruction", b'"instruction":%s'),
+            ("key", b"%s:1"),
+        ):
+            body = within(b'{"query":{"text":"q"},"items":[{"text":"d"}],' + around + b"}", text)
+            yield Bomb(f"score {field} of {name}", path, body)
+        id_ = within(b'{"query":{"text":"q","id":%s},"items":[{"text":"d"}]}', text)
+        yield Bomb(f"score query id of {name}", path, id_)
     for name, raw in _json_bodies(size):
         yield Bomb(f"rerank {name}", "/v1/rerank", raw)
         yield Bomb(f"embeddings {name}", "/v1/embeddings", raw)
@@ -55,7 +63,7 @@ def computed() -> Iterator[Bomb]:
     score, encode = f"/v1/score/{EMBEDDED}", f"/v1/encode/{EMBEDDED}"
 
     def bomb(name: str, path: str, body: object, accept: str = JSON) -> Bomb:
-        return Bomb(name, path, json.dumps(body).encode(), JSON, accept, computed=True)
+        return Bomb(name, path, lambda: json.dumps(body).encode(), JSON, accept, computed=True)
 
     many = [{"text": "a", "id": f"document {n}", "metadata": {"n": n, "of": ["a", "b"]}} for n in range(10_000)]
     yield bomb("score 10,000 items", score, {"query": {"text": "q"}, "items": many})
@@ -73,71 +81,76 @@ def computed() -> Iterator[Bomb]:
     yield bomb("16 documents of 2 MB", score, {"query": {"text": "q"}, "items": [{"text": long[:2_000_000]}] * 16})
 
 
-def _rerank(rest: bytes) -> bytes:
-    return b'{"model":"%s","query":"q",%s}' % (EMBEDDED.encode(), rest)
+def within(around: bytes, value: Make) -> Make:
+    """The value in the place of `%s`."""
+    return lambda: around % value()
 
 
-def _embeddings(given: bytes) -> bytes:
-    return b'{"model":"%s","input":%s}' % (EMBEDDED.encode(), given)
+def _times(raw: bytes, size: int, separator: bytes = b"") -> Make:
+    return lambda: separator.join([raw] * max(size // (len(raw) + len(separator)), 1))
 
 
-def _json_values(size: int) -> Iterator[tuple[str, bytes]]:
+def _json_values(size: int) -> Iterator[tuple[str, Make]]:
     for value in ("{}", "[]", "7", '""', "null", "-1.5e300", '"\\u00e9"', '{"a":1}', "[[]]", "123456789", "1e999"):
-        raw = value.encode()
-        yield f"many {value}", b",".join([raw] * (size // (len(raw) + 1)))
+        yield f"many {value}", _times(value.encode(), size, b",")
     for name, text in _texts(size):
-        yield f"text of {name}", b'{"text":%s}' % text
-        yield f"id of {name}", b'{"text":"d","id":%s}' % text
-        yield f"field of {name}", b'{"text":"d","image":%s}' % text
-        yield f"metadata of {name}", b'{"text":"d","metadata":{"a":%s}}' % text
-    keys = b",".join(b'"%d":1' % n for n in range(size // 11))
-    yield "metadata keys", b'{"text":"d","metadata":{%s}}' % keys
-    yield "the same key", b'{"text":"d","metadata":{%s}}' % b",".join([b'"a":1'] * (size // 6))
-    yield "the same field", b"{%s}" % b",".join([b'"text":"d"'] * (size // 11))
-    each = b'{"text":"d","metadata":{%s}}' % b",".join(b'"%d":[1,{"a":null}]' % n for n in range(40))
-    yield "10,000 items with metadata", b",".join([each] * min(size // len(each), 10_000))
-    ids = b"[%s]" % b",".join([b"123456"] * 400)
-    yield "lists of ids", b",".join([ids] * (size // len(ids)))
-    yield "digits", b"1" * size
-    yield "digits of a fraction", b"0." + b"1" * size
-    yield "blanks", b'{"text":"d"}' + b" " * size
-    yield "nested lists", b"[" * (size // 2) + b"]" * (size // 2)
-    yield "nested objects", b'{"metadata":' * (size // 13) + b"1" + b"}" * (size // 13)
-    yield "no end", b'{"text":"' + b"x" * size
+        yield f"text of {name}", within(b'{"text":%s}', text)
+        yield f"id of {name}", within(b'{"text":"d","id":%s}', text)
+        yield f"field of {name}", within(b'{"text":"d","image":%s}', text)
+        yield f"metadata of {name}", within(b'{"text":"d","metadata":{"a":%s}}', text)
+    metadata = b'{"text":"d","metadata":{%s}}'
+    yield "metadata keys", within(metadata, lambda: b",".join(b'"%d":1' % n for n in range(size // 11)))
+    yield "the same key", within(metadata, _times(b'"a":1', size, b","))
+    yield "the same field", within(b"{%s}", _times(b'"text":"d"', size, b","))
+    each = metadata % b",".join(b'"%d":[1,{"a":null}]' % n for n in range(40))
+    yield "10,000 items with metadata", _times(each, min(size, 10_000 * len(each)), b",")
+    yield "lists of ids", _times(b"[%s]" % b",".join([b"123456"] * 400), size, b",")
+    yield "digits", _times(b"1", size)
+    yield "digits of a fraction", within(b"0.%s", _times(b"1", size))
+    yield "blanks", within(b'{"text":"d"}%s', _times(b" ", size))
+    yield "nested lists", lambda: b"[" * (size // 2) + b"]" * (size // 2)
+    yield "nested objects", lambda: b'{"metadata":' * (size // 13) + b"1" + b"}" * (size // 13)
+    yield "no end", within(b'{"text":"%s', _times(b"x", size))
 
 
-def _json_bodies(size: int) -> Iterator[tuple[str, bytes]]:
-    yield "fields", b"{%s}" % b",".join(b'"%d":1' % n for n in range(size // 11))
-    yield "items given again", b"{%s}" % b",".join([b'"items":[{}]'] * (size // 14))
-    yield "a list", b"[%s]" % b",".join([b"{}"] * (size // 3))
-    yield "a text", b'"' + b"x" * size + b'"'
-    yield "a number", b"1" * size
-    yield "blanks", b" " * size
-    yield "backslashes", b'{"items":"' + b"\\" * size + b'"}'
-    yield "quotes", b'"' * size
-    yield "zeros", b"\0" * size
+def _json_bodies(size: int) -> Iterator[tuple[str, Make]]:
+    yield "fields", within(b"{%s}", lambda: b",".join(b'"%d":1' % n for n in range(size // 11)))
+    yield "items given again", within(b"{%s}", _times(b'"items":[{}]', size, b","))
+    yield "a list", within(b"[%s]", _times(b"{}", size, b","))
+    yield "a text", within(b'"%s"', _times(b"x", size))
+    yield "a number", _times(b"1", size)
+    yield "blanks", _times(b" ", size)
+    yield "backslashes", within(b'{"items":"%s"}', _times(b"\\", size))
+    yield "quotes", _times(b'"', size)
+    yield "zeros", _times(b"\0", size)
 
 
-def _texts(size: int) -> Iterator[tuple[str, bytes]]:
+def _texts(size: int) -> Iterator[tuple[str, Make]]:
     for text in ("x", "é", "中", "😀", "\\u00e9", "\\ud83d\\ude00", "\\n", "\\\\", " "):
-        raw = text.encode()
-        yield repr(text), b'"%s"' % (raw * (size // len(raw)))
+        yield repr(text), within(b'"%s"', _times(text.encode(), size))
 
 
-def _msgpack_bodies(size: int) -> Iterator[tuple[str, bytes]]:
+def _msgpack_bodies(size: int) -> Iterator[tuple[str, Make]]:
     head = b"\x82\xa5query\x81\xa4text\xa1q\xa5items"
 
-    def many(value: bytes) -> bytes:
+    def many(before: bytes, value: bytes) -> Make:
         count = size // len(value)
-        return b"\xdd" + struct.pack(">I", count) + value * count
+        return lambda: before + b"\xdd" + struct.pack(">I", count) + value * count
+
+    def long(before: bytes, kind: bytes, raw: bytes) -> Make:
+        count = size // len(raw)
+        return lambda: before + kind + struct.pack(">I", count * len(raw)) + raw * count
 
     for name, value in (("empty items", b"\x80"), ("nil", b"\xc0"), ("texts", b"\xa1a"), ("lists", b"\x91\x90")):
-        yield f"many {name}", head + many(value)
-        yield f"a field of many {name}", head + b"\x91\x82\xa4text\xa1d\xa1x" + many(value)
-    yield "nested", head + b"\x91" * size
-    yield "a count without its items", head + b"\xdd\xff\xff\xff\xff"
-    yield "a map of counts", b"\xdf" + struct.pack(">I", size) + b"\xa1a\x01" * (size // 3)
-    for name, text in (("x", b"x"), ("中", "中".encode())):
-        raw = text * (size // len(text))
-        yield f"a text of {name}", head + b"\x91\x81\xa4text\xdb" + struct.pack(">I", len(raw)) + raw
-    yield "binary", head + b"\x91\x81\xa1x\xc6" + struct.pack(">I", size) + b"\0" * size
+        yield f"many {name}", many(head, value)
+        yield f"a field of many {name}", many(head + b"\x91\x82\xa4text\xa1d\xa1x", value)
+    yield "nested", lambda: head + b"\x91" * size
+    yield "a count without its items", lambda: head + b"\xdd\xff\xff\xff\xff"
+    yield "a map of counts", lambda: b"\xdf" + struct.pack(">I", size) + b"\xa1a\x01" * (size // 3)
+    for name, text in (("x", b"x"), ("中", "中".encode()), ("a control character", b"\1")):
+        yield f"a text of {name}", long(head + b"\x91\x81\xa4text", b"\xdb", text)
+        yield f"an id of {name}", long(head + b"\x91\x82\xa4text\xa1d\xa2id", b"\xdb", text)
+    each = b"\x82\xa4text\xa1d\xa2id\xda" + struct.pack(">H", 3000) + b"\1" * 3000
+    count = min(size // len(each), 10_000)
+    yield "ids of control characters", lambda: head + b"\xdd" + struct.pack(">I", count) + each * count
+    yield "binary", long(head + b"\x91\x81\xa1x", b"\xc6", b"\0")

@@ -30,9 +30,10 @@ _TIMEOUT_S = 120.0
 
 
 class Stall(NamedTuple):
-    """What a body did. status: of its answer, 0 where there was none. seconds: until then. peak: MB of memory."""
+    """What a body of `size` bytes did. status: of its answer, 0 where there was none. seconds: until then. peak: MB."""
 
     bomb: Bomb
+    size: int
     status: int
     answer: int
     seconds: float
@@ -58,13 +59,14 @@ def watched(*flags: str, traces: Path | None = None) -> Iterator[tuple[Instance,
 def measured(server: Instance, shared: mmap.mmap, each: Iterable[Bomb]) -> Iterator[Stall]:
     """One after the other."""
     for bomb in each:
+        body = bomb.body()
         Path(f"/proc/{server.pid}/clear_refs").write_text("5")
         struct.pack_into("d", shared, 0, 0.0)
         started = time.perf_counter()
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=_TIMEOUT_S)
         status = answer = 0
         try:
-            connection.request("POST", bomb.path, bomb.body, {"Content-Type": bomb.encoding, "Accept": bomb.accept})
+            connection.request("POST", bomb.path, body, {"Content-Type": bomb.encoding, "Accept": bomb.accept})
             given = connection.getresponse()
             status, answer = given.status, len(given.read())
         except OSError:
@@ -73,7 +75,7 @@ def measured(server: Instance, shared: mmap.mmap, each: Iterable[Bomb]) -> Itera
             connection.close()
         seconds = time.perf_counter() - started
         time.sleep(0.02)
-        yield Stall(bomb, status, answer, seconds, struct.unpack_from("d", shared)[0], _peak_mb(server.pid))
+        yield Stall(bomb, len(body), status, answer, seconds, struct.unpack_from("d", shared)[0], _peak_mb(server.pid))
 
 
 def _peak_mb(pid: int) -> float:
@@ -89,7 +91,9 @@ def main() -> int:
     parser.add_argument("--most", type=float, default=0.02, help="seconds that a stall may take")
     parser.add_argument("--computed", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--only", default="", help="those with this in their name")
-    parser.add_argument("--traces", type=Path, help="write here what the server did at each stall of more than 20 ms")
+    parser.add_argument(
+        "--traces", type=Path, help="what threads did in stalls of more than 20 ms; may crash the server"
+    )
     chosen = parser.parse_args()
     os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")
     worst: list[Stall] = []
@@ -98,7 +102,7 @@ def main() -> int:
         for kind in (each, computed() if chosen.computed else ()):
             for stall in measured(server, shared, (bomb for bomb in kind if chosen.only in bomb.name)):
                 print(
-                    f"{stall.bomb.name[:60]:60} {len(stall.bomb.body) / 1e6:6.1f} MB → {stall.status} "
+                    f"{stall.bomb.name[:60]:60} {stall.size / 1e6:6.1f} MB → {stall.status} "
                     f"{stall.answer / 1e6:7.2f} MB in {stall.seconds:6.2f} s   stall {stall.stall * 1e3:6.1f} ms   "
                     f"peak {stall.peak:6.0f} MB",
                     flush=True,

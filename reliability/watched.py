@@ -82,7 +82,7 @@ async def _watch(_: Metrics) -> None:
 
 
 class _Traces:
-    """Tracebacks that are taken without Python's lock, and kept where it was worth it."""
+    """Tracebacks that are taken without Python's lock, which may crash, and kept where it was worth it."""
 
     def __init__(self, path: Path) -> None:
         self._file: IO[str] = path.open("w")  # for as long as the process lives

@@ -11,7 +11,7 @@ Positive = Annotated[int, Meta(ge=1)]
 Weight = Annotated[float, Meta(ge=0, lt=1e9)]
 
 
-class Item(Struct):
+class Item(Struct, gc=False):
     """A query, a document, or a text to embed."""
 
     id: str | None = None
@@ -136,11 +136,11 @@ class EmbeddingsRequest(Struct):
     dimensions: Positive | None = None
 
 
-class Usage(Struct):
+class Usage(Struct, gc=False):
     input_tokens: int
 
 
-class Highlight(Struct):
+class Highlight(Struct, gc=False):
     """A token of the query, and the token of the item's text that is nearest to it.
 
     `query`, `document`: [start, end), counted in code points of the two texts; `document` is null where a special token
@@ -152,7 +152,7 @@ class Highlight(Struct):
     score: float
 
 
-class ScoreEntry(Struct):
+class ScoreEntry(Struct, gc=False):
     """`tokens`, `truncated`: with `return_tokens`. `span`: with `chunk_max`, the part of the text that scored best.
 
     It is [start, end), counted in code points of the item's text. `highlights`: with `return_highlights`, one per token
@@ -177,11 +177,11 @@ class ScoreResponse(Struct):
     usage: Usage
 
 
-class RerankedDocument(Struct):
+class RerankedDocument(Struct, gc=False):
     text: str
 
 
-class RerankResult(Struct):
+class RerankResult(Struct, gc=False):
     """`index`: of the document in the request. `document`: with `return_documents`."""
 
     index: int
@@ -197,13 +197,13 @@ class RerankResponse(Struct):
     usage: Usage
 
 
-class DenseVector(Struct):
+class DenseVector(Struct, gc=False):
     dims: int
     dtype: str
     values: NDArray[Any]
 
 
-class SparseVector(Struct):
+class SparseVector(Struct, gc=False):
     """`indices`: token ids, ascending int32. `dims`: size of the vocabulary."""
 
     dims: int | None
@@ -212,14 +212,14 @@ class SparseVector(Struct):
     values: NDArray[Any]
 
 
-class MultiVector(Struct):
+class MultiVector(Struct, gc=False):
     token_dims: int
     num_tokens: int
     dtype: str
     values: NDArray[Any]
 
 
-class EncodedItem(Struct):
+class EncodedItem(Struct, gc=False):
     id: str | UnsetType = UNSET
     dense: DenseVector | UnsetType = UNSET
     sparse: SparseVector | UnsetType = UNSET
@@ -243,7 +243,7 @@ class EncodeResponse(Struct):
     usage: Usage
 
 
-class Embedding(Struct):
+class Embedding(Struct, gc=False):
     """`embedding`: numbers, or the base64 of their little-endian float32 bytes."""
 
     index: int

@@ -21,6 +21,12 @@ class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._now = 0
         self._alive: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Nothing is compiled here. To skip it, PyTorch would import all of its compiler, with sympy: a second of the
+        # first load, and 120,000 objects for the collector of cycles to walk through from then on.
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = {id(tensor.untyped_storage()) for tensor in _plain((args, kwargs))}
         made = func(*args, **(kwargs or {}))
