@@ -2,7 +2,6 @@
 
     .venv/bin/python reliability/invariance.py                                            # 5 minutes
     .venv/bin/python reliability/invariance.py --seconds 5 --documents 6 --only bert gemma    # one
-    .venv/bin/python reliability/invariance.py --matrix --seconds 5 --documents 6             # an hour
     .venv/bin/python reliability/invariance.py --matrix --seconds 10 --documents 8          # an hour
 
 Small checkpoints with random weights of every architecture and head that is served, as the server's tests build them,

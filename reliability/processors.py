@@ -8,7 +8,7 @@ import torch
 _ATEN = ("default", "avx2", "avx512")
 _ONEDNN = ("AVX2", "AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16", "AVX512_CORE_AMX")
 _MKL = ("SSE4_2", "AVX2", "AVX512")
-_KERNELS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16")
+_KERNELS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
 # What the processor must have, by what the settings call it.
 _NEEDED = {
     "avx2": torch.cpu._is_avx2_supported,

@@ -25,6 +25,8 @@ FLAGS = (
     "-ffp-contract=fast",
 )
 AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512")
+# Compilers older than GCC 11 or clang 12 do not know them; what they make for that level does without.
+AMX = ("-mamx-tile", "-mamx-bf16")
 # A source is compiled once per level of instructions; at run time the processor decides.
 LEVELS: dict[str, dict[str, tuple[str, ...]]] = {
     source: {"portable": ()} for source in ("attention", "linear_float32", "rows")
@@ -35,7 +37,8 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     LEVELS["linear_float32"] |= {"avx2": AVX2, "avx512": AVX512}
     LEVELS["rows"] |= {"avx2": AVX2, "avx512": AVX512}
     VNNI = (*AVX512, "-mavx512vnni")
-    LEVELS["linear"] = {"avx512_vnni": VNNI, "avx512_vnni_bf16": (*VNNI, "-mavx512bf16")}
+    BF16 = (*VNNI, "-mavx512bf16")
+    LEVELS["linear"] = {"avx512_vnni": VNNI, "avx512_vnni_bf16": BF16, "amx": (*BF16, *AMX)}
 
 
 class KernelHook(BuildHookInterface):  # type: ignore[type-arg]
@@ -67,6 +70,11 @@ def compile_kernel(folder: Path) -> None:
     def run(*arguments: str | Path) -> None:
         subprocess.run([*compiler, *FLAGS, *arguments], check=True, capture_output=True, text=True)
 
+    try:
+        run(*AMX, "-fsyntax-only", "-x", "c++", os.devnull)
+        unknown: tuple[str, ...] = ()
+    except subprocess.CalledProcessError:
+        unknown = AMX
     # In the same folder, so that it is moved in one step: a running server may have the old one mapped.
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         objects = [Path(temporary, "levels.o")]
@@ -74,7 +82,8 @@ def compile_kernel(folder: Path) -> None:
         for source, levels in LEVELS.items():
             for level, flags in levels.items():
                 objects.append(Path(temporary, f"{source}_{level}.o"))
-                run(f"-DLEVEL={level}", *flags, "-c", folder / f"{source}.cpp", "-o", objects[-1])
+                known = (flag for flag in flags if flag not in unknown)
+                run(f"-DLEVEL={level}", *known, "-c", folder / f"{source}.cpp", "-o", objects[-1])
         library = Path(temporary, LIBRARY)
         run("-shared", *objects, "-o", library)
         library.replace(folder / LIBRARY)

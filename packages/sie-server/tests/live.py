@@ -19,7 +19,6 @@ from sie_server.engine.engine import Engine, Loader
 from sie_server.http.app import create_app
 from sie_server.metrics import Metrics
 from sie_server.models.catalog import Entry, shipped, with_models
-from sie_server.models.load import load
 from sie_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -115,7 +114,7 @@ class InProcess(NamedTuple):
 
 @contextmanager
 def in_process(
-    loader: Loader = load,
+    loader: Loader | None = None,
     *,
     ready: bool = True,
     entries: Sequence[Entry] = (),

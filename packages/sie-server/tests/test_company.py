@@ -9,10 +9,12 @@ from layers import filled
 from torch import Tensor, nn
 
 from sie_server.nn import pack, product
-from sie_server.nn.company import SIZES, equal_sizes, in_sizes
+from sie_server.nn.company import SIZES, equal_sizes, in_sizes, same_alone
 from sie_server.nn.elementwise import in_whole_vectors
+from sie_server.nn.library import installed_library
 from sie_server.nn.linear import GatedLinear, LibraryLinear, Linear
-from sie_server.nn.pack import pack_linears
+from sie_server.nn.pack import Trials, pack_linears
+from sie_server.nn.panels import PanelLinear
 from sie_server.nn.product import Product
 
 WIDTH = 24
@@ -89,6 +91,50 @@ def test_a_library_that_differs_is_never_asked_for_so_few_rows(
         for first, count in [(0, 1), (3, 2), (10, 7), (40, 10), (0, 17)]:
             rows = slice(first, first + count)
             assert torch.equal(layer(x[rows], residual[rows]), everything[rows])
+
+
+def test_a_kind_of_product_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack, "installed_library", lambda: None)
+    tried: list[int] = []
+    trials = Trials()
+    for width in (40, 40, 48):
+        pack_linears(nn.ModuleList([filled(Linear(WIDTH, width)) for _ in range(3)]), trials=trials)
+        tried.append(len(trials))
+    assert tried == [1, 1, 2]
+
+
+def test_a_load_that_is_given_up_ends_between_two_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack, "installed_library", lambda: None)
+    calls: list[int] = []
+
+    def stop() -> None:
+        calls.append(1)
+        if len(calls) == 4:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        pack_linears(filled(Linear(WIDTH, 40)), before_each=stop)
+    assert len(calls) == 4
+
+
+@pytest.mark.skipif(installed_library() is None, reason="the kernels are not installed")
+def test_a_kernel_that_differs_is_tried_as_a_library_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Injected: as a compiler's mistake might have it, fewer rows than sixteen come out otherwise."""
+    forward = PanelLinear.forward
+
+    def differs(self: PanelLinear, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        return forward(self, x * (1 + (len(x) < 16) * 1e-5), residual)
+
+    monkeypatch.setattr(PanelLinear, "forward", differs)
+    layer = filled(Linear(WIDTH, 40))
+    assert not same_alone(PanelLinear(layer, "float32"), WIDTH)
+    with caplog.at_level(logging.INFO):
+        pack_linears(layer)
+    assert "in calls of (16, 32," in caplog.text
+    x = torch.randn(20, WIDTH)
+    assert torch.equal(layer(x[3:5]), layer(x)[3:5])
 
 
 def test_without_the_kernel_a_product_is_that_of_each_sequence(monkeypatch: pytest.MonkeyPatch) -> None:

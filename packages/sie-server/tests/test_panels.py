@@ -21,7 +21,7 @@ from sie_server.nn import panels as panels_module
 from sie_server.nn import product as product_module
 from sie_server.nn.library import installed_library, panel_level, vector_level
 from sie_server.nn.linear import ACTIVATIONS, GatedLinear, Linear
-from sie_server.nn.panels import Numbers, PanelLinear, bfloat16_panels
+from sie_server.nn.panels import Numbers, PanelLinear
 from sie_server.nn.product import Product
 
 CPU = torch.device("cpu")
@@ -169,7 +169,10 @@ def test_large_values_leave_the_precision_of_the_others() -> None:
     assert (quantized(large) - expected).norm() <= 2 * error  # a hundred times, if they stretched the levels
 
 
-KINDS = ["float32-portable", "float32-avx2", "float32-avx512", "bfloat16", "int8-vnni", "int8-vnni_bf16"]
+KINDS = [
+    *("float32-portable", "float32-avx2", "float32-avx512"),
+    *("bfloat16-vnni_bf16", "bfloat16-amx", "int8-vnni", "int8-vnni_bf16"),
+]
 
 
 @pytest.fixture(params=KINDS)
@@ -179,7 +182,7 @@ def numbers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if kind == "float32":
         at_level(isa, monkeypatch)
         return "float32"
-    chosen = 1 if isa == "vnni" else 2
+    chosen = 1 + ["vnni", "vnni_bf16", "amx"].index(isa)
     if panel_level() < chosen:
         pytest.skip("this processor has no such instructions, or there are no kernels")
     monkeypatch.setattr(panels_module, "panel_level", lambda: chosen)
@@ -309,7 +312,6 @@ def test_activations_in_bfloat16(activation: Any) -> None:
 
 
 @needs_bfloat16
-@pytest.mark.skipif(not bfloat16_panels(), reason="oneDNN is faster here")
 @pytest.mark.parametrize("name", [*ENCODERS, *DECODERS])
 def test_the_kernel_is_as_near_to_float32_as_onednn(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build(tmp_path, name)

@@ -41,6 +41,7 @@ from sie_server.models.load import inspect, load, weight_bytes
 from sie_server.models.model import Comparison, Model, no_matches
 from sie_server.models.prompts import instructed
 from sie_server.nn.heads import Head, Together
+from sie_server.nn.pack import Trials
 from sie_server.settings import Settings
 
 _CPU_BATCH_TOKENS = 512
@@ -62,11 +63,11 @@ class Engine:
         settings: Settings,
         entries: Mapping[str, Entry],
         metrics: Metrics,
-        loader: Loader = load,
+        loader: Loader | None = None,
         fetch: Callable[[Entry], None] = lambda _: None,
         on_lost: Callable[[], None] | None = None,
     ) -> None:
-        """loader: of weights; fetch: of files, ahead of it, as `Residency` has them.
+        """loader: of weights, `load` if none is given; fetch: of files, ahead of it, as `Residency` has them.
 
         `on_lost` is called, on another thread, when the device can't be worked with any more.
 
@@ -83,7 +84,7 @@ class Engine:
         self.scheduler = Scheduler(budget, workers)
         self.residency = Residency(
             (),
-            lambda entry: self._load(loader, entry),
+            partial(self._load, loader or partial(load, trials=Trials())),
             Memory(settings.memory_budget or machine_budget(self.device), workers),
             metrics,
             batch_tokens=budget,

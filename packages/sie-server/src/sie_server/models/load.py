@@ -45,7 +45,7 @@ from sie_server.models.tokenizer import read_tokenizer
 from sie_server.models.weights import Weights
 from sie_server.nn.lexical import Lexical, TokenWeights
 from sie_server.nn.linear import LibraryLinear, Linear
-from sie_server.nn.pack import pack_linears
+from sie_server.nn.pack import Trials, pack_linears
 from sie_server.nn.panels import INT8_BYTES
 
 _LOG = logging.getLogger(__name__)
@@ -60,14 +60,16 @@ _LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
 _WARM_TOKENS = 64
 
 
-def load(entry: Entry, device: torch.device, precision: Precision = "auto") -> Model:
+def load(entry: Entry, device: torch.device, precision: Precision = "auto", trials: Trials | None = None) -> Model:
     """Find, read, check and place a model's weights: files of one moment, also where they are replaced meanwhile.
+
+    trials: what loads before it found out about this processor.
 
     Raises:
         LoadError: the files can't be had, don't fit the device, or are not what this server computes; STORAGE, they
             never stayed the same for as long as a load takes; TIMEOUT, the load was given up.
     """
-    return _of_one_moment(entry, lambda: locate(entry), lambda folder: _load(entry, folder, device, precision))
+    return _of_one_moment(entry, lambda: locate(entry), lambda folder: _load(entry, folder, device, precision, trials))
 
 
 def weight_bytes(entry: Entry, device: torch.device, precision: Precision = "auto") -> int | None:
@@ -230,7 +232,7 @@ def _check_layers(folder: Path, files: Items[TensorFile]) -> None:
         raise UnsupportedModelError(f"config.json says {key} {stated}; {where} has {have}")
 
 
-def _load(entry: Entry, folder: Path, device: torch.device, precision: Precision) -> Model:
+def _load(entry: Entry, folder: Path, device: torch.device, precision: Precision, trials: Trials | None) -> Model:
     started = time.perf_counter()
     dtype = resolve_precision(precision, device)
     with _opened(entry, folder) as opened:
@@ -248,8 +250,8 @@ def _load(entry: Entry, folder: Path, device: torch.device, precision: Precision
             raise LoadError(LoadClass.OOM, f"{entry.id} does not fit into the memory of {device}") from error
     parameters = sum(p.numel() for p in encoder.parameters())
     if dtype == torch.int8:
-        pack_linears(encoder.layers, int8=True, before_each=stop_if_given_up)
-    pack_linears(encoder, before_each=stop_if_given_up)
+        pack_linears(encoder.layers, int8=True, before_each=stop_if_given_up, trials=trials)
+    pack_linears(encoder, before_each=stop_if_given_up, trials=trials)
     size = sum(t.numel() * t.dtype.itemsize for t in (*encoder.parameters(), *encoder.buffers()))
     model = Model(
         entry=entry,

@@ -23,8 +23,9 @@ from sie_server.models.stopping import stop_if_given_up
 
 # The format allows for 100 MB; that of a model of 100,000 tensors has 15.
 _MOST_HEADER_BYTES = 16 * 2**20
-# Read and converted at once: small enough for the cache.
-_CHUNK_BYTES = 2**19
+# Read and converted at once: small enough for the cache, and for PyTorch to convert it on this thread alone. Threads of
+# its own would wait for each other at the end of every one, which costs more where cores are busy.
+_CHUNK_BYTES = 2**17
 # Bits of an element.
 _BITS = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E5M2FNUZ", "F8_E4M3FNUZ"), 8),

@@ -18,23 +18,41 @@ SIZES = (8, 16, *range(_STEP, 513, _STEP))
 
 
 @torch.inference_mode()
-def equal_sizes(product: RowProduct, inputs: int) -> tuple[int, ...]:
+def same_alone(product: RowProduct, inputs: int) -> bool:
+    """Whether a few rows have the same bits alone, together, and at another place. inputs: width of a row."""
+    x = _rows(40, inputs)
+    everything = product(x, None)
+    places = (slice(21, 22), slice(25, 32))
+    return all(torch.equal(product(x[rows].clone(), None), everything[rows]) for rows in places)
+
+
+@torch.inference_mode()
+def equal_sizes(product: RowProduct, inputs: int, before_each: Callable[[], None] = lambda: None) -> tuple[int, ...]:
     """Those of SIZES, ascending, with which a row has the same bits: the most that go together, or none.
 
-    inputs: width of a row.
+    inputs: width of a row. before_each: called before each product.
     """
-    x = torch.randn(SIZES[-1], inputs, generator=torch.Generator().manual_seed(0))
+
+    def tried(x: Tensor, residual: Tensor | None) -> Tensor:
+        before_each()
+        return product(x, residual)
+
+    x = _rows(SIZES[-1], inputs)
     best: list[int] = []
     left = list(SIZES)
     while len(left) > len(best):
         most = left[-1]
-        expected = product(x[:most].clone(), None)
-        rolled = product(x[:most].roll(1, 0), None).roll(-1, 0)
-        same = [size for size in left[:-1] if _same(product, x, expected, size)]
+        expected = tried(x[:most].clone(), None)
+        rolled = tried(x[:most].roll(1, 0), None).roll(-1, 0)
+        same = [size for size in left[:-1] if _same(tried, x, expected, size)]
         if torch.equal(rolled, expected) and len(same) + 1 > len(best):
             best = [*same, most]
         left = [size for size in left[:-1] if size not in same]
     return tuple(best)
+
+
+def _rows(count: int, width: int) -> Tensor:
+    return torch.randn(count, width, generator=torch.Generator().manual_seed(0))
 
 
 def _same(product: RowProduct, x: Tensor, expected: Tensor, size: int) -> bool:

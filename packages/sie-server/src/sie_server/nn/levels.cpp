@@ -1,5 +1,11 @@
 // The C interface of the kernels: which level of instructions serves a call, and how many threads share it.
 
+#ifdef __x86_64__
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <algorithm>
 
 #include "attention.h"
@@ -10,12 +16,12 @@
 #define PUBLIC extern "C" __attribute__((visibility("default")))
 
 // Counted up with every change of an argument or of what a function means; library.py compares it with its own.
-constexpr int kAbi = 5;
+constexpr int kAbi = 6;
 
 namespace {
 
 enum AttentionLevel { kPortable, kAvx2, kAvx512, kAvx512Bf16 };
-enum LinearLevel { kVnni = 1, kVnniBf16 };
+enum LinearLevel { kVnni = 1, kVnniBf16, kAmx };
 
 // Threads that compute, each on a core of its own while all of them do, and whether this is one of them.
 std::atomic<int> cores{1}, computing{0};
@@ -69,6 +75,17 @@ int attention(const AttentionArguments& a, int level) {
     return attention_portable(a);
 }
 
+#ifdef __x86_64__
+// Whether there is AMX with bfloat16, and Linux lets this process use it: it has to be asked, once for all threads.
+bool has_tiles() {
+    unsigned a, b, c, d;
+    constexpr unsigned kTilesAndBfloat16 = 1 << 24 | 1 << 22;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kTilesAndBfloat16) != kTilesAndBfloat16) return false;
+    constexpr long kAskForState = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    return syscall(SYS_arch_prctl, kAskForState, kTileData) == 0;
+}
+#endif
+
 int rows(const RowsArguments& a, int level) {
 #ifdef __x86_64__
     if (level >= kAvx512) return rows_avx512(a);
@@ -86,6 +103,7 @@ int linear(const LinearArguments& a, int level) {
         return linear_float32_portable(a);
     }
 #ifdef __x86_64__
+    if (level >= kAmx) return linear_amx(a);
     return level >= kVnniBf16 ? linear_avx512_vnni_bf16(a) : linear_avx512_vnni(a);
 #else
     return 1;  // `sie_linear_level()` is 0
@@ -159,11 +177,12 @@ PUBLIC int sie_rows(const RowsArguments* arguments, int level) {
     });
 }
 
-// What linear layers this processor can compute: 0 none, 1 those in integers, 2 those in bfloat16 too.
+// What linear layers this processor can compute: 0 none, 1 those in integers, 2 those in bfloat16 too, 3 those by AMX.
 PUBLIC int sie_linear_level() {
 #ifdef __x86_64__
     int level = sie_attention_level();
-    if (level >= kAvx512 && __builtin_cpu_supports("avx512vnni")) return level == kAvx512Bf16 ? kVnniBf16 : kVnni;
+    if (level >= kAvx512 && __builtin_cpu_supports("avx512vnni"))
+        return level < kAvx512Bf16 ? kVnni : has_tiles() ? kAmx : kVnniBf16;
 #endif
     return 0;
 }

@@ -10,9 +10,9 @@ from pathlib import Path
 
 _LOG = logging.getLogger(__name__)
 _LIBRARY = Path(__file__).with_name("libkernels.so")
-_ABI = 5
+_ABI = 6
 # Sets of instructions, each with those before it; "none": no kernels.
-ISAS = ("none", "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16")
+ISAS = ("none", "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
 # The level of each as levels.cpp counts: for attention, norms and float32; for linear layers in integers and bfloat16.
 _LEVELS = {
     "none": (0, 0),
@@ -21,6 +21,7 @@ _LEVELS = {
     "avx512": (2, 0),
     "avx512_vnni": (2, 1),
     "avx512_bf16": (3, 2),
+    "amx": (3, 3),
 }
 
 
@@ -45,7 +46,10 @@ def vector_level() -> int:
 
 
 def panel_level() -> int:
-    """Of the kernel for linear layers. 0: float32 alone, or none at all. 1: int8, with AVX512-VNNI. 2: bfloat16 too."""
+    """Of the kernel for linear layers.
+
+    0: float32 alone, or none at all. 1: int8 too, with AVX512-VNNI. 2: and bfloat16. 3: that by AMX.
+    """
     library = installed_library()
     return 0 if library is None else min(library.sie_linear_level(), _LEVELS[max_isa()][1])
 

@@ -11,6 +11,9 @@
 
 #include "lanes.h"
 #include "numbers.h"
+#ifdef __AMX_BF16__
+#include "tiles.h"
+#endif
 
 namespace {
 
@@ -131,7 +134,14 @@ int linear(const LinearArguments& a) {
 #define NAME_(level) linear_##level
 
 int NAME(LEVEL)(const LinearArguments& a) {
-#ifdef __AVX512BF16__
+#ifdef __AMX_BF16__
+    auto finished = [&](int64_t number, int panel, const float* sums) {
+        __m512 y[kVectors];
+        for (int j = 0; j < kVectors; j++) y[j] = _mm512_load_ps(sums + j * kLanes);
+        finish<Bfloat16>(a, {}, number, panel, y);
+    };
+    if (a.numbers == kBfloat16) return by_tiles(a, finished);
+#elif defined(__AVX512BF16__)
     if (a.numbers == kBfloat16) return linear<Bfloat16>(a);
 #endif
     return linear<Int8>(a);

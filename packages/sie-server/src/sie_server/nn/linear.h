@@ -41,4 +41,5 @@ void lay_float32_avx2(const float* weights, int64_t rows, int64_t in, float* pan
 void lay_float32_avx512(const float* weights, int64_t rows, int64_t in, float* panels);
 int linear_avx512_vnni(const LinearArguments&);  // integers alone
 int linear_avx512_vnni_bf16(const LinearArguments&);
+int linear_amx(const LinearArguments&);
 #endif

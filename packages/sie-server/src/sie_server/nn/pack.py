@@ -3,11 +3,12 @@
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 
 import torch
 from torch import Tensor, nn
 
-from sie_server.nn.company import SIZES, equal_sizes
+from sie_server.nn.company import SIZES, equal_sizes, same_alone
 from sie_server.nn.library import installed_library
 from sie_server.nn.linear import GatedLinear, LibraryLinear, Linear
 from sie_server.nn.panels import Numbers, PanelLinear, bfloat16_panels
@@ -15,29 +16,54 @@ from sie_server.nn.panels import Numbers, PanelLinear, bfloat16_panels
 _LOG = logging.getLogger(__name__)
 
 
-def pack_linears(module: nn.Module, int8: bool = False, before_each: Callable[[], None] = lambda: None) -> None:
+class Trials:
+    """With which numbers of rows each kind of product on this CPU has the same bits: tried once in a process."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[object, ...], tuple[int, ...] | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def sizes(
+        self, layer: Linear, packed: nn.Module, numbers: Numbers | None, before_each: Callable[[], None]
+    ) -> tuple[int, ...] | None:
+        """Of what computes a layer: numbers of rows, none where there are no such, or None: any will do."""
+        outputs, inputs = layer.weight.shape
+        kind = (numbers, layer.weight.dtype, inputs, outputs, layer.activation, isinstance(layer, GatedLinear))
+        if kind not in self._found:
+            # In a thread that is as those of the device are.
+            with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as device_thread:
+                if numbers is not None and device_thread.submit(same_alone, packed, inputs).result():
+                    self._found[kind] = None
+                else:
+                    tried = device_thread.submit(copy_context().run, equal_sizes, packed, inputs, before_each)
+                    self._found[kind] = sizes = tried.result()
+                    _say(sizes, f"{inputs} × {outputs} in {numbers or str(layer.weight.dtype).removeprefix('torch.')}")
+        return self._found[kind]
+
+
+def pack_linears(
+    module: nn.Module,
+    int8: bool = False,
+    before_each: Callable[[], None] = lambda: None,
+    trials: Trials | None = None,
+) -> None:
     """Give every `Linear` under `module` that has none what computes it, in place: the kernel, or PyTorch's libraries.
 
-    On a CPU each kind of product is tried with several numbers of rows. The libraries then see only those with which a
-    row has the same bits, or single rows where there are none, and the log says so. The kernel is tried likewise.
+    On a CPU each kind of product of a library is tried with several numbers of rows. The libraries then see only those
+    with which a row has the same bits, or single rows where there are none, and the log says so. The kernel computes
+    a few rows alone and together, and is tried likewise if they are not the same.
+
+    before_each: called before each layer, and each product that is tried. trials: what was found before.
     """
-    tried: dict[tuple[object, ...], tuple[int, ...] | None] = {}
-    # In a thread that is as those of the device are.
-    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as device_thread:
-        for layer in _unpacked(module):
-            before_each()
-            numbers = _numbers(layer.weight, int8)
-            outputs, inputs = layer.weight.shape
-            dtype, device = layer.weight.dtype, layer.weight.device
-            packed = LibraryLinear(layer) if numbers is None else PanelLinear(layer, numbers)
-            kind = (numbers, dtype, inputs, outputs, layer.activation, isinstance(layer, GatedLinear))
-            if device.type != "cpu":
-                tried[kind] = None
-            elif kind not in tried:
-                sizes = device_thread.submit(equal_sizes, packed, inputs).result()
-                _say(sizes, f"{inputs} × {outputs} in {numbers or str(dtype).removeprefix('torch.')}")
-                tried[kind] = None if numbers is not None and sizes == SIZES else sizes
-            layer.pack(packed, tried[kind])
+    trials = Trials() if trials is None else trials
+    for layer in _unpacked(module):
+        before_each()
+        numbers = _numbers(layer.weight, int8)
+        packed = LibraryLinear(layer) if numbers is None else PanelLinear(layer, numbers)
+        on_cpu = layer.weight.device.type == "cpu"
+        layer.pack(packed, trials.sizes(layer, packed, numbers, before_each) if on_cpu else None)
 
 
 def _unpacked(module: nn.Module) -> Iterator[Linear]:

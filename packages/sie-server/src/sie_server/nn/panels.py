@@ -57,8 +57,8 @@ class Arguments(ctypes.Structure):
 
 
 def bfloat16_panels() -> bool:
-    """Whether the kernel is the fastest there is for bfloat16: on AVX512-BF16, but where AMX is, oneDNN has that."""
-    return panel_level() == 2 and not torch.cpu._is_amx_tile_supported()
+    """Whether the kernel multiplies bfloat16 on this processor."""
+    return panel_level() >= 2
 
 
 class PanelLinear(nn.Module):
@@ -126,11 +126,18 @@ class PanelLinear(nn.Module):
             self.step = weight.abs().amax(2).div_(127).clamp_min_(_TINY)
             levels = weight.div(self.step[:, :, None]).round_().to(torch.int8)
             self.sums = levels.sum(2).float()
-            self.levels = _cells(levels, 4)
+            self.levels = self._cells(levels, 4)
         self.panels = len(bias)
         self.register_buffer("bias", bias)
         weights = weight.to(torch.bfloat16)
-        self.register_buffer("weights", _outlier_weights(weights) if int8 else _cells(weights, 2))
+        self.register_buffer("weights", _outlier_weights(weights) if int8 else self._cells(weights, 2))
+
+    def _cells(self, x: Tensor, numbers: int) -> Tensor:
+        """`[panels, columns, n]` → `[panels, n / numbers, columns, numbers]`, so many of which have four bytes."""
+        missing = -x.shape[2] % numbers
+        cells = (F.pad(x, (0, missing)) if missing else x).flatten(0, 1).view(torch.float32)
+        laid = lay_float32(self._library, vector_level(), cells)
+        return laid.view(x.dtype).view(*laid.shape, numbers)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         if x.dtype not in (torch.float32, torch.bfloat16):
@@ -183,19 +190,15 @@ def _address(tensor: Tensor | None) -> int | None:
 
 def _panels(x: Tensor, size: int) -> Tensor:
     """`x` `[n, ...]` → `[panels, size, ...]`, the last one filled up with zeros."""
-    missing = x.new_zeros(-len(x) % size, *x.shape[1:])
-    return torch.cat((x, missing)).view(-1, size, *x.shape[1:])
+    if missing := -len(x) % size:
+        x = torch.cat((x, x.new_zeros(missing, *x.shape[1:])))
+    return x.view(-1, size, *x.shape[1:])
 
 
 def _interleaved(x: Tensor, gate_first: bool, columns: int) -> Tensor:
     """Half of each panel from the gate's rows and half from the value's."""
     gate, value = x.chunk(2) if gate_first else x.chunk(2)[::-1]
     return torch.cat([_panels(half, columns // 2) for half in (gate, value)], dim=1)
-
-
-def _cells(x: Tensor, numbers: int) -> Tensor:
-    """`[panels, columns, n]` → `[panels, n / numbers, columns, numbers]`."""
-    return _aligned(F.pad(x, (0, -x.shape[2] % numbers)).view(*x.shape[:2], -1, numbers).transpose(1, 2))
 
 
 def _outlier_weights(x: Tensor) -> Tensor:
