@@ -71,6 +71,9 @@ def test_answers(limited: httpx2.Client) -> None:
     assert encode(limited, many, output_dtype="int8").status_code == 200
     assert encode(limited, ["w1"], options={"muvera": {"num_repetitions": 1}}).status_code == 200
     refused(encode(limited, ["w1"], options={"muvera": {}}), "params.options.muvera", limit)
+    # A bit of the answer is a number of four bytes before.
+    bits = {"output_dtype": "ubinary", "options": {"muvera": {}}}
+    refused(encode(limited, ["w1"], "application/msgpack", **bits), "params.options.muvera", "81,920 bytes", limit)
     assert encode(limited, ["a"], output_types=["multivector"]).status_code == 200
     refused(encode(limited, ["a " * 9], output_types=["multivector"]), "params.output_types", limit)
     embeddings = {"model": EMBEDDED, "input": many}

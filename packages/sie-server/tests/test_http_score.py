@@ -447,6 +447,10 @@ def test_limits_are_settings(models: Path) -> None:
                 [{"text": "w1 w2 w3 w4"}],
                 (400, "INVALID_INPUT", "Field 'items[0]' must hold at most 8 bytes of UTF-8 text"),
             ),
+            (
+                [{"text": "w1", "id": "an id of 9"}],
+                (400, "INVALID_INPUT", "Field 'items[0]' must hold at most 8 bytes of UTF-8 text"),
+            ),
             ([{"text": "w" * 200}], (413, "INPUT_TOO_LONG", "request body exceeds the limit of 200 bytes")),
         ):
             assert error(api.post("/v1/score/bert", json={"query": {"text": "w1"}, "items": items})) == expected

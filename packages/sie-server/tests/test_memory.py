@@ -37,6 +37,22 @@ def test_a_file_of_weights_is_never_all_in_memory(tmp_path: Path) -> None:
     assert read == {f"{i}.weight": float(i) * size / 4 for i in range(count)}
 
 
+IMPORTED = """
+import sys
+import torch
+from sie_server.models.catalog import shipped
+from sie_server.models.load import load
+load(shipped()["sentence-transformers/all-MiniLM-L6-v2"], torch.device("cpu"), "auto")
+print(sorted({"torch._dynamo", "sympy"} & {*sys.modules}))
+"""
+
+
+def test_a_load_imports_no_compiler() -> None:
+    """Whose 120,000 objects every collection of cycles would walk through, and keep every thread waiting."""
+    printed = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=True).stdout
+    assert printed == "[]\n"
+
+
 FREED = """
 import resource, threading
 import numpy as np

@@ -120,7 +120,7 @@ class Settings:
         Most bytes in the bodies of all requests that are not answered yet, and in their answers where those are large,
         until they are sent; one on top gets QUEUE_FULL, but a small one. Several of a client may have half at most.
     max_item_text_bytes
-        Most bytes of UTF-8 in one item's text and metadata.
+        Most bytes of UTF-8 in one item's text, id and metadata.
     machine_profile
         Name this machine answers to in X-SIE-MACHINE-PROFILE; default: the GPU's name.
     cors_origins

@@ -76,12 +76,18 @@ class Answers:
 
     def check(self, sizes: Iterable[Size], field: str) -> None:
         """Raises SIEError: INVALID_INPUT, an answer of these parts could be too large; names the field it is due to."""
-        answer = sum(size.answer for size in sizes)
-        if answer > self._most:
+        answer = made = 0
+        for size in sizes:
+            answer += size.answer
+            made += size.memory - size.answer
+        # What an answer is made of may be larger than itself: a bit was a number of four bytes.
+        if max(answer, made) > self._most:
+            what = f"an answer of up to {answer:,} bytes"
+            if made > answer:
+                what = f"an answer out of up to {made:,} bytes"
             raise SIEError(
                 Code.INVALID_INPUT,
-                f"Field '{field}' makes an answer of up to {answer:,} bytes for these items; "
-                f"the limit is {self._most:,} (--max-answer-bytes)",
+                f"Field '{field}' makes {what} for these items; the limit is {self._most:,} (--max-answer-bytes)",
                 param=field,
             )
 

@@ -62,6 +62,8 @@ def _address(scope: Scope) -> str:
     client = scope.get("client")
     if client is None:
         return ""
+    if ":" not in client[0]:
+        return str(client[0])
     try:
         address = ip_address(client[0].partition("%")[0])
     except ValueError:
