@@ -352,7 +352,7 @@ def test_packaged_weights_with_another_checksum_are_refused(monkeypatch: pytest.
 def test_offline_without_a_cache_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("sie_server.models.source.is_offline_mode", lambda: True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(LoadError, match="HF_HUB_OFFLINE is set; unset it") as caught:
+    with pytest.raises(LoadError, match="HF_HUB_OFFLINE is set: unset it") as caught:
         load(Entry("m", repository="nobody/nothing"), CPU)
     assert caught.value.kind is LoadClass.NETWORK
     assert not caught.value.permanent

@@ -93,7 +93,7 @@ def overloaded(models: Path) -> Iterator[Overloaded]:
     def loader(entry: Entry, device: torch.device, precision: Precision) -> Model:
         model = load(entry, device, precision)
         devices.append(Device(model.encoder))
-        return replace(model, encoder=devices[0])  # type: ignore[arg-type] # a stand-in
+        return replace(model, encoder=devices[0], few_sizes=False)  # type: ignore[arg-type] # a stand-in
 
     limits = {"workers": 1, "batch_tokens": 64, "queue_tokens": 1000, "model_queue_tokens": 400}
     with (
@@ -330,8 +330,8 @@ def test_a_batch_that_does_not_fit_is_computed_in_parts(overloaded: Overloaded, 
     overloaded.device.tokens.clear()
     overloaded.device.fits, overloaded.device.failure = 16, failure
     assert scores(overloaded.api, "bert", "w1", documents) == expected
-    # 8 sequences of 5 tokens, and what rounds a batch up to a multiple of 4.
-    assert overloaded.device.tokens == [40, 20, 12, 12, 20, 12, 12]
+    # 8 sequences of 5 tokens.
+    assert overloaded.device.tokens == [40, 20, 10, 10, 20, 10, 10]
     assert oom(overloaded.api) == {
         "recoveries_attempted": 1,
         "recoveries_succeeded": 1,
@@ -342,7 +342,7 @@ def test_a_batch_that_does_not_fit_is_computed_in_parts(overloaded: Overloaded, 
     # What fits is known now.
     overloaded.device.tokens.clear()
     assert scores(overloaded.api, "bert", "w1", documents) == expected
-    assert overloaded.device.tokens == [12, 12, 12, 12]
+    assert overloaded.device.tokens == [10, 10, 10, 10]
     assert overloaded.api.get("/livez").status_code == 200
 
 

@@ -10,7 +10,6 @@ import msgspec
 from sie_server.errors import UnsupportedModelError
 from sie_server.models.files import read_json
 from sie_server.models.shape import LateInteraction
-from sie_server.models.tensor_file import SafetensorsFile
 
 T = TypeVar("T")
 
@@ -107,6 +106,9 @@ def stanford(folder: Path) -> tuple[LateInteraction, int]:
 
 def _width(weights: Path) -> int:
     """Rows of Stanford's projection; its config says nothing of them."""
+    # Here, so that what only lists models does not wait for torch.
+    from sie_server.models.tensor_file import SafetensorsFile
+
     with SafetensorsFile(weights) as file:
         projection = file.tensors.get("linear.weight")
     if projection is None or not projection.shape:
