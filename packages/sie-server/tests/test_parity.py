@@ -1,5 +1,6 @@
 """Our scores are the reference's: transformers and sentence-transformers on the same random weights, in float32."""
 
+import math
 from collections.abc import Sequence as Items
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +19,7 @@ from sie_server.models.catalog import Entry, shipped
 from sie_server.models.load import load
 from sie_server.models.model import Model
 from sie_server.nn.heads import Multivector
+from sie_server.nn.panels import bfloat16_panels
 
 CPU = torch.device("cpu")
 CLASSIFIERS = [name for name in ARCHITECTURES if "encoder" not in name]
@@ -78,11 +80,16 @@ def test_float32_logits_equal_transformers_alone_and_batched(
 
 
 def test_bfloat16_logits_stay_within_two_percent_of_the_spread(checkpoint: tuple[Path, Any]) -> None:
+    """Five times 2⁻⁸, at most what bfloat16 rounds by: about 25 roundings that add up as independent ones do.
+
+    The kernel adds a product's float32 sum to the residual stream. oneDNN rounds it before: taken as twice as many.
+    """
     exact, rounded = (load(Entry("m", folder=checkpoint[0]), CPU, p) for p in ("float32", "bfloat16"))
     documents = [text(length, seed=i) for i, length in enumerate(LENGTHS * 5)]
     sequences = exact.tokenizer.pairs("what is python", documents)
     expected, scores = ours(exact, sequences), ours(rounded, sequences)
-    assert np.abs(np.subtract(scores, expected)).max() <= 2e-2 * np.ptp(expected)
+    bound = 2e-2 if bfloat16_panels() else math.sqrt(2) * 2e-2
+    assert np.abs(np.subtract(scores, expected)).max() <= bound * np.ptp(expected)
     assert scores != expected, "bfloat16 did not reach the products"
 
 

@@ -1,4 +1,5 @@
 // A linear layer in bfloat16 or in integers for one level of instructions: LEVEL names it, the compiler's flags are it.
+// What is said here of tiles is for all of them but AMX, whose own are in tiles.h.
 //
 // A block of rows is turned into cells once. Then, panel by panel of the weights, tiles of a few rows are multiplied in
 // registers, and what comes after the product is done before a tile leaves them. Each result is one chain of sums over

@@ -1,5 +1,5 @@
-// A linear layer in bfloat16 by AMX. Tiles of 16 rows and 32 inputs are multiplied with halves of a panel. Each result is
-// one chain of sums over a row and a column, in ascending order; rows that fill up a tile are zeros.
+// A linear layer in bfloat16 by AMX. Tiles of 16 rows and 32 inputs are multiplied with halves of a panel. Each result
+// is one chain of sums over a row and a column, in ascending order; rows that fill up a tile are zeros.
 #pragma once
 
 #include <cstdlib>
