@@ -3,16 +3,18 @@
 import secrets
 import struct
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Any
 
 import msgspec
+import numpy as np
 from msgspec import UNSET
 
 from sie_server import codec
 
 # Elements in a piece: with 250 highlights each, that takes some milliseconds.
 _AT_ONCE = 16
+# Numbers in their arrays, of which each may take 24 bytes.
+_NUMBERS = 2**15
 # Characters of a text that is encoded in parts: each may become six bytes.
 _LONG_TEXT = 2**13
 
@@ -60,9 +62,28 @@ def _msgpack_list(elements: Iterable[msgspec.Struct]) -> Iterator[bytes]:
 
 
 def _parts(elements: Iterable[msgspec.Struct]) -> Iterator[list[msgspec.Struct]]:
-    left = iter(elements)
-    while part := list(islice(left, _AT_ONCE)):
+    part: list[msgspec.Struct] = []
+    numbers = 0
+    for element in elements:
+        part.append(element)
+        numbers += _numbers(element)
+        if len(part) == _AT_ONCE or numbers > _NUMBERS:
+            yield part
+            part, numbers = [], 0
+    if part:
         yield part
+
+
+def _numbers(element: msgspec.Struct) -> int:
+    """How many there are in its arrays."""
+    count = 0
+    for name in element.__struct_fields__:
+        value = getattr(element, name)
+        if isinstance(value, msgspec.Struct):
+            count += _numbers(value)
+        elif isinstance(value, np.ndarray):
+            count += value.size
+    return count
 
 
 def _header(count: int) -> bytes:
