@@ -223,7 +223,8 @@ def test_the_bytes_of_weights_are_known_before_they_are_read(folder: Path, preci
     known = weight_bytes(Entry("m", folder=folder), CPU, precision)
     assert known is not None
     model = load(Entry("m", folder=folder), CPU, precision)
-    assert known <= model.bytes <= 1.02 * known
+    # Panels of weights are filled up to whole ones, which is much of so small a model.
+    assert known <= model.bytes <= 1.05 * known
 
 
 def test_tables_of_positions_do_not_count_for_every_token(tmp_path: Path) -> None:
