@@ -5,17 +5,13 @@ import subprocess
 import sys
 
 PROGRAM = """
-import json, sys, time
-start = time.process_time()
+import json, sys
 import sie_sdk
-print(json.dumps([time.process_time() - start, sorted(sys.modules)]))
+print(json.dumps(sorted(sys.modules)))
 """
 
 
-def test_import_is_fast_and_light():
-    runs = [subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True) for _ in range(3)]
-    seconds, modules = zip(*(json.loads(run.stdout) for run in runs), strict=True)
+def test_import_brings_nothing_that_is_not_used_yet():
+    run = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True)
     unused = {"torch", "httpx2", "aiohttp", "asyncio", "msgpack", "wsproto", "PIL", "pydantic"}
-    assert set(modules[0]).isdisjoint(unused)
-    # Processor time, and the best of three: the rest is what else the machine was doing.
-    assert min(seconds) < 0.3
+    assert set(json.loads(run.stdout)).isdisjoint(unused)

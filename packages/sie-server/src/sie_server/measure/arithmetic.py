@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any
 
 import torch
@@ -24,14 +25,12 @@ def operations(model: Model, config: ModelConfig, lengths: Iterable[int]) -> flo
     """
     encoder = model.encoder
     others = [encoder.get_submodule("embeddings"), encoder.head, encoder.lexical]
-    apart = {id(p): p.numel() for part in others if part is not None for p in part.parameters()}
-    apart |= {
-        id(layer): layer.weight.numel()
-        for part in others
-        if part is not None
-        for layer in part.modules()
-        if isinstance(layer, Linear)
-    }
+    apart: dict[int, int] = {}
+    for layer in chain.from_iterable(part.modules() for part in others if part is not None):
+        if isinstance(layer, Linear):  # its numbers are in its packed form, of a loaded model
+            apart[id(layer)] = layer.numbers
+        else:
+            apart |= {id(p): p.numel() for p in layer.parameters(recurse=False)}
     weights = model.parameters - sum(apart.values())
     lengths = list(lengths)
     width = config.heads * config.head_dim

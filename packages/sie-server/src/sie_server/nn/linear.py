@@ -27,7 +27,7 @@ class Linear(nn.Module):
     saying so.
     A `residual` `[rows, sum(out_features)]` is added to what comes out, in its own dtype.
     Several checkpoint weights may lie one above the other in one product: `out_features` then has a number for each.
-    packed: what computes it once a model is loaded; weight and bias are gone then.
+    packed: what computes it once a model is loaded; weight and bias are gone then. numbers: how many there are in both.
 
     Shapes: x `[rows, in_features]` → `[rows, sum(out_features)]`, dtype of the weight.
     """
@@ -41,6 +41,7 @@ class Linear(nn.Module):
         self.blocks = out_features
         self.weight = nn.Parameter(torch.empty(sum(out_features), in_features))
         self.bias = nn.Parameter(torch.empty(sum(out_features))) if bias else None
+        self.numbers = sum(p.numel() for p in (self.weight, self.bias) if p is not None)
         self.activation = activation
         self.packed: nn.Module | None = None
         self._sizes: tuple[int, ...] | None = None
