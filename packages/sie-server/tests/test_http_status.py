@@ -166,6 +166,18 @@ def test_no_more_than_so_many_may_watch(in_memory: InProcess, monkeypatch: pytes
     poll(readmitted)
 
 
+def test_an_api_key_has_no_more_watchers_than_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "MOST_WATCHERS_OF_A_KEY", 2)
+    one, other = {"Authorization": "Bearer one"}, {"Authorization": "Bearer other"}
+    with in_process(api_keys=("one", "other")) as running, ExitStack() as stack:
+        for _ in range(2):
+            frame(stack.enter_context(watching(running.url, **one)))
+        with pytest.raises(WebSocketUpgradeError) as refused, watching(running.url, **one):
+            pass
+        assert refused.value.response.status_code == 503
+        assert frame(stack.enter_context(watching(running.url, **other)))
+
+
 def test_a_client_that_does_not_read_is_dropped(in_memory: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "_SLOWEST_S", 0.2)
     monkeypatch.setattr(status, "_INTERVAL_S", 0.001)

@@ -8,6 +8,7 @@ import getpass
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -24,12 +25,15 @@ from sie_server.engine.memory import machine_budget
 from sie_server.engine.scheduler import Waiting
 from sie_server.engine.slot import Slot
 from sie_server.errors import Code, SIEError
+from sie_server.http.clients import KEY
 from sie_server.http.machine_profile import machine_profile
 from sie_server.http.negotiation import json
 from sie_server.settings import Settings
 
 PATH = "/ws/status"
 MOST_WATCHERS = 64
+# Of them, with one API key: others are to have room.
+MOST_WATCHERS_OF_A_KEY = 16
 _INTERVAL_S = 0.2
 # For a frame to leave: a client that reads none of some hundred of them has stopped.
 _SLOWEST_S = 5.0
@@ -44,7 +48,7 @@ class Status:
         self._settings = settings
         self._ready = ready
         self._started = time.monotonic()
-        self._watchers = 0
+        self._watchers: Counter[str] = Counter()  # by API key
         self._frame = ""
         self._made = -_INTERVAL_S
         self._busy_s = 0.0
@@ -64,7 +68,8 @@ class Status:
         if (refusal := self._refusal(websocket)) is not None:
             await websocket.send_denial_response(refusal)
             return
-        self._watchers += 1
+        key = websocket.scope.get(KEY, "")
+        self._watchers[key] += 1
         gone = None
         try:
             await websocket.accept(headers=[(b"x-sie-server-version", __version__.encode())])
@@ -76,7 +81,8 @@ class Status:
         except (TimeoutError, WebSocketDisconnect):
             pass  # its connection is closed as soon as this returns
         finally:
-            self._watchers -= 1
+            self._watchers[key] -= 1
+            self._watchers += Counter()  # keys without one are forgotten
             if gone is not None:
                 gone.cancel()
 
@@ -86,8 +92,12 @@ class Status:
         own = (origin or "").partition("://")[2] == websocket.headers.get("host")
         if origin is not None and not own and "*" not in allowed and origin not in allowed:
             return json({"detail": f"the origin {origin} is none of --cors-origins"}, 403)
-        if self._watchers >= MOST_WATCHERS:
-            error = SIEError(Code.QUEUE_FULL, f"{MOST_WATCHERS} clients watch already", retry_after=_TRY_AGAIN_S)
+        key = websocket.scope.get(KEY, "")
+        full = f"{MOST_WATCHERS} clients watch already" if self._watchers.total() >= MOST_WATCHERS else None
+        if key and self._watchers[key] >= MOST_WATCHERS_OF_A_KEY:
+            full = f"{MOST_WATCHERS_OF_A_KEY} clients with this API key watch already"
+        if full is not None:
+            error = SIEError(Code.QUEUE_FULL, full, retry_after=_TRY_AGAIN_S)
             return json(error.body, error.answer.status, {"Retry-After": str(error.retry_after)})
         return None
 
