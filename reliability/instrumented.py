@@ -1,7 +1,7 @@
-"""`sie-server` with two doors more: how many tasks are under way inside, and a device that fails when it is told to.
+"""`sie-server` with two doors more: what runs inside, and a device that fails when it is told to.
 
     python reliability/instrumented.py serve --port 8080
-    curl localhost:8080/tasks
+    curl localhost:8080/inside
     curl localhost:8080/device -d '{"kind": "raises", "times": 3}'
 
 The product has neither. `kind` of a device: "raises", an error on the next `times` batches; "memory", no memory for
@@ -11,7 +11,12 @@ takes an hour.
 
 import asyncio
 import json
+import os
+import re
+import threading
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sie_server import cli, server
 from sie_server.engine.packed import Packed
+from sie_server.engine.pool import Pool
 from sie_server.models.catalog import Entry
 from sie_server.models.model import Model
 from sie_server.settings import Precision
@@ -72,26 +78,57 @@ class Encoder:
         return getattr(self._encoder, name)
 
 
+class Pools:
+    """How many threads each named pool of this process may have. One starts a thread only when all it has are busy."""
+
+    def __init__(self) -> None:
+        self.bounds: dict[str, int] = {}
+        make, make_executor = Pool.__init__, ThreadPoolExecutor.__init__
+
+        def pool(made: Pool, threads: int, name: str) -> None:
+            make(made, threads, name)
+            self.bounds[name] = threads
+
+        def executor(made: Any, max_workers: int | None = None, thread_name_prefix: str = "", **more: Any) -> None:
+            make_executor(made, max_workers, thread_name_prefix, **more)
+            if thread_name_prefix:
+                self.bounds[thread_name_prefix] = made._max_workers
+
+        Pool.__init__ = pool  # type: ignore[method-assign]
+        ThreadPoolExecutor.__init__ = executor  # type: ignore[method-assign, assignment]
+
+
+def threads() -> Counter[str]:
+    """Threads of this process by their name without its number: `device` for `device-0`, `native` for those of C++."""
+    alive = threading.enumerate()
+    named = Counter(re.sub(r"[-_]\d+$", "", thread.name) for thread in alive)
+    native = {int(each) for each in os.listdir("/proc/self/task")} - {thread.native_id for thread in alive}
+    return named + Counter(native=len(native))
+
+
 class Doors:
     """The application, behind the two doors."""
 
-    def __init__(self, app: ASGIApp, device: Device) -> None:
+    def __init__(self, app: ASGIApp, device: Device, pools: Pools) -> None:
         self._app = app
         self._device = device
+        self._pools = pools
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] not in ("/tasks", "/device"):
+        if scope["type"] != "http" or scope["path"] not in ("/inside", "/device"):
             await self._app(scope, receive, send)
             return
         if scope["path"] == "/device":
             self._device.set(**json.loads((await receive())["body"]))
-        body = json.dumps({"tasks": len(asyncio.all_tasks())}).encode()
+        inside = {"tasks": len(asyncio.all_tasks()), "threads": threads(), "pools": self._pools.bounds}
+        body = json.dumps(inside).encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
         await send({"type": "http.response.body", "body": body})
 
 
 def install(device: Device) -> None:
     """Put the doors and the device around what `sie-server serve` makes."""
+    pools = Pools()
     create_app, load = server.create_app, server.load
 
     def load_on(entry: Entry, on: torch.device, precision: Precision) -> Model:
@@ -99,7 +136,7 @@ def install(device: Device) -> None:
         return replace(model, encoder=Encoder(model.encoder, device))  # type: ignore[arg-type] # a stand-in
 
     server.load = load_on
-    server.create_app = lambda *given, **named: Doors(create_app(*given, **named), device)
+    server.create_app = lambda *given, **named: Doors(create_app(*given, **named), device, pools)
 
 
 if __name__ == "__main__":

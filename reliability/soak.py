@@ -9,7 +9,9 @@ and drops them all the time. Answers are compared with those of each pair alone,
 
 After a warm-up of a third of the time, memory is read every second, and is flat where the medians of ten parts lie
 within 2 % of their middle. Before and after, with all clients gone, threads, open files, sockets and asyncio tasks are
-counted: there may be no more after. In less than five minutes memory is only recorded, for an allocator fills up first.
+counted: there may be no more after. Threads are counted by their names; a pool may have as many as it is made for,
+since it starts one only when all that it has are busy. In less than five minutes memory is only recorded, for an
+allocator fills up first.
 """
 
 import argparse
@@ -22,18 +24,16 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bustle import Bustle
-from footprint import Footprint, footprint, settled
+from footprint import Footprint, footprint
 from instance import EMBEDDED, Instance, end_cleanly
 from mixture import Mixture, checkpoint_words, mixture
 from rich.console import Console
 from tally import counted
-from traffic import closed
 from truth import Truth
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
@@ -47,10 +47,18 @@ FLAT, SHORTEST_MINUTES, PARTS = 0.02, 5.0, 10
 TURN_S = 5.0
 # Documents of the largest requests.
 LARGE = 500
-# The listener, and what the event loop wakes itself with.
-_QUIET_SOCKETS = 4
-# More requests at once than there are threads in any pool of the server.
-_MANY = 16
+# Connections and what belongs to them take a moment to close.
+_SETTLED_S = 20.0
+
+
+class Held(NamedTuple):
+    """What a server holds at one moment. threads: by name; pools: how many of a name there may be at any time."""
+
+    files: int
+    sockets: int
+    tasks: int
+    threads: dict[str, int]
+    pools: dict[str, int]
 
 
 class Readings:
@@ -83,10 +91,41 @@ def spread(readings: Sequence[Footprint]) -> float:
     return (max(medians) - min(medians)) / (max(medians) + min(medians))
 
 
-def leaks(before: Footprint, after: Footprint, tasks: tuple[int, int]) -> dict[str, tuple[int, int]]:
-    """What there is more of after than before."""
-    held = {name: (getattr(before, name), getattr(after, name)) for name in ("threads", "files", "sockets")}
-    return {name: counts for name, counts in {**held, "tasks": tasks}.items() if counts[1] > counts[0]}
+def leaks(before: Held, after: Held) -> dict[str, tuple[int, int]]:
+    """What there is more of after than before, but threads of a pool that is not full."""
+    found = {name: (getattr(before, name), getattr(after, name)) for name in ("files", "sockets", "tasks")}
+    found = {name: counts for name, counts in found.items() if counts[1] > counts[0]}
+    for name, count in after.threads.items():
+        had = before.threads.get(name, 0)
+        if count > max(had, after.pools.get(name, 0)):
+            found[f"threads: {name}"] = had, count
+    return found
+
+
+def held(server: Instance) -> Held:
+    """By an instrumented server. The task that asks is counted, the connection is not."""
+    now = footprint(server.pid)
+    with urllib.request.urlopen(f"{server.url}/inside", timeout=60) as answer:
+        inside = json.load(answer)
+    return Held(now.files, now.sockets, **inside)
+
+
+def quiet(server: Instance) -> Held:
+    """When nothing has been closed for a second, or after 20 s."""
+    until = time.monotonic() + _SETTLED_S
+    last, now = None, held(server)
+    while now != last and time.monotonic() < until:
+        time.sleep(1.0)
+        last, now = now, held(server)
+    return now
+
+
+def left(server: Instance, before: Held) -> tuple[Held, dict[str, tuple[int, int]]]:
+    """What is held, and more than before, when that is nothing, or after 20 s."""
+    until = time.monotonic() + _SETTLED_S
+    while (found := leaks(before, now := held(server))) and time.monotonic() < until:
+        time.sleep(0.2)
+    return now, found
 
 
 def soak(
@@ -99,14 +138,10 @@ def soak(
     asyncio.run(bustle.learn())
     with Readings(server.pid) as readings:
         asyncio.run(bustle.run(minutes * 20, seed=1))
-        # A pool starts a thread whenever all that it has are busy, up to its size: all at once, so that it is reached.
-        asyncio.run(closed(server.url, [replace(mixtures[-1], sizes=(100,))], _MANY, _first()))
-        before = settled(server.pid, sockets=_QUIET_SOCKETS)
-        tasks_before = tasks(server.url)
+        before = quiet(server)
         warm = len(readings.all)
         asyncio.run(bustle.run(minutes * 40, seed=2))
-        after = settled(server.pid, sockets=before.sockets)
-        tasks_after = tasks(server.url)
+        after, more = left(server, before)
     measured = readings.all[warm:]
     return {
         "minutes": minutes,
@@ -115,26 +150,12 @@ def soak(
         "wrong": bustle.tally.wrong + bustle.wrong,
         "lost": dict(bustle.tally.lost),
         "spread": spread(measured),
-        "leaks": leaks(before, after, (tasks_before, tasks_after)),
+        "leaks": more,
         "before": before._asdict(),
         "after": after._asdict(),
-        "tasks": (tasks_before, tasks_after),
         "readings": [one._asdict() for one in readings.all],
         "warm": warm,
     }
-
-
-def _first() -> Callable[[], bool]:
-    """True for half a second."""
-    until = time.monotonic() + 0.5
-    return lambda: time.monotonic() < until
-
-
-def tasks(url: str) -> int:
-    """Asyncio tasks in an instrumented server that has nothing to do, without the one that counts."""
-    with urllib.request.urlopen(f"{url}/tasks", timeout=60) as answer:
-        count: int = json.load(answer)["tasks"]
-    return count
 
 
 def checkpoints(folder: Path, names: Sequence[str] = CHECKPOINTS) -> list[str]:
@@ -145,7 +166,7 @@ def checkpoints(folder: Path, names: Sequence[str] = CHECKPOINTS) -> list[str]:
 
 
 def instrumented(*flags: str) -> Instance:
-    """A server that says how many tasks it has, and whose device can be told to fail."""
+    """A server that says what runs inside, and whose device can be told to fail."""
     return Instance(*flags, program=(sys.executable, str(Path(__file__).with_name("instrumented.py"))))
 
 

@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import msgspec
@@ -16,10 +17,11 @@ from fault_network import half_sent
 from fault_process import killed
 from footprint import Footprint
 from instance import EMBEDDED, Instance
+from instrumented import threads
 from invariance import EVERY, build_all, compare
 from load import Loads
 from mixture import Mixture, checkpoint_words, mixture
-from soak import checkpoints, instrumented, leaks, soak, spread
+from soak import Held, checkpoints, instrumented, leaks, soak, spread
 from stalls import measured, watched
 from truth import Truth
 
@@ -96,14 +98,42 @@ def test_a_wrong_answer_is_found(body: bytes, fault: str | None) -> None:
     assert found == fault if fault is None else fault in (found or "")
 
 
-def test_growth_and_leaks_are_found() -> None:
+def test_growth_is_found() -> None:
     flat = [Footprint(at, 1000 + at % 3, 10, 20, 3) for at in range(100)]
     grown = [Footprint(at, 1000 + at, 10, 20, 3) for at in range(100)]
     assert spread(flat) < 0.002
     assert spread(grown) > 0.04
-    assert leaks(flat[0], flat[1], (2, 2)) == {}
-    more = flat[0]._replace(threads=11, sockets=4)
-    assert leaks(flat[0], more, (2, 3)) == {"threads": (10, 11), "sockets": (3, 4), "tasks": (2, 3)}
+
+
+def test_leaks_are_found() -> None:
+    pools = {"body": 2, "load": 1, "asyncio": 6}
+    before = Held(files=20, sockets=3, tasks=2, threads={"device": 2, "body": 1, "load": 1}, pools=pools)
+    assert leaks(before, before) == {}
+    assert leaks(before, before._replace(files=21, sockets=4, tasks=3)) == {
+        "files": (20, 21),
+        "sockets": (3, 4),
+        "tasks": (2, 3),
+    }
+    # One more of a pool is none, but where the pool is full, or where there is no such pool.
+    assert leaks(before, before._replace(threads={"device": 2, "body": 2, "load": 1, "asyncio": 1})) == {}
+    assert leaks(before, before._replace(threads={"device": 3, "body": 3, "load": 2, "stray": 1})) == {
+        "threads: device": (2, 3),
+        "threads: body": (1, 3),
+        "threads: load": (1, 2),
+        "threads: stray": (0, 1),
+    }
+
+
+def test_threads_are_known_by_their_names() -> None:
+    before, end = threads(), Event()
+    stray = [Thread(target=end.wait, name=f"stray-{number}") for number in range(2)]
+    for thread in stray:
+        thread.start()
+    after = threads()
+    end.set()
+    for thread in stray:
+        thread.join()
+    assert after["stray"] - before["stray"] == 2
 
 
 # One of each kind that once kept the event loop for as long as it was large: at this size for 0.1 s and more.
