@@ -40,7 +40,7 @@ def ranking(documents: int) -> bytes:
     scores = [{"item_id": f"item-{i}", "score": 0.9 - i / 100, "rank": i} for i in range(documents)]
     body = msgspec.msgpack.encode({"model": "m", "query_id": None, "scores": scores, "usage": {"input_tokens": 200}})
     times = [f"x-{stage}-time: 1.23" for stage in ("total", "queue", "tokenization", "inference", "postprocessing")]
-    about = ["content-type: application/msgpack", "x-sie-server-version: 0.1.0", f"content-length: {len(body)}"]
+    about = ["content-type: application/msgpack", "x-sie-server-version: 0.10.1", f"content-length: {len(body)}"]
     return "\r\n".join(["HTTP/1.1 200 OK", *about, *times, "\r\n"]).encode() + body
 
 

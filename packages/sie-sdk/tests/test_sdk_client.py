@@ -8,8 +8,8 @@ import pydantic
 import pytest
 from sdk_stand_ins import SCORED, Server, packed
 
-import sie_sdk
 from sie_sdk import errors
+from sie_sdk._version import CONTRACT_VERSION
 from sie_sdk.types import Item
 
 QUERY, ITEMS = Item(text="q"), [Item(text="a"), Item(id="b", text="b")]
@@ -32,7 +32,7 @@ def test_score_request(connect):
     assert request.method == "POST"
     assert str(request.url) == "http://sie.test:8080/v1/score/BAAI/bge-reranker-v2-m3"
     assert request.headers["content-type"] == request.headers["accept"] == "application/msgpack"
-    assert request.headers["x-sie-sdk-version"] == sie_sdk.__version__
+    assert request.headers["x-sie-sdk-version"] == CONTRACT_VERSION
     assert request.headers["authorization"] == "Bearer k"
     assert "x-sie-pool" not in request.headers
     assert "x-sie-machine-profile" not in request.headers

@@ -169,7 +169,7 @@ def test_reasons_are_counted_apart(fake_time):
 
 @pytest.mark.parametrize(
     ("version", "warns"),
-    [("0.1.0", 0), ("0.2.7", 0), ("0.3.0", 1), ("1.1.0", 1), ("unknown", 0), ("", 0), ("7", 0), (None, 0)],
+    [("0.10.1", 0), ("0.11.7", 0), ("0.12.0", 1), ("1.10.0", 1), ("unknown", 0), ("", 0), ("7", 0), (None, 0)],
 )
 def test_version_skew_is_reported_once(caplog, version, warns):
     skew = VersionSkew()

@@ -9,6 +9,7 @@ from sdk_stand_ins import SCORED, Server, packed, refused
 
 import sie_sdk
 from sie_sdk import SIEAsyncClient, SIEClient, errors
+from sie_sdk._version import CONTRACT_VERSION
 from sie_sdk.client import async_, sync
 from sie_sdk.types import Item
 
@@ -148,7 +149,7 @@ def test_version_skew_is_reported_once_per_client(connect, caplog):
     for _ in range(3):
         client.score("m", QUERY, ITEMS)
     assert [record.getMessage() for record in caplog.records if "9.0.0" in record.getMessage()] == [
-        f"the server is version 9.0.0 and this SDK {sie_sdk.__version__}: update the older one"
+        f"the server implements version 9.0.0; this SDK is for {CONTRACT_VERSION}"
     ]
 
 

@@ -1,4 +1,4 @@
-"""A client far from the server's version is named in the log, once."""
+"""A client far from the version of the interface is named in the log, once."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from sie_server.http.version_skew import VersionSkew
 
 @pytest.fixture(autouse=True)
 def version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sie_server.http.version_skew.__version__", "1.4.2")
+    monkeypatch.setattr("sie_server.http.version_skew.CONTRACT_VERSION", "1.4.2")
 
 
 @pytest.mark.parametrize("sdk", ["1.4.0", "1.3.9", "1.5.0rc1", None, "", "unknown", "x.y", "1", "9" * 60 + ".1"])

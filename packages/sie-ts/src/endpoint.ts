@@ -6,7 +6,7 @@ import type { Part } from "./parts.js";
 import type { Reply } from "./reply.js";
 import { statusMessage } from "./results.js";
 import type { CallOptions, ClientOptions, InferenceOptions, WatchMode, WatchOptions } from "./types.js";
-import { SDK_VERSION } from "./version.js";
+import { CONTRACT_VERSION } from "./version.js";
 import { CLUSTER_PATH, pathOf, type Watch } from "./watch.js";
 
 const DEFAULT_TIMEOUT_MS = 150_000;
@@ -29,7 +29,7 @@ export class Endpoint {
     const key = (options.apiKey ?? environment("SIE_API_KEY") ?? "").trim();
     this.#headers = checkedHeaders({
       ...options.headers,
-      "x-sie-sdk-version": SDK_VERSION,
+      "x-sie-sdk-version": CONTRACT_VERSION,
       ...(key && { authorization: `Bearer ${key}` }),
     });
   }

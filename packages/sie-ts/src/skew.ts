@@ -1,14 +1,17 @@
-import { SDK_VERSION } from "./version.js";
+import { CONTRACT_VERSION } from "./version.js";
 
-/** Warns once if the server is a major version, or more than one minor version, away. */
+/**
+ * Warns once if the server's major version differs or its minor version is more than one away. Both numbers are
+ * versions of the HTTP interface, not of a package.
+ */
 export class VersionSkew {
   #warned = false;
 
   /** Looks at a response's `X-SIE-Server-Version`. */
   check(server: string | null): void {
-    if (this.#warned || server === null || !skewed(server, SDK_VERSION)) return;
+    if (this.#warned || server === null || !skewed(server, CONTRACT_VERSION)) return;
     this.#warned = true;
-    console.warn(`sie: the server is version ${server} and this SDK ${SDK_VERSION}: update the older one`);
+    console.warn(`sie: the server implements version ${server}; this SDK is for ${CONTRACT_VERSION}`);
   }
 }
 

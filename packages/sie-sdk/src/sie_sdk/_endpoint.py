@@ -15,7 +15,7 @@ from sie_sdk._pipeline import Batch, Stream
 from sie_sdk._progress import Report, reporting
 from sie_sdk._reply import Reply, Subject
 from sie_sdk._results import status_message
-from sie_sdk._version import __version__
+from sie_sdk._version import CONTRACT_VERSION
 from sie_sdk._watch import CLUSTER_PATH, Watch, path_of
 from sie_sdk.retry import RetryOptions
 from sie_sdk.types import EncodeResult, ExtractResult, Item, ModelInfo, ScoreResult, WatchMode
@@ -74,7 +74,7 @@ class Endpoint:
         self._gpu = gpu
         self._options = dict(options or {})
         own = {
-            "x-sie-sdk-version": __version__,
+            "x-sie-sdk-version": CONTRACT_VERSION,
             "authorization": f"Bearer {key}" if key else None,
             "x-sie-pool": pool,
             "x-sie-remote": remote,

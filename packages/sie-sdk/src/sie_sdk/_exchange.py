@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from sie_sdk import retry
 from sie_sdk._reply import Reply, Subject
-from sie_sdk._version import __version__
+from sie_sdk._version import CONTRACT_VERSION
 from sie_sdk.errors import SIEConnectionError, SIEError
 
 T = TypeVar("T")
@@ -101,16 +101,19 @@ class Clock:
 
 
 class VersionSkew:
-    """Warns once if the server is a major version, or more than one minor version, away."""
+    """Warns once if the server's major version differs or its minor version is more than one away.
+
+    Both numbers are versions of the HTTP interface, not of a package.
+    """
 
     def __init__(self) -> None:
         self._warned = False
 
     def check(self, server_version: str | None) -> None:
-        if self._warned or server_version is None or not _skewed(server_version, __version__):
+        if self._warned or server_version is None or not _skewed(server_version, CONTRACT_VERSION):
             return
         self._warned = True
-        log.warning("the server is version %s and this SDK %s: update the older one", server_version, __version__)
+        log.warning("the server implements version %s; this SDK is for %s", server_version, CONTRACT_VERSION)
 
 
 Steps = Generator[Attempt | Pause, Reply | Failure | None, T]

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, expectTypeOf, test, vi } from "vitest";
 import manifest from "../../package.json" with { type: "json" };
 import { type EncodeResult, SDK_VERSION, SIEClient } from "../../src/index.js";
+import { CONTRACT_VERSION } from "../../src/version.js";
 import { BASE_URL, float32, ITEMS, NdArray, packed, QUERY, SCORED, Server } from "./stand-ins.js";
 
 beforeEach(() => {
@@ -60,7 +61,7 @@ describe("the client", () => {
     const far = packed(SCORED, { "x-sie-server-version": "99.0.0" });
     const client = new Server(packed(SCORED, { "x-sie-server-version": "unknown" }), far).client();
     for (let i = 0; i < 3; i++) await client.score("m", QUERY, ITEMS);
-    expect(warn).toHaveBeenCalledExactlyOnceWith(expect.stringContaining("the server is version 99.0.0"));
+    expect(warn).toHaveBeenCalledExactlyOnceWith(expect.stringContaining("the server implements version 99.0.0"));
   });
 });
 
@@ -78,7 +79,7 @@ describe("score", () => {
       "x-own": "1",
       "x-sie-machine-profile": "l4",
       "x-sie-pool": "batch",
-      "x-sie-sdk-version": SDK_VERSION,
+      "x-sie-sdk-version": CONTRACT_VERSION,
     });
     expect(sent?.body).toEqual({
       query: { id: "q", text: "q" },

@@ -16,7 +16,7 @@ from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from sie_server import __version__
+from sie_server import CONTRACT_VERSION, __version__
 from sie_server.answering import answering
 from sie_server.engine.engine import Engine
 from sie_server.errors import Code, SIEError
@@ -118,7 +118,8 @@ class ServerHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers["X-SIE-Server-Version"] = __version__
+                headers["X-SIE-Server-Version"] = CONTRACT_VERSION
+                headers["X-SIE-Build"] = __version__
                 headers["X-SIE-Served-By"] = "local"
                 headers["X-SIE-Runtime-Instance"] = self._instance
                 headers["X-SIE-Request-ID"] = request.request_id

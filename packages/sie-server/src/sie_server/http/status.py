@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from sie_server import __version__, codec
+from sie_server import CONTRACT_VERSION, __version__, codec
 from sie_server.engine.engine import Engine
 from sie_server.engine.memory import machine_budget
 from sie_server.engine.scheduler import Waiting
@@ -72,7 +72,8 @@ class Status:
         self._watchers[key] += 1
         gone = None
         try:
-            await websocket.accept(headers=[(b"x-sie-server-version", __version__.encode())])
+            versions = {"x-sie-server-version": CONTRACT_VERSION, "x-sie-build": __version__}
+            await websocket.accept(headers=[(name.encode(), value.encode()) for name, value in versions.items()])
             gone = asyncio.create_task(_gone(websocket))
             while not gone.done():
                 async with asyncio.timeout(_SLOWEST_S):

@@ -1,27 +1,27 @@
-"""Clients that are too old or too new for this server."""
+"""Reports clients written for another version of the HTTP interface."""
 
 import logging
 
-from sie_server import __version__
+from sie_server import CONTRACT_VERSION
 
 _LOG = logging.getLogger(__name__)
 
 
 class VersionSkew:
-    """Logs once per SDK version that is another major version, or more than one minor version away."""
+    """Logs, once per SDK version, that its major version differs or its minor version is more than one away."""
 
     def __init__(self) -> None:
         self._seen: set[tuple[int, int]] = set()
 
     def check(self, sdk_version: str | None) -> None:
-        """Look at a request's `X-SIE-SDK-Version`."""
-        sdk, ours = _major_minor(sdk_version or ""), _major_minor(__version__)
+        """Compare a request's `X-SIE-SDK-Version` with the version of the interface that this server implements."""
+        sdk, ours = _major_minor(sdk_version or ""), _major_minor(CONTRACT_VERSION)
         # The bound keeps a client that sends ever new versions from filling memory and log.
         if sdk is None or ours is None or sdk in self._seen or len(self._seen) >= _MOST_SEEN:
             return
         self._seen.add(sdk)
         if sdk[0] != ours[0] or abs(sdk[1] - ours[1]) > 1:
-            _LOG.warning("a client uses SDK %d.%d, this server is %s: update the older one", *sdk, __version__)
+            _LOG.warning("a client uses SDK %d.%d; this server implements version %s", *sdk, CONTRACT_VERSION)
 
 
 _MOST_SEEN = 100
