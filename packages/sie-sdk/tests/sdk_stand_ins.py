@@ -9,7 +9,7 @@ import msgpack
 import msgpack_numpy
 import numpy as np
 
-from sie_sdk._exchange import Clock
+from sie_sdk._core.exchange import Clock
 
 really_sleep = asyncio.sleep
 BASE_URL = "http://sie.test:8080"

@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sdk_stand_ins import SCORED, Server
 
-from sie_sdk import SIEAsyncClient, SIEClient, _content, errors
-from sie_sdk._content import MOST_ERROR_BYTES, Content, UnreadableError
+from sie_sdk import SIEAsyncClient, SIEClient, errors
+from sie_sdk._transports import response_body
+from sie_sdk._transports.response_body import MOST_ERROR_BYTES, Content, UnreadableError
 from sie_sdk.retry import LONGEST_DELAY_S, parse_retry_after
 from sie_sdk.types import Item
 
@@ -215,7 +216,7 @@ def test_what_can_not_be_unpacked_is_an_error_and_an_error_stays_one(encoding, b
 
 
 def test_sizes_are_bounded(monkeypatch):
-    monkeypatch.setattr(_content, "MOST_BYTES", 2 * MIB)
+    monkeypatch.setattr(response_body, "MOST_BYTES", 2 * MIB)
     assert len(content(200, None, bytes(MIB), bytes(MIB))) == 2 * MIB
     with pytest.raises(UnreadableError, match="more than the 2097152 bytes"):
         content(200, None, bytes(MIB), bytes(MIB), b"1")

@@ -6,8 +6,8 @@ import math
 import pytest
 
 from sie_sdk import errors
-from sie_sdk._exchange import Attempt, Call, Failure, Pause, Trace, VersionSkew, exchange
-from sie_sdk._reply import Reply, Subject
+from sie_sdk._core.exchange import Attempt, Call, Failure, Pause, Trace, VersionSkew, exchange
+from sie_sdk._core.reply import Reply, Subject
 from sie_sdk.retry import RetryOptions
 
 

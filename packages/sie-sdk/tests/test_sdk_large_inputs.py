@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sdk_stand_ins import BASE_URL, Engine, packed, refused
 
-from sie_sdk import SIEAsyncClient, SIEClient, _parts, errors
-from sie_sdk._parts import Cutter
-from sie_sdk._pipeline import IN_FLIGHT
+from sie_sdk import SIEAsyncClient, SIEClient, errors
+from sie_sdk._core import chunks
+from sie_sdk._core.chunks import Cutter
+from sie_sdk._core.pipeline import IN_FLIGHT
 from sie_sdk.types import Item
 
 QUERY = Item(id="q", text="0")
@@ -31,16 +32,16 @@ def first_text(body):
 
 @pytest.fixture
 def parts_of_three(monkeypatch):
-    monkeypatch.setattr(_parts, "PART_ITEMS", 3)
-    monkeypatch.setattr(_parts, "NAMED_ITEMS", 3)
+    monkeypatch.setattr(chunks, "PART_ITEMS", 3)
+    monkeypatch.setattr(chunks, "NAMED_ITEMS", 3)
 
 
 @given(st.lists(st.text(max_size=20)), st.integers(1, 5), st.integers(1, 60))
 def test_parts_are_the_input_and_as_large_as_they_may_be(texts, most_items, most_bytes):
     given_items = [Item(text=text) for text in texts]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_parts, "PART_ITEMS", most_items)
-        patch.setattr(_parts, "PART_BYTES", most_bytes)
+        patch.setattr(chunks, "PART_ITEMS", most_items)
+        patch.setattr(chunks, "PART_BYTES", most_bytes)
         cutter = Cutter(named=False)
         parts = [part for item in given_items if (part := cutter.add(item))] + [cutter.rest()]
     assert [item for part in parts for item in part.items] == given_items
@@ -148,7 +149,7 @@ def test_score_in_parts_is_score_in_one(documents, most_items, top_k):
     def score(most):
         engine = Engine()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_parts, "NAMED_ITEMS", most)
+            patch.setattr(chunks, "NAMED_ITEMS", most)
             http_client = httpx2.Client(transport=httpx2.MockTransport(engine))
             with SIEClient(BASE_URL, http_client=http_client) as client:
                 return client.score("m", QUERY, documents, options=options), engine.sizes

@@ -13,10 +13,10 @@ import pytest
 from sdk_stand_ins import BASE_URL
 
 from sie_sdk import SIEAsyncClient, SIEClient, errors
-from sie_sdk._endpoint import Endpoint
-from sie_sdk._exchange import Attempt, Failure, Pause, VersionSkew
-from sie_sdk._reply import Reply
-from sie_sdk._watch import Open, Read, Show, watching
+from sie_sdk._core.endpoint import Endpoint
+from sie_sdk._core.exchange import Attempt, Failure, Pause, VersionSkew
+from sie_sdk._core.reply import Reply
+from sie_sdk._core.watch import Open, Read, Show, watching
 
 REFUSED = Failure("connect", ConnectionRefusedError("refused"))
 OPENED = Reply(101, {"x-sie-server-version": "unknown"}, b"")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sie_sdk import _wire
+from sie_sdk._core import codec
 from sie_sdk.errors import RequestError
 
 DTYPES = [o + n for o in "<>" for n in ("f2", "f4", "f8", "i2", "i4", "i8", "u2", "u4", "u8")] + ["|b1", "|i1", "|u1"]
@@ -20,34 +20,34 @@ GOOD = {b"nd": True, b"type": "<f4", b"kind": b"", b"shape": [2], b"data": bytes
 
 
 def decoded(value):
-    return _wire.decode(msgpack.packb({"x": value}), "encode")["x"]
+    return codec.decode(msgpack.packb({"x": value}), "encode")["x"]
 
 
 @given(arrays)
 def test_reads_what_the_reference_writes(array):
     array = np.asarray(array)
-    got = _wire.decode(msgpack.packb({"x": [array]}, default=msgpack_numpy.encode), "encode")["x"][0]
+    got = codec.decode(msgpack.packb({"x": [array]}, default=msgpack_numpy.encode), "encode")["x"][0]
     np.testing.assert_array_equal(got, array, strict=True)
 
 
 @given(arrays)
 def test_writes_what_the_reference_writes(array):
     array = np.asarray(array)
-    assert _wire.encode({"x": array}) == msgpack.packb({"x": array}, default=msgpack_numpy.encode)
+    assert codec.encode({"x": array}) == msgpack.packb({"x": array}, default=msgpack_numpy.encode)
 
 
 @pytest.mark.parametrize("scalar", [np.float32(1.5), np.int64(-3), np.bool_(True)])
 def test_scalars(scalar):
     content = msgpack.packb({"x": scalar}, default=msgpack_numpy.encode)
-    assert _wire.encode({"x": scalar}) == content
-    got = _wire.decode(content, "encode")["x"]
+    assert codec.encode({"x": scalar}) == content
+    got = codec.decode(content, "encode")["x"]
     assert type(got) is type(scalar)
     assert got == scalar
 
 
 def test_array_that_is_not_contiguous():
     array = np.arange(12, dtype="<f4").reshape(3, 4).T[::2]
-    sent = msgpack.unpackb(_wire.encode({"x": array}), object_hook=msgpack_numpy.decode)["x"]
+    sent = msgpack.unpackb(codec.encode({"x": array}), object_hook=msgpack_numpy.decode)["x"]
     np.testing.assert_array_equal(sent, array, strict=True)
 
 
@@ -109,7 +109,7 @@ def test_array_with_an_entry_missing(missing):
 
 def test_complex_scalar_is_refused():
     with pytest.raises(RequestError, match="Malformed encode"):
-        _wire.decode(msgpack.packb({"nd": {b"complex": True, b"data": "1j"}}), "encode")
+        codec.decode(msgpack.packb({"nd": {b"complex": True, b"data": "1j"}}), "encode")
 
 
 @pytest.mark.parametrize(
@@ -130,13 +130,13 @@ def test_complex_scalar_is_refused():
 )
 def test_answer_that_is_no_map(content):
     with pytest.raises(RequestError, match="Malformed score MessagePack response"):
-        _wire.decode(content, "score")
+        codec.decode(content, "score")
 
 
 @given(st.binary() | st.binary().map(lambda junk: b"\x81\xa1x\x85\xc4\x02nd\xc3\xc4\x04type" + junk))
 def test_any_bytes_are_a_map_or_a_request_error(content):
     with suppress(RequestError):
-        assert isinstance(_wire.decode(content, "score"), dict)
+        assert isinstance(codec.decode(content, "score"), dict)
 
 
 json_values = st.recursive(
@@ -148,8 +148,8 @@ json_values = st.recursive(
 
 @given(st.dictionaries(st.text(), json_values, max_size=4))
 def test_bodies_survive(body):
-    assert msgpack.unpackb(_wire.encode(body)) == body
-    assert _wire.decode(msgpack.packb(body), "score") == body
+    assert msgpack.unpackb(codec.encode(body)) == body
+    assert codec.decode(msgpack.packb(body), "score") == body
 
 
 @pytest.mark.parametrize(
@@ -168,18 +168,18 @@ def test_bodies_survive(body):
 )
 def test_text_that_is_not_unicode(body, message):
     with pytest.raises(ValueError, match=message) as caught:
-        _wire.encode(body)
+        codec.encode(body)
     str(caught.value).encode()
 
 
 def test_surrogate_pair_that_python_joined_is_text():
-    assert msgpack.unpackb(_wire.encode({"text": "\U0001f600\x00"})) == {"text": "\U0001f600\x00"}
+    assert msgpack.unpackb(codec.encode({"text": "\U0001f600\x00"})) == {"text": "\U0001f600\x00"}
 
 
 @pytest.mark.parametrize("value", [object(), np.array([object()]), np.zeros(1, "c8"), np.datetime64("2020-01-01")])
 def test_what_a_request_can_not_carry(value):
     with pytest.raises(TypeError, match="a request can't carry this"):
-        _wire.encode({"metadata": value})
+        codec.encode({"metadata": value})
 
 
 class Written(str):
@@ -189,7 +189,7 @@ class Written(str):
 
 @pytest.mark.parametrize("text", [np.str_("text"), Written("text"), Enum("Names", {"A": "text"}, type=str).A])
 def test_texts_of_other_types_are_texts(text):
-    assert _wire.decode(_wire.encode({"query": {"text": text}, "items": [text], text: 1}), "a") == {
+    assert codec.decode(codec.encode({"query": {"text": text}, "items": [text], text: 1}), "a") == {
         "query": {"text": "text"},
         "items": ["text"],
         "text": 1,

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from sdk_stand_ins import Server
 
-from sie_sdk import _wire, errors
+from sie_sdk import errors
+from sie_sdk._core import codec
 from sie_sdk.types import ModelInfo
 
 WIRE = Path(__file__).parents[2] / "sie-server" / "tests" / "wire.json"
@@ -139,6 +140,6 @@ def test_all_forms_of_a_message_say_the_same(exchange):
             continue
         assert msgspec.json.encode(message["body"]).decode() == message["json"]
         if "msgpack" in message:
-            said = _wire.decode(bytes.fromhex(message["msgpack"]), "recorded")
+            said = codec.decode(bytes.fromhex(message["msgpack"]), "recorded")
             assert msgspec.json.encode(said, enc_hook=np.ndarray.tolist).decode() == message["json"]
-            assert _wire.encode(said).hex() == message["msgpack"]
+            assert codec.encode(said).hex() == message["msgpack"]

@@ -1,11 +1,11 @@
+import { wireItem } from "./chunks.js";
 import { Endpoint, modelPath } from "./endpoint.js";
 import { type Call, exchange, type Transport } from "./exchange.js";
 import { Gateway } from "./gateway.js";
-import { wireItem } from "./parts.js";
 import { pipeline } from "./pipeline.js";
 import { encodeResults, extractResults, mergedScores, modelInfo, modelInfos, scoreResult } from "./results.js";
 import { VersionSkew } from "./skew.js";
-import type { ClusterStatusMessage, StatusMessage, WebSocketClass, WorkerStatusMessage } from "./status.js";
+import type { ClusterStatusMessage, StatusMessage, WorkerStatusMessage } from "./status.js";
 import type {
   CallOptions,
   CapacityInfo,
@@ -26,6 +26,7 @@ import type {
   WatchOptions,
 } from "./types.js";
 import { watching, webSocketClass } from "./watch.js";
+import type { WebSocketClass } from "./websocket.js";
 
 /**
  * A client of an SIE server. It holds no connections of its own and may be shared.

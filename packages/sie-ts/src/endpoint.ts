@@ -1,8 +1,8 @@
 /** Where a client's requests go and what each of them carries; turns the arguments of a method into `Call`s. */
 
+import type { Part } from "./chunks.js";
 import type { Call } from "./exchange.js";
 import { CONTENT_TYPE, Packed, packMap } from "./msgpack.js";
-import type { Part } from "./parts.js";
 import type { Reply } from "./reply.js";
 import { statusMessage } from "./results.js";
 import type { CallOptions, ClientOptions, InferenceOptions, WatchMode, WatchOptions } from "./types.js";

@@ -43,3 +43,4 @@ export { dotProduct, maxsim, maxsimBatch, maxsimDocuments, type Numbers } from "
 export type * from "./status.js";
 export type * from "./types.js";
 export { SDK_VERSION } from "./version.js";
+export type * from "./websocket.js";

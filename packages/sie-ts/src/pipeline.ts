@@ -1,7 +1,7 @@
 /** The life of a call whose items one request may not hold. */
 
+import { Cutter, type Part } from "./chunks.js";
 import { type Call, exchange, type Transport } from "./exchange.js";
-import { Cutter, type Part } from "./parts.js";
 import type { Item } from "./types.js";
 
 /** Items, which may be async and without an end, and the request for one part of them. */

@@ -1,8 +1,8 @@
 /** From a reply's bytes to the results of `types.ts`. Anything that is not what was asked for is a RequestError. */
 
+import type { Part } from "./chunks.js";
 import { IncompleteBatchError, RequestError, SIEConnectionError } from "./errors.js";
 import { isMap, malformed, unpackBody } from "./msgpack.js";
-import type { Part } from "./parts.js";
 import { extractOf, parsedJson, type Reply, requestInfo } from "./reply.js";
 import type { StatusMessage } from "./status.js";
 import type {

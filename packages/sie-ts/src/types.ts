@@ -1,6 +1,6 @@
 /** What goes into a request and comes out of a result. */
 
-import type { WebSocketClass } from "./status.js";
+import type { WebSocketClass } from "./websocket.js";
 
 /** A kind of embedding. */
 export type OutputType = "dense" | "sparse" | "multivector";

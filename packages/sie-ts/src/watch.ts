@@ -4,9 +4,10 @@ import { RequestError, SIEConnectionError } from "./errors.js";
 import { beforeAnother, type Call, exchange, type Transport } from "./exchange.js";
 import { errorIn } from "./reply.js";
 import { afterFailure, type Retries } from "./retry.js";
-import type { StatusMessage, WebSocketClass } from "./status.js";
+import type { StatusMessage } from "./status.js";
 import { send } from "./transport.js";
 import type { WatchMode } from "./types.js";
+import type { WebSocketClass } from "./websocket.js";
 
 /** `find` says where the stream is, where the caller did not; `stream` is the request for the one of a path. */
 export interface Watch {

@@ -10,11 +10,11 @@ from urllib.parse import quote
 
 import msgspec
 
-from sie_sdk._endpoint import DEFAULT_BUDGET_S, Capacity, Encoding, Endpoint
-from sie_sdk._exchange import Call, Clock, Pause, Steps, Trace, VersionSkew, exchange
-from sie_sdk._parts import Cutter, Part
-from sie_sdk._reply import Reply
-from sie_sdk._results import json_map
+from sie_sdk._core.chunks import Cutter, Part
+from sie_sdk._core.endpoint import DEFAULT_BUDGET_S, Capacity, Encoding, Endpoint
+from sie_sdk._core.exchange import Call, Clock, Pause, Steps, Trace, VersionSkew, exchange
+from sie_sdk._core.reply import Reply
+from sie_sdk._core.results import json_map
 from sie_sdk.errors import PoolError, ProvisioningError, RequestError, ServerError, SIEConnectionError, SIEError
 from sie_sdk.types import CapacityInfo, Item, PoolInfo
 

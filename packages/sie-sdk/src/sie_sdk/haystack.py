@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 from haystack import Document, component, default_from_dict, default_to_dict
 
-from sie_sdk import _texts
+from sie_sdk import _frameworks
 from sie_sdk.client import SIEAsyncClient, SIEClient
 
 __all__ = ["SIEDocumentEmbedder", "SIERanker", "SIETextEmbedder"]
@@ -85,7 +85,7 @@ class SIERanker(_Component):
     @component.output_types(documents=list[Document])
     def run(self, query: str, documents: list[Document], top_k: int | None = None) -> dict[str, list[Document]]:
         """Copies of the documents with their scores, best first; `top_k` wins over the component's."""
-        ranking = _texts.rank(self, query, _contents(documents), self.top_k if top_k is None else top_k)
+        ranking = _frameworks.rank(self, query, _contents(documents), self.top_k if top_k is None else top_k)
         return {"documents": [replace(documents[i], score=score) for i, score in ranking]}
 
     @component.output_types(documents=list[Document])
@@ -93,7 +93,7 @@ class SIERanker(_Component):
         self, query: str, documents: list[Document], top_k: int | None = None
     ) -> dict[str, list[Document]]:
         """`run`, awaited."""
-        ranking = await _texts.arank(self, query, _contents(documents), self.top_k if top_k is None else top_k)
+        ranking = await _frameworks.arank(self, query, _contents(documents), self.top_k if top_k is None else top_k)
         return {"documents": [replace(documents[i], score=score) for i, score in ranking]}
 
 
@@ -103,11 +103,11 @@ class SIETextEmbedder(_Component):
 
     @component.output_types(embedding=list[float])
     def run(self, text: str) -> dict[str, list[float]]:
-        return {"embedding": _texts.embed(self, [text], is_query=True)[0]}
+        return {"embedding": _frameworks.embed(self, [text], is_query=True)[0]}
 
     @component.output_types(embedding=list[float])
     async def run_async(self, text: str) -> dict[str, list[float]]:
-        return {"embedding": (await _texts.aembed(self, [text], is_query=True))[0]}
+        return {"embedding": (await _frameworks.aembed(self, [text], is_query=True))[0]}
 
 
 @component
@@ -116,11 +116,11 @@ class SIEDocumentEmbedder(_Component):
 
     @component.output_types(documents=list[Document])
     def run(self, documents: list[Document]) -> dict[str, list[Document]]:
-        return _embedded(documents, _texts.embed(self, _contents(documents), is_query=False))
+        return _embedded(documents, _frameworks.embed(self, _contents(documents), is_query=False))
 
     @component.output_types(documents=list[Document])
     async def run_async(self, documents: list[Document]) -> dict[str, list[Document]]:
-        return _embedded(documents, await _texts.aembed(self, _contents(documents), is_query=False))
+        return _embedded(documents, await _frameworks.aembed(self, _contents(documents), is_query=False))
 
 
 def _contents(documents: list[Document]) -> list[str]:

@@ -8,7 +8,7 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.embeddings import Embeddings
 from pydantic import ConfigDict, Field
 
-from sie_sdk import _texts
+from sie_sdk import _frameworks
 from sie_sdk.client import SIEAsyncClient, SIEClient
 
 __all__ = ["SIEEmbeddings", "SIEReranker"]
@@ -37,13 +37,13 @@ class SIEReranker(BaseDocumentCompressor):
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        ranking = _texts.rank(self, query, [document.page_content for document in documents], self.top_k)
+        ranking = _frameworks.rank(self, query, [document.page_content for document in documents], self.top_k)
         return [_scored(documents[i], score) for i, score in ranking]
 
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        ranking = await _texts.arank(self, query, [document.page_content for document in documents], self.top_k)
+        ranking = await _frameworks.arank(self, query, [document.page_content for document in documents], self.top_k)
         return [_scored(documents[i], score) for i, score in ranking]
 
 
@@ -72,16 +72,16 @@ class SIEEmbeddings(Embeddings):
         self.async_client = async_client
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        return _texts.embed(self, texts, is_query=False)
+        return _frameworks.embed(self, texts, is_query=False)
 
     def embed_query(self, text: str) -> list[float]:
-        return _texts.embed(self, [text], is_query=True)[0]
+        return _frameworks.embed(self, [text], is_query=True)[0]
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-        return await _texts.aembed(self, texts, is_query=False)
+        return await _frameworks.aembed(self, texts, is_query=False)
 
     async def aembed_query(self, text: str) -> list[float]:
-        return (await _texts.aembed(self, [text], is_query=True))[0]
+        return (await _frameworks.aembed(self, [text], is_query=True))[0]
 
 
 def _scored(document: Document, score: float) -> Document:

@@ -7,7 +7,7 @@ from llama_index.core.bridge.pydantic import ConfigDict, Field
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 
-from sie_sdk import _texts
+from sie_sdk import _frameworks
 from sie_sdk.client import SIEAsyncClient, SIEClient
 
 __all__ = ["SIEEmbedding", "SIENodePostprocessor"]
@@ -40,13 +40,13 @@ class SIENodePostprocessor(BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        ranking = _texts.rank(self, _query(query_bundle), _contents(nodes), self.top_n)
+        ranking = _frameworks.rank(self, _query(query_bundle), _contents(nodes), self.top_n)
         return [NodeWithScore(node=nodes[i].node, score=score) for i, score in ranking]
 
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        ranking = await _texts.arank(self, _query(query_bundle), _contents(nodes), self.top_n)
+        ranking = await _frameworks.arank(self, _query(query_bundle), _contents(nodes), self.top_n)
         return [NodeWithScore(node=nodes[i].node, score=score) for i, score in ranking]
 
 
@@ -76,22 +76,22 @@ class SIEEmbedding(BaseEmbedding):
         return self.model_name
 
     def _get_query_embedding(self, query: str) -> Embedding:
-        return _texts.embed(self, [query], is_query=True)[0]
+        return _frameworks.embed(self, [query], is_query=True)[0]
 
     async def _aget_query_embedding(self, query: str) -> Embedding:
-        return (await _texts.aembed(self, [query], is_query=True))[0]
+        return (await _frameworks.aembed(self, [query], is_query=True))[0]
 
     def _get_text_embedding(self, text: str) -> Embedding:
-        return _texts.embed(self, [text], is_query=False)[0]
+        return _frameworks.embed(self, [text], is_query=False)[0]
 
     async def _aget_text_embedding(self, text: str) -> Embedding:
-        return (await _texts.aembed(self, [text], is_query=False))[0]
+        return (await _frameworks.aembed(self, [text], is_query=False))[0]
 
     def _get_text_embeddings(self, texts: list[str]) -> list[Embedding]:
-        return _texts.embed(self, texts, is_query=False)
+        return _frameworks.embed(self, texts, is_query=False)
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[Embedding]:
-        return await _texts.aembed(self, texts, is_query=False)
+        return await _frameworks.aembed(self, texts, is_query=False)
 
 
 def _query(query_bundle: QueryBundle | None) -> str:

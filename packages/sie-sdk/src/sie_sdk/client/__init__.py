@@ -1,4 +1,4 @@
-"""The two clients; what they have in common is in `_shared` and in the modules without I/O beside this package."""
+"""The two clients. Everything they share is in `_shared` and, without I/O, in `sie_sdk._core`."""
 
 from sie_sdk.client.async_ import SIEAsyncClient
 from sie_sdk.client.sync import SIEClient

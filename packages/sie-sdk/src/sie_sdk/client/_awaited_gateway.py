@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sie_sdk import _gateway
-from sie_sdk._endpoint import Endpoint
-from sie_sdk._exchange import Trace
-from sie_sdk.client._awaited import AwaitedSession
+from sie_sdk._core.endpoint import Endpoint
+from sie_sdk._core.exchange import Trace
+from sie_sdk.client._async_session import AwaitedSession
 from sie_sdk.errors import RequestError, ServerError, SIEError
 from sie_sdk.types import CapacityInfo, PoolInfo
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sie_sdk._endpoint import Endpoint
-from sie_sdk._exchange import Clock, Trace, VersionSkew
+from sie_sdk._core.endpoint import Endpoint
+from sie_sdk._core.exchange import Clock, Trace, VersionSkew
 
 
 class Session:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from sie_sdk._endpoint import Endpoint
+from sie_sdk._core.endpoint import Endpoint
 from sie_sdk.client._blocking_gateway import BlockingGateway
 from sie_sdk.types import (
     EncodeArguments,

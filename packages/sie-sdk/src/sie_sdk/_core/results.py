@@ -7,9 +7,9 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
-from sie_sdk import _wire
-from sie_sdk._parts import Part
-from sie_sdk._reply import Reply
+from sie_sdk._core import codec
+from sie_sdk._core.chunks import Part
+from sie_sdk._core.reply import Reply
 from sie_sdk.errors import IncompleteBatchError, RequestError
 from sie_sdk.types import EncodeResult, ExtractResult, Item, ModelInfo, ScoreResult, StatusMessage
 
@@ -21,14 +21,14 @@ def score_result(reply: Reply) -> ScoreResult:
     body = _body(reply, "score")
     entries = body.get("scores")
     if not isinstance(body.get("model"), str) or not isinstance(entries, list):
-        raise _wire.malformed("score", "expected the fields 'model' and 'scores'")
+        raise codec.malformed("score", "expected the fields 'model' and 'scores'")
     for i, entry in enumerate(entries):
         if not isinstance(entry, dict) or not (
             isinstance(entry.get("item_id"), str)
             and isinstance(entry.get("score"), float | int)
             and isinstance(entry.get("rank"), int)
         ):
-            raise _wire.malformed("score", f"scores[{i}] is not an item_id, a score and a rank")
+            raise codec.malformed("score", f"scores[{i}] is not an item_id, a score and a rank")
     if body.get("query_id", ...) is None:
         del body["query_id"]
     if info := reply.request_info():
@@ -84,19 +84,19 @@ def status_message(reply: Reply) -> StatusMessage:
 
 def _body(reply: Reply, what: str) -> dict[str, Any]:
     try:
-        return _wire.decode(reply.content, what)
+        return codec.decode(reply.content, what)
     except RequestError as error:
         # Where something else answers than an SIE server, its page says more than the decoder does.
         content_type = reply.headers.get("content-type", "")
         if not reply.extract or not content_type or "msgpack" in content_type:
             raise
-        raise _wire.malformed(what, f"it is {content_type}: {reply.extract}") from error
+        raise codec.malformed(what, f"it is {content_type}: {reply.extract}") from error
 
 
 def _entries(body: dict[str, Any], what: str) -> list[dict[str, Any]]:
     entries = body.get("items")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise _wire.malformed(what, "expected a list of maps under 'items'")
+        raise codec.malformed(what, "expected a list of maps under 'items'")
     return entries
 
 
@@ -110,7 +110,7 @@ def _encode_result(entry: dict[str, Any], body: dict[str, Any], reply: Reply) ->
     if entry.get("sparse") is not None:
         indices, values = (_array(entry["sparse"], field, 1, "sparse") for field in ("indices", "values"))
         if len(indices) != len(values):
-            raise _wire.malformed("encode", f"sparse has {len(indices)} indices for {len(values)} values")
+            raise codec.malformed("encode", f"sparse has {len(indices)} indices for {len(values)} values")
         result["sparse"] = {"indices": indices, "values": values}
     result |= {field: body[field] for field in ("model", "timing") if body.get(field) is not None}
     if info := reply.request_info():
@@ -122,9 +122,9 @@ def _array(embedding: Any, field: str, dimensions: int, kind: str) -> Any:
     array = embedding.get(field) if isinstance(embedding, dict) else None
     if not isinstance(array, np.ndarray):
         got = type(array).__name__
-        raise _wire.malformed("encode", f"Expected numpy array from msgpack-numpy for {kind}.{field}, got {got}")
+        raise codec.malformed("encode", f"Expected numpy array from msgpack-numpy for {kind}.{field}, got {got}")
     if array.ndim != dimensions:
-        raise _wire.malformed("encode", f"{kind}.{field} has {array.ndim} dimensions, not {dimensions}")
+        raise codec.malformed("encode", f"{kind}.{field} has {array.ndim} dimensions, not {dimensions}")
     return array
 
 

@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from sie_sdk._exchange import Call, Trace
-from sie_sdk._parts import Cutter, Part
+from sie_sdk._core.chunks import Cutter, Part
+from sie_sdk._core.exchange import Call, Trace
 from sie_sdk.errors import SIEError
 from sie_sdk.types import Item
 

@@ -10,9 +10,9 @@ from typing import Any
 import httpcore2
 import httpx2
 
-from sie_sdk._content import ENCODINGS, Content, UnreadableError
-from sie_sdk._exchange import KEEPALIVE_S, Attempt, Failure
-from sie_sdk._reply import Reply
+from sie_sdk._core.exchange import KEEPALIVE_S, Attempt, Failure
+from sie_sdk._core.reply import Reply
+from sie_sdk._transports.response_body import ENCODINGS, Content, UnreadableError
 
 READ_BYTES = 2**16
 

@@ -9,11 +9,11 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from sie_sdk._endpoint import Endpoint
-from sie_sdk._exchange import Attempt, Call, Failure, Pause, Steps, Trace, exchange
-from sie_sdk._pipeline import END, IN_FLIGHT, Batch, Finish, Give, Pull, Stream, pipeline
-from sie_sdk._reply import Reply
-from sie_sdk._watch import Open, Read, Show, Watch, watching
+from sie_sdk._core.endpoint import Endpoint
+from sie_sdk._core.exchange import Attempt, Call, Failure, Pause, Steps, Trace, exchange
+from sie_sdk._core.pipeline import END, IN_FLIGHT, Batch, Finish, Give, Pull, Stream, pipeline
+from sie_sdk._core.reply import Reply
+from sie_sdk._core.watch import Open, Read, Show, Watch, watching
 from sie_sdk.client._shared import Session
 from sie_sdk.errors import SIEError
 from sie_sdk.types import StatusMessage, WatchMode
@@ -32,11 +32,11 @@ class BlockingSession(Session):
         super().__init__(endpoint)
         import httpx2
 
-        from sie_sdk import _http
+        from sie_sdk._transports import httpx2 as transport
 
         self._closed = threading.Event()
         self._owns_http = http_client is None
-        self._http = http_client or httpx2.Client(limits=_http.limits(max_connections or 100))
+        self._http = http_client or httpx2.Client(limits=transport.limits(max_connections or 100))
 
     def close(self) -> None:
         """Closes the connections, and ends what watches."""
@@ -148,7 +148,7 @@ class BlockingSession(Session):
                 answer = self._send(step)
 
     def _statuses(self, watch: Watch) -> Generator[StatusMessage, None, None]:
-        from sie_sdk import _http
+        from sie_sdk._transports import httpx2 as transport
 
         connection: Any = None
         answer: Any = None
@@ -167,32 +167,32 @@ class BlockingSession(Session):
                 else:
                     try:
                         if isinstance(step, Read):
-                            answer = connection.read(_http.READ_BYTES, timeout=step.timeout_s)
+                            answer = connection.read(transport.READ_BYTES, timeout=step.timeout_s)
                         else:
                             connection.write(step.data, timeout=step.timeout_s)
-                    except _http.StreamSilentError:
+                    except transport.StreamSilentError:
                         pass
-                    except _http.StreamError as error:
+                    except transport.StreamError as error:
                         answer = Failure("connect", error)
 
     def _open(self, attempt: Attempt, kept: ExitStack) -> tuple[Reply | Failure, Any]:
-        from sie_sdk import _http
+        from sie_sdk._transports import httpx2 as transport
 
         since = time.monotonic()
         try:
-            response = kept.enter_context(self._http.stream(**_http.arguments(attempt)))
-            if (reply := _http.switched(response)) is not None:
-                return reply, _http.connection(response)
-            return _http.read(response, attempt.total_s, since), None
-        except _http.TransportError as error:
-            return _http.failure(error), None
+            response = kept.enter_context(self._http.stream(**transport.arguments(attempt)))
+            if (reply := transport.switched(response)) is not None:
+                return reply, transport.connection(response)
+            return transport.read(response, attempt.total_s, since), None
+        except transport.TransportError as error:
+            return transport.failure(error), None
 
     def _send(self, attempt: Attempt) -> Reply | Failure:
-        from sie_sdk import _http
+        from sie_sdk._transports import httpx2 as transport
 
         since = time.monotonic()
         try:
-            with self._http.stream(**_http.arguments(attempt)) as response:
-                return _http.read(response, attempt.total_s, since)
-        except _http.TransportError as error:
-            return _http.failure(error)
+            with self._http.stream(**transport.arguments(attempt)) as response:
+                return transport.read(response, attempt.total_s, since)
+        except transport.TransportError as error:
+            return transport.failure(error)

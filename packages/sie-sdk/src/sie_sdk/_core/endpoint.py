@@ -6,17 +6,17 @@ from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar, Unpack, cast
 from urllib.parse import quote, urlsplit
 
-from sie_sdk import _results, _wire
-from sie_sdk._exchange import Call
-from sie_sdk._headers import checked_headers, gpu_headers
-from sie_sdk._items import checked, listed, wire_item
-from sie_sdk._parts import Part
-from sie_sdk._pipeline import Batch, Stream
-from sie_sdk._progress import Report, reporting
-from sie_sdk._reply import Reply, Subject
-from sie_sdk._results import status_message
+from sie_sdk._core import codec, results
+from sie_sdk._core.chunks import Part
+from sie_sdk._core.exchange import Call
+from sie_sdk._core.headers import checked_headers, gpu_headers
+from sie_sdk._core.items import checked, listed, wire_item
+from sie_sdk._core.pipeline import Batch, Stream
+from sie_sdk._core.progress import Report, reporting
+from sie_sdk._core.reply import Reply, Subject
+from sie_sdk._core.results import status_message
+from sie_sdk._core.watch import CLUSTER_PATH, Watch, path_of
 from sie_sdk._version import CONTRACT_VERSION
-from sie_sdk._watch import CLUSTER_PATH, Watch, path_of
 from sie_sdk.retry import RetryOptions
 from sie_sdk.types import EncodeResult, ExtractResult, Item, ModelInfo, ScoreResult, WatchMode
 
@@ -94,10 +94,10 @@ class Endpoint:
         options = {**self._options, **(options or {})}
         fields = {"query": wire_item(query), **_present(instruction=instruction, options=options or None)}
         call = self._inference(
-            "score", model, fields, options, lambda reply, _: [_results.score_result(reply)], **capacity
+            "score", model, fields, options, lambda reply, _: [results.score_result(reply)], **capacity
         )
         stream = Stream(listed(items), call, named=True, progress=reporting(False, None), sends_empty=True)
-        return Batch(stream, lambda parts: _results.merged_scores(parts, options.get("top_k")))
+        return Batch(stream, lambda parts: results.merged_scores(parts, options.get("top_k")))
 
     def encode(
         self,
@@ -143,15 +143,15 @@ class Endpoint:
             options=options or None,
         )
         fields = {"params": params} if params else {}
-        call = self._inference("extract", model, fields, options, _results.extract_results, **capacity)
+        call = self._inference("extract", model, fields, options, results.extract_results, **capacity)
         stream = Stream(_batch(items), call, named=True, progress=reporting(False, None), sends_empty=True)
         return Batch(stream, _as_given(items))
 
     def list_models(self) -> Call[list[ModelInfo]]:
-        return self.look_up("/v1/models", None, _results.model_infos)
+        return self.look_up("/v1/models", None, results.model_infos)
 
     def get_model(self, name: str) -> Call[ModelInfo]:
-        return self.look_up(f"/v1/models/{_model_path(name)}", name, _results.model_info)
+        return self.look_up(f"/v1/models/{_model_path(name)}", name, results.model_info)
 
     def watch(self, mode: WatchMode, *, wait_for_capacity: bool, provision_timeout_s: float | None) -> Watch:
         retrying = RetryOptions(wait_for_capacity=wait_for_capacity, inference=False)
@@ -181,7 +181,7 @@ class Endpoint:
             options=options or None,
         )
         fields = {"params": params} if params else {}
-        return self._inference("encode", model, fields, options, _results.encode_results, **capacity)
+        return self._inference("encode", model, fields, options, results.encode_results, **capacity)
 
     def _inference(
         self,
@@ -198,7 +198,7 @@ class Endpoint:
     ) -> Callable[[Part], Call[list[R]]]:
         """The request for one part of the items; `fields` is the rest of its body."""
         gpu = gpu or self._gpu
-        media = {"content-type": _wire.CONTENT_TYPE, "accept": _wire.CONTENT_TYPE}
+        media = {"content-type": codec.CONTENT_TYPE, "accept": codec.CONTENT_TYPE}
         url = f"{self.base_url}/v1/{task}/{_model_path(model)}"
         headers = {**self._headers, **gpu_headers(gpu), **media}
         budget_s = _budget(provision_timeout_s)
@@ -208,7 +208,7 @@ class Endpoint:
                 method="POST",
                 url=url,
                 headers=headers,
-                body=_wire.encode({"items": part.packed, **fields}),
+                body=codec.encode({"items": part.packed, **fields}),
                 parse=lambda reply: parse(reply, part),
                 subject=Subject(model=model, gpu=gpu, lora=options.get("lora_id"), first_item=part.start),
                 retrying=RetryOptions(wait_for_capacity=wait_for_capacity, max_oom_retries=max_oom_retries),

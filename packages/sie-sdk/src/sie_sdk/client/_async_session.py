@@ -11,11 +11,11 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, closing, nul
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from sie_sdk._endpoint import Endpoint
-from sie_sdk._exchange import Attempt, Call, Failure, Pause, Steps, Trace, exchange
-from sie_sdk._pipeline import END, Batch, Finish, Give, Pull, Stream, pipeline
-from sie_sdk._reply import Reply
-from sie_sdk._watch import Open, Read, Show, Watch, watching
+from sie_sdk._core.endpoint import Endpoint
+from sie_sdk._core.exchange import Attempt, Call, Failure, Pause, Steps, Trace, exchange
+from sie_sdk._core.pipeline import END, Batch, Finish, Give, Pull, Stream, pipeline
+from sie_sdk._core.reply import Reply
+from sie_sdk._core.watch import Open, Read, Show, Watch, watching
 from sie_sdk.client._shared import Session
 from sie_sdk.errors import SIEError
 from sie_sdk.types import StatusMessage, WatchMode
@@ -40,11 +40,11 @@ class AwaitedSession(Session):
         super().__init__(endpoint)
         import asyncio
 
-        from sie_sdk import _aiohttp
+        from sie_sdk._transports import aiohttp
 
         self._closed = asyncio.Event()
         self._http = http_client
-        self._connections = _aiohttp.Connections(endpoint.base_url, max_connections or 100)
+        self._connections = aiohttp.Connections(endpoint.base_url, max_connections or 100)
         self._turns: AbstractAsyncContextManager[None] = nullcontext()
         if max_concurrency is not None:
             self._turns = asyncio.Semaphore(max_concurrency)
@@ -134,7 +134,7 @@ class AwaitedSession(Session):
 
         import httpx2
 
-        from sie_sdk import _http
+        from sie_sdk._transports import httpx2 as transport
 
         connection: Any = None
         answer: Any = None
@@ -157,40 +157,40 @@ class AwaitedSession(Session):
                     else:
                         try:
                             if isinstance(step, Read):
-                                answer = await connection.read(_http.READ_BYTES, timeout=step.timeout_s)
+                                answer = await connection.read(transport.READ_BYTES, timeout=step.timeout_s)
                             else:
                                 await connection.write(step.data, timeout=step.timeout_s)
-                        except _http.StreamSilentError:
+                        except transport.StreamSilentError:
                             pass
-                        except _http.StreamError as error:
+                        except transport.StreamError as error:
                             answer = Failure("connect", error)
 
     @staticmethod
     async def _open(http: "httpx2.AsyncClient", attempt: Attempt, kept: AsyncExitStack) -> tuple[Reply | Failure, Any]:
-        from sie_sdk import _http
+        from sie_sdk._transports import httpx2 as transport
 
         try:
-            response = await kept.enter_async_context(http.stream(**_http.arguments(attempt)))
-            if (reply := _http.switched(response)) is not None:
-                return reply, _http.connection(response)
-            return await _http.read_async(response), None
-        except _http.TransportError as error:
-            return _http.failure(error), None
+            response = await kept.enter_async_context(http.stream(**transport.arguments(attempt)))
+            if (reply := transport.switched(response)) is not None:
+                return reply, transport.connection(response)
+            return await transport.read_async(response), None
+        except transport.TransportError as error:
+            return transport.failure(error), None
 
     async def _send(self, attempt: Attempt) -> Reply | Failure:
         if self._http is None:
             return await self._connections.send(attempt)
         import asyncio
 
-        from sie_sdk import _http
+        from sie_sdk._transports import httpx2 as transport
 
         try:
             async with (
                 asyncio.timeout(attempt.total_s if attempt.total_s < math.inf else None),
-                self._http.stream(**_http.arguments(attempt)) as response,
+                self._http.stream(**transport.arguments(attempt)) as response,
             ):
-                return await _http.read_async(response)
+                return await transport.read_async(response)
         except TimeoutError as error:
             return Failure("timeout", error)
-        except _http.TransportError as error:
-            return _http.failure(error)
+        except transport.TransportError as error:
+            return transport.failure(error)

@@ -14,9 +14,9 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
-from sie_sdk._content import ENCODINGS, Content, UnreadableError
-from sie_sdk._exchange import KEEPALIVE_S, Attempt, Failure
-from sie_sdk._reply import Reply
+from sie_sdk._core.exchange import KEEPALIVE_S, Attempt, Failure
+from sie_sdk._core.reply import Reply
+from sie_sdk._transports.response_body import ENCODINGS, Content, UnreadableError
 
 # A longer body is written piece by piece where it is a file; as bytes, aiohttp warns of it.
 _PIECEWISE_BYTES = 2**20

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sie_sdk._exchange import (
+from sie_sdk._core.exchange import (
     Attempt,
     Call,
     Clock,
@@ -22,7 +22,7 @@ from sie_sdk._exchange import (
     before_another,
     exchange,
 )
-from sie_sdk._reply import Reply
+from sie_sdk._core.reply import Reply
 from sie_sdk.errors import RequestError
 from sie_sdk.types import StatusMessage, WatchMode
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from sie_sdk import retry
-from sie_sdk._reply import Reply, Subject
+from sie_sdk._core.reply import Reply, Subject
 from sie_sdk._version import CONTRACT_VERSION
 from sie_sdk.errors import SIEConnectionError, SIEError
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from sie_sdk import _wire
-from sie_sdk._items import wire_item
+from sie_sdk._core import codec
+from sie_sdk._core.items import wire_item
 from sie_sdk.types import Item
 
 # A server takes 10,000 items and 34 MiB in one request, other SIE servers 1,000 items. Parts are smaller: neither side
@@ -80,4 +80,4 @@ class Cutter:
         index, body = self._part.end, wire_item(item)
         if self._named and self._part.start and isinstance(body, Mapping) and body.get("id") is None:
             body = {**body, "id": f"item-{index}"}
-        return _wire.encode(body, f"items[{index}]")
+        return codec.encode(body, f"items[{index}]")

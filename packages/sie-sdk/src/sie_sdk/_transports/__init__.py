@@ -1,0 +1,1 @@
+"""The HTTP libraries the clients send with, one module each."""
