@@ -1,5 +1,6 @@
 """Bodies that are read piece by piece say what they say as a whole."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.types import Message
 
 from sie_server import codec, wire
 from sie_server.errors import Code, SIEError
+from sie_server.http.negotiation import InPieces
 from sie_server.large import json as large_json
 from sie_server.large import msgpack as large_msgpack
 from sie_server.large import read as large_read
@@ -252,15 +255,42 @@ def test_long_texts_of_an_answer_are_what_they_are(packed: bool) -> None:
         assert max(map(len, parts)) <= 100_000
 
 
-@pytest.mark.parametrize("shape", [(0,), (7,), (3, 5), (2, 40), (100, 2), (1, 1000)])
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
-def test_a_large_array_is_the_list_that_it_is(
-    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], dtype: str
-) -> None:
-    value = (np.arange(np.prod(shape)) / 3).astype(dtype).reshape(shape)
-    expected = codec.encode(value, msgpack=False)
-    monkeypatch.setattr(codec, "_NUMBERS_AT_ONCE", 6)
-    assert codec.encode(value, msgpack=False) == expected
+@pytest.mark.parametrize("shape", [(300, 100), (20_001,), (2, 2, 9_000), (9_000, 1), (1, 9_000), (8_193,)])
+def test_large_arrays_of_an_answer_are_encoded_in_parts(shape: tuple[int, ...], dtype: str, packed: bool) -> None:
+    value = (np.arange(np.prod(shape)) % 1_000 / 3).astype(dtype).reshape(shape)
+    sparse = wire.SparseVector(9, "float32", np.arange(20_000, dtype=np.int32), np.ones(20_000, np.float32))
+    item = wire.EncodedItem("a", sparse=sparse, multivector=wire.MultiVector(shape[-1], shape[0], dtype, value))
+    answer = wire.EncodeResponse("m", [item] * 2, wire.Timing(1, 2, 3, 4, 5), wire.Usage(1))
+    parts = [*large_write.pieces(answer, "items", answer.items, msgpack=packed)]
+    assert b"".join(parts) == codec.encode(answer, msgpack=packed)
+    # What is encoded in one call holds the interpreter.
+    assert max(map(len, parts)) <= 200_000
+
+
+def test_a_fast_reader_of_a_large_answer_does_not_keep_others_waiting() -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def send(message: Message) -> None:
+        pass  # the socket takes it at once
+
+    async def answer() -> None:
+        task = asyncio.create_task(others())
+        await InPieces([b"x"] * 50, {}, "text/plain")({}, receive, send)
+        task.cancel()
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    asyncio.run(answer())
+    assert turns >= 50
 
 
 def test_what_is_no_text_does_not_stop_an_answer() -> None:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from sie_server.errors import Code, SIEError
 
 T = TypeVar("T")
-_NUMBERS_AT_ONCE = 32_768
 
 
 def decode(body: bytes | bytearray, kind: type[T], *, msgpack: bool, invalid: Code = Code.INVALID_INPUT) -> T:
@@ -40,33 +39,21 @@ def encode(response: Any, *, msgpack: bool) -> bytes:
         return encode(_as_text(msgspec.to_builtins(response, enc_hook=_array_to_list)), msgpack=msgpack)
 
 
+def mapped(array: NDArray[Any], data: bytes) -> dict[bytes, Any]:
+    """msgpack-numpy's map of an ndarray with this data: five entries with bin keys, in this order."""
+    return {b"nd": True, b"type": array.dtype.str, b"kind": b"", b"shape": array.shape, b"data": data}
+
+
 def _array_to_map(value: Any) -> dict[bytes, Any]:
-    """msgpack-numpy's map of an ndarray: five entries with bin keys, in this order."""
     if not isinstance(value, np.ndarray):
         raise NotImplementedError(f"{type(value)} does not go over the wire")
-    return {
-        b"nd": True,
-        b"type": value.dtype.str,
-        b"kind": b"",
-        b"shape": value.shape,
-        b"data": value.tobytes(),
-    }
+    return mapped(value, value.tobytes())
 
 
 def _array_to_list(value: Any) -> Any:
     if not isinstance(value, np.ndarray):
         raise NotImplementedError(f"{type(value)} does not go over the wire")
-    # One call holds the interpreter until it ends.
-    return value.tolist() if value.size <= _NUMBERS_AT_ONCE else msgspec.Raw(_array_in_json(value))
-
-
-def _array_in_json(value: NDArray[Any]) -> bytes:
-    width = value[0].size if value.ndim > 1 else 1
-    if width > _NUMBERS_AT_ONCE:
-        return b"[" + b",".join(map(_array_in_json, value)) + b"]"
-    step = max(_NUMBERS_AT_ONCE // max(width, 1), 1)
-    parts = (msgspec.json.encode(value[start : start + step].tolist())[1:-1] for start in range(0, len(value), step))
-    return b"[" + b",".join(parts) + b"]"
+    return value.tolist()
 
 
 def _as_text(value: Any) -> Any:

@@ -36,6 +36,9 @@ _KEEP_ALIVE_S = 120
 # For what is not a request to end: watchers of the status that do not read.
 _CLOSE_S = 2
 _MAX_SAID_BYTES = 4096
+# After which a thread that computes in Python lets the event loop have its turn: at each of the loop's calls of the
+# system. Python's own 5 ms would add up beside a large body.
+_SWITCH_S = 0.001
 
 
 def run(settings: Settings) -> int:
@@ -107,6 +110,7 @@ def run(settings: Settings) -> int:
         settings.drain_notice_s,
         engine.release,
     )
+    sys.setswitchinterval(_SWITCH_S)
     gc.freeze()  # what was imported stays: looking through it whenever a model goes would stop every thread for 0.1 s
     server.run(sockets=[listener])
     if server.abandoned or any(

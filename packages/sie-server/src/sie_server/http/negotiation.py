@@ -101,6 +101,8 @@ class InPieces(Response):
         while self._pieces:
             # Those that are written go: all at once they would take long to free.
             await send({"type": "http.response.body", "body": self._pieces.popleft(), "more_body": True})
+            # To a client that reads as fast as this is written, it would never wait by itself.
+            await asyncio.sleep(0)
         await send({"type": "http.response.body", "body": b""})
 
 

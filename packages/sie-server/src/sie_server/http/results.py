@@ -16,7 +16,7 @@ from sie_server.errors import Code, SIEError
 
 # Results, or numbers in them, from which on an answer is made on another thread.
 MANY = 1000
-_MANY_NUMBERS = 100_000
+_MANY_NUMBERS = 32_768
 
 
 def ranking(

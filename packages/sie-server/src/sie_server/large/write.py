@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 import numpy as np
 from msgspec import UNSET
+from numpy.typing import NDArray
 
 from sie_server import codec
 
 # Elements in a piece: with 250 highlights each, that takes some milliseconds.
 _AT_ONCE = 16
-# Numbers in their arrays, of which each may take 24 bytes.
-_NUMBERS = 2**15
+# Numbers in their arrays, of which each may take 24 bytes: to encode so many holds Python's lock for a millisecond.
+_NUMBERS = 2**13
 # Characters of a text that is encoded in parts: each may become six bytes.
 _LONG_TEXT = 2**13
 
@@ -83,6 +84,8 @@ def _numbers(element: msgspec.Struct) -> int:
             count += _numbers(value)
         elif isinstance(value, np.ndarray):
             count += value.size
+        elif isinstance(value, list):
+            count += len(value)
     return count
 
 
@@ -93,31 +96,37 @@ def _header(count: int) -> bytes:
 
 
 def _encoded(value: Any, msgpack: bool) -> Iterator[bytes]:
-    """What `codec.encode` gives, long texts in parts."""
-    texts: list[tuple[str, str]] = []
-    raw = codec.encode(_hollow(value, texts), msgpack=msgpack)
-    for name, text in texts:
+    """What `codec.encode` gives, long texts and arrays in parts."""
+    long: list[tuple[str, str | NDArray[Any]]] = []
+    raw = codec.encode(_hollow(value, long), msgpack=msgpack)
+    for name, each in long:
         before, _, raw = raw.partition(codec.encode(name, msgpack=msgpack))
         yield before
-        yield from _long(text, msgpack)
+        if isinstance(each, str):
+            yield from _text(each, msgpack)
+        else:
+            yield from _packed(each) if msgpack else _listed(each)
     yield raw
 
 
-def _hollow(value: Any, texts: list[tuple[str, str]]) -> Any:
-    """The value with names, that nobody can guess, in place of its long texts, which are added."""
-    if isinstance(value, str) and len(value) > _LONG_TEXT:
-        texts.append((secrets.token_hex(14), value))
-        return texts[-1][0]
+def _hollow(value: Any, long: list[tuple[str, str | NDArray[Any]]]) -> Any:
+    """The value with names, that nobody can guess, in place of its long texts and arrays, which are added."""
+    is_long = (isinstance(value, str) and len(value) > _LONG_TEXT) or (
+        isinstance(value, np.ndarray) and value.size > _NUMBERS
+    )
+    if is_long:
+        long.append((secrets.token_hex(14), value))
+        return long[-1][0]
     if isinstance(value, list) and value and isinstance(value[0], msgspec.Struct):
-        return [_hollow(each, texts) for each in value]
+        return [_hollow(each, long) for each in value]
     if isinstance(value, msgspec.Struct):
         held = ((name, getattr(value, name)) for name in value.__struct_fields__)
-        changed = {name: found for name, each in held if (found := _hollow(each, texts)) is not each}
+        changed = {name: found for name, each in held if (found := _hollow(each, long)) is not each}
         return msgspec.structs.replace(value, **changed) if changed else value
     return value
 
 
-def _long(text: str, msgpack: bool) -> Iterator[bytes]:
+def _text(text: str, msgpack: bool) -> Iterator[bytes]:
     parts = [text[start : start + _LONG_TEXT] for start in range(0, len(text), _LONG_TEXT)]
     if msgpack:
         packed = [part.encode() for part in parts]
@@ -129,3 +138,28 @@ def _long(text: str, msgpack: bool) -> Iterator[bytes]:
         for part in parts:
             yield codec.encode(part, msgpack=False)[1:-1]
         yield b'"'
+
+
+def _listed(array: NDArray[Any]) -> Iterator[bytes]:
+    """In JSON: as many rows at once as there may be numbers, and the parts of rows that are longer."""
+    width = array[0].size if array.ndim > 1 else 1
+    step = max(_NUMBERS // max(width, 1), 1)
+    separator = b"["
+    for start in range(0, len(array), step):
+        yield separator
+        separator = b","
+        if width > _NUMBERS:
+            yield from _listed(array[start])
+        else:
+            yield codec.encode(array[start : start + step], msgpack=False)[1:-1]
+    yield b"]"
+
+
+def _packed(array: NDArray[Any]) -> Iterator[bytes]:
+    """In MessagePack: its map, whose last entry is the data."""
+    size = array.nbytes
+    yield codec.encode(codec.mapped(array, b""), msgpack=True)[: -len(codec.encode(b"", msgpack=True))]
+    yield b"\xc5" + struct.pack(">H", size) if size < 2**16 else b"\xc6" + struct.pack(">I", size)
+    numbers = np.ascontiguousarray(array).reshape(-1)
+    for start in range(0, len(numbers), _NUMBERS):
+        yield numbers[start : start + _NUMBERS].tobytes()
