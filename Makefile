@@ -1,8 +1,11 @@
 # make serve   a server on this machine, from nothing
 # make test    every check there is, from nothing
+# make wheels  what a release publishes of the two Python packages
 PYTHON ?= python3
 PORT   ?= 8080
 ARGS   ?=
+# The address of the project, which only a release knows: the wheels' metadata links to it.
+PROJECT_URL ?=
 # What `make serve` loads; without one, the first of these that can be had. The weights of the last one are installed.
 MODEL  ?=
 MODELS := cross-encoder/ms-marco-MiniLM-L-6-v2 sentence-transformers/all-MiniLM-L6-v2
@@ -12,7 +15,7 @@ PACKAGES := -e packages/sie-sdk -e packages/sie-server
 # Those of the SDK whose every type is known; the frameworks that the others build on are typed in part.
 TYPED := $(addprefix sie_sdk.,client client.sync client.async_ documents encoding errors exceptions images retry scoring types)
 
-.PHONY: install serve test lint types pytest ts docs wire clean
+.PHONY: install serve test lint types pytest ts docs wire wheels clean
 
 install: .venv/.installed
 
@@ -60,8 +63,18 @@ docs: install
 wire: .venv/.installed-dev
 	$(BIN)/python packages/sie-server/tests/record_wire.py
 
+# The Python packages, in dist/. auditwheel gives the server's wheel the manylinux tag that its compiled kernels need, and
+# refuses a wheel that has none.
+wheels: .venv/.installed-dev
+	rm -rf dist
+	PROJECT_URL='$(PROJECT_URL)' $(BIN)/pip wheel --quiet --no-deps --wheel-dir dist/untagged \
+	  packages/sie-sdk packages/sie-server
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist dist/untagged/sie_rerank_server-*.whl
+	mv dist/untagged/sie_rerank_sdk-*.whl dist
+	rm -r dist/untagged
+
 clean:
-	rm -rf .venv packages/sie-ts/node_modules packages/sie-ts/dist packages/sie-ts/.programs
+	rm -rf .venv dist packages/sie-ts/node_modules packages/sie-ts/dist packages/sie-ts/.programs
 
 # What the kernel of sie-server is compiled from.
 KERNEL := packages/sie-server/hatch_build.py $(wildcard packages/sie-server/src/sie_server/nn/*.cpp packages/sie-server/src/sie_server/nn/*.h)

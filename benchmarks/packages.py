@@ -81,7 +81,7 @@ def python_sizes() -> dict[str, int]:
         [wheel] = Path(name).iterdir()
         published = wheel.stat().st_size
     installed = files(PACKAGES / "sie-sdk" / "src")
-    needed = {package: distribution_size(package) for package in sorted(set(dependencies("sie-sdk")))}
+    needed = {package: distribution_size(package) for package in sorted(set(dependencies("sie-rerank-sdk")))}
     return {
         "wheel": published,
         "installed": installed,

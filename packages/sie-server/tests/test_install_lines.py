@@ -1,4 +1,4 @@
-"""No line that people paste fetches a package of ours from a registry, where its name may be somebody else's."""
+"""No install line fetches a package of ours from a registry: none is published, and two names are another vendor's."""
 
 import os
 import re
@@ -12,7 +12,7 @@ SKIPPED = {"node_modules", ".venv", ".git", "dist", ".programs"}
 INSTALL = re.compile(
     r"\b(?:pip3?|pipx|uv|uvx|poetry|npm|npx|pnpm|yarn|bun|deno|conda)\b[^\n`]*\b(?:install|add|i|run|x)\b[^\n`]*"
 )
-OURS = re.compile(r"(?<![\w./-])@?sie[-_/](?:sdk|server)\b(?!-)(?![\w-]*\.(?:tgz|whl))")
+OURS = re.compile(r"(?<![\w./-])@?sie[-_/](?:rerank[-_])?(?:sdk|server)\b(?!-)(?![\w-]*\.(?:tgz|whl))")
 
 
 def lines() -> list[str]:
@@ -33,7 +33,14 @@ def test_our_packages_are_installed_from_the_checkout() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["pip install sie-sdk", "pip install 'sie-server[tracing]'", "npm install @sie/sdk", "uv add sie_sdk"]
+    "line",
+    [
+        "pip install sie-sdk",
+        "pip install 'sie-server[tracing]'",
+        "pip install sie-rerank-sdk",
+        "npm install @sie/sdk",
+        "uv add sie_sdk",
+    ],
 )
 def test_such_a_line_would_be_found(line: str) -> None:
     assert (match := INSTALL.search(line)) is not None

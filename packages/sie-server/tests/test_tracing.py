@@ -134,4 +134,5 @@ sys.exit(run(Settings(tracing=True)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2, done.stderr
-    assert "--tracing needs the opentelemetry package: pip install './packages/sie-server[tracing]'" in done.stderr
+    assert "--tracing needs opentelemetry: pip install opentelemetry-sdk opentelemetry-exporter-otlp" in done.stderr
+    assert "pip install './packages/sie-server[tracing]'" in done.stderr

@@ -124,8 +124,9 @@ def _traces() -> "Traces":
     try:
         from sie_server.http.tracing import Traces, exporting
     except ModuleNotFoundError as error:
-        install = "pip install './packages/sie-server[tracing]' in the checkout"
-        raise ValueError(f"--tracing needs the {error.name} package: {install}") from None
+        packages = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+        checkout = "pip install './packages/sie-server[tracing]' in the checkout"
+        raise ValueError(f"--tracing needs {error.name}: pip install {packages}, or {checkout}") from None
     return Traces(exporting())
 
 

@@ -139,7 +139,7 @@ class Settings:
     json_logs
         Write the log as one JSON object per line, with one at info for each request to /v1/*.
     tracing
-        Send OpenTelemetry traces to where OTEL_EXPORTER_OTLP_ENDPOINT says; needs sie-server[tracing].
+        Send OpenTelemetry traces to where OTEL_EXPORTER_OTLP_ENDPOINT says; needs the extra `tracing`.
     """
 
     host: Annotated[str, Parameter(env_var="SIE_HOST")] = ""

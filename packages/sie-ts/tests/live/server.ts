@@ -20,7 +20,7 @@ declare module "vitest" {
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   if (!existsSync(python)) {
-    throw new Error(`no Python at ${python}: run "make install", or set SIE_PYTHON to one that has sie-server`);
+    throw new Error(`no Python at ${python}: run "make install", or set SIE_PYTHON to one that has sie_server`);
   }
   const flags = ["--host", "127.0.0.1", "--port", "0", "--preload", MODEL, "--cors-origins", "*"];
   const server = spawn(python, ["-m", "sie_server", "serve", ...flags], {

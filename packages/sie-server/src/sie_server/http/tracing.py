@@ -1,4 +1,4 @@
-"""OpenTelemetry traces: a span per request, and one in it for each stage of its life. Needs `sie-server[tracing]`.
+"""OpenTelemetry traces: a span per request, and one in it for each stage of its life. Needs the extra `tracing`.
 
 Spans are made when a request is over, from the times it left behind, so that a request in the making pays next to
 nothing for them.
