@@ -24,6 +24,9 @@ def test_the_packages_have_one_version() -> None:
     lock = json.loads((ROOT / "packages/sie-ts/package-lock.json").read_text())
     assert sie_server.__version__ == sie_sdk.__version__ == manifest["version"]
     assert lock["version"] == lock["packages"][""]["version"] == manifest["version"]
+    newest = re.search(r"^## \[(\d.*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == manifest["version"]
 
 
 def test_the_packages_implement_one_version_of_the_interface() -> None:
