@@ -97,9 +97,9 @@ def test_rate_limit_attributes(connect):
 
 
 def test_provisioning_attributes(connect):
-    error = raised(connect, refused(503, "PROVISIONING", headers={"retry-after": "9"}), gpu="batch/l4")
+    error = raised(connect, refused(503, "PROVISIONING", headers={"retry-after": "9"}))
     assert type(error) is errors.ProvisioningError
-    assert (error.gpu, error.retry_after, error.status_code) == ("batch/l4", 9.0, 503)
+    assert (error.gpu, error.retry_after, error.status_code) == (None, 9.0, 503)
 
 
 def test_lora_attributes(connect):

@@ -22,15 +22,6 @@ def test_look_ups_do_not_wait_for_a_server(connect, fake_time):
     assert fake_time.pauses == []
 
 
-def test_gpu_and_pool_headers(connect):
-    server = Server(packed(SCORED))
-    client = connect(server, gpu="l4", pool="day")
-    client.score("m", QUERY, ITEMS)
-    client.score("m", QUERY, ITEMS, gpu="night/a100-80gb")
-    sent = [(r.headers.get("x-sie-machine-profile"), r.headers.get("x-sie-pool")) for r in server.requests]
-    assert sent == [("l4", "day"), ("a100-80gb", "night")]
-
-
 def test_further_headers(connect):
     server = Server(packed(SCORED))
     connect(server, base_url_headers={"X-Tenant": "t"}, remote="forbid").score("m", QUERY, ITEMS)
@@ -163,8 +154,7 @@ def test_clients_are_the_same_but_for_await():
     assert sync.SIEClient is SIEClient is sie_sdk.client.SIEClient
     assert async_.SIEAsyncClient is SIEAsyncClient is sie_sdk.client.SIEAsyncClient
     calls = ("score", "encode", "extract", "list_models", "get_model")
-    of_a_gateway = ("get_capacity", "wait_for_capacity", "create_pool", "get_pool", "delete_pool")
-    for name in (*calls, *of_a_gateway):
+    for name in calls:
         blocking, awaited = getattr(SIEClient, name), getattr(SIEAsyncClient, name)
         assert inspect.signature(blocking) == inspect.signature(awaited)
         assert inspect.iscoroutinefunction(awaited)

@@ -40,10 +40,7 @@ class Script:
     """Plays both driver and server: each step that wants an answer gets the next; ends with the script."""
 
     def __init__(self, fake_time, *answers, mode="worker", wait_for_capacity=True, provision_timeout_s=60.0):
-        endpoint = Endpoint(
-            BASE_URL, timeout_s=None, connect_timeout_s=None, read_timeout_s=20.0, api_key="k", gpu=None, pool=None,
-            options=None, base_url_headers=None, remote=None,
-        )  # fmt: skip
+        endpoint = Endpoint(BASE_URL, read_timeout_s=20.0, api_key="k")
         watch = endpoint.watch(mode, wait_for_capacity=wait_for_capacity, provision_timeout_s=provision_timeout_s)
         self.sent, self.written, self.shown = [], [], []
         answers = iter(answers)

@@ -15,7 +15,6 @@ class Asking(Protocol):
     base_url: str | None
     instruction: str | None
     options: dict[str, Any] | None
-    gpu: str | None
     timeout_s: float | None
     client: SIEClient | None
     async_client: SIEAsyncClient | None
@@ -75,7 +74,7 @@ async def _async_client(asking: Asking) -> AsyncIterator[SIEAsyncClient]:
 
 def _scoring(asking: Asking, top_k: int | None) -> dict[str, Any]:
     options: Mapping[str, Any] = {**(asking.options or {}), **({} if top_k is None else {"top_k": top_k})}
-    return {"instruction": asking.instruction, "options": options, "gpu": asking.gpu}
+    return {"instruction": asking.instruction, "options": options}
 
 
 def _encoding(asking: Asking, is_query: bool) -> dict[str, Any]:
@@ -84,7 +83,6 @@ def _encoding(asking: Asking, is_query: bool) -> dict[str, Any]:
         "is_query": is_query,
         "instruction": asking.instruction,
         "options": asking.options,
-        "gpu": asking.gpu,
     }
 
 

@@ -18,7 +18,7 @@
   x ProvisioningError                   PROVISIONING, when waiting is over
   x ModelLoadingError                   MODEL_LOADING, when waiting is over
   x LoraLoadingError                    LORA_LOADING, after the last retry
-  x PoolError                           a pool of machines can't be used
+  x PoolError                           not raised; kept for programs that catch it
   x JobFailedError                      a batch job failed
 
 >>> from sie_sdk import RequestError, SIEClient
@@ -170,7 +170,7 @@ class AccountStateUnavailableError(ServerError):
 
 
 class ProvisioningError(SIEError):
-    """No machine is ready. `gpu` is what was asked for."""
+    """No machine was ready when the time to wait was over. `gpu` is None: requests ask for no machine."""
 
     gpu: str | None = None
 
@@ -189,7 +189,7 @@ class LoraLoadingError(SIEError):
 
 
 class PoolError(SIEError):
-    """A pool of machines can't be used in its `state`."""
+    """Not raised; kept for programs written for the public SDK, whose gateways have pools of machines."""
 
     pool_name: str | None = None
     state: str | None = None

@@ -18,7 +18,7 @@ __all__ = ["SIEDocumentEmbedder", "SIERanker", "SIETextEmbedder"]
 class _Component:
     """A model of a server. `base_url` is by default the environment's SIE_BASE_URL."""
 
-    _arguments: ClassVar[tuple[str, ...]] = ("model", "base_url", "instruction", "options", "gpu", "timeout_s")
+    _arguments: ClassVar[tuple[str, ...]] = ("model", "base_url", "instruction", "options", "timeout_s")
 
     def __init__(
         self,
@@ -27,14 +27,12 @@ class _Component:
         base_url: str | None = None,
         instruction: str | None = None,
         options: dict[str, Any] | None = None,
-        gpu: str | None = None,
         timeout_s: float | None = None,
     ) -> None:
         self.model = model
         self.base_url = base_url
         self.instruction = instruction
         self.options = options
-        self.gpu = gpu
         self.timeout_s = timeout_s
         self.client: SIEClient | None = None
         self.async_client: SIEAsyncClient | None = None  # never: each awaited run has one of its own
@@ -67,7 +65,6 @@ class SIERanker(_Component):
         top_k: int | None = None,
         instruction: str | None = None,
         options: dict[str, Any] | None = None,
-        gpu: str | None = None,
         timeout_s: float | None = None,
     ) -> None:
         # Not super(): Haystack makes the class anew, and that names the one before.
@@ -77,7 +74,6 @@ class SIERanker(_Component):
             base_url=base_url,
             instruction=instruction,
             options=options,
-            gpu=gpu,
             timeout_s=timeout_s,
         )
         self.top_k = top_k

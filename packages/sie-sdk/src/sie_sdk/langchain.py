@@ -29,7 +29,6 @@ class SIEReranker(BaseDocumentCompressor):
     top_k: int | None = None
     instruction: str | None = None
     options: dict[str, Any] | None = None
-    gpu: str | None = None
     timeout_s: float | None = None
     client: SIEClient | None = Field(default=None, exclude=True, repr=False)
     async_client: SIEAsyncClient | None = Field(default=None, exclude=True, repr=False)
@@ -57,7 +56,6 @@ class SIEEmbeddings(Embeddings):
         base_url: str | None = None,
         instruction: str | None = None,
         options: dict[str, Any] | None = None,
-        gpu: str | None = None,
         timeout_s: float | None = None,
         client: SIEClient | None = None,
         async_client: SIEAsyncClient | None = None,
@@ -66,7 +64,6 @@ class SIEEmbeddings(Embeddings):
         self.base_url = base_url
         self.instruction = instruction
         self.options = options
-        self.gpu = gpu
         self.timeout_s = timeout_s
         self.client = client
         self.async_client = async_client

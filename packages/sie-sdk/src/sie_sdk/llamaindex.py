@@ -28,7 +28,6 @@ class SIENodePostprocessor(BaseNodePostprocessor):
     top_n: int | None = None
     instruction: str | None = None
     options: dict[str, Any] | None = None
-    gpu: str | None = None
     timeout_s: float | None = None
     client: SIEClient | None = Field(default=None, exclude=True, repr=False)
     async_client: SIEAsyncClient | None = Field(default=None, exclude=True, repr=False)
@@ -62,7 +61,6 @@ class SIEEmbedding(BaseEmbedding):
     base_url: str | None = None
     instruction: str | None = None
     options: dict[str, Any] | None = None
-    gpu: str | None = None
     timeout_s: float | None = None
     client: SIEClient | None = Field(default=None, exclude=True, repr=False)
     async_client: SIEAsyncClient | None = Field(default=None, exclude=True, repr=False)

@@ -4,57 +4,34 @@ Everything here is a `TypedDict`, a plain dict at run time: `Item(text="x") == {
 with `result["scores"]`. Keys that a newer server adds are passed through.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO, Any, Literal, NotRequired, Protocol, TypedDict, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sie_sdk._machines import CapacityInfo as CapacityInfo
-from sie_sdk._machines import PoolInfo as PoolInfo
-from sie_sdk._machines import PoolSpec as PoolSpec
-from sie_sdk._machines import PoolStatus as PoolStatus
-from sie_sdk._machines import WorkerInfo as WorkerInfo
+from sie_sdk._unsupported import gateway_type
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        return gateway_type(name)
+
 
 OutputType = Literal["dense", "sparse", "multivector"]
 WatchMode = Literal["auto", "cluster", "worker"]
 OutputDType = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
 
 
-class MediaInput(TypedDict, total=False):
-    """The bytes of an image, a document, a sound or a film, and the format they are in, e.g. `"jpeg"` or `"pdf"`."""
-
-    data: bytes
-    format: str | None
-    sample_rate: int
-
-
-@runtime_checkable
-class Picture(Protocol):
-    """What the SDK needs of an image of Pillow, which it does not import."""
-
-    def convert(self, mode: str) -> "Picture": ...
-
-    def save(self, fp: IO[bytes], format: str, **params: Any) -> None: ...
-
-
 class Item(TypedDict, total=False):
     """A query or a document. Every key is optional; text models need `text`.
 
-        >>> Item(id="q1", text="What is Python?") == {"id": "q1", "text": "What is Python?"}
-        True
-
-    An image is `bytes`, the path of a file, `{"data": bytes, "format": "jpeg"}`, or one of Pillow or an array of pixels
-    (sent as JPEG). A document is `bytes`, the path of a file or `{"data": bytes, "format": "pdf"}`.
+    >>> Item(id="q1", text="What is Python?") == {"id": "q1", "text": "What is Python?"}
+    True
     """
 
     id: str | None
     text: str | None
-    images: list[MediaInput | bytes | str | os.PathLike[str] | Picture | NDArray[np.generic]]
-    audio: MediaInput
-    video: MediaInput
-    document: MediaInput | bytes | str | os.PathLike[str]
     metadata: Mapping[str, Any]
     multivector: NDArray[np.generic]
 
@@ -72,7 +49,6 @@ class Usage(TypedDict, total=False):
     """What a request cost: `input_tokens` counts tokens, not characters."""
 
     input_tokens: int
-    images: int
     input_tokens_details: dict[str, int]
 
 

@@ -1,13 +1,15 @@
 """A large input, cut into parts of consecutive items, each of which one request carries."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import msgspec
 
 from sie_sdk._core import codec
-from sie_sdk._core.items import wire_item
 from sie_sdk.types import Item
+
+Items = TypeVar("Items")
 
 # A server takes 10,000 items and 34 MiB in one request, other SIE servers 1,000 items. Parts are smaller: neither side
 # has to hold much, an answer comes long before a read timeout, and the few that are under way fit a server's queue.
@@ -15,6 +17,29 @@ from sie_sdk.types import Item
 # server computes a query once per request.
 PART_ITEMS, PART_BYTES = 256, 2**20
 NAMED_ITEMS, NAMED_BYTES = 1000, 2**24
+_MEDIA = ("images", "audio", "video", "document")
+
+
+def listed(items: Iterable[Item]) -> list[Item]:
+    """Returns a list of the items; raises TypeError as `checked`."""
+    return list(checked(items))
+
+
+def checked(items: Items) -> Items:
+    """Returns the items; raises TypeError for a lone item or text, which would be sent key by key."""
+    if isinstance(items, str | bytes | Mapping):
+        raise TypeError(f"items must be a list of Items, got a {type(items).__name__}")
+    return items
+
+
+def check_text_only(item: Any, path: str) -> None:
+    """Raises ValueError for an item with an image or another medium, which no model here reads; names the field."""
+    if not isinstance(item, Mapping):
+        return
+    for name in _MEDIA:
+        value = item.get(name)
+        if value is not None and not (isinstance(value, list | tuple) and not value):
+            raise ValueError(f"{path}.{name} is not supported: models read the text of an item")
 
 
 @dataclass(slots=True)
@@ -77,7 +102,9 @@ class Cutter:
         return Part(start, NAMED_ITEMS, NAMED_BYTES) if self._named else Part(start, PART_ITEMS, PART_BYTES)
 
     def _packed(self, item: Item) -> bytes:
-        index, body = self._part.end, wire_item(item)
+        index = self._part.end
+        body: Any = item
+        check_text_only(item, f"items[{index}]")
         if self._named and self._part.start and isinstance(body, Mapping) and body.get("id") is None:
             body = {**body, "id": f"item-{index}"}
         return codec.encode(body, f"items[{index}]")

@@ -3,22 +3,22 @@
 import math
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence, Sized
-from typing import Any, TypedDict, TypeVar, Unpack, cast
+from dataclasses import replace
+from typing import Any, TypeVar, Unpack, cast
 from urllib.parse import quote, urlsplit
 
 from sie_sdk._core import codec, results
-from sie_sdk._core.chunks import Part
+from sie_sdk._core.chunks import Part, check_text_only, checked, listed
 from sie_sdk._core.exchange import Call
-from sie_sdk._core.headers import checked_headers, gpu_headers
-from sie_sdk._core.items import checked, listed, wire_item
 from sie_sdk._core.pipeline import Batch, Stream
 from sie_sdk._core.progress import Report, reporting
 from sie_sdk._core.reply import Reply, Subject
 from sie_sdk._core.results import status_message
 from sie_sdk._core.watch import CLUSTER_PATH, Watch, path_of
+from sie_sdk._unsupported import warn_ignored
 from sie_sdk._version import CONTRACT_VERSION
 from sie_sdk.retry import RetryOptions
-from sie_sdk.types import EncodeResult, ExtractResult, Item, ModelInfo, ScoreResult, WatchMode
+from sie_sdk.types import EncodeArguments, EncodeResult, ExtractResult, Item, ModelInfo, ScoreResult, WatchMode
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -29,25 +29,6 @@ DEFAULT_BUDGET_S = 900.0
 _HASTY = RetryOptions(wait_for_capacity=False, inference=False)
 
 
-class Capacity(TypedDict):
-    """Which machine a call wants, and how long it waits for it."""
-
-    gpu: str | None
-    wait_for_capacity: bool
-    provision_timeout_s: float | None
-    max_oom_retries: int
-
-
-class Encoding(Capacity):
-    """What an encoder is to make of its items."""
-
-    output_types: Sequence[str] | None
-    instruction: str | None
-    output_dtype: str | None
-    is_query: bool | None
-    options: Mapping[str, Any] | None
-
-
 class Endpoint:
     """A server's address with the credentials, options and timeouts that all calls of a client share."""
 
@@ -55,31 +36,32 @@ class Endpoint:
         self,
         base_url: str | None,
         *,
-        timeout_s: float | None,
-        connect_timeout_s: float | None,
-        read_timeout_s: float | None,
-        api_key: str | None,
-        gpu: str | None,
-        pool: str | None,
-        options: Mapping[str, Any] | None,
-        base_url_headers: Mapping[str, str] | None,
-        remote: str | None,
+        timeout_s: float | None = None,
+        connect_timeout_s: float | None = None,
+        read_timeout_s: float | None = None,
+        api_key: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        base_url_headers: Mapping[str, str] | None = None,
+        remote: str | None = None,
+        gpu: str | None = None,
+        pool: str | None = None,
+        control_plane_url: str | None = None,
+        org: str | None = None,
     ) -> None:
+        warn_ignored(gpu=gpu, pool=pool, control_plane_url=control_plane_url, org=org)
         if remote not in (None, "forbid"):
             raise ValueError(f"remote must be None or 'forbid', got {remote!r}")
         key = (os.environ.get("SIE_API_KEY", "") if api_key is None else api_key).strip()
         self.base_url: str = _checked_base_url(os.environ.get("SIE_BASE_URL") if base_url is None else base_url)
         self._connect_timeout_s = _timeout("connect_timeout_s", connect_timeout_s, timeout_s, DEFAULT_CONNECT_TIMEOUT_S)
         self._read_timeout_s = _timeout("read_timeout_s", read_timeout_s, timeout_s, DEFAULT_READ_TIMEOUT_S)
-        self._gpu = gpu
         self._options = dict(options or {})
         own = {
             "x-sie-sdk-version": CONTRACT_VERSION,
             "authorization": f"Bearer {key}" if key else None,
-            "x-sie-pool": pool,
             "x-sie-remote": remote,
         }
-        self._headers = checked_headers({**(base_url_headers or {}), **_present(**own)})
+        self._headers = _checked_headers({**(base_url_headers or {}), **_present(**own)})
 
     def score(
         self,
@@ -87,40 +69,67 @@ class Endpoint:
         query: Item,
         items: Iterable[Item],
         *,
-        instruction: str | None,
-        options: Mapping[str, Any] | None,
-        **capacity: Unpack[Capacity],
+        instruction: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        gpu: str | None = None,
+        wait_for_capacity: bool = True,
+        provision_timeout_s: float | None = None,
+        max_oom_retries: int = 3,
     ) -> Batch[ScoreResult, ScoreResult]:
+        warn_ignored(gpu=gpu)
+        check_text_only(query, "query")
         options = {**self._options, **(options or {})}
-        fields = {"query": wire_item(query), **_present(instruction=instruction, options=options or None)}
         call = self._inference(
-            "score", model, fields, options, lambda reply, _: [results.score_result(reply)], **capacity
+            "score",
+            model,
+            {"query": query, **_present(instruction=instruction, options=options or None)},
+            options,
+            lambda reply, _: [results.score_result(reply)],
+            RetryOptions(wait_for_capacity=wait_for_capacity, max_oom_retries=max_oom_retries),
+            provision_timeout_s,
         )
         stream = Stream(listed(items), call, named=True, progress=reporting(False, None), sends_empty=True)
         return Batch(stream, lambda parts: results.merged_scores(parts, options.get("top_k")))
 
     def encode(
-        self,
-        model: str,
-        items: Item | Iterable[Item],
-        *,
-        progress: Report | bool,
-        **arguments: Unpack[Encoding],
+        self, model: str, items: Item | Iterable[Item], **arguments: Unpack[EncodeArguments]
     ) -> Batch[EncodeResult, EncodeResult | list[EncodeResult]]:
-        batch = _batch(items)
-        call = self._encoding(model, **arguments)
-        stream = Stream(batch, call, named=False, progress=reporting(progress, len(batch)), sends_empty=True)
-        return Batch(stream, _as_given(items))
+        stream = self.encode_stream(model, _batch(items), **arguments)
+        return Batch(replace(stream, sends_empty=True), _as_given(items))
 
     def encode_stream(
         self,
         model: str,
         items: Iterable[Item] | AsyncIterable[Item],
         *,
-        progress: Report | bool,
-        **arguments: Unpack[Encoding],
+        output_types: Sequence[str] | None = None,
+        instruction: str | None = None,
+        output_dtype: str | None = None,
+        is_query: bool | None = None,
+        options: Mapping[str, Any] | None = None,
+        gpu: str | None = None,
+        wait_for_capacity: bool = True,
+        provision_timeout_s: float | None = None,
+        max_oom_retries: int = 3,
+        progress: Report | bool = False,
     ) -> Stream[EncodeResult]:
-        call = self._encoding(model, **arguments)
+        warn_ignored(gpu=gpu)
+        options = {**self._options, **(options or {}), **_present(is_query=is_query)}
+        params = _present(
+            output_types=None if output_types is None else list(output_types),
+            output_dtype=output_dtype,
+            instruction=instruction,
+            options=options or None,
+        )
+        call = self._inference(
+            "encode",
+            model,
+            _present(params=params or None),
+            options,
+            results.encode_results,
+            RetryOptions(wait_for_capacity=wait_for_capacity, max_oom_retries=max_oom_retries),
+            provision_timeout_s,
+        )
         total = len(items) if isinstance(items, Sized) else None
         return Stream(checked(items), call, named=False, progress=reporting(progress, total))
 
@@ -129,12 +138,16 @@ class Endpoint:
         model: str,
         items: Item | Iterable[Item],
         *,
-        labels: Sequence[str] | None,
-        output_schema: Mapping[str, Any] | None,
-        instruction: str | None,
-        options: Mapping[str, Any] | None,
-        **capacity: Unpack[Capacity],
+        labels: Sequence[str] | None = None,
+        output_schema: Mapping[str, Any] | None = None,
+        instruction: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        gpu: str | None = None,
+        wait_for_capacity: bool = True,
+        provision_timeout_s: float | None = None,
+        max_oom_retries: int = 3,
     ) -> Batch[ExtractResult, ExtractResult | list[ExtractResult]]:
+        warn_ignored(gpu=gpu)
         options = {**self._options, **(options or {})}
         params = _present(
             labels=None if labels is None else list(labels),
@@ -142,46 +155,32 @@ class Endpoint:
             instruction=instruction,
             options=options or None,
         )
-        fields = {"params": params} if params else {}
-        call = self._inference("extract", model, fields, options, results.extract_results, **capacity)
+        call = self._inference(
+            "extract",
+            model,
+            _present(params=params or None),
+            options,
+            results.extract_results,
+            RetryOptions(wait_for_capacity=wait_for_capacity, max_oom_retries=max_oom_retries),
+            provision_timeout_s,
+        )
         stream = Stream(_batch(items), call, named=True, progress=reporting(False, None), sends_empty=True)
         return Batch(stream, _as_given(items))
 
     def list_models(self) -> Call[list[ModelInfo]]:
-        return self.look_up("/v1/models", None, results.model_infos)
+        return self._look_up("/v1/models", None, results.model_infos)
 
     def get_model(self, name: str) -> Call[ModelInfo]:
-        return self.look_up(f"/v1/models/{_model_path(name)}", name, results.model_info)
+        return self._look_up(f"/v1/models/{_model_path(name)}", name, results.model_info)
 
     def watch(self, mode: WatchMode, *, wait_for_capacity: bool, provision_timeout_s: float | None) -> Watch:
         retrying = RetryOptions(wait_for_capacity=wait_for_capacity, inference=False)
         budget_s = _budget(provision_timeout_s)
 
         def ask(path: str, parse: Callable[[Reply], T]) -> Call[T]:
-            return self.look_up(path, None, parse, retrying, budget_s)
+            return self._look_up(path, None, parse, retrying, budget_s)
 
         return Watch(path_of(mode), ask("/health", lambda _: CLUSTER_PATH), lambda path: ask(path, status_message))
-
-    def _encoding(
-        self,
-        model: str,
-        *,
-        output_types: Sequence[str] | None,
-        instruction: str | None,
-        output_dtype: str | None,
-        is_query: bool | None,
-        options: Mapping[str, Any] | None,
-        **capacity: Unpack[Capacity],
-    ) -> Callable[[Part], Call[list[EncodeResult]]]:
-        options = {**self._options, **(options or {}), **_present(is_query=is_query)}
-        params = _present(
-            output_types=None if output_types is None else list(output_types),
-            output_dtype=output_dtype,
-            instruction=instruction,
-            options=options or None,
-        )
-        fields = {"params": params} if params else {}
-        return self._inference("encode", model, fields, options, results.encode_results, **capacity)
 
     def _inference(
         self,
@@ -190,17 +189,13 @@ class Endpoint:
         fields: Mapping[str, Any],
         options: Mapping[str, Any],
         parse: Callable[[Reply, Part], list[R]],
-        *,
-        gpu: str | None,
-        wait_for_capacity: bool,
+        retrying: RetryOptions,
         provision_timeout_s: float | None,
-        max_oom_retries: int,
     ) -> Callable[[Part], Call[list[R]]]:
-        """The request for one part of the items; `fields` is the rest of its body."""
-        gpu = gpu or self._gpu
+        """Returns the function that makes the request for one part of the items; `fields` is the rest of its body."""
         media = {"content-type": codec.CONTENT_TYPE, "accept": codec.CONTENT_TYPE}
         url = f"{self.base_url}/v1/{task}/{_model_path(model)}"
-        headers = {**self._headers, **gpu_headers(gpu), **media}
+        headers = {**self._headers, **media}
         budget_s = _budget(provision_timeout_s)
 
         def call(part: Part) -> Call[list[R]]:
@@ -210,8 +205,8 @@ class Endpoint:
                 headers=headers,
                 body=codec.encode({"items": part.packed, **fields}),
                 parse=lambda reply: parse(reply, part),
-                subject=Subject(model=model, gpu=gpu, lora=options.get("lora_id"), first_item=part.start),
-                retrying=RetryOptions(wait_for_capacity=wait_for_capacity, max_oom_retries=max_oom_retries),
+                subject=Subject(model=model, lora=options.get("lora_id"), first_item=part.start),
+                retrying=retrying,
                 budget_s=budget_s,
                 connect_timeout_s=self._connect_timeout_s,
                 read_timeout_s=self._read_timeout_s,
@@ -219,23 +214,20 @@ class Endpoint:
 
         return call
 
-    def look_up(
+    def _look_up(
         self,
         path: str,
         model: str | None,
         parse: Callable[[Reply], T],
         retrying: RetryOptions = _HASTY,
         budget_s: float = DEFAULT_BUDGET_S,
-        method: str = "GET",
-        body: bytes | None = None,
     ) -> Call[T]:
-        """Any request that computes nothing; `body` is JSON, as is the answer."""
-        media = {"accept": "application/json"} | ({"content-type": "application/json"} if body else {})
+        """Returns the GET request for something that is not computed, answered in JSON."""
         return Call(
-            method=method,
+            method="GET",
             url=self.base_url + path,
-            headers={**self._headers, **media},
-            body=body,
+            headers={**self._headers, "accept": "application/json"},
+            body=None,
             parse=parse,
             subject=Subject(model=model),
             retrying=retrying,
@@ -256,6 +248,15 @@ def _as_given(items: Item | Iterable[Item]) -> Callable[[list[R]], R | list[R]]:
 
 def _present(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Returns the headers by their lower-case names. Raises ValueError for one that HTTP can't carry."""
+    for name, value in headers.items():
+        # The value stays out of the message: it may be a secret.
+        if not (value.isascii() and value.isprintable()):
+            raise ValueError(f"the {name.lower()} header must be printable ASCII")
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _checked_base_url(base_url: str | None) -> str:

@@ -24,7 +24,6 @@ class Subject:
     """
 
     model: str | None = None
-    gpu: str | None = None
     lora: str | None = None
     first_item: int = 0
 
@@ -112,7 +111,6 @@ class Reply:
             "retry_after": retry_after_s,
             "retries": retries,
             "model": subject.model,
-            "gpu": subject.gpu,
             "lora": subject.lora,
         }
         message = subject.in_the_input(said.message)

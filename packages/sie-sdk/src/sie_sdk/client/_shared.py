@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from sie_sdk._core.endpoint import Endpoint
 from sie_sdk._core.exchange import Clock, Trace, VersionSkew
+from sie_sdk._unsupported import gateway_method
 
 
 class Session:
@@ -15,6 +17,12 @@ class Session:
         self._clock = Clock()
         self._skew = VersionSkew()
         self._trace = Trace()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            gateway_method(type(self), name)
+            return object.__getattribute__(self, name)
 
     @property
     def base_url(self) -> str:

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, M
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from sie_sdk._core.endpoint import Endpoint
-from sie_sdk.client._awaited_gateway import AwaitedGateway
+from sie_sdk.client._async_session import AwaitedSession
 from sie_sdk.types import (
     EncodeArguments,
     EncodeResult,
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import httpx2
 
 
-class SIEAsyncClient(AwaitedGateway):
+class SIEAsyncClient(AwaitedSession):
     """`SIEClient` for asyncio: the same arguments, results and errors, each call awaited.
 
         >>> async def best(question: str, texts: list[str]) -> str:
@@ -55,7 +55,6 @@ class SIEAsyncClient(AwaitedGateway):
         max_concurrency: int | None = None,
         http_client: "httpx2.AsyncClient | None" = None,
     ) -> None:
-        del control_plane_url, org
         endpoint = Endpoint(
             base_url,
             timeout_s=timeout_s,
@@ -64,6 +63,8 @@ class SIEAsyncClient(AwaitedGateway):
             api_key=api_key,
             gpu=gpu,
             pool=pool,
+            control_plane_url=control_plane_url,
+            org=org,
             options=options,
             base_url_headers=base_url_headers,
             remote=remote,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from sie_sdk._core.endpoint import Endpoint
-from sie_sdk.client._blocking_gateway import BlockingGateway
+from sie_sdk.client._sync_session import BlockingSession
 from sie_sdk.types import (
     EncodeArguments,
     EncodeResult,
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import httpx2
 
 
-class SIEClient(BlockingGateway):
+class SIEClient(BlockingSession):
     """A connection to an SIE server. Safe to share between threads; use it as a context manager or `close()` it.
 
         >>> with SIEClient("http://localhost:8080") as client:
@@ -34,23 +34,20 @@ class SIEClient(BlockingGateway):
         connect_timeout_s: How long to wait for a connection to open (10).
         read_timeout_s: How long to wait for the next bytes of an answer (150). What times out is not sent again.
         api_key: Sent as a bearer token; by default the environment's SIE_API_KEY, `""` for none.
-        gpu: Machine profile, `"l4"`, or pool and profile, `"batch/l4"`; a single server only checks that it is one.
-        pool: Pool of machines. Needs a gateway; a single server ignores it.
         options: Options of every call; those given to a call win.
         max_connections: Most connections open at once (100).
         base_url_headers: Further headers of every request.
         remote: `"forbid"` refuses to have requests answered by another deployment.
         http_client: An `httpx2.Client` to send with, e.g. for a proxy or a test; it stays open on `close()`.
-        control_plane_url: Accepted for programs written for a hosted deployment; not used.
-        org: Likewise.
+        gpu, pool, control_plane_url, org: No effect; accepted, with a DeprecationWarning, for programs written for the
+            public SDK.
 
     Raises:
         ValueError: There is no base URL, or one of the arguments can't be right.
 
     Every method raises the errors of `sie_sdk.errors`. While a server is not ready (a model is loading, its queue is
     full, the connection is refused) a call waits and asks again, for up to `provision_timeout_s` (900) in all; with
-    `wait_for_capacity=False` it waits neither for a machine nor for the server to come up. Look-ups never wait for
-    either.
+    `wait_for_capacity=False` it does not wait for a server that is not up. Look-ups never do.
 
     More items than fit one request are sent in parts, four at a time: of at most 256 items and 1 MiB to embed, of 1,000
     items and 16 MiB to rank. Each part waits and asks again as a call does. An error names an item by its index in the
@@ -75,7 +72,6 @@ class SIEClient(BlockingGateway):
         remote: Literal["forbid"] | None = None,
         http_client: "httpx2.Client | None" = None,
     ) -> None:
-        del control_plane_url, org
         endpoint = Endpoint(
             base_url,
             timeout_s=timeout_s,
@@ -84,6 +80,8 @@ class SIEClient(BlockingGateway):
             api_key=api_key,
             gpu=gpu,
             pool=pool,
+            control_plane_url=control_plane_url,
+            org=org,
             options=options,
             base_url_headers=base_url_headers,
             remote=remote,
@@ -117,7 +115,7 @@ class SIEClient(BlockingGateway):
             items: The documents.
             instruction: What relevance means, for models that read one.
             options: Among others `top_k`, `return_tokens`, `max_seq_length` (tokens), `long_documents`, `profile`.
-            gpu: As for the client.
+            gpu: No effect, as for the client.
             wait_for_capacity: Whether to wait for a machine, and for a server that does not answer.
             provision_timeout_s: Seconds each request may take, waiting included (900); 0 sends it only once.
             max_oom_retries: How often to ask again when the server is out of memory.
