@@ -1,6 +1,5 @@
 /** A large input, cut into parts of consecutive items, each of which one request carries. */
 
-import { wireImage } from "./images.js";
 import { isMap, packMessage } from "./msgpack.js";
 import type { Item } from "./types.js";
 
@@ -10,6 +9,7 @@ import type { Item } from "./types.js";
 // server computes a query once per request.
 const PART = { items: 256, bytes: 2 ** 20 };
 const NAMED_PART = { items: 1000, bytes: 2 ** 24 };
+const MEDIA = ["images", "audio", "video", "document"];
 
 /** Some of the items: `start` is the index of the first in the whole input, `packed` each as MessagePack. */
 export class Part {
@@ -75,18 +75,16 @@ export class Cutter {
 
   #packed(item: Item): Uint8Array {
     const index = this.#part.end;
-    const sent = wireItem(item);
+    const sent: unknown = item;
+    checkTextOnly(sent, `items[${index}]`);
     const unnamed = this.named && this.#part.start > 0 && isMap(sent) && sent["id"] == null;
     return packMessage(unnamed ? { ...sent, id: `item-${index}` } : sent, `items[${index}]`);
   }
 }
 
-/** The item as the wire carries it. What is no item at all is left for the server to name. */
-export function wireItem(item: Item): unknown {
-  if (!isMap(item)) return item;
-  const { images, audio } = item as Item;
-  const sent: Record<string, unknown> = { ...item };
-  if (images) sent["images"] = images.map(wireImage);
-  if (audio) sent["audio"] = { data: audio.data, format: audio.format, sample_rate: audio.sampleRate };
-  return sent;
+/** @throws TypeError for an item with an image or another medium, which no model here reads; names the field. */
+export function checkTextOnly(item: unknown, path: string): void {
+  if (!isMap(item)) return;
+  const medium = MEDIA.find((name) => item[name] != null && !(Array.isArray(item[name]) && item[name].length === 0));
+  if (medium !== undefined) throw new TypeError(`${path}.${medium} is not supported: models read the text of an item`);
 }

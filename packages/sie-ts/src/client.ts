@@ -1,14 +1,12 @@
-import { wireItem } from "./chunks.js";
+import { checkTextOnly } from "./chunks.js";
 import { Endpoint, modelPath } from "./endpoint.js";
 import { type Call, exchange, type Transport } from "./exchange.js";
-import { Gateway } from "./gateway.js";
 import { pipeline } from "./pipeline.js";
 import { encodeResults, extractResults, mergedScores, modelInfo, modelInfos, scoreResult } from "./results.js";
 import { VersionSkew } from "./skew.js";
 import type { ClusterStatusMessage, StatusMessage, WorkerStatusMessage } from "./status.js";
 import type {
   CallOptions,
-  CapacityInfo,
   ClientOptions,
   EncodeOptions,
   EncodeResult,
@@ -16,12 +14,8 @@ import type {
   ExtractResult,
   Item,
   ModelInfo,
-  OutputType,
-  PoolInfo,
-  PoolOptions,
   ScoreOptions,
   ScoreResult,
-  WaitForCapacityOptions,
   WatchMode,
   WatchOptions,
 } from "./types.js";
@@ -38,7 +32,7 @@ import type { WebSocketClass } from "./websocket.js";
  *
  * Every method rejects with the errors of this package. While a server is not ready (a model is loading, its queue is
  * full, the connection is refused) a call waits and asks again, for up to `provisionTimeout` in all; with
- * `waitForCapacity: false` it waits neither for a machine nor for the server to come up. Look-ups never wait for either.
+ * `waitForCapacity: false` it does not wait for a server that is not up. Look-ups never do.
  *
  * More items than fit one request are sent in parts, four at a time: of at most 256 items and 1 MiB to embed, of 1,000
  * items and 16 MiB to rank. Each part waits and asks again as a call does. An error names an item by its index in the whole input.
@@ -46,7 +40,6 @@ import type { WebSocketClass } from "./websocket.js";
 export class SIEClient {
   readonly #endpoint: Endpoint;
   readonly #transport: Transport;
-  readonly #gateway: Gateway;
   readonly #webSocket: WebSocketClass | undefined;
   readonly #closed = new AbortController();
 
@@ -61,7 +54,6 @@ export class SIEClient {
     const send: typeof fetch = (input, init) => (options.fetch ?? globalThis.fetch)(input, init);
     this.#webSocket = options.webSocket;
     this.#transport = { fetch: send, skew: new VersionSkew() };
-    this.#gateway = new Gateway(this.#endpoint, this.#transport);
   }
 
   /**
@@ -72,7 +64,8 @@ export class SIEClient {
    */
   async score(model: string, query: Item, items: readonly Item[], options: ScoreOptions = {}): Promise<ScoreResult> {
     const asked = this.#endpoint.options(options.options, { top_k: options.topK });
-    const fields = { query: wireItem(query), instruction: options.instruction, options: asked };
+    checkTextOnly(query, "query");
+    const fields = { query, instruction: options.instruction, options: asked };
     const call = this.#endpoint.inference("score", model, fields, options, (reply) => [scoreResult(reply)]);
     const { signal } = options;
     const stream = { items: listed(items), call, named: true, sendsEmpty: true, signal, onProgress: undefined };
@@ -149,57 +142,14 @@ export class SIEClient {
     return this.#send(this.#endpoint.lookUp(`/v1/models/${modelPath(name)}`, name, modelInfo, options));
   }
 
-  /** The machines behind a gateway, or those of one profile. Rejects with a RequestError where there is no gateway. */
-  async getCapacity(gpu?: string, options: CallOptions = {}): Promise<CapacityInfo> {
-    return this.#gateway.capacity(gpu, options);
-  }
-
-  /**
-   * Waits until a gateway has a machine of a profile, `"l4"` say, that is up.
-   *
-   * Rejects with a ProvisioningError if there is none in time, a RequestError where there is no gateway.
-   */
-  async waitForCapacity(gpu: string, options: WaitForCapacityOptions = {}): Promise<CapacityInfo> {
-    const { signal } = options;
-    return this.#gateway.wait(gpu, options, async (model, provisionTimeout) => {
-      const output = (await this.#gateway.outputs(model, signal)).find((name) => name !== "score");
-      const asked = { gpu, signal, provisionTimeout, waitForCapacity: true };
-      const item = { text: "Are you there?" };
-      if (output === undefined) return this.score(model, item, [item], asked);
-      return this.encode(model, item, { ...asked, outputTypes: [output as OutputType] });
-    });
-  }
-
-  /**
-   * Reserves machines under a name, for calls with `gpu: "name/profile"`, until `deletePool` or `close`.
-   *
-   * @param gpus - How many machines of each profile the pool needs to be ready, `{ l4: 2 }` say.
-   *
-   * Rejects with a PoolError where that is refused, as by a server without a gateway.
-   */
-  async createPool(name: string, gpus: Readonly<Record<string, number>>, options: PoolOptions = {}): Promise<PoolInfo> {
-    return this.#gateway.create(name, gpus, options);
-  }
-
-  /** A pool, or null if there is none of that name. */
-  async getPool(name: string, options: CallOptions = {}): Promise<PoolInfo | null> {
-    return this.#gateway.pool(name, options);
-  }
-
-  /** Gives the machines of a pool back; whether there was one of that name. */
-  async deletePool(name: string, options: CallOptions = {}): Promise<boolean> {
-    return this.#gateway.delete(name, options);
-  }
-
   /** The server's address, without a trailing slash. */
   getBaseUrl(): string {
     return this.#endpoint.baseUrl;
   }
 
-  /** Ends the use of the client, what watches, and the leases of pools. Other connections belong to the runtime's `fetch`. */
+  /** Ends `watch` loops. Other connections belong to the runtime's `fetch`. */
   async close(): Promise<void> {
     this.#closed.abort();
-    this.#gateway.close();
   }
 
   /** The statuses until `stop`, which follows `signal` and the client; the one rejects, the other is a quiet end. */

@@ -12,6 +12,7 @@ import { CLUSTER_PATH, pathOf, type Watch } from "./watch.js";
 const DEFAULT_TIMEOUT_MS = 150_000;
 const DEFAULT_BUDGET_MS = 900_000;
 const DEFAULT_OOM_RETRIES = 3;
+const IGNORED_OPTIONS = ["gpu", "controlPlaneUrl", "org"];
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -21,10 +22,12 @@ export class Endpoint {
   readonly #options: ClientOptions;
   readonly #headers: Readonly<Record<string, string>>;
   readonly #timeoutMs: number;
+  #warned = false;
 
   constructor(baseUrl: string | undefined, options: ClientOptions) {
     this.baseUrl = checkedBaseUrl(baseUrl ?? environment("SIE_BASE_URL"));
     this.#options = options;
+    this.#warnIgnored(options);
     this.#timeoutMs = checkedTimeout(options.timeoutMs ?? options.timeout ?? DEFAULT_TIMEOUT_MS);
     const key = (options.apiKey ?? environment("SIE_API_KEY") ?? "").trim();
     this.#headers = checkedHeaders({
@@ -49,12 +52,12 @@ export class Endpoint {
     asked: InferenceOptions,
     parse: (reply: Reply, part: Part) => T[],
   ): (part: Part, signal: AbortSignal) => Call<T[]> {
-    const gpu = asked.gpu ?? this.#options.gpu;
+    this.#warnIgnored(asked);
     const lora = { ...this.#options.options, ...asked.options }["lora_id"];
     const shared = {
       method: "POST",
       url: `${this.baseUrl}/v1/${task}/${modelPath(model)}`,
-      headers: { ...this.#headers, ...gpuHeaders(gpu), "content-type": CONTENT_TYPE, accept: CONTENT_TYPE },
+      headers: { ...this.#headers, "content-type": CONTENT_TYPE, accept: CONTENT_TYPE },
       retrying: {
         waitForCapacity: this.#waits(asked),
         maxOomRetries: asked.maxOomRetries ?? DEFAULT_OOM_RETRIES,
@@ -67,7 +70,7 @@ export class Endpoint {
       ...shared,
       body: packMap({ items: new Packed(part.packed), ...fields }),
       parse: (reply) => parse(reply, part),
-      subject: { model, gpu, lora: typeof lora === "string" ? lora : undefined, firstItem: part.start },
+      subject: { model, lora: typeof lora === "string" ? lora : undefined, firstItem: part.start },
       signal,
     });
   }
@@ -87,21 +90,13 @@ export class Endpoint {
     return { path: pathOf(mode), find: ask("/health", () => CLUSTER_PATH), stream: (path) => ask(path, statusMessage) };
   }
 
-  /** Whatever computes nothing: it waits neither for a machine nor for the server to come up. A body is JSON. */
-  lookUp<T>(
-    path: string,
-    model: string | undefined,
-    parse: (reply: Reply) => T,
-    asked: CallOptions,
-    method: Call<T>["method"] = "GET",
-    body?: string,
-  ): Call<T> {
-    const json = "application/json";
+  /** The GET request for something that is not computed, answered in JSON. It does not wait for a server to come up. */
+  lookUp<T>(path: string, model: string | undefined, parse: (reply: Reply) => T, asked: CallOptions): Call<T> {
     return {
-      method,
+      method: "GET",
       url: this.baseUrl + path,
-      headers: { ...this.#headers, accept: json, ...(body !== undefined && { "content-type": json }) },
-      body: body === undefined ? undefined : new TextEncoder().encode(body),
+      headers: { ...this.#headers, accept: "application/json" },
+      body: undefined,
       parse,
       subject: { model },
       retrying: { waitForCapacity: false, maxOomRetries: 0, inference: false },
@@ -109,6 +104,15 @@ export class Endpoint {
       timeoutMs: checkedTimeout(asked.timeoutMs ?? this.#timeoutMs),
       signal: asked.signal,
     };
+  }
+
+  /** Warns, once per client, of options that programs for the public SDK may give. */
+  #warnIgnored(options: ClientOptions | InferenceOptions): void {
+    const names = IGNORED_OPTIONS.filter((name) => (options as Fields)[name] !== undefined);
+    if (this.#warned || names.length === 0) return;
+    this.#warned = true;
+    const verb = names.length === 1 ? "has" : "have";
+    console.warn(`sie: ${names.join(", ")} ${verb} no effect: this SDK talks to one server, not to a gateway`);
   }
 
   #waits(asked: WatchOptions): boolean {
@@ -127,14 +131,6 @@ export function modelPath(model: string): string {
     throw new TypeError(`not a model id: ${JSON.stringify(model)}`);
   }
   return encodeURIComponent(model);
-}
-
-/** `"l4"` names a machine profile, `"pool/l4"` also the pool of machines to take it from. */
-function gpuHeaders(gpu: string | undefined): Record<string, string> {
-  if (!gpu) return {};
-  const slash = gpu.lastIndexOf("/");
-  const [pool, profile] = [gpu.slice(0, Math.max(slash, 0)), gpu.slice(slash + 1)];
-  return checkedHeaders({ ...(profile && { "x-sie-machine-profile": profile }), ...(pool && { "x-sie-pool": pool }) });
 }
 
 function checkedBaseUrl(baseUrl: string | undefined): string {

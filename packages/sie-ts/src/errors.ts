@@ -10,7 +10,7 @@
  *   - ServerError: 5xx
  *     - ModelLoadFailedError, ResourceExhaustedError, IncompleteBatchError, AccountStateUnavailableError
  *   - ProvisioningError, ModelLoadingError, LoraLoadingError: not ready when the time to wait was over
- *   - PoolError: a pool of machines can't be used
+ *   - PoolError: not thrown; kept for programs that catch it
  */
 
 import type { RequestInfo } from "./types.js";
@@ -177,7 +177,7 @@ export class AccountStateUnavailableError extends ServerError {
   override readonly name: string = "AccountStateUnavailableError";
 }
 
-/** No machine is ready; `gpu` is what was asked for. */
+/** No machine was ready when the time to wait was over; `gpu` is undefined, as requests ask for no machine. */
 export class ProvisioningError extends SIEError {
   override readonly name: string = "ProvisioningError";
   readonly gpu: string | undefined;
@@ -212,7 +212,7 @@ export class LoraLoadingError extends SIEError {
   }
 }
 
-/** A pool of machines can't be used, in its state if it has one. A single server has none. */
+/** Not thrown; kept for programs written for the public SDK, whose gateways have pools of machines. */
 export class PoolError extends SIEError {
   override readonly name: string = "PoolError";
 

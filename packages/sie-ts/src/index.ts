@@ -37,7 +37,6 @@ export {
   SIEError,
   SpendLimitError,
 } from "./errors.js";
-export { detectImageFormat, type ImageFormat, type ImageInput, toImageBytes, toImageWireFormat } from "./images.js";
 export { packMessage, unpackMessage } from "./msgpack.js";
 export { dotProduct, maxsim, maxsimBatch, maxsimDocuments, type Numbers } from "./scoring.js";
 export type * from "./status.js";

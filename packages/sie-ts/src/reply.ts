@@ -14,7 +14,6 @@ export interface Reply {
 /** What a request was about, for the errors that name it; `firstItem` is where its items begin in the caller's. */
 export interface Subject {
   readonly model?: string | undefined;
-  readonly gpu?: string | undefined;
   readonly lora?: string | undefined;
   readonly firstItem?: number;
 }
@@ -49,7 +48,6 @@ export function errorIn(reply: Reply, subject: Subject, retries: number, retryAf
     retryAfter,
     param: typeof fields["param"] === "string" ? inTheInput(fields["param"], subject) : undefined,
     model: subject.model,
-    gpu: subject.gpu,
     lora: subject.lora,
     retries,
     fields,

@@ -6,7 +6,7 @@ import type { Reply } from "./reply.js";
 
 /** Send this once. */
 export interface Attempt {
-  readonly method: "GET" | "POST" | "DELETE";
+  readonly method: "GET" | "POST";
   readonly url: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Uint8Array | undefined;

@@ -11,20 +11,10 @@ export type OutputDType = "float32" | "float16" | "int8" | "uint8" | "binary" | 
 /** One vector: `Float32Array` for float32 and float16, else `Int8Array` (int8, binary) or `Uint8Array` (uint8, ubinary). */
 export type Vector = Float32Array | Int8Array | Uint8Array;
 
-/** The bytes of an image, a document, a sound or a film, and the format they are in, e.g. `"jpeg"`. */
-export interface MediaInput {
-  data: Uint8Array;
-  format?: string | null | undefined;
-}
-
 /** A query or a document. Every field is optional; text models need `text`. */
 export interface Item {
   id?: string | null | undefined;
   text?: string | null | undefined;
-  images?: readonly (MediaInput | Uint8Array)[] | undefined;
-  audio?: (MediaInput & { sampleRate?: number }) | undefined;
-  video?: MediaInput | undefined;
-  document?: MediaInput | undefined;
   metadata?: Readonly<Record<string, unknown>> | undefined;
 }
 
@@ -158,19 +148,19 @@ export interface ClientOptions {
   timeout?: number | undefined;
   /** Sent as a bearer token; by default the environment's `SIE_API_KEY`, `""` for none. */
   apiKey?: string | undefined;
-  /** Machine profile, `"l4"`, or pool and profile, `"batch/l4"`; a single server only checks that it is one. */
-  gpu?: string | undefined;
   /** Options of every call; those given to a call win. */
   options?: Readonly<Record<string, unknown>> | undefined;
-  /** Whether calls wait for a machine, and for a server that does not answer (true). */
+  /** Whether calls wait for a server that does not answer (true). */
   waitForCapacity?: boolean | undefined;
   /** How long a request may take, waits and retries included (900 000); 0 sends it only once. */
   provisionTimeout?: number | undefined;
   /** Further headers of every request. */
   headers?: Readonly<Record<string, string>> | undefined;
-  /** Accepted for programs written for a hosted deployment; not used. */
+  /** @deprecated No effect; a warning says so. Programs written for the public SDK may give it. */
+  gpu?: string | undefined;
+  /** @deprecated No effect, as `gpu`. */
   controlPlaneUrl?: string | undefined;
-  /** Likewise. */
+  /** @deprecated No effect, as `gpu`. */
   org?: string | undefined;
   /** What to send with instead of the global `fetch`, e.g. for a proxy or a test. */
   fetch?: typeof fetch | undefined;
@@ -186,70 +176,13 @@ export interface CallOptions {
   timeoutMs?: number | undefined;
 }
 
-/** One of the machines behind a gateway. */
-export interface WorkerInfo {
-  name?: string;
-  url?: string;
-  gpu?: string;
-  gpuCount?: number;
-  healthy?: boolean;
-  queueDepth?: number;
-  loadedModels?: string[];
-}
-
-/** The machines behind a gateway; for a machine profile, `workers` and `workerCount` are of that. */
-export interface CapacityInfo {
-  status: string;
-  workerCount: number;
-  gpuCount: number;
-  modelsLoaded: number;
-  configuredGpuTypes: string[];
-  liveGpuTypes: string[];
-  workers: WorkerInfo[];
-}
-
-/** A pool of machines: what it is to have, and what it has. Times are in Unix seconds. */
-export interface PoolInfo {
-  name: string;
-  spec: {
-    gpus?: Record<string, number>;
-    gpuCaps?: Record<string, number>;
-    bundle?: string | null;
-    minimumWorkerCount?: number;
-  };
-  status: {
-    state: "pending" | "active" | "expired";
-    assignedWorkers?: WorkerInfo[];
-    createdAt?: number;
-    lastRenewed?: number;
-  };
-}
-
-/** The options of `waitForCapacity`. `timeoutMs` is how long to wait in all (900 000). */
-export interface WaitForCapacityOptions extends CallOptions {
-  /** A model that is to be loaded, too; one small request sees to that, and has a machine started. */
-  model?: string | undefined;
-  /** How long between two looks (5000). */
-  pollIntervalMs?: number | undefined;
-}
-
-/** The options of `createPool`. */
-export interface PoolOptions extends CallOptions {
-  /** At most how many machines of each profile. */
-  gpuCaps?: Readonly<Record<string, number>> | undefined;
-  /** Only machines that serve this bundle of models. */
-  bundle?: string | undefined;
-  /** How many machines are kept when there is nothing to do. */
-  minimumWorkerCount?: number | undefined;
-}
-
 /** What every call that computes something takes. */
 export interface InferenceOptions extends CallOptions {
   /** The task, or what relevance means, for models that read one. */
   instruction?: string | undefined;
   /** Options as the server names them, e.g. `{ max_seq_length: 256, profile: "fast" }`. */
   options?: Readonly<Record<string, unknown>> | undefined;
-  /** As for the client. */
+  /** @deprecated No effect, as for the client. */
   gpu?: string | undefined;
   /** As for the client. */
   waitForCapacity?: boolean | undefined;

@@ -50,6 +50,18 @@ describe("the client", () => {
     await expect(new Server().client().score(model, QUERY, ITEMS)).rejects.toThrow("not a model id");
   });
 
+  test("warns once of options without effect", async () => {
+    const warn = vi.spyOn(console, "warn").mockImplementation(() => {});
+    const server = new Server(packed(SCORED));
+    const client = server.client({ gpu: "batch/l4", org: "o" });
+    await client.score("m", QUERY, ITEMS, { gpu: "l4" });
+    const reason = "this SDK talks to one server, not to a gateway";
+    expect(warn).toHaveBeenCalledExactlyOnceWith(`sie: gpu, org have no effect: ${reason}`);
+    await server.client().score("m", QUERY, ITEMS, { gpu: "l4" });
+    expect(warn).toHaveBeenLastCalledWith(`sie: gpu has no effect: ${reason}`);
+    expect(server.sent[0]?.headers.has("x-sie-machine-profile")).toBe(false);
+  });
+
   test("names the version of its package", () => expect(SDK_VERSION).toBe(manifest.version));
 
   test("closes", async () => {
@@ -68,7 +80,7 @@ describe("the client", () => {
 describe("score", () => {
   test("request", async () => {
     const server = new Server(packed(SCORED));
-    const client = server.client({ apiKey: "k", gpu: "batch/l4", options: { a: 1, b: 1 }, headers: { "X-Own": "1" } });
+    const client = server.client({ apiKey: "k", options: { a: 1, b: 1 }, headers: { "X-Own": "1" } });
     await client.score("org/model", { id: "q", text: "q" }, ITEMS, { instruction: "I", topK: 3, options: { b: 2 } });
     const [sent] = server.sent;
     expect([sent?.method, sent?.url]).toEqual(["POST", `${BASE_URL}/v1/score/org%2Fmodel`]);
@@ -77,8 +89,6 @@ describe("score", () => {
       authorization: "Bearer k",
       "content-type": "application/msgpack",
       "x-own": "1",
-      "x-sie-machine-profile": "l4",
-      "x-sie-pool": "batch",
       "x-sie-sdk-version": CONTRACT_VERSION,
     });
     expect(sent?.body).toEqual({
@@ -96,15 +106,21 @@ describe("score", () => {
     expect(server.sent[0]?.headers.has("authorization")).toBe(false);
   });
 
-  test("images and sound", async () => {
+  test.each(["images", "audio", "video", "document"])("an item with %s is refused", async (field) => {
+    const client = new Server().client();
+    const item = { text: "a", [field]: [Uint8Array.of(1)] };
+    const inItems = client.score("m", QUERY, [...ITEMS, item]);
+    await expect(inItems).rejects.toThrow(
+      new TypeError(`items[2].${field} is not supported: models read the text of an item`),
+    );
+    await expect(client.score("m", item, ITEMS)).rejects.toThrow(`query.${field} is not supported`);
+  });
+
+  test("an item that names no medium is sent", async () => {
     const server = new Server(packed(SCORED));
-    const data = Uint8Array.of(1, 2);
-    const items = [{ images: [data, { data, format: "png" }] }, { audio: { data, format: "wav", sampleRate: 16000 } }];
-    await server.client().score("m", QUERY, items);
-    expect(server.sent[0]?.body.items).toEqual([
-      { images: [{ data }, { data, format: "png" }] },
-      { audio: { data, format: "wav", sample_rate: 16000 } },
-    ]);
+    const item = { text: "a", images: [], document: null };
+    await server.client().score("m", QUERY, [item]);
+    expect(server.sent[0]?.body.items).toEqual([item]);
   });
 
   test("result", async () => {

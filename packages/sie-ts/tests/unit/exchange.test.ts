@@ -69,8 +69,8 @@ describe("errors", () => {
     expect(refusedInput.outcome).toMatchObject({ param: "query" });
     const lora = await ask(new Server(refused(503, "LORA_LOADING")), { options: { lora_id: "l" } });
     expect(lora.outcome).toMatchObject({ name: "LoraLoadingError", lora: "l", model: "m" });
-    const gpu = await ask(new Server(refused(503, "PROVISIONING")), { gpu: "l4", waitForCapacity: false });
-    expect(gpu.outcome).toMatchObject({ name: "ProvisioningError", gpu: "l4" });
+    const provisioning = await ask(new Server(refused(503, "PROVISIONING")), { waitForCapacity: false });
+    expect(provisioning.outcome).toMatchObject({ name: "ProvisioningError", gpu: undefined });
     const memory = await ask(new Server(refused(503, "RESOURCE_EXHAUSTED")), { maxOomRetries: 1 });
     expect(memory.outcome).toMatchObject({ name: "ResourceExhaustedError", retries: 1 });
   });
