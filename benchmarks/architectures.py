@@ -34,7 +34,7 @@ from rounds import Summary, interleave, ratios
 from sentence_transformers import CrossEncoder
 from tables import Steps, each, show, times, versions, why
 
-from sie_server.models.catalog import Entry
+from sie_server.catalog.catalog import Entry
 
 REFERENCE = "reference"
 OURS = ("auto", "float32")

@@ -33,8 +33,8 @@ from in_process import Ours, serving
 from rounds import Summary, Timed, interleave
 from tables import show, versions
 
-from sie_server.measure.workload import workload
-from sie_server.models.catalog import Entry
+from sie_server.catalog.catalog import Entry
+from sie_server.cli.bench.workload import workload
 
 NEAR = 0.95
 BESIDE, CLIENTS, FEW = 5, 8, 20

@@ -22,8 +22,8 @@ from rich.progress import track
 from rich.table import Table
 from rounds import Summary
 
-from sie_server.measure.served import Client, serving
-from sie_server.measure.workload import body, workload
+from sie_server.cli.bench.through_server import Client, serving
+from sie_server.cli.bench.workload import body, workload
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
 IMPORTS = "imports"

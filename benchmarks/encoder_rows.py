@@ -7,7 +7,7 @@ from typing import Any
 from architectures import sizes
 from encoder_checkpoints import Builder, Built
 
-from sie_server.choices import Output, ScoreMode
+from sie_server.options import Output, ScoreMode
 
 
 @dataclass(frozen=True)

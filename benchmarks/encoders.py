@@ -44,7 +44,7 @@ from rounds import Summary, interleave, ratios
 from tables import Steps, each, show, times, versions, why
 from tokenizers import Tokenizer
 
-from sie_server.models.catalog import shipped
+from sie_server.catalog.catalog import shipped
 
 COLUMNS = (
     "model",

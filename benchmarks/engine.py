@@ -40,10 +40,10 @@ from rich.table import Table
 from rounds import Summary, interleave, ratios
 from sentence_transformers import CrossEncoder
 
-from sie_server.choices import Precision
-from sie_server.measure.arithmetic import operations, peak
-from sie_server.models.catalog import Entry
-from sie_server.models.config import read_config
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.hf_config import read_config
+from sie_server.cli.bench.arithmetic import operations, peak
+from sie_server.options import Precision
 
 BASELINE = "ST float32"
 # Largest difference from the baseline, over the spread of its scores. int8 on random weights is only reported.

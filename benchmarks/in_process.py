@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sie_server.choices import Output, ScoreMode
-from sie_server.engine.limits import Limits
+from sie_server.catalog.catalog import Entry
 from sie_server.engine.results import Scored
-from sie_server.models.catalog import Entry
-from sie_server.models.model import Comparison
+from sie_server.models.loaded_model import Comparison
+from sie_server.options import Output, ScoreMode
+from sie_server.tokenization.config import Limits
 
 # The tests have what a benchmark needs: checkpoints, the cards' prompts, and an engine on an event loop of its own.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "packages/sie-server/tests"))

@@ -39,9 +39,9 @@ from tables import show
 
 from sie_sdk import SIEClient
 from sie_sdk.types import Item
-from sie_server.measure.latency import alone, overhead, together
-from sie_server.measure.served import STAGES, Answer, Client, percentiles, serving, stages
-from sie_server.measure.workload import body, workload
+from sie_server.cli.bench.latency import alone, overhead, together
+from sie_server.cli.bench.through_server import STAGES, Answer, Client, percentiles, serving, stages
+from sie_server.cli.bench.workload import body, workload
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
 SMALL, LARGE, CLIENTS, FEW_ROUNDS = 5, 1000, 8, 5

@@ -23,8 +23,8 @@ from rich.progress import track
 from rich.table import Table
 from rounds import Summary
 
-from sie_server.measure.served import Client, serving
-from sie_server.measure.workload import body, text, workload
+from sie_server.cli.bench.through_server import Client, serving
+from sie_server.cli.bench.workload import body, text, workload
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
 MB = 2**20

@@ -31,9 +31,9 @@ from rich.progress import track
 from rich.table import Table
 from rounds import Summary, interleave
 
+from sie_server.catalog.catalog import Entry
 from sie_server.engine.request import Request
-from sie_server.engine.sequence import Sequence
-from sie_server.models.catalog import Entry
+from sie_server.tokenization.sequence import Sequence
 
 MEANS = (40, 140)
 

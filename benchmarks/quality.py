@@ -30,7 +30,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from sie_sdk import SIEClient
-from sie_server.measure.served import serving
+from sie_server.cli.bench.through_server import serving
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
 WHAT = ("rerank", "retrieval", "xquad", "storage")

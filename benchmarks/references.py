@@ -11,9 +11,9 @@ from in_process import cards
 from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
 from torch import Tensor
 
-from sie_server.choices import Output, ScoreMode
-from sie_server.models.model import HYBRID_WEIGHTS
-from sie_server.models.prompts import prompts
+from sie_server.checkpoints.prompts import prompts
+from sie_server.models.loaded_model import HYBRID_WEIGHTS
+from sie_server.options import Output, ScoreMode
 
 BATCH = 32
 

@@ -39,10 +39,10 @@ from rich.console import Console
 from rounds import Summary, Timed, interleave
 from tables import show, versions
 
-from sie_server.measure.arithmetic import operations
-from sie_server.measure.workload import text, workload
-from sie_server.models.catalog import Entry
-from sie_server.models.config import read_config
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.hf_config import read_config
+from sie_server.cli.bench.arithmetic import operations
+from sie_server.cli.bench.workload import text, workload
 
 # A fifth above the cheapest is where a line counts as bent.
 BENT = 1.2

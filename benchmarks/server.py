@@ -36,8 +36,8 @@ from tables import show
 
 from sie_sdk import SIEClient
 from sie_sdk.types import Item, ScoreResult
-from sie_server.measure.served import JSON, MSGPACK, Client, serving
-from sie_server.models.catalog import Entry
+from sie_server.catalog.catalog import Entry
+from sie_server.cli.bench.through_server import JSON, MSGPACK, Client, serving
 
 BASELINE, MODEL = "sie in process", "minilm"
 # Largest difference from the baseline, over the spread of its scores: both sides may run in bfloat16.

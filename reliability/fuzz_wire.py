@@ -17,10 +17,10 @@ import atheris
 import msgpack
 import msgspec
 
-with atheris.instrument_imports(include=["sie_server.codec", "sie_server.wire", "sie_server.http.rerank"]):
+with atheris.instrument_imports(include=["sie_server.codec", "sie_server.wire", "sie_server.api.cohere"]):
     from sie_server import codec, wire
+    from sie_server.api import cohere as rerank
     from sie_server.errors import SIEError
-    from sie_server.http import rerank
 
 KINDS: tuple[Any, ...] = (wire.ScoreRequest, wire.EncodeRequest, wire.ExtractRequest, wire.EmbeddingsRequest)
 WIRE = Path(__file__).parents[1] / "packages/sie-server/tests/wire.json"

@@ -24,10 +24,10 @@ import torch
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sie_server import cli, server
-from sie_server.engine.packed import Packed
-from sie_server.engine.pool import Pool
-from sie_server.models.catalog import Entry
-from sie_server.models.model import Model
+from sie_server.catalog.catalog import Entry
+from sie_server.engine.worker_pool import Pool
+from sie_server.models.loaded_model import Model
+from sie_server.nn.packed import Packed
 from sie_server.settings import Precision
 
 KINDS = ("raises", "memory", "dies", "stalls")

@@ -192,7 +192,7 @@ def main() -> int:
 
 def _refused(processor: Processor, precision: str) -> str | None:
     """Why there is no such precision on such a processor; None where there is."""
-    tried = "import sys, torch; from sie_server.engine.device import resolve_precision as resolve\n"
+    tried = "import sys, torch; from sie_server.nn.device import resolve_precision as resolve\n"
     tried += "try: resolve(sys.argv[1], torch.device('cpu'))\nexcept ValueError as error: print(error)"
     environment = {**os.environ, **processor.environment}
     done = subprocess.run([sys.executable, "-c", tried, precision], env=environment, capture_output=True, text=True)

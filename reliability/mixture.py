@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from sie_server.measure.workload import WORDS
+from sie_server.cli.bench.workload import WORDS
 
 SIZES = (1, 5, 20, 100)
 # Of a document, in words: a log-normal distribution, from a title to more than most models take.

@@ -8,7 +8,7 @@ from typing import Any
 from traffic import Outcome
 from truth import Truth, tokens
 
-from sie_server.measure.served import percentiles
+from sie_server.cli.bench.through_server import percentiles
 
 
 @dataclass

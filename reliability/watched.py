@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
-import sie_server.http.app
-from sie_server.cli import main
+import sie_server.api.app
+from sie_server.cli.main import main
 from sie_server.metrics import Metrics
 
 _EVERY_S = 0.002
@@ -102,5 +102,5 @@ class _Traces:
 
 
 if __name__ == "__main__":
-    sie_server.http.app.watch_lag = _watch
+    sie_server.api.app.watch_lag = _watch
     main()

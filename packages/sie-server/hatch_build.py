@@ -12,7 +12,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FOLDER = "src/sie_server/nn"
+FOLDER = "src/sie_server/nn/kernels"
 LIBRARY = "libkernels.so"  # not kernels.so, which Python could import
 FLAGS = (
     "-O3",
@@ -77,8 +77,8 @@ def compile_kernel(folder: Path) -> None:
         unknown = AMX
     # In the same folder, so that it is moved in one step: a running server may have the old one mapped.
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        objects = [Path(temporary, "levels.o")]
-        run("-c", folder / "levels.cpp", "-o", objects[0])
+        objects = [Path(temporary, "dispatch.o")]
+        run("-c", folder / "dispatch.cpp", "-o", objects[0])
         for source, levels in LEVELS.items():
             for level, flags in levels.items():
                 objects.append(Path(temporary, f"{source}_{level}.o"))

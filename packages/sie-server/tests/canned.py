@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from starlette.types import ASGIApp
 
-from sie_server.choices import Precision
+from sie_server.api.app import create_app
+from sie_server.catalog.catalog import Entry, Profile
 from sie_server.engine.engine import Engine
 from sie_server.engine.results import Encoded, Scored, Timing
 from sie_server.errors import Code, LoadClass, LoadError, SIEError
-from sie_server.http.app import create_app
 from sie_server.metrics import Metrics
-from sie_server.models.catalog import Entry, Profile
-from sie_server.models.model import Model
+from sie_server.models.loaded_model import Model
+from sie_server.options import Precision
 from sie_server.settings import Settings
 
 RERANKER = Entry(

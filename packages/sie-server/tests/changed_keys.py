@@ -12,11 +12,11 @@ from checkpoints import build, build_modular, text
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.load import load
 from sie_server.engine.best import FUNCTIONS
-from sie_server.engine.packed import Packed
-from sie_server.models.catalog import Entry
-from sie_server.models.load import load
-from sie_server.models.model import Model
+from sie_server.models.loaded_model import Model
+from sie_server.nn.packed import Packed
 
 CPU = torch.device("cpu")
 QUERY = "what is python"

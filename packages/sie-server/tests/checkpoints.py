@@ -52,7 +52,7 @@ from transformers import (
     XLMRobertaModel,
 )
 
-from sie_server.models.prompts import prompts
+from sie_server.checkpoints.prompts import prompts
 
 WORDS = ["python", "is", "a", "programming", "language", "snakes", "are", "reptiles", "what", "who", "made", "it"]
 # The answers of the decoders' prompts.

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from checkpoints import build, text
 
-from sie_server.engine.packed import Packed
-from sie_server.engine.sequence import Sequence
-from sie_server.models.catalog import Entry, shipped
-from sie_server.models.load import load
-from sie_server.models.model import Comparison, Model
+from sie_server.catalog.catalog import Entry, shipped
+from sie_server.checkpoints.load import load
+from sie_server.models.loaded_model import Comparison, Model
 from sie_server.nn.heads import Head
+from sie_server.nn.packed import Packed
 from sie_server.nn.similarity import MaxSim
+from sie_server.tokenization.sequence import Sequence
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
 LENGTHS = [0, 1, 2, 3, 5, 11, 14, 30, 60, 130]

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import httpx2
 import uvicorn
 
+from sie_server.api.app import create_app
+from sie_server.catalog.catalog import Entry, shipped, with_models
 from sie_server.engine.engine import Engine, Loader
-from sie_server.http.app import create_app
 from sie_server.metrics import Metrics
-from sie_server.models.catalog import Entry, shipped, with_models
 from sie_server.settings import Settings
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from sie_server.catalog.catalog import Entry
 from sie_server.engine.engine import Engine
 from sie_server.metrics import Metrics
-from sie_server.models.catalog import Entry
 from sie_server.settings import Settings
 
 T = TypeVar("T")

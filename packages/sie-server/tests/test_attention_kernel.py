@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sie_server.nn import library as library_module
-from sie_server.nn.kernel import Kernel, installed_kernel
-from sie_server.nn.library import installed_library
+from sie_server.nn.kernels import library as library_module
+from sie_server.nn.kernels.attention import Kernel, installed_kernel
+from sie_server.nn.kernels.library import installed_library
 
 LEVELS = {"portable": 0, "avx2": 1, "avx512": 2, "avx512_bf16": 3}
 # Rounding of the output to bfloat16, and where the products are bfloat16 of the weights, for values up to four.

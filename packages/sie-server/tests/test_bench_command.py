@@ -7,13 +7,13 @@ import pytest
 import torch
 from live import EMBEDDED
 
-from sie_server import cli
-from sie_server.measure.arithmetic import operations, peak
-from sie_server.measure.served import percentiles
-from sie_server.measure.workload import padded, workload
-from sie_server.models.catalog import Entry
-from sie_server.models.config import read_config
-from sie_server.models.load import load
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.hf_config import read_config
+from sie_server.checkpoints.load import load
+from sie_server.cli import main as cli
+from sie_server.cli.bench.arithmetic import operations, peak
+from sie_server.cli.bench.through_server import percentiles
+from sie_server.cli.bench.workload import padded, workload
 
 CPU = torch.device("cpu")
 
@@ -28,7 +28,7 @@ def run(*arguments: str) -> int:
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where sentence-transformers is not installed."""
-    monkeypatch.setattr("sie_server.measure.peer.find_spec", lambda _: None)
+    monkeypatch.setattr("sie_server.cli.bench.peer.find_spec", lambda _: None)
 
 
 @pytest.mark.usefixtures("alone")

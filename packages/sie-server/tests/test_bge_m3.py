@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import XLMRobertaModel
 
-from sie_server.engine.packed import Packed
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.load import load
 from sie_server.errors import UnsupportedModelError
-from sie_server.models.catalog import Entry
-from sie_server.models.load import load
-from sie_server.models.model import Comparison
+from sie_server.models.loaded_model import Comparison
+from sie_server.nn.packed import Packed
 
 CPU = torch.device("cpu")
 QUERY = "what is python python"

@@ -11,15 +11,15 @@ from checkpoints import build
 from sentence_transformers import CrossEncoder
 from test_load import CPU, refusal
 
-from sie_server.engine.limits import Limits
-from sie_server.engine.packed import Packed
-from sie_server.engine.sequence import Sequence
+from sie_server.catalog.catalog import Entry, shipped, with_models
+from sie_server.checkpoints.chat_template import read_chat_template
+from sie_server.checkpoints.load import load
+from sie_server.checkpoints.prompts import choose, prompt_name
 from sie_server.errors import UnsupportedModelError
-from sie_server.models.catalog import Entry, shipped, with_models
-from sie_server.models.chat_template import read_chat_template
-from sie_server.models.load import load
-from sie_server.models.model import Model
-from sie_server.models.prompts import choose, prompt_name
+from sie_server.models.loaded_model import Model
+from sie_server.nn.packed import Packed
+from sie_server.tokenization.config import Limits
+from sie_server.tokenization.sequence import Sequence
 
 QUERY = "what is python"
 DOCUMENTS = ["python is a language", "snakes are reptiles", " w7 w8  w9 \n", "yes", "w1 " * 700]
@@ -167,7 +167,7 @@ def test_a_template_that_can_not_be_honoured_is_refused(template: str, words: st
 
 
 def test_a_template_that_never_ends_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sie_server.models.chat_template._WAIT_S", 2.0)
+    monkeypatch.setattr("sie_server.checkpoints.chat_template._WAIT_S", 2.0)
     build(tmp_path, "qwen3-classifier")
     loop = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
     (tmp_path / "chat_template.jinja").write_text(loop)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from live import EMBEDDED
 
-from sie_server import cli
+from sie_server.cli import main as cli
 from sie_server.settings import Settings
 
 
@@ -176,7 +176,7 @@ def test_every_setting_has_an_environment_variable_and_a_description(capsys: pyt
 def test_what_computes_nothing_does_not_wait_for_torch(command: str) -> None:
     program = f"""
 import sys
-from sie_server import cli
+from sie_server.cli import main as cli
 try:
     cli.app.meta({command.split()})
 except SystemExit as exit:

@@ -8,14 +8,15 @@ import torch.nn.functional as F
 from layers import filled
 from torch import Tensor, nn
 
-from sie_server.nn import pack, product
-from sie_server.nn.company import SIZES, equal_sizes, in_sizes, same_alone
+from sie_server.nn import linear_backends as pack
+from sie_server.nn import similarity_product as product
 from sie_server.nn.elementwise import in_whole_vectors
-from sie_server.nn.library import installed_library
+from sie_server.nn.kernels.library import installed_library
 from sie_server.nn.linear import GatedLinear, LibraryLinear, Linear
-from sie_server.nn.pack import Trials, pack_linears
-from sie_server.nn.panels import PanelLinear
-from sie_server.nn.product import Product
+from sie_server.nn.linear_backends import Trials, pack_linears
+from sie_server.nn.panel_linear import PanelLinear
+from sie_server.nn.row_invariance import SIZES, equal_sizes, in_sizes, same_alone
+from sie_server.nn.similarity_product import Product
 
 WIDTH = 24
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sie_server.engine.cores import usable_cores
 from sie_server.engine.engine import Engine
+from sie_server.machine.cores import usable_cores
 from sie_server.metrics import Metrics
 from sie_server.settings import Settings
 

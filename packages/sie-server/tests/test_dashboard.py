@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-
-from sie_server.metrics_page import declared
+from metrics_page import declared
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "sie.json").read_text())

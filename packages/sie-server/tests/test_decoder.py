@@ -24,20 +24,20 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Transf
 from sentence_transformers.sentence_transformer.modules import Pooling as STPooling
 from tokenizers import Tokenizer
 
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.load import inspect, load
+from sie_server.checkpoints.prompts import prompts
 from sie_server.engine.best import sigmoid
-from sie_server.engine.limits import Limits
-from sie_server.engine.packed import Packed
-from sie_server.engine.prefix import Prefix
 from sie_server.engine.request import Request
 from sie_server.engine.runner import forward
-from sie_server.engine.sequence import Sequence
-from sie_server.engine.tokenize import TextTokenizer
 from sie_server.errors import SIEError, UnsupportedModelError
-from sie_server.models.catalog import Entry
-from sie_server.models.load import inspect, load
-from sie_server.models.model import Model
-from sie_server.models.prompts import prompts
+from sie_server.models.loaded_model import Model
 from sie_server.nn.heads import Dense
+from sie_server.nn.packed import Packed
+from sie_server.nn.prefix_cache import Prefix
+from sie_server.tokenization.config import Limits
+from sie_server.tokenization.sequence import Sequence
+from sie_server.tokenization.tokenizer import TextTokenizer
 
 CPU = torch.device("cpu")
 QUERY = "what is python"

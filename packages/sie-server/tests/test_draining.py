@@ -23,7 +23,8 @@ HANGS, DIES = "w5", "w6"
 PROGRAM = f"""
 import os, time
 from pathlib import Path
-from sie_server import cli, server
+from sie_server import server
+from sie_server.cli import main as cli
 from sie_server.engine import runner
 
 forward, load, folder = runner.forward, server.load, Path(os.environ["GATE"])

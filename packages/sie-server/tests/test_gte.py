@@ -15,14 +15,14 @@ from checkpoints import VOCABULARY, text, tokenizer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sie_server.engine.packed import Packed
-from sie_server.engine.sequence import Sequence
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.hf_config import from_hf
+from sie_server.checkpoints.load import load
 from sie_server.errors import UnsupportedModelError
-from sie_server.models.catalog import Entry
-from sie_server.models.config import from_hf
-from sie_server.models.load import load
-from sie_server.models.model import Model
+from sie_server.models.loaded_model import Model
 from sie_server.nn.heads import Multivector
+from sie_server.nn.packed import Packed
+from sie_server.tokenization.sequence import Sequence
 
 CPU = torch.device("cpu")
 CODE = "Alibaba-NLP/new-impl"

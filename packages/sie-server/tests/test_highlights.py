@@ -13,10 +13,10 @@ from late_checkpoints import pylate, stanford
 from live import EMBEDDED, connect, error, in_process
 
 from sie_sdk import SIEClient
-from sie_server.engine.packed import Packed
-from sie_server.engine.words import encodings
-from sie_server.models.catalog import Entry, shipped
-from sie_server.models.load import load
+from sie_server.catalog.catalog import Entry, shipped
+from sie_server.checkpoints.load import load
+from sie_server.nn.packed import Packed
+from sie_server.tokenization.word_cache import encodings
 
 CPU = torch.device("cpu")
 QUERY = "who made the python language?"

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from sie_server.http.clients import MOST_NAMES, Clients
-from sie_server.http.keys import Keys
+from sie_server.http.api_keys import Keys
+from sie_server.http.client_identity import MOST_NAMES, Clients
 
 ADDRESS = ("192.0.2.1", 4711)
 

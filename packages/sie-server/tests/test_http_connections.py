@@ -16,7 +16,7 @@ import pytest
 from live import EMBEDDED, Server, connect, metric, poll, serving
 
 from sie_server.errors import SIEError
-from sie_server.http.held import Account, Hold
+from sie_server.http.body_memory import Account, Hold
 
 PATIENCE_S = 1.0
 LIMIT = 6

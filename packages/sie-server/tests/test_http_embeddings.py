@@ -16,10 +16,10 @@ from live import EMBEDDED, Server, connect, in_process, metric
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from sie_server.choices import Precision
-from sie_server.models.catalog import Entry
-from sie_server.models.load import load
-from sie_server.models.model import Model
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.load import load
+from sie_server.models.loaded_model import Model
+from sie_server.options import Precision
 
 TEXTS = ["python is a programming language", "snakes", "who made it"]
 MODELS = pytest.mark.parametrize("model", [EMBEDDED, "bert-encoder"])

@@ -22,14 +22,14 @@ from checkpoints import build, text
 from live import EMBEDDED, InProcess, connect, error, in_process, metric, poll, scores, serving
 from safetensors.torch import load_file, save_file
 
-from sie_server.engine.packed import Packed
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.load import load
 from sie_server.errors import LoadClass, LoadError
 from sie_server.models.bert import Bert
-from sie_server.models.catalog import Entry
 from sie_server.models.encoder import Encoder
-from sie_server.models.load import load
-from sie_server.models.model import Model
-from sie_server.nn.panels import bfloat16_panels
+from sie_server.models.loaded_model import Model
+from sie_server.nn.packed import Packed
+from sie_server.nn.panel_linear import bfloat16_panels
 from sie_server.settings import Precision
 
 BODY = {"query": {"text": "what is python"}, "items": [{"text": "it"}, {"text": "snakes are reptiles"}]}
@@ -537,8 +537,8 @@ def test_a_panic_is_an_error_like_any_other(monkeypatch: pytest.MonkeyPatch, pat
         def panic(*_: Any, **__: Any) -> None:
             raise Panic
 
-        monkeypatch.setattr("sie_server.http.routes.describe", panic)
-        monkeypatch.setattr("sie_server.http.routes.terms_of", panic)
+        monkeypatch.setattr("sie_server.api.native.describe", panic)
+        monkeypatch.setattr("sie_server.api.native.terms_of", panic)
         monkeypatch.setattr("sie_server.metrics.Metrics.render", panic)
         answer = api.post(path, json=BODY) if "score" in path else api.get(path)
         assert error(answer) == (500, "INTERNAL_ERROR", "internal error")

@@ -16,9 +16,9 @@ from live import InProcess, connect, error, in_process, metric, scores
 from numpy.typing import NDArray
 
 from sie_server import wire
-from sie_server.choices import Precision
-from sie_server.models.catalog import Entry, Profile
-from sie_server.models.load import Model, load
+from sie_server.catalog.catalog import Entry, Profile
+from sie_server.checkpoints.load import Model, load
+from sie_server.options import Precision
 
 TEXTS = ["python is a programming language", "snakes", text(40, seed=1)]
 QUERY, DOCUMENTS = "what is python", ["snakes", "it", text(40, seed=1)]

@@ -15,7 +15,7 @@ from httpx2.websockets import WebSocketDisconnect, WebSocketSession, WebSocketUp
 from live import EMBEDDED, InProcess, Server, connect, in_process, poll, serving
 
 from sie_server import __version__
-from sie_server.http import status
+from sie_server.api import status
 
 HANDSHAKE = (
     "GET /ws/status HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

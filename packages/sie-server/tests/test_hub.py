@@ -16,17 +16,17 @@ import pytest
 from checkpoints import build, build_modular
 from huggingface_hub import constants
 
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints import source
 from sie_server.errors import LoadClass, LoadError
-from sie_server.models import source
-from sie_server.models.catalog import Entry
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 LOAD = """
 import sys, torch
 from sie_server.errors import LoadError
-from sie_server.models.catalog import Entry
-from sie_server.models.load import load
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.load import load
 try:
     model = load(Entry("m", repository=sys.argv[1], revision=sys.argv[2] or None), torch.device("cpu"))
     print(model.parameters)

@@ -14,8 +14,8 @@ from live import EMBEDDED, Server
 from running import Running, running
 from test_panels import needs_int8
 
-from sie_server.engine.limits import Limits
-from sie_server.models.catalog import Entry, shipped
+from sie_server.catalog.catalog import Entry, shipped
+from sie_server.tokenization.config import Limits
 
 SMALL = [
     *("bert", "xlm-roberta", "electra-narrow", "distilbert", "modernbert", "gte", "deberta", "deberta-v2", "mpnet"),

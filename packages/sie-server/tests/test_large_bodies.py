@@ -16,12 +16,12 @@ from starlette.types import Message
 from sie_server import codec, wire
 from sie_server.errors import Code, SIEError
 from sie_server.http.negotiation import InPieces
-from sie_server.large import json as large_json
-from sie_server.large import msgpack as large_msgpack
-from sie_server.large import read as large_read
-from sie_server.large import write as large_write
-from sie_server.large.outline import Listed
-from sie_server.large.read import Reader
+from sie_server.large_bodies import json_outline as large_json
+from sie_server.large_bodies import msgpack_outline as large_msgpack
+from sie_server.large_bodies import reader as large_read
+from sie_server.large_bodies import writer as large_write
+from sie_server.large_bodies.outline import Listed
+from sie_server.large_bodies.reader import Reader
 
 ITEMS = Listed("items", "candidates", wire.Item, 10_000)
 INPUT = Listed("input", "texts", wire.EmbeddingsElement, 10_000, 50_000, 50_000)

@@ -15,13 +15,13 @@ from sentence_transformers import MultiVectorEncoder
 from torch import Tensor, nn
 from transformers import AttentionInterface, XLMRobertaConfig, XLMRobertaModel
 
-from sie_server.engine.limits import Limits
-from sie_server.engine.packed import Packed
-from sie_server.engine.sequence import Sequence
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.load import load
 from sie_server.errors import SIEError, UnsupportedModelError
-from sie_server.models.catalog import Entry
-from sie_server.models.load import load
-from sie_server.models.model import Model
+from sie_server.models.loaded_model import Model
+from sie_server.nn.packed import Packed
+from sie_server.tokenization.config import Limits
+from sie_server.tokenization.sequence import Sequence
 
 CPU = torch.device("cpu")
 QUERIES = ["", "what is python", "who made it ?", text(5, 1), text(9, 2), text(10, 3), text(40, 4)]

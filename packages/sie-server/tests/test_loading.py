@@ -16,13 +16,13 @@ import torch
 from checkpoints import build
 from safetensors.torch import load_file, save_file
 
-from sie_server.engine.packed import Packed
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.cancellation import GIVEN_UP
+from sie_server.checkpoints.load import load, weight_bytes
+from sie_server.checkpoints.tensor_file import SafetensorsFile, TensorFile
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
-from sie_server.models.catalog import Entry
-from sie_server.models.load import load, weight_bytes
-from sie_server.models.model import Model
-from sie_server.models.stopping import GIVEN_UP
-from sie_server.models.tensor_file import SafetensorsFile, TensorFile
+from sie_server.models.loaded_model import Model
+from sie_server.nn.packed import Packed
 
 CPU = torch.device("cpu")
 
@@ -156,9 +156,9 @@ def test_what_stays_away_is_asked_for_again_later(folder: Path, file: str) -> No
 CUT = """
 import os, sys, torch
 from pathlib import Path
-from sie_server.models.catalog import Entry
-from sie_server.models.load import load
-from sie_server.models.tensor_file import TensorFile
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.load import load
+from sie_server.checkpoints.tensor_file import TensorFile
 
 path, read = Path(sys.argv[1], "model.safetensors"), TensorFile.read
 

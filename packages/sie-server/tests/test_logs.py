@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx2
 from live import connect, poll, serving
 
-from sie_server.answering import ANSWERING, Answering
-from sie_server.http.observed import Observed
+from sie_server.http.request_log import Observed
 from sie_server.logs import JsonLines, Lines, _with_request_id
 from sie_server.metrics import Metrics
+from sie_server.request_context import ANSWERING, Answering
 
 OPERATIONS = Path(__file__).resolve().parents[3] / "docs" / "operations.md"
 SECRET = "xyzzy-secret"

@@ -10,15 +10,15 @@ from checkpoints import build, text
 from running import running
 from safetensors.torch import save_file
 
-from sie_server.engine.limits import Limits
-from sie_server.engine.memory import machine_budget, resident_memory, usable_memory
-from sie_server.engine.packed import Packed
-from sie_server.engine.peak import Peak
-from sie_server.models.catalog import Entry
-from sie_server.models.load import load
-from sie_server.models.tensor_file import SafetensorsFile
-from sie_server.nn import pack
-from sie_server.nn.library import installed_library
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.load import load
+from sie_server.checkpoints.tensor_file import SafetensorsFile
+from sie_server.machine.peak_memory import Peak
+from sie_server.nn import linear_backends as pack
+from sie_server.nn.kernels.library import installed_library
+from sie_server.nn.packed import Packed
+from sie_server.residency.memory_budget import machine_budget, resident_memory, usable_memory
+from sie_server.tokenization.config import Limits
 
 MB = 2**20
 
@@ -40,8 +40,8 @@ def test_a_file_of_weights_is_never_all_in_memory(tmp_path: Path) -> None:
 IMPORTED = """
 import sys
 import torch
-from sie_server.models.catalog import shipped
-from sie_server.models.load import load
+from sie_server.catalog.catalog import shipped
+from sie_server.checkpoints.load import load
 load(shipped()["sentence-transformers/all-MiniLM-L6-v2"], torch.device("cpu"), "auto")
 print(sorted({"torch._dynamo", "sympy"} & {*sys.modules}))
 """
@@ -56,7 +56,7 @@ def test_a_load_imports_no_compiler() -> None:
 FREED = """
 import resource, threading
 import numpy as np
-from sie_server.engine.allocator import settle
+from sie_server.machine.malloc import settle
 
 settle()
 faults = []
@@ -161,11 +161,11 @@ UNLOADED = """
 import asyncio, sys
 from pathlib import Path
 from sie_server.engine.engine import Engine
-from sie_server.engine.limits import Limits
-from sie_server.engine.memory import resident_memory
+from sie_server.tokenization.config import Limits
+from sie_server.residency.memory_budget import resident_memory
 from sie_server.metrics import Metrics
-from sie_server.models.catalog import Entry
-from sie_server.models.load import load
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.load import load
 from sie_server.settings import Settings
 
 async def main():

@@ -9,14 +9,14 @@ import httpx2
 import pytest
 import torch
 from live import connect, in_process, metric, poll
+from metrics_page import declared, page
 
-from sie_server.choices import Precision
+from sie_server.catalog.catalog import Entry, shipped
+from sie_server.checkpoints.load import load
 from sie_server.errors import LoadClass, LoadError
 from sie_server.metrics import Metrics
-from sie_server.metrics_page import declared, page
-from sie_server.models.catalog import Entry, shipped
-from sie_server.models.load import load
-from sie_server.models.model import Model
+from sie_server.models.loaded_model import Model
+from sie_server.options import Precision
 
 ROOT = Path(__file__).resolve().parents[3]
 BODY = {"query": {"text": "w1"}, "items": [{"text": "w2"}, {"text": "w3 w4 w5"}], "options": {"return_tokens": True}}

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import pytest
 from live import EMBEDDED
 
-from sie_server import cli
-from sie_server.models.catalog import shipped
+from sie_server.catalog.catalog import shipped
+from sie_server.cli import main as cli
 
 RERANKER = "cross-encoder/ms-marco-MiniLM-L-6-v2"
 
@@ -31,7 +31,7 @@ Run = Callable[..., Ran]
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Run `sie-server models …` offline, with an empty hub cache."""
-    monkeypatch.setattr("sie_server.models.source.is_offline_mode", lambda: True)
+    monkeypatch.setattr("sie_server.checkpoints.source.is_offline_mode", lambda: True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
 
     def models(*arguments: str) -> Ran:
@@ -147,7 +147,7 @@ def test_verify_fails_a_model_that_differs(run: Run, monkeypatch: pytest.MonkeyP
     [example] = catalogue[EMBEDDED].examples
     swapped = replace(example, scores=example.scores[::-1])
     catalogue[EMBEDDED] = replace(catalogue[EMBEDDED], examples=(swapped,))
-    monkeypatch.setattr("sie_server.commands.models.shipped", lambda: catalogue)
+    monkeypatch.setattr("sie_server.cli.models.shipped", lambda: catalogue)
     ran = run("verify", EMBEDDED)
     assert ran.status == 1
     assert "FAIL" in ran.output

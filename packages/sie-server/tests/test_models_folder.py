@@ -13,7 +13,7 @@ import pytest
 from live import connect, error, in_process, poll, scores
 from safetensors.torch import load_file, save_file
 
-from sie_server.models.folder import ModelsFolder
+from sie_server.residency.models_folder import ModelsFolder
 
 QUERY, DOCUMENTS = "what is python", ["a language", "snakes are reptiles"]
 
@@ -127,7 +127,7 @@ def test_a_folder_that_can_not_be_read_for_a_moment_stays(folder: Path, monkeypa
         raise OSError(errno.ESTALE, "Stale file handle")
 
     with monkeypatch.context() as patched:
-        patched.setattr("sie_server.models.folder.checkpoint_files", stale)
+        patched.setattr("sie_server.residency.models_folder.checkpoint_files", stale)
         assert look(watched) == look(watched) == ([], [])
     assert look(watched) == ([], [])
 

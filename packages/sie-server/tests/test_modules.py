@@ -14,13 +14,13 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm, Pooling, Transformer
 from torch import nn
 
-from sie_server.engine.packed import Packed
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.load import inspect, load
+from sie_server.checkpoints.source import locate
 from sie_server.errors import LoadError, UnsupportedModelError
-from sie_server.models.catalog import Entry
-from sie_server.models.load import inspect, load
-from sie_server.models.model import Model
-from sie_server.models.source import locate
-from sie_server.models.templates import fill
+from sie_server.models.loaded_model import Model
+from sie_server.nn.packed import Packed
+from sie_server.tokenization.text_templates import fill
 
 CPU = torch.device("cpu")
 WIDTH = SMALL["hidden_size"]
@@ -179,8 +179,8 @@ def test_weights_of_modules_are_strict(folder: Path) -> None:
 
 
 def test_a_cache_without_the_head_is_not_complete(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sie_server.models.source.snapshot_download", lambda *_, **__: str(folder))
-    monkeypatch.setattr("sie_server.models.source.is_offline_mode", lambda: True)
+    monkeypatch.setattr("sie_server.checkpoints.source.snapshot_download", lambda *_, **__: str(folder))
+    monkeypatch.setattr("sie_server.checkpoints.source.is_offline_mode", lambda: True)
     entry = Entry("owner/name", repository="owner/name")
     assert locate(entry) == folder
     (folder / "4_Dense" / "model.safetensors").unlink()

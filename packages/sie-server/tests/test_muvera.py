@@ -10,8 +10,8 @@ from live import EMBEDDED, error
 from numpy.typing import NDArray
 
 from sie_sdk.scoring import maxsim
-from sie_server.choices import Muvera
 from sie_server.nn.muvera import draw, fixed_dimensional_encoding
+from sie_server.options import Muvera
 
 DIM = 32
 

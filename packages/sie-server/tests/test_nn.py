@@ -10,18 +10,18 @@ from torch import nn
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
-from sie_server.choices import Activation
-from sie_server.engine.packed import Packed
-from sie_server.engine.sequence import Sequence
-from sie_server.models.shape import Disentangled, HeadConfig, Projection
+from sie_server.models.model_config import Disentangled, HeadConfig, Projection
 from sie_server.nn.attention import attention
+from sie_server.nn.attention_bias import Bias, SharedBias, biased_attention, t5_buckets
 from sie_server.nn.disentangled import DisentangledBias, PositionTables, columns_of, log_buckets
 from sie_server.nn.heads import ClassificationHead, Dense, Multivector, Together
-from sie_server.nn.kernel import installed_kernel
+from sie_server.nn.kernels.attention import installed_kernel
 from sie_server.nn.linear import GatedLinear, Linear
-from sie_server.nn.pack import pack_linears
-from sie_server.nn.relative import Bias, SharedBias, biased_attention, t5_buckets
+from sie_server.nn.linear_backends import pack_linears
+from sie_server.nn.packed import Packed
 from sie_server.nn.similarity import MaxSim
+from sie_server.options import Activation
+from sie_server.tokenization.sequence import Sequence
 
 CPU = torch.device("cpu")
 

@@ -14,12 +14,12 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm, Normalize, Pooling, Transformer
 from torch import nn
 
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.load import inspect, load
+from sie_server.checkpoints.source import locate
 from sie_server.engine.best import FUNCTIONS
-from sie_server.engine.packed import Packed
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
-from sie_server.models.catalog import Entry
-from sie_server.models.load import inspect, load
-from sie_server.models.source import locate
+from sie_server.nn.packed import Packed
 
 CPU = torch.device("cpu")
 QUERY = "what is python"

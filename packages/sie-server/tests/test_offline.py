@@ -17,9 +17,9 @@ def refuse(event, arguments):
 sys.addaudithook(refuse)
 
 from sie_server.engine.engine import Engine
-from sie_server.engine.limits import Limits
+from sie_server.tokenization.config import Limits
 from sie_server.metrics import Metrics
-from sie_server.models.catalog import shipped
+from sie_server.catalog.catalog import shipped
 from sie_server.settings import Settings
 
 async def main():

@@ -12,11 +12,11 @@ import pytest
 from checkpoints import SMALL
 from live import connect, error, in_process, poll
 
-from sie_server.engine.keeper import Keeper
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.load import inspect
 from sie_server.errors import LoadClass
-from sie_server.models.catalog import Entry
-from sie_server.models.folder import ModelsFolder
-from sie_server.models.load import inspect
+from sie_server.residency.housekeeping import Keeper
+from sie_server.residency.models_folder import ModelsFolder
 
 QUERY = {"query": {"text": "what is python"}, "items": [{"text": "a language"}]}
 CONFIG: dict[str, Any] = {
@@ -154,7 +154,7 @@ async def test_what_looks_after_models_goes_on_whatever_happens(
     from sie_server.metrics import Metrics
     from sie_server.settings import Settings
 
-    monkeypatch.setattr("sie_server.engine.keeper._EVERY_S", 0.001)
+    monkeypatch.setattr("sie_server.residency.housekeeping._EVERY_S", 0.001)
     keeper = Keeper(Models().residency, Settings(idle_evict_s=1), Metrics(), lambda: 0.0)
     evictions = looks = 0
 

@@ -21,19 +21,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from live import InProcess, connect, error, in_process, metric, poll, scores
 
-from sie_server.choices import Priority
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.load import load
 from sie_server.engine.admission import Admission, estimate
-from sie_server.engine.ceiling import Ceiling
-from sie_server.engine.packed import Packed
+from sie_server.engine.batch_limit import Ceiling
 from sie_server.engine.runner import Work
 from sie_server.engine.scheduler import Scheduler
-from sie_server.engine.terms import Terms
+from sie_server.engine.scheduling_params import Terms
 from sie_server.engine.watchdog import Watchdog
 from sie_server.errors import Code, SIEError
 from sie_server.models.bert import Bert
-from sie_server.models.catalog import Entry
-from sie_server.models.load import load
-from sie_server.models.model import Model
+from sie_server.models.loaded_model import Model
+from sie_server.nn.packed import Packed
+from sie_server.options import Priority
 from sie_server.settings import Precision
 
 

@@ -8,9 +8,9 @@ from checkpoints import build
 from test_load import CPU
 from transformers import AutoTokenizer
 
-from sie_server.engine.packed import Packed
-from sie_server.models.catalog import Entry
-from sie_server.models.load import load
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.load import load
+from sie_server.nn.packed import Packed
 
 DOCUMENTS = ["w1 <pad> w2 w3", "w1 w2 w3", "<pad>", "<pad> <pad> w1", "w1 <pad>", "w4 w5 w6 w7 <pad> w8 <pad> w9"]
 

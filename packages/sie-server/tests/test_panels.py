@@ -10,19 +10,19 @@ from checkpoints import build, text
 from layers import filled
 from torch import Tensor
 
-from sie_server.engine import device as device_module
-from sie_server.engine.device import resolve_precision
-from sie_server.engine.packed import Packed
-from sie_server.models.catalog import Entry
-from sie_server.models.load import load
-from sie_server.models.model import Model
-from sie_server.nn import pack as pack_module
-from sie_server.nn import panels as panels_module
-from sie_server.nn import product as product_module
-from sie_server.nn.library import installed_library, panel_level, vector_level
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.load import load
+from sie_server.models.loaded_model import Model
+from sie_server.nn import device as device_module
+from sie_server.nn import linear_backends as pack_module
+from sie_server.nn import panel_linear as panels_module
+from sie_server.nn import similarity_product as product_module
+from sie_server.nn.device import resolve_precision
+from sie_server.nn.kernels.library import installed_library, panel_level, vector_level
 from sie_server.nn.linear import ACTIVATIONS, GatedLinear, Linear
-from sie_server.nn.panels import Numbers, PanelLinear
-from sie_server.nn.product import Product
+from sie_server.nn.packed import Packed
+from sie_server.nn.panel_linear import Numbers, PanelLinear
+from sie_server.nn.similarity_product import Product
 
 CPU = torch.device("cpu")
 needs_bfloat16 = pytest.mark.skipif(panel_level() < 2, reason="no AVX512-BF16, or no kernels")

@@ -13,13 +13,13 @@ from checkpoints import ARCHITECTURES, build, text
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from torch import nn
 
-from sie_server.engine.packed import Packed
-from sie_server.engine.sequence import Sequence
-from sie_server.models.catalog import Entry, shipped
-from sie_server.models.load import load
-from sie_server.models.model import Model
+from sie_server.catalog.catalog import Entry, shipped
+from sie_server.checkpoints.load import load
+from sie_server.models.loaded_model import Model
 from sie_server.nn.heads import Multivector
-from sie_server.nn.panels import bfloat16_panels
+from sie_server.nn.packed import Packed
+from sie_server.nn.panel_linear import bfloat16_panels
+from sie_server.tokenization.sequence import Sequence
 
 CPU = torch.device("cpu")
 CLASSIFIERS = [name for name in ARCHITECTURES if "encoder" not in name]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from sie_server.engine.pool import Pool
-from sie_server.engine.steps import LONG, Steps, finished
-from sie_server.engine.terms import Terms
+from sie_server.cooperative import LONG, Steps, finished
+from sie_server.engine.scheduling_params import Terms
+from sie_server.engine.worker_pool import Pool
 
 
 def run(threads: int, work: "Any") -> Any:

@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 import torch
 
-from sie_server.engine import room
-from sie_server.engine.keeper import Keeper
-from sie_server.engine.memory import Memory, Need
-from sie_server.engine.residency import Residency
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.cancellation import stop_if_given_up
 from sie_server.errors import Code, LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
-from sie_server.models.catalog import Entry
-from sie_server.models.folder import Changes
-from sie_server.models.model import Model
-from sie_server.models.stopping import stop_if_given_up
+from sie_server.models.loaded_model import Model
+from sie_server.residency import eviction as room
+from sie_server.residency.housekeeping import Keeper
+from sie_server.residency.memory_budget import Memory, Need
+from sie_server.residency.models_folder import Changes
+from sie_server.residency.residency import Residency
 from sie_server.settings import Settings
 
 pytestmark = pytest.mark.asyncio

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from sie_server.nn import norm as norm_module
 from sie_server.nn import rotary as rotary_module
-from sie_server.nn.library import installed_library
+from sie_server.nn.kernels.library import installed_library
+from sie_server.nn.kernels.rows import Rows
 from sie_server.nn.norm import LayerNorm, RMSNorm
 from sie_server.nn.rotary import rotate
-from sie_server.nn.rows import Rows
 
 WIDTHS = [1, 2, 7, 16, 64, 75, 384, 1024]
 

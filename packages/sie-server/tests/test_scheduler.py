@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sie_server.choices import Priority
+from sie_server.engine.fair_queue import WEIGHTS
 from sie_server.engine.request import Request
 from sie_server.engine.scheduler import Scheduler
-from sie_server.engine.sequence import Sequence
-from sie_server.engine.terms import Terms
-from sie_server.engine.turns import WEIGHTS
+from sie_server.engine.scheduling_params import Terms
 from sie_server.nn.heads import Together
+from sie_server.options import Priority
+from sie_server.tokenization.sequence import Sequence
 
 BUDGET = 64
 

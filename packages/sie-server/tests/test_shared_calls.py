@@ -10,11 +10,11 @@ import torch
 from layers import filled
 from torch import Tensor
 
-from sie_server.nn.kernel import installed_kernel
-from sie_server.nn.library import computing, panel_level, use_cores
+from sie_server.nn.kernels.attention import installed_kernel
+from sie_server.nn.kernels.library import computing, panel_level, use_cores
+from sie_server.nn.kernels.rows import rows_kernel
 from sie_server.nn.linear import GatedLinear, Linear
-from sie_server.nn.panels import Numbers, PanelLinear
-from sie_server.nn.rows import rows_kernel
+from sie_server.nn.panel_linear import Numbers, PanelLinear
 
 pytestmark = pytest.mark.skipif(installed_kernel() is None, reason="the kernels are not installed")
 LEAST: dict[Numbers, int] = {"float32": 0, "bfloat16": 2, "int8": 1}  # of `panel_level`

@@ -16,13 +16,13 @@ from sentence_transformers import SparseEncoder
 from sentence_transformers.sparse_encoder.modules import SpladePooling, Transformer
 
 from sie_sdk import SIEClient
-from sie_server.engine.packed import Packed
-from sie_server.engine.sequence import Sequence
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.load import load
 from sie_server.errors import UnsupportedModelError
-from sie_server.models.catalog import Entry
-from sie_server.models.load import load
-from sie_server.models.model import Model
-from sie_server.nn.lexical import SparseVector
+from sie_server.models.loaded_model import Model
+from sie_server.nn.packed import Packed
+from sie_server.nn.sparse import SparseVector
+from sie_server.tokenization.sequence import Sequence
 
 CPU = torch.device("cpu")
 TEXTS = [text(length, seed) for seed, length in enumerate([0, 1, 3, 17, 17, 60, 300, 700])]

@@ -11,10 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from sie_server.choices import LongDocuments
-from sie_server.engine.limits import Limits
-from sie_server.engine.tokenize import TextTokenizer
 from sie_server.errors import SIEError
+from sie_server.options import LongDocuments
+from sie_server.tokenization.config import Limits
+from sie_server.tokenization.tokenizer import TextTokenizer
 
 FAMILIES = {
     "ms-marco-MiniLM-L-6-v2": "tokenizer.json",

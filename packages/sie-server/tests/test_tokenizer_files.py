@@ -10,13 +10,13 @@ from test_load import CPU
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer
 
-from sie_server.engine.limits import Limits
-from sie_server.engine.tokenize import TextTokenizer
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.load import load
+from sie_server.checkpoints.source import TOKENIZER_FILES, _patterns
+from sie_server.checkpoints.tokenizer_file import read_tokenizer
 from sie_server.errors import Code, LoadError, SIEError, UnsupportedModelError
-from sie_server.models.catalog import Entry
-from sie_server.models.load import load
-from sie_server.models.source import TOKENIZER_FILES, _patterns
-from sie_server.models.tokenizer import read_tokenizer
+from sie_server.tokenization.config import Limits
+from sie_server.tokenization.tokenizer import TextTokenizer
 
 TEXTS = [
     "Hello World, the Cat's hat",

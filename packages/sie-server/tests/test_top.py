@@ -15,10 +15,10 @@ from live import EMBEDDED, InProcess, connect, in_process, poll, scores
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from rich.console import Console
 
-from sie_server.cli import app
-from sie_server.top.feed import Feed, RefusedError
-from sie_server.top.sample import Between, Sample
-from sie_server.top.screen import Screen
+from sie_server.cli.main import app
+from sie_server.cli.top.feed import Feed, RefusedError
+from sie_server.cli.top.sample import Between, Sample
+from sie_server.cli.top.screen import Screen
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_a_server_that_wants_a_key(status: int, key: str | None, words: str) -> 
 
 
 def test_it_goes_on_when_the_server_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sie_server.top.feed._AGAIN_S", 0.05)
+    monkeypatch.setattr("sie_server.cli.top.feed._AGAIN_S", 0.05)
     with in_process() as first:
         feed = Feed(first.url, 0.05, None)
         said, screen = feed.samples(), Screen(first.url)
@@ -164,7 +164,7 @@ def test_it_fits_the_terminal(running: InProcess, width: int) -> None:
 def test_it_starts_without_torch() -> None:
     program = """
 import sys
-from sie_server import cli
+from sie_server.cli import main as cli
 try:
     cli.app.meta(["top", "--once", "--url", "http://127.0.0.1:1"])
 except SystemExit as exit:

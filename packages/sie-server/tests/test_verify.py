@@ -9,10 +9,10 @@ import pytest
 import torch
 from live import EMBEDDED, connect, error, in_process, scores, serving
 
+from sie_server.catalog.catalog import Entry, Example, Score, shipped
+from sie_server.checkpoints.load import load
 from sie_server.errors import LoadClass, LoadError
-from sie_server.models.catalog import Entry, Example, Score, shipped
-from sie_server.models.load import load
-from sie_server.models.verify import compare, load_verified, verify
+from sie_server.self_check import compare, load_verified, verify
 
 CPU = torch.device("cpu")
 DOCUMENTS = ("a", "b", "c")
@@ -20,7 +20,7 @@ DOCUMENTS = ("a", "b", "c")
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sie_server.models.source.is_offline_mode", lambda: True)
+    monkeypatch.setattr("sie_server.checkpoints.source.is_offline_mode", lambda: True)
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import httpx2
 import pytest
 from live import EMBEDDED, connect, serving
 
-from sie_server.models.catalog import Entry, offered, shipped, with_models
-from sie_server.welcome import base_url, reach, welcome
+from sie_server.catalog.catalog import Entry, offered, shipped, with_models
+from sie_server.startup_banner import base_url, reach, welcome
 
 
 @pytest.mark.parametrize(

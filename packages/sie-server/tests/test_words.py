@@ -13,13 +13,13 @@ from running import running
 from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordPiece
 
-from sie_server.engine import words
-from sie_server.engine.limits import Limits
-from sie_server.engine.steps import Steps
-from sie_server.engine.terms import Terms
-from sie_server.engine.words import Words
+from sie_server.catalog.catalog import Entry
+from sie_server.cooperative import Steps
+from sie_server.engine.scheduling_params import Terms
 from sie_server.errors import Code, SIEError
-from sie_server.models.catalog import Entry
+from sie_server.tokenization import word_cache as words
+from sie_server.tokenization.config import Limits
+from sie_server.tokenization.word_cache import Words
 
 # Few characters, so that they meet: accents alone and composed, a final sigma, other spaces, what is not Latin.
 ALPHABET = "aBé́ςΣİß.,'[]_ \t\n\r\x00\x07\u00a0\u2003\u200d\u0327ﬁ½中日각ᄀ가가🐍"

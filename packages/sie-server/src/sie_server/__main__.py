@@ -1,3 +1,3 @@
-from sie_server.cli import main
+from sie_server.cli.main import main
 
 main()

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from sie_server.answering import ANSWERING
+from sie_server.request_context import ANSWERING
 
 # What a line may say beside its message, by `extra=`.
 FIELDS = ("request_id", "model", "route", "status", "ms", "tokens", "code")

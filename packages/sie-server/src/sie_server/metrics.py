@@ -1,4 +1,4 @@
-"""Every Prometheus metric of the server, declared once. docs/metrics.md is written from here, by metrics_page.py."""
+"""Every Prometheus metric of the server, declared once. docs/metrics.md is written from here, by `make docs`."""
 
 from collections.abc import Callable
 

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from sie_server import logs
-from sie_server.draining import DrainingServer, leave
+from sie_server.api.app import create_app
+from sie_server.catalog.catalog import Entry, offered, shipped, with_models
+from sie_server.checkpoints.load import load
+from sie_server.checkpoints.source import fetch, locate
 from sie_server.engine.engine import Engine
 from sie_server.errors import LoadClass, LoadError, SIEError
-from sie_server.http.app import create_app
 from sie_server.http.connection import Connection
-from sie_server.http.crowd import Crowd
+from sie_server.http.connection_limits import Crowd
 from sie_server.http.drain import Drain
-from sie_server.http.watcher import Watcher
+from sie_server.http.shutdown import DrainingServer, leave
+from sie_server.http.websocket import Watcher
 from sie_server.metrics import Metrics
-from sie_server.models.catalog import Entry, offered, shipped, with_models
-from sie_server.models.load import load
-from sie_server.models.source import fetch, locate
-from sie_server.models.verify import load_verified
+from sie_server.self_check import load_verified
 from sie_server.settings import Settings
-from sie_server.welcome import base_url, reach, welcome
+from sie_server.startup_banner import base_url, reach, welcome
 
 if TYPE_CHECKING:
     from sie_server.http.tracing import Traces
@@ -93,7 +93,7 @@ def run(settings: Settings) -> int:
         uvicorn.Config(
             app,
             log_config=None,
-            access_log=False,  # http/observed.py has one that knows more
+            access_log=False,  # http/request_log.py has one that knows more
             log_level="debug" if settings.log_level == "debug" else "warning",
             timeout_keep_alive=_KEEP_ALIVE_S,
             # Clients of the status stream have nothing to say, and the processor has better to do than to pack it.
@@ -138,7 +138,7 @@ def _check_known(flag: str, model_ids: Iterable[str], engine: Engine) -> None:
 def _check_folders(entries: Iterable[Entry]) -> None:
     """Raises LoadError, whose message says what is there instead: a folder that is to be loaded now holds no model.
 
-    One that is only allowed keeps its fault to itself (`models/load.py`, `inspect`).
+    One that is only allowed keeps its fault to itself (`checkpoints/load.py`, `inspect`).
     """
     for entry in entries:
         if entry.folder is None:

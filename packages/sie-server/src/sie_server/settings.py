@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from sie_server.choices import Precision
+from sie_server.options import Precision
 
 _POSITIVE = Number(gte=1)
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from numpy.typing import NDArray
 
-from sie_server.choices import Dtype, LongDocuments, Muvera, Pooling, ScoreMode
+from sie_server.options import Dtype, LongDocuments, Muvera, Pooling, ScoreMode
 
 Positive = Annotated[int, Meta(ge=1)]
 Weight = Annotated[float, Meta(ge=0, lt=1e9)]

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sie_server.engine.backlog import Backlog, Sender
+from sie_server.engine.fair_queue import WEIGHTS
 from sie_server.engine.scheduler import Scheduler
-from sie_server.engine.terms import Terms
-from sie_server.engine.turns import WEIGHTS
+from sie_server.engine.scheduling_params import Terms
 from sie_server.errors import Code, SIEError
 
 _MAX_RETRY_AFTER_S = 60

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from sie_server.choices import Priority
-from sie_server.engine.terms import Terms
+from sie_server.engine.scheduling_params import Terms
+from sie_server.options import Priority
 
 # Whoever shares a queue with others as one: a client in a class of priority.
 Sender = tuple[str, Priority]

@@ -8,8 +8,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from sie_server.choices import Score
-from sie_server.engine.sequence import Sequence
+from sie_server.options import Score
+from sie_server.tokenization.sequence import Sequence
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,38 +11,38 @@ from typing import Any, TypeVar
 
 import torch
 
-from sie_server.answering import passed, stage
-from sie_server.choices import Precision
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.load import inspect, load, weight_bytes
+from sie_server.checkpoints.prompts import instructed
+from sie_server.cooperative import Steps, emptied, finished, one_step
 from sie_server.engine.admission import Admission, estimate
-from sie_server.engine.allocator import settle
-from sie_server.engine.cores import usable_cores
-from sie_server.engine.device import resolve_device, resolve_precision
+from sie_server.engine.capabilities import require
 from sie_server.engine.gauges import Gauges
 from sie_server.engine.highlights import Highlight
 from sie_server.engine.in_use import in_use
-from sie_server.engine.keeper import Keeper
-from sie_server.engine.limits import Limits
-from sie_server.engine.memory import Memory, machine_budget
-from sie_server.engine.outputs import require
-from sie_server.engine.pool import Pool
 from sie_server.engine.request import Request, Weigh
-from sie_server.engine.residency import Residency
 from sie_server.engine.results import Encoded, Scored, Timing, scored
 from sie_server.engine.runner import Runner
 from sie_server.engine.scheduler import Scheduler
-from sie_server.engine.sequence import Sequence
-from sie_server.engine.steps import Steps, emptied, finished, one_step
-from sie_server.engine.terms import EARLY_S, Terms
+from sie_server.engine.scheduling_params import EARLY_S, Terms
 from sie_server.engine.watchdog import Watchdog
+from sie_server.engine.worker_pool import Pool
 from sie_server.errors import Code, SIEError
+from sie_server.machine.cores import usable_cores
+from sie_server.machine.malloc import settle
 from sie_server.metrics import Metrics
-from sie_server.models.catalog import Entry
-from sie_server.models.load import inspect, load, weight_bytes
-from sie_server.models.model import Comparison, Model, no_matches
-from sie_server.models.prompts import instructed
+from sie_server.models.loaded_model import Comparison, Model, no_matches
+from sie_server.nn.device import resolve_device, resolve_precision
 from sie_server.nn.heads import Head, Together
-from sie_server.nn.pack import Trials
+from sie_server.nn.linear_backends import Trials
+from sie_server.options import Precision
+from sie_server.request_context import passed, stage
+from sie_server.residency.housekeeping import Keeper
+from sie_server.residency.memory_budget import Memory, machine_budget
+from sie_server.residency.residency import Residency
 from sie_server.settings import Settings
+from sie_server.tokenization.config import Limits
+from sie_server.tokenization.sequence import Sequence
 
 _CPU_BATCH_TOKENS = 512
 _GPU_BATCH_TOKENS = 16384

@@ -5,10 +5,10 @@ from typing import get_args
 
 import torch
 
-from sie_server.engine.residency import Residency
 from sie_server.engine.scheduler import Scheduler
-from sie_server.engine.slot import State
 from sie_server.metrics import Metrics
+from sie_server.residency.residency import Residency
+from sie_server.residency.slot import State
 
 
 class Gauges:

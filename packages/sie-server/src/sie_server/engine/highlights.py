@@ -7,10 +7,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from sie_server.engine.sequence import Sequence
-from sie_server.engine.steps import Steps, stepwise
-from sie_server.engine.tokenize import TextTokenizer
+from sie_server.cooperative import Steps, stepwise
 from sie_server.nn.similarity import Matched
+from sie_server.tokenization.sequence import Sequence
+from sie_server.tokenization.tokenizer import TextTokenizer
 
 Span = tuple[int, int]
 T = TypeVar("T")

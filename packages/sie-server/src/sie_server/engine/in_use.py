@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from sie_server.models.model import Model
+from sie_server.models.loaded_model import Model
 
 if TYPE_CHECKING:
     from sie_server.engine.engine import Engine

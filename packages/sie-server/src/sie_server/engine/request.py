@@ -6,14 +6,14 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from sie_server.answering import ANSWERING, Stage
-from sie_server.engine.sequence import Sequence
-from sie_server.engine.terms import Terms
+from sie_server.engine.scheduling_params import Terms
 from sie_server.errors import SIEError
 from sie_server.nn.heads import Head
+from sie_server.request_context import ANSWERING, Stage
+from sie_server.tokenization.sequence import Sequence
 
 if TYPE_CHECKING:
-    from sie_server.models.model import Model
+    from sie_server.models.loaded_model import Model
 
 Weigh = Callable[[Any], None]
 # In a trace; ten thousand documents would have thousands.

@@ -7,9 +7,9 @@ from typing import Any
 
 from sie_server.engine.best import FUNCTIONS, best_windows
 from sie_server.engine.highlights import Traced
-from sie_server.engine.sequence import Sequence
 from sie_server.errors import Code, SIEError
-from sie_server.models.model import Model
+from sie_server.models.loaded_model import Model
+from sie_server.tokenization.sequence import Sequence
 
 
 @dataclass(slots=True)

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from sie_server.answering import Stage
-from sie_server.engine.packed import Packed
-from sie_server.engine.recovery import Recovery
+from sie_server.checkpoints.load_errors import ran_out
+from sie_server.engine.out_of_memory import Recovery
 from sie_server.engine.request import Request
 from sie_server.engine.scheduler import Scheduler
-from sie_server.engine.sequence import Sequence
 from sie_server.metrics import Metrics
-from sie_server.models.failure import ran_out
-from sie_server.nn.company import next_size
-from sie_server.nn.library import computing, use_cores
+from sie_server.nn.kernels.library import computing, use_cores
+from sie_server.nn.packed import Packed
+from sie_server.nn.row_invariance import next_size
+from sie_server.request_context import Stage
+from sie_server.tokenization.sequence import Sequence
 
 _LOG = logging.getLogger(__name__)
 

@@ -21,12 +21,12 @@ import time
 from collections import Counter
 from typing import NamedTuple
 
-from sie_server.choices import Priority
 from sie_server.engine.backlog import Backlog, Sender
-from sie_server.engine.ceiling import Ceiling
+from sie_server.engine.batch_limit import Ceiling
+from sie_server.engine.fair_queue import Batch, Turns
 from sie_server.engine.request import Request
-from sie_server.engine.sequence import Sequence
-from sie_server.engine.turns import Batch, Turns
+from sie_server.options import Priority
+from sie_server.tokenization.sequence import Sequence
 
 
 class Waiting(NamedTuple):

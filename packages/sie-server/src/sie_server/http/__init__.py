@@ -1,1 +1,1 @@
-"""The HTTP dialects of the server."""
+"""How bytes come and go: connections, bodies, keys, logs."""

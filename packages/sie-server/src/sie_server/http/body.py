@@ -12,16 +12,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sie_server import codec, wire
-from sie_server.answering import stage
-from sie_server.engine.steps import emptied
+from sie_server.cooperative import emptied
 from sie_server.errors import Code, SIEError
-from sie_server.http.held import Account, Hold, Texts
+from sie_server.http.body_memory import Account, Hold, Texts
 from sie_server.http.machine_profile import check_machine_profile
 from sie_server.http.negotiation import JSON, MSGPACK, InPieces, of_similar_size, read_body, respond, sends_msgpack
 from sie_server.http.version_skew import VersionSkew
-from sie_server.large.outline import Body, Listed
-from sie_server.large.read import Reader, memory
-from sie_server.large.write import pieces
+from sie_server.large_bodies.outline import Body, Listed
+from sie_server.large_bodies.reader import Reader, memory
+from sie_server.large_bodies.writer import pieces
+from sie_server.request_context import stage
 from sie_server.settings import Settings
 
 T = TypeVar("T")

@@ -14,9 +14,9 @@ from starlette.websockets import WebSocket
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from sie_server.errors import ANSWERS, Code, SIEError
-from sie_server.http.crowd import ADMITTED, Crowd
-from sie_server.http.dialect import answer
-from sie_server.http.keys import PROBES
+from sie_server.http.api_keys import PROBES
+from sie_server.http.connection_limits import ADMITTED, Crowd
+from sie_server.http.error_responses import answer
 from sie_server.http.negotiation import SLOWEST_BYTES_PER_S
 from sie_server.metrics import Metrics
 

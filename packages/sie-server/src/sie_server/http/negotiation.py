@@ -10,9 +10,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from sie_server import codec
-from sie_server.answering import stage
 from sie_server.errors import Code, SIEError
-from sie_server.http.held import Hold
+from sie_server.http.body_memory import Hold
+from sie_server.request_context import stage
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"

@@ -19,7 +19,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from sie_server import __version__
-from sie_server.answering import Answering, Stage
+from sie_server.request_context import Answering, Stage
 
 _CLOSE_S = 2.0
 

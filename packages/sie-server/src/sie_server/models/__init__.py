@@ -1,1 +1,1 @@
-"""Architectures, the catalogue of known models, and how weights get into memory."""
+"""Architectures, and what a loaded model is."""

@@ -6,14 +6,14 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from sie_server.engine.packed import Packed
 from sie_server.models.encoder import Encoder
-from sie_server.models.shape import ModelConfig
+from sie_server.models.model_config import ModelConfig
 from sie_server.nn.attention import attention
-from sie_server.nn.embed import BertEmbeddings
+from sie_server.nn.attention_bias import Bias, biased_attention
+from sie_server.nn.embedding import BertEmbeddings
 from sie_server.nn.linear import GatedLinear, Linear
 from sie_server.nn.norm import LayerNorm
-from sie_server.nn.relative import Bias, biased_attention
+from sie_server.nn.packed import Packed
 from sie_server.nn.rotary import rotate
 
 Angles = tuple[Tensor, Tensor]

@@ -6,14 +6,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from sie_server.engine.packed import Packed
 from sie_server.models.bert import Bert, BertLayer
-from sie_server.models.shape import ModelConfig
+from sie_server.models.model_config import ModelConfig
+from sie_server.nn.attention_bias import Bias
 from sie_server.nn.disentangled import DisentangledBias, PositionTables, columns_of
-from sie_server.nn.embed import Embedding
+from sie_server.nn.embedding import Embedding
 from sie_server.nn.linear import Linear
 from sie_server.nn.norm import LayerNorm
-from sie_server.nn.relative import Bias
+from sie_server.nn.packed import Packed
 
 
 class DebertaLayer(BertLayer):

@@ -7,15 +7,15 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from sie_server.engine.packed import Packed
-from sie_server.engine.prefix import PrefixCache
 from sie_server.models.encoder import Encoder
-from sie_server.models.shape import DecoderConfig, ModelConfig
+from sie_server.models.model_config import DecoderConfig, ModelConfig
 from sie_server.nn.attention import attention
-from sie_server.nn.embed import Embedding
+from sie_server.nn.embedding import Embedding
 from sie_server.nn.heads import LogitHead
 from sie_server.nn.linear import GatedLinear, Linear
 from sie_server.nn.norm import RMSNorm
+from sie_server.nn.packed import Packed
+from sie_server.nn.prefix_cache import PrefixCache
 from sie_server.nn.rotary import rotate
 
 

@@ -5,11 +5,11 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from sie_server.engine.packed import Packed
-from sie_server.models.shape import ModelConfig
+from sie_server.models.model_config import ModelConfig
 from sie_server.nn.heads import ClassificationHead, LogitHead, Pooled, Projections
-from sie_server.nn.lexical import Lexical, TokenWeights
+from sie_server.nn.packed import Packed
 from sie_server.nn.rotary import Rotary
+from sie_server.nn.sparse import Lexical, TokenWeights
 
 
 class Encoder(nn.Module):

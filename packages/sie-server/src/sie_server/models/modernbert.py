@@ -4,13 +4,13 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from sie_server.engine.packed import Packed
 from sie_server.models.encoder import Encoder
-from sie_server.models.shape import ModelConfig, RotaryLayer
+from sie_server.models.model_config import ModelConfig, RotaryLayer
 from sie_server.nn.attention import attention
-from sie_server.nn.embed import Embedding
+from sie_server.nn.embedding import Embedding
 from sie_server.nn.linear import GatedLinear, Linear
 from sie_server.nn.norm import LayerNorm
+from sie_server.nn.packed import Packed
 from sie_server.nn.rotary import rotate
 
 Angles = dict[float, tuple[Tensor, Tensor]]  # base → cos, sin of every token's position

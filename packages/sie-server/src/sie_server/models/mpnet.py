@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from itertools import repeat
 from typing import ClassVar
 
-from sie_server.engine.packed import Packed
 from sie_server.models.bert import Bert
-from sie_server.models.shape import ModelConfig
-from sie_server.nn.embed import Embedding
-from sie_server.nn.relative import Bias, SharedBias
+from sie_server.models.model_config import ModelConfig
+from sie_server.nn.attention_bias import Bias, SharedBias
+from sie_server.nn.embedding import Embedding
+from sie_server.nn.packed import Packed
 
 # The reference computes this many, whatever `relative_attention_num_buckets` says.
 _BUCKETS = 32

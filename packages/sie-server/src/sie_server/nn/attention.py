@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sie_server.engine.packed import Packed
-from sie_server.nn.kernel import installed_kernel
+from sie_server.nn.kernels.attention import installed_kernel
+from sie_server.nn.packed import Packed
 
 # Queries that a causal block takes at a time: it bounds the mask, and skips the keys behind the block.
 _CAUSAL_BLOCK = 256

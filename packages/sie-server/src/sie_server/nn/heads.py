@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sie_server.choices import HeadActivation, Pooling
-from sie_server.engine.sequence import Sequence
-from sie_server.models.shape import HeadConfig, Norm, Projection, Unit
+from sie_server.models.model_config import HeadConfig, Norm, Projection, Unit
 from sie_server.nn.elementwise import in_whole_vectors
 from sie_server.nn.linear import Linear
 from sie_server.nn.norm import LayerNorm
+from sie_server.options import HeadActivation, Pooling
+from sie_server.tokenization.sequence import Sequence
 
 Vectors = NDArray[np.float32]
 

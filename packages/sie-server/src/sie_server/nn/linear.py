@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sie_server.choices import Activation
-from sie_server.nn.company import in_sizes
 from sie_server.nn.elementwise import in_whole_vectors
+from sie_server.nn.row_invariance import in_sizes
+from sie_server.options import Activation
 
 # Each as a function, and as oneDNN's name and algorithm of it. There "none" means the exact erf form of GELU.
 ACTIVATIONS: dict[Activation, tuple[Callable[[Tensor], Tensor], str, str]] = {
@@ -94,7 +94,7 @@ class LibraryLinear(nn.Module):
     """A `Linear` or a `GatedLinear` by PyTorch's libraries: on a CPU by oneDNN, with its weights in oneDNN's blocked
     layout and bias and activation fused into the product.
 
-    How many rows there are may decide in which order those sum (`nn/company.py`).
+    How many rows there are may decide in which order those sum (`nn/row_invariance.py`).
     """
 
     weight0: Tensor

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sie_server.choices import Muvera
-from sie_server.engine.sequence import Sequence
 from sie_server.nn.heads import Alone, Head, Vectors
+from sie_server.options import Muvera
+from sie_server.tokenization.sequence import Sequence
 
 Codes = NDArray[np.int64]
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sie_server.nn.rows import rows_kernel
+from sie_server.nn.kernels.rows import rows_kernel
 
 
 class LayerNorm(nn.Module):

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from sie_server.engine.packed import Packed
-from sie_server.nn.rows import rows_kernel
+from sie_server.nn.kernels.rows import rows_kernel
+from sie_server.nn.packed import Packed
 
 # Positions that are computed together.
 _BLOCK = 512

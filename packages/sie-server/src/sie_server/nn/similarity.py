@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sie_server.choices import Pooling
-from sie_server.engine.sequence import Sequence
 from sie_server.nn.heads import Head, kept, pool, segments
-from sie_server.nn.lexical import SparseVector
-from sie_server.nn.product import Product
+from sie_server.nn.similarity_product import Product
+from sie_server.nn.sparse import SparseVector
+from sie_server.options import Pooling
+from sie_server.tokenization.sequence import Sequence
 
 
 class Similarity(Protocol):

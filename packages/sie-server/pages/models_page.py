@@ -1,0 +1,123 @@
+"""Writes docs/models.md and the model table of the README from the catalogue: `make docs`."""
+
+import re
+from pathlib import Path
+
+from sie_server.catalog.catalog import Entry, shipped
+from sie_server.catalog.describe import SIZES, count, kind, meaning, size
+
+# What the README shows: one of each kind and size, so that a reader finds where to start.
+_README = (
+    "sentence-transformers/all-MiniLM-L6-v2",
+    "cross-encoder/ms-marco-MiniLM-L-6-v2",
+    "cross-encoder/ettin-reranker-32m-v1",
+    "Alibaba-NLP/gte-reranker-modernbert-base",
+    "BAAI/bge-reranker-v2-m3",
+    "jinaai/jina-reranker-v2-base-multilingual",
+    "mixedbread-ai/mxbai-rerank-base-v2",
+    "Qwen/Qwen3-Reranker-0.6B",
+    "lightonai/GTE-ModernColBERT-v1",
+    "BAAI/bge-m3",
+)
+_MARKERS = re.compile(r"(?<=<!-- models -->\n).*(?=<!-- /models -->)", re.DOTALL)
+
+
+def page() -> str:
+    """docs/models.md."""
+    entries = shipped()
+    rows = [
+        f"| `{model_id}` | {_parameters(entry)} | {_limit(entry)} | "
+        f"{meaning(entry.score)} | {entry.languages} | {entry.license} |"
+        for model_id, entry in entries.items()
+    ]
+    details = [
+        f"| `{model_id}` | {kind(entry)} | `{entry.architecture}` | {_prompt(entry)} | {_pin(entry)} | "
+        f"{sum(len(example.scores) for example in entry.examples) or 'none'} |"
+        for model_id, entry in entries.items()
+    ]
+    return _PAGE.format(count=len(entries), sizes=_sizes(), rows="\n".join(rows), details="\n".join(details))
+
+
+def readme(text: str) -> str:
+    """The README with the rows of its model table written anew."""
+    entries = shipped()
+    rows = [
+        f"| `{model_id}` | {kind(entries[model_id])} | {entries[model_id].max_length} | "
+        f"{meaning(entries[model_id].score)} | {entries[model_id].license} |\n"
+        for model_id in _README
+    ]
+    return _MARKERS.sub(lambda _: "".join(rows), text)
+
+
+def _parameters(entry: Entry) -> str:
+    assert entry.parameters is not None
+    return f"{count(entry.parameters)} | {size(entry.parameters)}"
+
+
+def _limit(entry: Entry) -> str:
+    return f"{entry.max_length}{'*' if entry.long_documents == 'error' else ''}"
+
+
+def _prompt(entry: Entry) -> str:
+    if entry.prompt is None:
+        return "–"
+    return f"`{entry.prompt}`" + (f", asking “{entry.instruction}”" if entry.instruction else "")
+
+
+def _pin(entry: Entry) -> str:
+    return f"`{entry.revision[:12]}`" if entry.revision else "not pinned"
+
+
+def _sizes() -> str:
+    bounds = [f"{name} up to {bound // 1_000_000:,} million" for name, bound in SIZES.items()]
+    return f"{', '.join(bounds)}, xl above"
+
+
+_PAGE = """\
+# Models
+
+<!-- Generated from the catalogue by `make docs`. Edit packages/sie-server/src/sie_server/models/catalog.toml. -->
+
+The {count} models that the server knows. Each loads on first use; `sie-server models pull ID` fetches one before,
+`sie-server models show ID` says the same as this page and where its files are. Any other model of a supported
+architecture is added with `--model`.
+
+| Model | Parameters | Size | Limit (tokens) | A score is | Languages | Licence |
+|---|---|---|---|---|---|---|
+{rows}
+
+**Size** is the speed class, by parameters: {sizes}.
+Time per token grows with them, roughly in proportion; those of a multilingual vocabulary cost memory but no time.
+
+**Limit** counts the query, the document, special tokens and the prompt. A document that does not fit is cut; a model
+marked * refuses it instead.
+
+**A score** ranks the documents of one query. A *probability* is the sigmoid of a logit, a *raw logit* can be any
+number, and a *sum of maximal cosines* is at most the number of query tokens, markers and expansion included. BGE-M3
+gives the *cosine* of its dense vectors, or with `options.score_mode` the match of its sparse ones, the mean of maximal
+cosines of its token vectors, or a weighted sum of the three. Scores of two models can't be compared.
+
+**Late interaction** reads a query and a document each in its own way: with a marker in front, a query cut or filled up
+with mask tokens to a fixed length, punctuation of a document without vectors. A checkpoint's own files say so, those of
+PyLate, ColBERT or sentence-transformers. Its limits are often far below that of the table, 32 tokens for a query and
+180 or 300 for a document; `options.query_max_length` and `options.max_seq_length` choose others.
+
+## What is behind them
+
+| Model | Kind | Architecture | Prompt | Revision | Published scores |
+|---|---|---|---|---|---|
+{details}
+
+A model with a **pinned revision** gives the same scores tomorrow; one without follows its repository's default branch.
+
+**Published scores** are stated for given texts by a model's authors or in the tests of sentence-transformers; those of
+all-MiniLM-L6-v2 were computed with sentence-transformers.
+`sie-server models verify ID` compares the model with them, and `sie-server serve --verify` refuses to serve one
+that differs. A difference is allowed that rounding explains: 0.5 % of the logit in float32, 6 % in bfloat16,
+15 % in int8.
+"""
+
+
+if __name__ == "__main__":
+    Path("docs/models.md").write_text(page())
+    Path("README.md").write_text(readme(Path("README.md").read_text()))

@@ -1,0 +1,1 @@
+"""What clients ask: the native routes, OpenAI's and Cohere's, and what describes the server."""

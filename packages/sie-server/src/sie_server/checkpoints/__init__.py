@@ -1,0 +1,1 @@
+"""Checkpoints: the files of a model, read into a loaded model."""

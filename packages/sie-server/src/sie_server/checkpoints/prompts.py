@@ -1,0 +1,133 @@
+"""The prompts of decoder rerankers: what stands around query and document, and which tokens answer."""
+
+import logging
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import msgspec
+
+from sie_server.checkpoints.chat_template import (
+    ChatTemplate,
+    chat_template_digest,
+    read_chat_template,
+    reads_messages,
+)
+from sie_server.checkpoints.sentence_transformers import answers_hint
+from sie_server.errors import UnsupportedModelError
+from sie_server.options import Score
+
+_LOG = logging.getLogger(__name__)
+# Names of prompts that are not in `prompts.toml`: none, and the folder's chat template.
+PLAIN, OWN = "none", "chat-template"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One entry of `prompts.toml`, which explains the fields."""
+
+    name: str
+    architecture: str
+    before: tuple[str, ...]
+    document: str
+    after: tuple[str, ...]
+    answers: tuple[str, ...]
+    score: Score
+    instruction: str | None = None
+    slot: str | None = None
+    published_with: tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Ids that follow a document that is cut, beside those behind all."""
+        return ()
+
+    def origin(self, document: str) -> int:  # of a chat template, it varies
+        """Where the piece of a document begins in it, in code points."""
+        return -self.document.index("{document}")
+
+    def shared(self, query: str, instruction: str | None) -> list[str]:
+        """The pieces in front of a document."""
+        instruction = instruction or self.instruction
+        if self.slot is None:
+            query, slot = instructed(query, instruction), ""
+        else:
+            slot = self.slot.format(instruction) if instruction else ""
+        return [piece.format(instruction=slot, query=query) for piece in self.before]
+
+    def piece(self, document: str) -> str:
+        """The piece that holds the document."""
+        return self.document.format(document=document)
+
+
+def instructed(query: str, instruction: str | None) -> str:
+    """The query as a model reads it that has no place of its own for an instruction."""
+    return f"{instruction} {query}" if instruction else query
+
+
+@cache
+def prompts() -> dict[str, Prompt]:
+    """The prompts this server knows, by name."""
+    text = files("sie_server.checkpoints").joinpath("prompts.toml").read_bytes()
+    entries = msgspec.toml.decode(text, type=dict[str, dict[str, object]])
+    return {name: msgspec.convert({"name": name, **fields}, Prompt) for name, fields in entries.items()}
+
+
+def choose(name: str | None, architecture: str, folder: Path, classifier: bool) -> Prompt | ChatTemplate | None:
+    """How a decoder reads a pair: by the prompt named, by the folder's own template, or plainly (None).
+
+    A template that writes what a known prompt does is that prompt. A language model with the very template of
+    conversations that a known reranker is published with has that reranker's prompt. Of a folder that says nothing,
+    pairs are as its tokenizer joins them, as sentence-transformers has them, if it has a classifier or names its
+    answers; else nobody could tell what it answers.
+
+    Raises:
+        UnsupportedModelError: there is no prompt of that name; the folder's template can't be used; nothing says how a
+            language model reads a pair.
+    """
+    choices = ", ".join((PLAIN, OWN, *prompts()))
+    if name == PLAIN:
+        return None
+    if name is not None and name != OWN:
+        if name not in prompts():
+            raise UnsupportedModelError(f"prompt {name!r} is not known; known: {choices}")
+        return prompts()[name]
+    if name is None and not classifier and answers_hint(folder) is None:
+        digest = chat_template_digest(folder)
+        published = next((prompt for prompt in prompts().values() if digest in prompt.published_with), None)
+        if published is not None and architecture.startswith(published.architecture):
+            _LOG.info("%s: its chat template is the one that %s models are published with", folder, published.name)
+            return published
+    if name == OWN or reads_messages(folder):
+        try:
+            template = read_chat_template(folder)
+        except UnsupportedModelError as error:
+            raise UnsupportedModelError(f"{error}. Name the prompt that it was trained with: {choices}") from error
+        return next(
+            (prompt for prompt in prompts().values() if _same(prompt, template, architecture, folder)), template
+        )
+    if not classifier and answers_hint(folder) is None:
+        raise UnsupportedModelError(
+            f"nothing in {folder} says how this language model reads a query and a document: it has no chat template "
+            f"and no LogitScore. Name the prompt that it was trained with: {choices}"
+        )
+    _LOG.info("%s: no chat template, so it reads pairs as its tokenizer joins them (prompt: %s)", folder, PLAIN)
+    return None
+
+
+def prompt_name(prompt: Prompt | ChatTemplate | None) -> str:
+    """What to call it in lists and settings."""
+    return PLAIN if prompt is None else OWN if isinstance(prompt, ChatTemplate) else prompt.name
+
+
+def _same(prompt: Prompt, template: ChatTemplate, architecture: str, folder: Path) -> bool:
+    """Whether the template writes what the prompt does."""
+    if not architecture.startswith(prompt.architecture) or len(answers_hint(folder) or prompt.answers) != len(
+        prompt.answers
+    ):
+        return False
+    query, document, instruction = "a query", "a document", template.instruction
+    written, _ = template.written(None)
+    known = "".join((*prompt.shared(query, instruction), prompt.piece(document), *prompt.after))
+    return known == written.text(query, document, instruction)

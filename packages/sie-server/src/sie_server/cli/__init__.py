@@ -1,0 +1,1 @@
+"""The command `sie-server`."""

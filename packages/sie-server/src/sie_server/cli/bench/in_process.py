@@ -1,0 +1,100 @@
+"""The engine without HTTP, in turns with its peer."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.hf_config import read_config
+from sie_server.checkpoints.sentence_transformers import with_modules
+from sie_server.cli.bench.arithmetic import operations, peak
+from sie_server.cli.bench.peer import peer
+from sie_server.engine.engine import Engine
+from sie_server.engine.results import Scored
+from sie_server.metrics import Metrics
+from sie_server.models.loaded_model import Model
+from sie_server.options import Precision
+from sie_server.settings import Settings
+from sie_server.tokenization.config import Limits
+
+_LOAD_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in an engine of this process. threads: torch's, before a device thread set its own to one."""
+
+    engine: Engine
+    model: Model
+    threads: int
+    loop: asyncio.AbstractEventLoop
+
+    def score(self, query: str, texts: list[str]) -> Scored:
+        """A whole request, tokenization included."""
+        return self.loop.run_until_complete(self.engine.score(self.model, query, texts, Limits()))
+
+
+@contextmanager
+def loaded(entry: Entry, device: str, precision: Precision) -> Iterator[Loaded]:
+    """The model of `entry`; its threads are gone afterwards.
+
+    Raises:
+        ValueError: an unknown device.
+        LoadError, SIEError: the model can't be loaded, or does not score.
+    """
+    engine = Engine(Settings(device=device, precision=precision, load_wait=_LOAD_S), {entry.id: entry}, Metrics())
+    loop = asyncio.new_event_loop()
+    threads = torch.get_num_threads()
+
+    async def start() -> Model:
+        engine.start()
+        return await engine.model(entry.id, ["score"])
+
+    try:
+        model = loop.run_until_complete(start())
+        # A device thread sets its own to one, and a thread that has not asked before would take that over.
+        torch.set_num_threads(threads)
+        yield Loaded(engine, model, threads, loop)
+    finally:
+        loop.run_until_complete(engine.close())
+        loop.close()
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Seconds of ours and of the peer per round, operations per second of a large product, and what was scored.
+
+    operations: of the plain forward of all texts. theirs: none without a peer; peer_skipped says why there is none.
+    """
+
+    ours: list[float]
+    theirs: list[float]
+    peaks: list[float]
+    scored: Scored
+    operations: float
+    peer_skipped: str | None
+
+
+def rounds(ours: Loaded, folder: Path, query: str, texts: list[str], count: int, advance: Callable[[], None]) -> Rounds:
+    """Score the texts so often, with each side, in turning order."""
+    scored = ours.score(query, texts)
+    their_call, skipped = peer(ours.model, folder, query, texts)
+    seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
+    calls: dict[str, Callable[[], object]] = {"ours": lambda: ours.score(query, texts)}
+    if their_call is not None:
+        calls["theirs"] = their_call
+    peaks = []
+    for turn in range(count):
+        peaks.append(peak(ours.model.dtype, ours.engine.device))
+        for name in sorted(calls, reverse=bool(turn % 2)):
+            started = time.perf_counter()
+            calls[name]()
+            seconds[name].append(time.perf_counter() - started)
+        advance()
+    work = operations(ours.model, with_modules(read_config(folder), folder), scored.lengths)
+    return Rounds(seconds["ours"], seconds["theirs"], peaks, scored, work, skipped)

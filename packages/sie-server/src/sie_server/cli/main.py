@@ -1,0 +1,98 @@
+"""The `sie-server` command."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import cyclopts
+from cyclopts import Parameter
+from cyclopts.config import Toml
+from cyclopts.types import ExistingFile
+
+from sie_server import __version__
+from sie_server.catalog.catalog import parse, shipped
+from sie_server.cli import models
+from sie_server.cli.bench.command import bench
+from sie_server.cli.top.command import top
+from sie_server.settings import Settings
+
+app = cyclopts.App(
+    name="sie-server", help="SIE: an inference engine for reranking.", version=__version__, version_flags=["--version"]
+)
+app.command(models.app)
+app.command(bench)
+app.command(top)
+
+
+@app.meta.default
+def launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    config: Annotated[ExistingFile | None, Parameter(env_var="SIE_CONFIG")] = None,
+) -> int | None:
+    """SIE: an inference engine for reranking.
+
+    Parameters
+    ----------
+    config
+        TOML file with settings; their names are those of the flags of `serve`, with underscores.
+    """
+    app.config = () if config is None else (Toml(config, use_commands_as_keys=False),)
+    # The file is written for `serve`; other commands take from it what they know.
+    for command in (models.app, app["bench"]):
+        command.config = () if config is None else (Toml(config, use_commands_as_keys=False, allow_unknown=True),)
+    result: int | None = app(tokens)
+    return result
+
+
+@app.command
+def serve(served: Annotated[str | None, Parameter(name="MODEL")] = None, /, *, settings: Settings = Settings()) -> int:
+    """Serve models over HTTP.
+
+    Every flag can also be set in the environment (shown behind it) or in a TOML file given by `--config FILE`.
+    Flags win over the environment, the environment over the file.
+
+    Parameters
+    ----------
+    served
+        Model to load before the server says it is ready, as --model and --preload together: a hub id, a folder, or
+        NAME=FOLDER. The others are served beside it.
+    """
+    if served is not None:
+        try:
+            model_id = parse(served, shipped()).id
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return 2
+        settings = replace(settings, model=(served, *settings.model), preload=(model_id, *settings.preload))
+    # torch takes seconds to import, and `--help` should not wait for it.
+    from sie_server.server import run
+
+    return run(settings)
+
+
+@app.command
+def openapi(output: Annotated[Path | None, Parameter(alias="-o")] = None, indent: int = 2) -> None:
+    """Print the OpenAPI document.
+
+    Parameters
+    ----------
+    output
+        Write to this file instead.
+    indent
+        Spaces per level.
+    """
+    import msgspec
+
+    from sie_server.api.openapi import openapi as document
+
+    text = msgspec.json.format(msgspec.json.encode(document()), indent=indent).decode()
+    if output is None:
+        print(text)
+    else:
+        output.write_text(text + "\n")
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    sys.exit(app.meta())

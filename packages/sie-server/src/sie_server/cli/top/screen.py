@@ -1,0 +1,204 @@
+"""Samples as something to look at."""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.filesize import decimal
+from rich.measure import Measurement
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from sie_server.cli.top.sample import Between, Sample
+
+_BARS = "▁▂▃▄▅▆▇█"
+# Percentiles and rates of errors are of so many seconds, that few requests make figures that stand still.
+_WINDOW_S = 10.0
+_MOST_SAMPLES = 512
+_BUSY, _FULL = 0.9, 0.8
+_STATES = {"loaded": "green", "loading": "yellow", "unloading": "yellow", "failed": "red"}
+
+
+class Screen:
+    """What is shown of the server at `url`, after what was added."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._samples: deque[Sample] = deque(maxlen=_MOST_SAMPLES)
+        self._gone: str | None = None
+
+    def add(self, said: Sample | str) -> None:
+        """A sample, or why there is none."""
+        if isinstance(said, str):
+            self._gone = said
+            return
+        if self._samples and self._samples[-1].frame["server"]["pid"] != said.frame["server"]["pid"]:
+            self._samples.clear()  # another process counts from zero
+        self._gone = None
+        self._samples.append(said)
+
+    def __rich__(self) -> RenderableType:
+        if not self._samples:
+            return Text(f"connecting to {self._url}" if self._gone is None else self._gone, style="dim")
+        now = self._samples[-1]
+        last = Between(self._samples[-2] if len(self._samples) > 1 else now, now)
+        window = Between(self._before(_WINDOW_S), now)
+        lines: list[RenderableType] = [self._head(now), _machine(last, window), Text()]
+        lines += [self._history(), Rule(style="dim"), _models(last, window), Rule(style="dim"), _foot(window)]
+        if self._gone is not None:
+            lines.append(Text(f"{self._gone}; trying again", style="bold red"))
+        return Padding(Group(*lines), (0, 1))
+
+    def _before(self, seconds: float) -> Sample:
+        """The newest sample that is at least so old, or the oldest."""
+        now = self._samples[-1].moment
+        return next((s for s in reversed(self._samples) if now - s.moment >= seconds), self._samples[0])
+
+    def _head(self, now: Sample) -> RenderableType:
+        server, frame = now.frame["server"], now.frame
+        state = ("lost", "red") if self._gone else ("ready", "green") if frame["ready"] else ("not ready", "yellow")
+        if frame.get("saturated") and not self._gone:
+            state = ("queue full", "red")
+        left = Text.assemble(
+            ("SIE ", "bold cyan"), (server["version"], "bold"), "  ", (f"● {state[0]}", state[1]), "  ", self._url
+        )
+        right = Text(f"up {_duration(server['uptime_seconds'])} · {frame['name']} · pid {server['pid']}", style="dim")
+        return _both_ends(left, right)
+
+    def _history(self) -> RenderableType:
+        pairs = [Between(*pair) for pair in zip(self._samples, list(self._samples)[1:], strict=False)]
+        table = Table.grid(padding=(0, 1), expand=True)
+        table.add_column(no_wrap=True, style="dim", width=8)
+        table.add_column(ratio=1)
+        table.add_column(no_wrap=True, justify="right", width=12)
+        rates = [pair.rate("sie_tokens_processed_total") for pair in pairs]
+        waiting = [sample.total("sie_queue_depth") for sample in self._samples]
+        for name, values, colour in (("tokens/s", rates, "green"), ("queue", waiting, "yellow")):
+            table.add_row(name, Sparkline(values, colour), _number(values[-1] if values else 0))
+        return table
+
+
+class Sparkline:
+    """Values as bars, the newest at the right, as many as there is room for."""
+
+    def __init__(self, values: Iterable[float], colour: str) -> None:
+        self._values = list(values)
+        self._colour = colour
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        shown = self._values[-options.max_width :]
+        top = max(shown, default=0.0)
+        # Nothing is a line at the bottom; the least something stands out of it.
+        bars = [_BARS[-(-int(value * 7000 / top) // 1000)] if top > 0 else _BARS[0] for value in shown]
+        yield Text("".join(bars).rjust(options.max_width), style=self._colour, no_wrap=True)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(1, options.max_width)
+
+
+def _machine(last: Between, window: Between) -> RenderableType:
+    now = last.after
+    threads, limit = now.total("sie_device_threads"), now.total("sie_queue_limit_tokens")
+    busy = min(last.rate("sie_device_busy_seconds_total") / max(threads, 1), 1.0)
+    queue = now.total("sie_queue_depth")
+    device = next((dict(labels)["device"] for labels in now.values.get("sie_device_threads", {})), "")
+    used, total = (now.total("sie_device_memory_bytes", kind=kind) for kind in ("used", "total"))
+    lag = window.quantile(0.99, "sie_event_loop_lag_seconds")
+    parts = [
+        Text.assemble((device, "bold"), f" × {threads:.0f}"),
+        Text.assemble("busy ", (_bar(busy), "red" if busy > _BUSY else "green"), f" {busy:4.0%}"),
+        Text.assemble(
+            "queue ", (_number(queue), "red" if queue > limit * _FULL else "bold"), f" of {limit / 1e6:,g} M"
+        ),
+        Text(f"memory {_bytes(now.total('process_resident_memory_bytes'))}"),
+    ]
+    if total:
+        parts.append(Text(f"GPU {_bytes(used)} of {_bytes(total)}"))
+    parts.append(Text(f"in flight {now.total('sie_requests_in_progress'):.0f}"))
+    if lag is not None:
+        parts.append(Text(f"lag p99 {_ms(lag)}"))
+    return Text("  ·  ", style="dim").join(parts)
+
+
+def _models(last: Between, window: Between) -> RenderableType:
+    table = Table(box=None, expand=True, pad_edge=False, header_style="dim")
+    table.add_column("Model", ratio=1, overflow="ellipsis", no_wrap=True)
+    for name in ("State", "Memory", "Req/s", "Docs/s", "Tokens/s", "Queue", "p50", "p95", "No pad"):
+        table.add_column(name, justify="left" if name == "State" else "right", no_wrap=True)
+    for model in _shown(last.after.frame):
+        table.add_row(*_row(model, last, window))
+    return table
+
+
+def _shown(frame: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [model for model in frame["models"] if model["state"] != "available"]
+
+
+def _row(model: Mapping[str, Any], last: Between, window: Between) -> list[Text]:
+    name, state = model["name"], model["state"]
+    total = {"model": name, "phase": "total"}
+    p50, p95 = (window.quantile(share, "sie_request_duration_seconds", **total) for share in (0.5, 0.95))
+    real = window.count("sie_batch_tokens_sum", model=name)
+    avoided = window.count("sie_padding_avoided_tokens_total", model=name)
+    return [
+        Text(name),
+        Text(state, style=_STATES.get(state, "")),
+        Text(_bytes(model["memory_bytes"]) if model["memory_bytes"] else "–"),
+        Text(_number(last.rate("sie_requests_total", model=name))),
+        Text(_number(last.rate("sie_batch_size_sum", model=name))),
+        Text(_number(last.rate("sie_batch_tokens_sum", model=name)), style="bold"),
+        Text(_number(last.after.total("sie_queue_tokens", model=name))),
+        Text(_ms(p50) if p50 is not None else "–"),
+        Text(_ms(p95) if p95 is not None else "–"),
+        Text(f"{avoided / (real + avoided):.0%}" if real else "–"),
+    ]
+
+
+def _foot(window: Between) -> RenderableType:
+    frame = window.after.frame
+    errors = window.by("sie_errors_total", "code")
+    said = [Text(f"{code} {_number(rate)}/s", style="red") for code, rate in errors.items()]
+    if gone := window.rate("sie_disconnects_total"):
+        said.append(Text(f"clients gone {_number(gone)}/s", style="yellow"))
+    left = Text("  ").join(said) if said else Text("no errors", style="dim")
+    rest = len(frame["models"]) - len(_shown(frame))
+    return _both_ends(left, Text(f"{rest} more models load on first use", style="dim"))
+
+
+def _both_ends(left: Text, right: Text) -> Table:
+    table = Table.grid(expand=True)
+    table.add_column(ratio=1)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_row(left, right)
+    return table
+
+
+def _bar(share: float, width: int = 10) -> str:
+    full = round(share * width)
+    return "█" * full + "░" * (width - full)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.1f}" if 0 < value < 10 else f"{value:,.0f}"
+
+
+def _ms(seconds: float) -> str:
+    if seconds >= 10:
+        return f"{seconds:.0f} s"
+    return f"{seconds * 1e3:.1f} ms" if seconds < 0.01 else f"{seconds * 1e3:.0f} ms"
+
+
+def _bytes(size: float) -> str:
+    return decimal(int(size))
+
+
+def _duration(seconds: int) -> str:
+    days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"

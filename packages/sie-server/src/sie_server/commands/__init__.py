@@ -1,1 +1,0 @@
-"""Groups of sub-commands, one module each."""

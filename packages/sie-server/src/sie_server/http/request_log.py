@@ -1,0 +1,87 @@
+"""Around every request: its id, its log line, the count of its error, and its trace."""
+
+import logging
+import re
+import secrets
+import time
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sie_server.metrics import UNKNOWN, Metrics
+from sie_server.request_context import ANSWERING, Answering
+
+if TYPE_CHECKING:
+    from sie_server.http.tracing import Traces
+
+_LOG = logging.getLogger(__name__)
+_API = "/v1/"
+_REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+# Of a client that was gone before its answer, which is not an error of anybody's.
+_GONE = 499
+
+
+class Observed:
+    """The application, watched. A client's own `X-Request-ID` is the id of its request.
+
+    A finished request is logged at debug; one to /v1/* at info where `json_logs` are read by machines.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, traces: "Traces | None", *, json_logs: bool) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._traces = traces
+        self._api_level = logging.INFO if json_logs else logging.DEBUG
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        request = Answering(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16))
+        trace = None if self._traces is None else self._traces.begin(headers, request, started)
+        is_api = scope["path"].startswith(_API)
+        status = 0
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        # For all of this request's task: what it raises is logged by uvicorn, after this.
+        ANSWERING.set(request)
+        try:
+            with self._metrics.in_progress.track_inprogress() if is_api else nullcontext():
+                await self._app(scope, receive, watched)
+        finally:
+            ended = time.perf_counter()
+            if is_api and status >= 400 and status != _GONE:
+                request.code = request.code or f"HTTP_{status}"
+                self._metrics.errors.labels(request.model, request.endpoint, request.code).inc()
+            self._log(scope, request, status, ended - started, self._api_level if is_api else logging.DEBUG)
+            if trace is not None:
+                trace.end(scope["method"], _route(scope), status, ended)
+
+    def _log(self, scope: Scope, request: Answering, status: int, seconds: float, level: int) -> None:
+        if _LOG.isEnabledFor(level):
+            route = _route(scope)
+            fields = {
+                "model": request.model if request.endpoint != UNKNOWN else None,
+                "route": route,
+                "status": status,
+                "ms": round(seconds * 1e3, 2),
+                "tokens": request.tokens,
+                "code": request.code,
+            }
+            _LOG.log(level, "%s %s", scope["method"], route, extra=fields)
+
+
+def _route(scope: Scope) -> str:
+    """The path as the routes have it; what a client wrote instead of one is nothing to keep."""
+    route = scope.get("route")
+    return UNKNOWN if route is None else route.path.replace(":path}", "}")

@@ -1,0 +1,1 @@
+"""This machine: its cores, its memory, and its allocator."""

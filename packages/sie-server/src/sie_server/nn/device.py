@@ -1,0 +1,54 @@
+"""What to compute on, and in which precision."""
+
+import torch
+
+from sie_server.nn.kernels.library import installed_library, max_isa, panel_level
+from sie_server.options import Precision
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is a GPU.
+
+    Raises:
+        ValueError: the device does not exist here, or SIE_MAX_CPU_ISA names no instructions.
+    """
+    max_isa()
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device {name!r}: {error}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device {name!r} is not supported; supported: auto, cpu, cuda, cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {name!r} is not there: {torch.cuda.device_count()} CUDA devices found")
+    return device
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """Dtype of the products. `auto`: bfloat16 where the hardware multiplies it natively, float32 elsewhere.
+
+    Raises:
+        ValueError: this device or CPU can't multiply it.
+    """
+    if precision == "int8":
+        if device.type != "cpu":
+            raise ValueError(f"precision 'int8' is not supported on {device.type}, only on CPU; use auto")
+        if installed_library() is None:
+            raise ValueError("precision 'int8' needs the kernels, which were not built at installation; use auto")
+        if panel_level() == 0:
+            why = "it has no AVX512-VNNI, or SIE_MAX_CPU_ISA is below that"
+            raise ValueError(f"precision 'int8' is not supported by this CPU: {why}; use auto")
+        return torch.int8
+    if precision != "auto":
+        dtype: torch.dtype = getattr(torch, precision)
+        supported = {"bfloat16": "_is_mkldnn_bf16_supported", "float16": "_is_mkldnn_fp16_supported"}
+        if device.type == "cpu" and precision in supported and not getattr(torch.ops.mkldnn, supported[precision])():
+            raise ValueError(f"precision {precision!r} is not supported by this CPU; use auto")
+        return dtype
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if native else torch.float32

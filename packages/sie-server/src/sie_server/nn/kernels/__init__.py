@@ -1,0 +1,1 @@
+"""Kernels in C++ and the ctypes that call them."""

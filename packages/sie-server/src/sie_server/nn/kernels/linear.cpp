@@ -1,0 +1,149 @@
+// A linear layer in bfloat16 or in integers for one level of instructions: LEVEL names it, the compiler's flags are it.
+// What is said here of tiles is for all of them but AMX, whose own are in tiles.h.
+//
+// A block of rows is turned into cells once. Then, panel by panel of the weights, tiles of a few rows are multiplied in
+// registers, and what comes after the product is done before a tile leaves them. Each result is one chain of sums over
+// a row and a column, whatever stands beside it, so that its bits do not depend on the batch.
+
+#include "linear.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "avx512.h"
+#include "linear_dtypes.h"
+#ifdef __AMX_BF16__
+#include "amx.h"
+#endif
+
+namespace {
+
+constexpr int kVectors = kColumns / kLanes;
+constexpr int kRows = 12;  // with kVectors, what the registers hold
+// Of a block of rows, so that they and a panel of weights stay in the second cache.
+constexpr int kBlockBytes = 1 << 18;
+
+inline __m512 activate(const LinearArguments& a, __m512 y) {
+    __m512 square = _mm512_min_ps(_mm512_mul_ps(y, y), _mm512_set1_ps(a.limit));
+    __m512 slope = _mm512_fmadd_ps(_mm512_set1_ps(a.slope[2]), square, _mm512_set1_ps(a.slope[1]));
+    slope = _mm512_fmadd_ps(slope, square, _mm512_set1_ps(a.slope[0]));
+    __m512 power = exp2(_mm512_mul_ps(slope, y));
+    return _mm512_mul_ps(y, _mm512_rcp14_ps(_mm512_add_ps(power, _mm512_set1_ps(1.0f))));  // 6e-5
+}
+
+// From a row's sums of products to its part of y.
+template <class N>
+inline void finish(const LinearArguments& a, const typename N::Row& row, int64_t number, int panel,
+                   const typename N::Sum* sums) {
+    int column = panel * kColumns;
+    __m512 y[kVectors];
+    N::results(a, row, column, sums, y);
+    if (a.activated) {
+        y[0] = activate(a, y[0]);
+        if (!a.gated) y[1] = activate(a, y[1]);
+    }
+    int vectors = kVectors;
+    if (a.gated) {
+        vectors = 1;
+        column /= 2;
+        y[0] = _mm512_mul_ps(y[0], y[1]);
+    }
+    for (int j = 0; j < vectors; j++, column += kLanes) {
+        __mmask16 lanes = first(a.out - column);
+        if (a.residual)
+            y[j] = _mm512_add_ps(y[j], load(a.residual, false, number * a.residual_row + column, lanes));
+        store(a.y, a.y_bfloat16, number * a.y_row + column, y[j], lanes);
+    }
+}
+
+// R rows, the first of which is `number`, times one panel.
+template <class N, int R>
+void product(const LinearArguments& a, const typename N::Row* rows, const char* cells, int stride, int64_t number,
+             int panel) {
+    for (int r = 0; r < R; r++) N::prefetch(a, rows[r], int64_t(panel) * kColumns);
+    typename N::Sum sums[R][kVectors];
+#pragma GCC unroll 12
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 2
+        for (int j = 0; j < kVectors; j++) sums[r][j] = N::zero();
+    int steps = up(a.in, N::kPerCell) / N::kPerCell;
+    const char* weights = static_cast<const char*>(N::weights(a)) + int64_t(panel) * steps * kColumns * 4;
+    for (int step = 0; step < steps; step++) {
+        __m512i columns[kVectors];
+#pragma GCC unroll 2
+        for (int j = 0; j < kVectors; j++) columns[j] = _mm512_load_si512(weights + (step * kVectors + j) * 64);
+#pragma GCC unroll 12
+        for (int r = 0; r < R; r++) {
+            int cell;
+            memcpy(&cell, cells + int64_t(r) * stride + step * 4, 4);
+#pragma GCC unroll 2
+            for (int j = 0; j < kVectors; j++)
+                sums[r][j] = N::multiply_add(sums[r][j], _mm512_set1_epi32(cell), columns[j]);
+        }
+    }
+    typename N::Sum tile[R * kVectors];
+#pragma GCC unroll 12
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 2
+        for (int j = 0; j < kVectors; j++) tile[r * kVectors + j] = sums[r][j];
+#pragma GCC unroll 1
+    for (int r = 0; r < R; r++) finish<N>(a, rows[r], number + r, panel, tile + r * kVectors);
+}
+
+template <class N, int R = kRows>
+void product(int count, const LinearArguments& a, const typename N::Row* rows, const char* cells, int stride,
+             int64_t number, int panel) {
+    if (count == R)
+        product<N, R>(a, rows, cells, stride, number, panel);
+    else if constexpr (R > 1)
+        product<N, R - 1>(count, a, rows, cells, stride, number, panel);
+}
+
+template <class N>
+int linear(const LinearArguments& a) {
+    typedef typename N::Row Row;
+    int stride = up(up(a.in, kLanes) * 4 / N::kPerCell, 64) + 64;  // bytes, not a power of two
+    int block = kBlockBytes / stride / kRows * kRows;
+    block = block < 2 * kRows ? 2 * kRows : block;
+    block = block > a.rows ? up(a.rows, kRows) : block;
+    size_t row_bytes = up(sizeof(Row) * block, size_t(64)), z_bytes = sizeof(float) * up(a.in, kLanes);
+    char* memory = static_cast<char*>(aligned_alloc(64, row_bytes + z_bytes + size_t(block) * stride));
+    if (memory == nullptr) return 1;
+    Row* rows = reinterpret_cast<Row*>(memory);
+    char* cells = memory + row_bytes;
+    float* z = reinterpret_cast<float*>(cells + size_t(block) * stride);
+    for (int begin = 0; begin < a.rows; begin += block) {
+        int count = a.rows - begin < block ? a.rows - begin : block;
+        for (int r = 0; r < count; r++) N::read(a, begin + r, z, cells + int64_t(r) * stride, rows[r]);
+        int tiles = up(count, kRows) / kRows;
+        for (int panel = 0; panel < a.panels; panel++) {
+            // Tiles of nearly the same size: a small last one would not fill the registers.
+            for (int t = 0, done = 0; t < tiles; t++) {
+                int size = (count - done) / (tiles - t);
+                product<N>(size, a, rows + done, cells + int64_t(done) * stride, stride, begin + done, panel);
+                done += size;
+            }
+        }
+    }
+    free(memory);
+    return 0;
+}
+
+}  // namespace
+
+#define NAME(level) NAME_(level)
+#define NAME_(level) linear_##level
+
+int NAME(LEVEL)(const LinearArguments& a) {
+#ifdef __AMX_BF16__
+    auto finished = [&](int64_t number, int panel, const float* sums) {
+        __m512 y[kVectors];
+        for (int j = 0; j < kVectors; j++) y[j] = _mm512_load_ps(sums + j * kLanes);
+        finish<Bfloat16>(a, {}, number, panel, y);
+    };
+    if (a.numbers == kBfloat16) return by_tiles(a, finished);
+#elif defined(__AVX512BF16__)
+    if (a.numbers == kBfloat16) return linear<Bfloat16>(a);
+#endif
+    return linear<Int8>(a);
+}

@@ -1,0 +1,76 @@
+"""The kernel for what is computed of each row by itself: norms and rotary positions, in float32, on a CPU."""
+
+import ctypes
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from sie_server.nn.kernels.library import installed_library, vector_level
+
+_DTYPES = (torch.float32, torch.bfloat16)
+# The level of the attention kernel that rounds queries and keys to bfloat16.
+_ROUNDS = 3
+
+
+class _Arguments(ctypes.Structure):
+    """`RowsArguments` of rows.h, field by field."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "y")),
+        *((name, ctypes.c_int64) for name in ("x_row", "x_head")),
+        *((name, ctypes.c_int32) for name in ("rows", "heads", "width", "x_bfloat16", "y_bfloat16")),
+        *((name, ctypes.c_void_p) for name in ("weight", "bias")),
+        ("eps", ctypes.c_float),
+        ("rms", ctypes.c_int32),
+        *((name, ctypes.c_void_p) for name in ("cos", "sin")),
+    )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Without the interpreter's lock. level: of instructions, as the attention kernel's."""
+
+    library: ctypes.CDLL
+    level: int
+
+    def norm(self, x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, rms: bool) -> Tensor:
+        """LayerNorm or RMSNorm over the last dimension.
+
+        Shapes: x `[rows, width]` or `[rows, heads, width]`, weight, bias float32 `[width]` → as x, float32.
+        """
+        x = x if x.stride(-1) == 1 else x.contiguous()
+        y = torch.empty(x.shape, dtype=torch.float32)
+        bias_address = None if bias is None else bias.data_ptr()
+        self._run(x, y, weight.data_ptr(), bias_address, eps, rms, None, None)
+        return y
+
+    def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """As `rotate`; in bfloat16 where x is and attention would round to it.
+
+        Shapes: x `[tokens, heads, head_dim]`, cos, sin float32 `[tokens, 1, head_dim]` → as x.
+        """
+        x = x if x.stride(-1) == 1 else x.contiguous()
+        rounded = x.dtype == torch.bfloat16 and self.level == _ROUNDS
+        y = torch.empty(x.shape, dtype=torch.bfloat16 if rounded else torch.float32)
+        self._run(x, y, None, None, 0, False, cos.data_ptr(), sin.data_ptr())
+        return y
+
+    def _run(self, x: Tensor, y: Tensor, *rest: float | None) -> None:
+        heads, head_stride = (x.shape[1], x.stride(1)) if x.dim() == 3 else (1, 0)
+        sizes = (len(x), heads, x.shape[-1], x.dtype == torch.bfloat16, y.dtype == torch.bfloat16)
+        arguments = _Arguments(x.data_ptr(), y.data_ptr(), x.stride(0), head_stride, *sizes, *rest)
+        if self.library.sie_rows(ctypes.byref(arguments), self.level):
+            raise MemoryError("no memory for a row")
+
+
+def rows_kernel(x: Tensor) -> Rows | None:
+    """The kernel, where it is installed and takes such a tensor."""
+    return _installed() if x.device.type == "cpu" and x.dtype in _DTYPES else None
+
+
+@cache
+def _installed() -> Rows | None:
+    library = installed_library()
+    return None if library is None else Rows(library, vector_level())

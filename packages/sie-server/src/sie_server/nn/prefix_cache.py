@@ -1,0 +1,59 @@
+"""What all documents of a request begin with, computed once: the keys and values that they attend to."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from sie_server.nn.packed import Packed
+    from sie_server.tokenization.sequence import Sequence
+
+KeysValues = tuple[Tensor, Tensor]
+
+
+class Prefix:
+    """Tokens in front of every document of one request; `sequence` goes through the model with the first of them.
+
+    layers: keys and values `[tokens, kv_heads, head_dim]` of every layer, once they are computed. Two threads may both
+    compute them: their bits are the same.
+    """
+
+    __slots__ = ("layers", "sequence")
+
+    def __init__(self, sequence: "Sequence") -> None:
+        self.sequence = sequence
+        self.layers: tuple[KeysValues, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+
+class PrefixCache:
+    """Keys and values of the prefixes of one batch, while the batch goes through the layers in order."""
+
+    def __init__(self, packed: "Packed") -> None:
+        self._shared = packed.shared
+        self._layers: list[list[KeysValues]] = [[] for _ in self._shared.computed] if self._shared else []
+        self._depth = 0
+
+    def extend(self, k: Tensor, v: Tensor) -> KeysValues:
+        """A layer's keys and values with each sequence's prefix in front of it.
+
+        Shapes: k, v `[tokens, kv_heads, head_dim]` → `[key_tokens, kv_heads, head_dim]`.
+        """
+        if (shared := self._shared) is None:
+            return k, v
+        for layers, (_, rows) in zip(self._layers, shared.computed, strict=True):
+            layers.append((k[rows].clone(), v[rows].clone()))
+        stored = [prefix.layers[self._depth] for prefix in shared.stored if prefix.layers is not None]
+        self._depth += 1
+        keys = torch.cat([k, *(key for key, _ in stored)])
+        values = torch.cat([v, *(value for _, value in stored)])
+        return keys[shared.key_rows], values[shared.key_rows]
+
+    def publish(self) -> None:
+        """Keep what this batch computed for the batches that follow."""
+        if self._shared is not None:
+            for layers, (prefix, _) in zip(self._layers, self._shared.computed, strict=True):
+                prefix.layers = tuple(layers)

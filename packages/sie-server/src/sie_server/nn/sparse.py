@@ -1,0 +1,64 @@
+"""Sparse vectors over the vocabulary."""
+
+from collections.abc import Sequence as Items
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sie_server.models.model_config import ModelConfig
+from sie_server.nn.heads import Alone
+from sie_server.nn.linear import Linear
+from sie_server.nn.norm import LayerNorm
+from sie_server.tokenization.sequence import Sequence
+
+# Token ids, ascending int32, and their weights, float32.
+SparseVector = tuple[NDArray[np.int32], NDArray[np.float32]]
+
+
+class Lexical(Alone, nn.Module):
+    """SPLADE (Formal et al. 2021, equation 2 with max pooling): ln(1 + max(0, the largest logit over the tokens)).
+
+    Returns for each sequence the token ids with a weight above zero, ascending int32, and their weights, float32.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.dense = Linear(config.hidden_size, config.hidden_size, activation=config.activation)
+        self.norm = LayerNorm(config.hidden_size, config.norm_eps)
+        self.decoder = Linear(config.hidden_size, config.vocab_size)
+
+    def forward(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[SparseVector]:
+        x = self.norm(self.dense(hidden))
+        return [self._weights(rows) for rows in torch.split(x, list(lengths))]
+
+    def _weights(self, rows: Tensor) -> SparseVector:
+        # One sequence at a time: the logits of a batch, tokens by vocabulary, would be hundreds of megabytes.
+        weights = self.decoder(rows).amax(dim=0).float().clamp(min=0).log1p()
+        indices = weights.nonzero()[:, 0]
+        return indices.int().cpu().numpy(), weights[indices].cpu().numpy()
+
+
+class TokenWeights(Alone, nn.Module):
+    """A weight for each token of the text (Chen et al. 2024, M3-Embedding, section 3.1): max(0, hᵀw + b), the largest
+    where a token stands there more than once; `special` tokens have none.
+    """
+
+    def __init__(self, config: ModelConfig, special: Items[int]) -> None:
+        super().__init__()
+        self.out = Linear(config.hidden_size, 1)
+        self._special = np.array(special, np.int32)
+
+    def forward(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[SparseVector]:
+        weights = self.out(hidden)[:, 0].clamp(min=0).cpu()
+        rows = torch.split(weights, list(lengths))
+        return [self._vector(sequence.ids, row.numpy()) for sequence, row in zip(sequences, rows, strict=True)]
+
+    def _vector(self, ids: NDArray[np.int32], weights: NDArray[np.float32]) -> SparseVector:
+        # Not `> 0`, which would hide a NaN.
+        counted = ~(weights <= 0) & ~np.isin(ids, self._special)
+        tokens, places = np.unique(ids[counted], return_inverse=True)
+        largest = np.zeros(len(tokens), np.float32)
+        np.maximum.at(largest, places, weights[counted])
+        return tokens, largest

@@ -1,0 +1,48 @@
+"""What the server says of itself once it is ready: where it is, who can reach it, and a request to begin with."""
+
+from ipaddress import ip_address
+
+from sie_server.catalog.catalog import Entry
+
+_SCORE = """\
+curl {url}/v1/score/{model} \\
+    -H 'Content-Type: application/json' -H 'Accept: application/json'{key} \\
+    -d '{{"query": {{"text": "What is Python?"}},
+         "items": [{{"text": "Python is a programming language."}}, {{"text": "Snakes are reptiles."}}]}}'"""
+_ENCODE = """\
+curl {url}/v1/encode/{model} \\
+    -H 'Content-Type: application/json' -H 'Accept: application/json'{key} \\
+    -d '{{"items": [{{"text": "Python is a programming language."}}],
+         "params": {{"output_types": ["{output}"]}}}}'"""
+_ONLY_HERE = (
+    "Only this machine reaches it. --host 0.0.0.0 (or SIE_HOST) opens it to others, SIE_API_KEYS says to which ones."
+)
+_ANYBODY = "Whoever reaches this address may use it: SIE_API_KEYS names keys without which nobody may."
+
+
+def base_url(host: str, port: int) -> str:
+    """The URL of a server that listens there, for clients on this machine."""
+    if host in ("0.0.0.0", "::"):
+        host = "localhost"
+    if ":" in host:
+        host = f"[{host.replace('%', '%25')}]"
+    return f"http://{host}:{port}"
+
+
+def reach(host: str, keys: bool) -> str:
+    """A sentence on who can use a server that listens there; empty where keys decide."""
+    if keys:
+        return ""
+    return _ONLY_HERE if ip_address(host.partition("%")[0]).is_loopback else _ANYBODY
+
+
+def welcome(url: str, entry: Entry | None, host: str, keys: bool) -> str:
+    """The text for whoever started it: the URL, a request for a model on the route it is for, and who can send it."""
+    if entry is None:
+        return f"\nSIE is ready at {url}\n"
+    outputs = entry.outputs or ("score",)
+    key = ' \\\n    -H "Authorization: Bearer $SIE_API_KEY"' if keys else ""
+    template = _SCORE if "score" in outputs else _ENCODE
+    request = template.format(url=url, model=entry.id, key=key, output=outputs[0])
+    sentence = reach(host, keys)
+    return f"\nSIE is ready at {url}\n\n  {request}\n" + (f"\n{sentence}\n" if sentence else "")
