@@ -229,18 +229,21 @@ def test_each_part_is_tried_again_by_itself(connect):
 
 @pytest.mark.usefixtures("parts_of_three")
 def test_nothing_is_sent_once_a_part_has_failed():
+    asked = threading.Semaphore(0)
+
     def refuse(body):
-        # The others are in their pauses by the time that the first fails.
         if first_text(body):
+            asked.release()
             return refused(503, "MODEL_LOADING", headers={"retry-after": "60"})
-        time.sleep(0.2)
+        # The first fails when the others have been asked, and are to be asked again.
+        assert all(asked.acquire(timeout=60) for _ in range(IN_FLIGHT - 1))
         return refused(400, "X")
 
     engine = Engine(refuse)
     with SIEClient(BASE_URL, http_client=httpx2.Client(transport=httpx2.MockTransport(engine))) as client:
         with pytest.raises(errors.RequestError):
             client.encode("m", numbers(30))
-        ended = time.monotonic() + 5
+        ended = time.monotonic() + 30
         while any(thread.name.startswith("sie-sdk") for thread in threading.enumerate()):
             assert time.monotonic() < ended
             time.sleep(0.01)
@@ -261,7 +264,7 @@ def test_tasks_are_cancelled_once_a_part_has_failed():
 
     async def main():
         http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(server))
-        async with http_client, SIEAsyncClient(BASE_URL, http_client=http_client) as client, asyncio.timeout(10):
+        async with http_client, SIEAsyncClient(BASE_URL, http_client=http_client) as client, asyncio.timeout(30):
             with pytest.raises(errors.RequestError):
                 await client.encode("m", numbers(30))
             return len(asyncio.all_tasks())
@@ -273,7 +276,7 @@ def test_tasks_are_cancelled_once_a_part_has_failed():
 @pytest.mark.usefixtures("parts_of_three")
 def test_threads_in_flight():
     """Four at once, or the barrier breaks; and no more, or it lets them go too soon."""
-    together, load = threading.Barrier(IN_FLIGHT, timeout=10), []
+    together, load = threading.Barrier(IN_FLIGHT, timeout=30), []
 
     def refuse(_):
         load.append(1)

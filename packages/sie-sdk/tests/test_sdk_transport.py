@@ -4,8 +4,7 @@ import asyncio
 import gzip
 import socket
 import threading
-import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import msgpack
 import pytest
@@ -22,7 +21,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/msgpack\r\nContent-Length: %
 def listening(*handlers):
     """A server whose n-th connection is handled by `handlers[n]`, the last one from then on; and what it was sent."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(5)
+        listener.settimeout(60)
         accepted = []
 
         def serve():
@@ -57,13 +56,12 @@ def hang_up(_):
     pass
 
 
-def stall(_):
-    time.sleep(0.4)
-
-
-def stall_and_answer(connection):
-    stall(connection)
-    answer(connection)
+def stall(connection):
+    """Until the client has had enough."""
+    connection.settimeout(30)
+    with suppress(OSError):
+        while connection.recv(65536):
+            pass
 
 
 def zip_(connection):
@@ -113,7 +111,7 @@ def test_cut_off_answers_are_asked_for_again(score, handler):
 )
 def test_failures(score, handler, kind):
     with listening(handler) as (url, accepted), pytest.raises(SIEConnectionError) as caught:
-        score(url, {"read_timeout_s": 0.2}, wait_for_capacity=False)
+        score(url, {"read_timeout_s": 0.2 if handler is stall else 60}, wait_for_capacity=False)
     assert caught.value.kind == kind
     assert caught.value.status_code is None
     assert len(accepted) == 1
@@ -186,15 +184,26 @@ def test_headers_are_read_in_any_case(score):
 
 
 def test_waiting_for_a_connection_is_part_of_the_budget():
+    over = threading.Event()
+
+    def answer_late(connection):
+        assert over.wait(60)
+        answer(connection)
+
     async def main(url):
         async with SIEAsyncClient(url, max_connections=1) as client:
-            one, other = (client.score("m", Item(text="q"), [Item(text="d")], provision_timeout_s=s) for s in (5, 0.1))
-            return await asyncio.gather(one, other, return_exceptions=True)
+            one, other = (client.score("m", Item(text="q"), [Item(text="d")], provision_timeout_s=s) for s in (60, 0.1))
+            first = asyncio.create_task(one)
+            await asyncio.sleep(0)  # the connection is its now
+            with pytest.raises(SIEConnectionError) as caught:
+                await other
+            over.set()
+            return await first, caught.value.kind
 
-    with listening(stall_and_answer) as (url, accepted):
-        scored, error = asyncio.run(main(url))
+    with listening(answer_late) as (url, accepted):
+        scored, kind = asyncio.run(main(url))
     assert scored["scores"] == SCORED["scores"]
-    assert (type(error), error.kind) == (SIEConnectionError, "timeout")
+    assert kind == "timeout"
     assert len(accepted) == 1
 
 

@@ -195,6 +195,8 @@ def serving(*connections):
                 connection.close()
 
 
+# Less than either wait would take by itself, on the busiest machine.
+_SOON_S = 20.0
 NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -220,7 +222,7 @@ def test_over_sockets_until_the_client_is_closed(kind, caplog):
     with serving(NOT_FOUND, status(n=1) + status(n=2), status(n=3)) as url:
         started = time.monotonic()
         blocking(url) if kind == "sync" else asyncio.run(awaited(url))
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < _SOON_S
     assert seen == [1, 2, 3]
 
 
@@ -240,7 +242,7 @@ def test_closing_the_client_ends_a_wait_for_the_server(kind):
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     started = time.monotonic()
     assert (blocking(url) if kind == "sync" else asyncio.run(awaited(url))) == []
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < _SOON_S
 
 
 def test_a_task_that_watches_can_be_cancelled():

@@ -300,10 +300,9 @@ def test_a_pipeline_has_an_end(strict: Server) -> None:
         assert b" 400 " not in answer  # which would be taken for the answer to one that waits
 
 
-def asked(server: Server, path: str = "/v1/models", timeout: float = 20) -> tuple[int, Any, bytes]:
+def asked(server: Server, path: str = "/v1/models") -> tuple[int, Any, bytes]:
     """Status, headers and body, on a connection of its own."""
     with connection_to(server) as connection:
-        connection.settimeout(timeout)
         connection.sendall(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode())
         answer = http.client.HTTPResponse(connection)
         answer.begin()
@@ -336,7 +335,7 @@ def test_connections_that_wait_make_room() -> None:
             connection.recv(65536)
         crowd = [stack.enter_context(connection_to(few)) for _ in range(10 * LIMIT)]
         for path in ("/v1/models", "/livez", "/healthz"):
-            assert asked(few, path, timeout=5)[0] == 200
+            assert asked(few, path)[0] == 200
         # The oldest went first.
         assert rest(crowd[0]) == b""
 
@@ -397,7 +396,7 @@ def test_the_status_stream_outlasts_the_patience(strict: Server) -> None:
     with httpx2.Client(trust_env=False) as client, client.websocket(f"{strict.url}/ws/status") as session:
         started = time.monotonic()
         while time.monotonic() - started < PATIENCE_S * 1.5:
-            session.receive_text(timeout=10)
+            session.receive_text(timeout=60)
 
 
 def test_the_bodies_of_all_requests_together_are_bounded() -> None:
