@@ -14,7 +14,7 @@ from sdk_stand_ins import BASE_URL
 
 from sie_sdk import SIEAsyncClient, SIEClient, errors
 from sie_sdk._core.endpoint import Endpoint
-from sie_sdk._core.exchange import Attempt, Failure, Pause, VersionSkew
+from sie_sdk._core.exchange import Failure, Pause, VersionSkew
 from sie_sdk._core.reply import Reply
 from sie_sdk._core.watch import Open, Read, Show, watching
 
@@ -39,12 +39,12 @@ def missing(path=404):
 class Script:
     """Plays both driver and server: each step that wants an answer gets the next; ends with the script."""
 
-    def __init__(self, fake_time, *answers, mode="worker", wait_for_capacity=True, provision_timeout_s=60.0):
+    def __init__(self, fake_time, *answers, wait_for_capacity=True, provision_timeout_s=60.0):
         endpoint = Endpoint(BASE_URL, read_timeout_s=20.0, api_key="k")
-        watch = endpoint.watch(mode, wait_for_capacity=wait_for_capacity, provision_timeout_s=provision_timeout_s)
+        call = endpoint.watch("auto", wait_for_capacity=wait_for_capacity, provision_timeout_s=provision_timeout_s)
         self.sent, self.written, self.shown = [], [], []
         answers = iter(answers)
-        with closing(watching(watch, VersionSkew(), fake_time.clock())) as steps:
+        with closing(watching(call, VersionSkew(), fake_time.clock())) as steps:
             answer = None
             while True:
                 step, answer = steps.send(answer), None
@@ -52,9 +52,9 @@ class Script:
                     self.shown.append(step.status)
                 elif isinstance(step, Pause):
                     fake_time.sleep(step.seconds)
-                elif isinstance(step, Open | Attempt | Read):
-                    if not isinstance(step, Read):
-                        self.sent.append(step.attempt if isinstance(step, Open) else step)
+                elif isinstance(step, Open | Read):
+                    if isinstance(step, Open):
+                        self.sent.append(step.attempt)
                     answer = next(answers, "over")
                     if answer == "over":
                         return
@@ -63,32 +63,12 @@ class Script:
                 else:
                     self.written.append(step.data)
 
-    @property
-    def paths(self):
-        return [attempt.url.removeprefix(BASE_URL) for attempt in self.sent]
-
 
 def test_the_handshake(fake_time):
     [attempt] = Script(fake_time, OPENED).sent
     assert (attempt.method, attempt.url) == ("GET", "http://sie.test:8080/ws/status")
     assert attempt.headers["authorization"] == "Bearer k"
     assert (attempt.headers["upgrade"], attempt.headers["connection"]) == ("websocket", "upgrade")
-
-
-@pytest.mark.parametrize(
-    ("mode", "health", "path"),
-    [
-        ("worker", [], "/ws/status"),
-        ("cluster", [], "/ws/cluster-status"),
-        ("auto", [missing()], "/ws/status"),
-        ("auto", [Reply(200, {}, b"{}")], "/ws/cluster-status"),
-        ("auto", [REFUSED, missing()], "/ws/status"),
-    ],
-)
-def test_which_stream(fake_time, mode, health, path):
-    script = Script(fake_time, *health, OPENED, status(n=1), mode=mode)
-    assert script.paths == ["/health"] * len(health) + [path]
-    assert script.shown == [{"n": 1}]
 
 
 def test_frames_however_they_are_cut(fake_time):
@@ -161,8 +141,11 @@ def test_not_waiting(fake_time, arguments):
 
 @pytest.mark.parametrize("client_class", [SIEClient, SIEAsyncClient])
 def test_modes(client_class):
-    with pytest.raises(ValueError, match="mode must be one of 'auto', 'worker', 'cluster'"):
-        client_class(BASE_URL).watch("gateway")
+    client = client_class(BASE_URL)
+    with pytest.raises(ValueError, match=r"mode must be 'auto' or 'worker', got 'gateway'$"):
+        client.watch("gateway")
+    with pytest.raises(ValueError, match=r"got 'cluster': the status of a cluster comes from a gateway$"):
+        client.watch("cluster")
 
 
 @contextmanager
@@ -180,7 +163,8 @@ def serving(*connections):
                 accepted.append(connection)
                 request = connection.recv(65536)
                 opened = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
-                connection.sendall((opened if b"/ws/status" in request else b"") + said)
+                assert request.startswith(b"GET /ws/status ")
+                connection.sendall(opened + said)
                 if said is not connections[-1]:
                     connection.close()
 
@@ -197,7 +181,6 @@ def serving(*connections):
 
 # Less than either wait would take by itself, on the busiest machine.
 _SOON_S = 20.0
-NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
@@ -219,7 +202,7 @@ def test_over_sockets_until_the_client_is_closed(kind, caplog):
                 if len(seen) == 3:
                     asyncio.get_running_loop().call_later(0.1, asyncio.ensure_future, client.close())
 
-    with serving(NOT_FOUND, status(n=1) + status(n=2), status(n=3)) as url:
+    with serving(status(n=1) + status(n=2), status(n=3)) as url:
         started = time.monotonic()
         blocking(url) if kind == "sync" else asyncio.run(awaited(url))
         assert time.monotonic() - started < _SOON_S

@@ -4,7 +4,7 @@ import { type Call, exchange, type Transport } from "./exchange.js";
 import { pipeline } from "./pipeline.js";
 import { encodeResults, extractResults, mergedScores, modelInfo, modelInfos, scoreResult } from "./results.js";
 import { VersionSkew } from "./skew.js";
-import type { ClusterStatusMessage, StatusMessage, WorkerStatusMessage } from "./status.js";
+import type { StatusMessage } from "./status.js";
 import type {
   CallOptions,
   ClientOptions,
@@ -123,13 +123,10 @@ export class SIEClient {
    *
    * @throws TypeError if the runtime has no `WebSocket` and the client was given none.
    */
-  watch(mode: "worker", options?: WatchOptions): AsyncGenerator<WorkerStatusMessage, void, undefined>;
-  watch(mode: "cluster", options?: WatchOptions): AsyncGenerator<ClusterStatusMessage, void, undefined>;
-  watch(mode?: WatchMode, options?: WatchOptions): AsyncGenerator<StatusMessage, void, undefined>;
   watch(mode: WatchMode = "auto", options: WatchOptions = {}): AsyncGenerator<StatusMessage, void, undefined> {
     const stop = new AbortController();
-    const watch = this.#endpoint.watch(mode, options, stop.signal);
-    return this.#until(stop, options.signal, watching(watch, this.#transport, webSocketClass(this.#webSocket)));
+    const call = this.#endpoint.watch(mode, options, stop.signal);
+    return this.#until(stop, options.signal, watching(call, this.#transport, webSocketClass(this.#webSocket)));
   }
 
   /** The models the server knows, loaded or not. */

@@ -5,9 +5,10 @@ import type { Call } from "./exchange.js";
 import { CONTENT_TYPE, Packed, packMap } from "./msgpack.js";
 import type { Reply } from "./reply.js";
 import { statusMessage } from "./results.js";
+import type { StatusMessage } from "./status.js";
 import type { CallOptions, ClientOptions, InferenceOptions, WatchMode, WatchOptions } from "./types.js";
 import { CONTRACT_VERSION } from "./version.js";
-import { CLUSTER_PATH, pathOf, type Watch } from "./watch.js";
+import { checkMode } from "./watch.js";
 
 const DEFAULT_TIMEOUT_MS = 150_000;
 const DEFAULT_BUDGET_MS = 900_000;
@@ -75,19 +76,15 @@ export class Endpoint {
     });
   }
 
-  /** The stream of statuses that a mode stands for; it ends with `signal`. */
-  watch(mode: WatchMode, asked: WatchOptions, signal: AbortSignal): Watch {
-    const waiting = {
+  /** The request for the stream of statuses, which ends with `signal`. */
+  watch(mode: WatchMode, asked: WatchOptions, signal: AbortSignal): Call<StatusMessage> {
+    checkMode(mode);
+    return {
+      ...this.lookUp("/ws/status", undefined, statusMessage, asked),
       signal,
       retrying: { waitForCapacity: this.#waits(asked), maxOomRetries: 0, inference: false },
       budgetMs: this.#budgetMs(asked),
     };
-    const ask = <T>(path: string, parse: (reply: Reply) => T) => ({
-      ...this.lookUp(path, undefined, parse, asked),
-      ...waiting,
-    });
-    // Only what stands in front of several machines has the route /health: it knows them all.
-    return { path: pathOf(mode), find: ask("/health", () => CLUSTER_PATH), stream: (path) => ask(path, statusMessage) };
   }
 
   /** The GET request for something that is not computed, answered in JSON. It does not wait for a server to come up. */

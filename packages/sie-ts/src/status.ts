@@ -32,7 +32,7 @@ export interface GpuStatus {
 }
 
 /** What a server is doing, as it says it; `timestamp` is in Unix seconds. */
-export interface WorkerStatusMessage {
+export interface StatusMessage {
   timestamp: number;
   name: string;
   machine_profile: string;
@@ -50,19 +50,5 @@ export interface WorkerStatusMessage {
   max_batch_requests?: number;
 }
 
-/** What the servers behind a gateway are doing. */
-export interface ClusterStatusMessage {
-  timestamp: number;
-  cluster: { worker_count: number; gpu_count: number; models_loaded: number; total_qps: number };
-  workers: { url: string; gpu: string; healthy: boolean; queue_depth: number; loaded_models: string[] }[];
-  models: {
-    name: string;
-    state: ModelInfo["state"];
-    worker_count: number;
-    gpu_types: string[];
-    total_queue_depth: number;
-  }[];
-}
-
-/** A status: `"server" in status` tells a server's from a cluster's. */
-export type StatusMessage = WorkerStatusMessage | ClusterStatusMessage;
+/** The same, under the name that programs for the public SDK import. */
+export type WorkerStatusMessage = StatusMessage;

@@ -192,8 +192,8 @@ export interface InferenceOptions extends CallOptions {
   maxOomRetries?: number | undefined;
 }
 
-/** `worker` watches a server, `cluster` a gateway in front of several; `auto` finds out which it is. */
-export type WatchMode = "auto" | "cluster" | "worker";
+/** Both mean the same here; the public SDK tells a server from a gateway by them. */
+export type WatchMode = "auto" | "worker";
 
 /** The options of `watch`. `timeoutMs` is how long the server may say nothing before the connection is opened anew. */
 export interface WatchOptions extends CallOptions {

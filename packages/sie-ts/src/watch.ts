@@ -1,35 +1,22 @@
 /** A stream of statuses over a WebSocket, which is opened again when it ends, after the pauses that calls make. */
 
 import { RequestError, SIEConnectionError } from "./errors.js";
-import { beforeAnother, type Call, exchange, type Transport } from "./exchange.js";
+import { beforeAnother, type Call, type Transport } from "./exchange.js";
 import { errorIn } from "./reply.js";
 import { afterFailure, type Retries } from "./retry.js";
 import type { StatusMessage } from "./status.js";
 import { send } from "./transport.js";
-import type { WatchMode } from "./types.js";
 import type { WebSocketClass } from "./websocket.js";
 
-/** `find` says where the stream is, where the caller did not; `stream` is the request for the one of a path. */
-export interface Watch {
-  readonly path: string | undefined;
-  readonly find: Call<string>;
-  readonly stream: (path: string) => Call<StatusMessage>;
-}
-
-export const CLUSTER_PATH = "/ws/cluster-status";
-const PATHS: Readonly<Record<WatchMode, string | undefined>> = {
-  auto: undefined,
-  worker: "/ws/status",
-  cluster: CLUSTER_PATH,
-};
 const UPGRADE_REQUIRED = 426;
 // Of statuses that nobody has looked at yet, the older ones are of no use.
 const MOST_UNREAD = 16;
 
-/** Where the stream is; undefined if that is to be found out. @throws RangeError for what is no mode. */
-export function pathOf(mode: WatchMode): string | undefined {
-  if (!Object.hasOwn(PATHS, mode)) throw new RangeError(`a mode is one of ${Object.keys(PATHS)}, got ${mode}`);
-  return PATHS[mode];
+/** @throws RangeError unless the mode is one that a single server has. */
+export function checkMode(mode: string): void {
+  if (mode === "auto" || mode === "worker") return;
+  const reason = mode === "cluster" ? ": the status of a cluster comes from a gateway" : "";
+  throw new RangeError(`mode must be "auto" or "worker", got ${JSON.stringify(mode)}${reason}`);
 }
 
 /** The runtime's own WebSocket, unless the client was given one. @throws TypeError if there is none. */
@@ -43,11 +30,10 @@ export function webSocketClass(given: WebSocketClass | undefined): WebSocketClas
 
 /** Statuses without an end; rejects with what ends them. */
 export async function* watching(
-  watch: Watch,
+  call: Call<StatusMessage>,
   transport: Transport,
   WebSocket: WebSocketClass,
 ): AsyncGenerator<StatusMessage, void, undefined> {
-  const call = watch.stream(watch.path ?? (await found(watch.find, transport)));
   let deadline = performance.now() + call.budgetMs;
   let retries: Retries = {};
   for (;;) {
@@ -61,15 +47,6 @@ export async function* watching(
     const error = connection.opened ? ended(call) : await whyNot(call, transport);
     const again = afterFailure(error.kind, retries, call.retrying, Math.random());
     await beforeAnother(call, error, again, retries, deadline);
-  }
-}
-
-async function found(find: Call<string>, transport: Transport): Promise<string> {
-  try {
-    return await exchange(find, transport);
-  } catch (error) {
-    if (error instanceof RequestError && error.statusCode === 404) return PATHS.worker as string;
-    throw error;
   }
 }
 

@@ -19,7 +19,7 @@ if not TYPE_CHECKING:
 
 
 OutputType = Literal["dense", "sparse", "multivector"]
-WatchMode = Literal["auto", "cluster", "worker"]
+WatchMode = Literal["auto", "worker"]
 OutputDType = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
 
 
@@ -230,10 +230,7 @@ class ModelStatus(TypedDict, total=False):
 
 
 class StatusMessage(TypedDict, total=False):
-    """What a server is doing. `timestamp` is in Unix seconds; `models` has the largest in memory first.
-
-    A cluster's has `timestamp`, `cluster`, `workers` and `models`.
-    """
+    """What a server is doing. `timestamp` is in Unix seconds; `models` has the largest in memory first."""
 
     timestamp: float
     ready: bool
@@ -249,5 +246,3 @@ class StatusMessage(TypedDict, total=False):
     server: ServerStatus
     gpus: list[GpuStatus]
     models: list[ModelStatus]
-    cluster: dict[str, Any]
-    workers: list[dict[str, Any]]

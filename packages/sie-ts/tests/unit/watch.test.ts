@@ -17,14 +17,12 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
-type Health = 200 | 404;
-
 /** A server whose n-th stream says `frames[n]` and ends, the last one stays open; `absent`: it has no such route. */
-async function served(frames: string[][], { health = 404 as Health, absent = false, port = 0 } = {}) {
+async function served(frames: string[][], { absent = false, port = 0 } = {}) {
   const asked: { path: string; headers: Record<string, unknown> }[] = [];
   const http: Server = createServer((request, response) => {
     asked.push({ path: `http ${request.url}`, headers: request.headers });
-    response.statusCode = request.url === "/health" ? health : absent ? 404 : 426;
+    response.statusCode = absent ? 404 : 426;
     response.end(response.statusCode === 404 ? '{"detail":"Not Found"}' : "{}");
   });
   const streams = new WebSocketServer({ noServer: true });
@@ -60,15 +58,18 @@ async function first(count: number, statuses: AsyncGenerator<StatusMessage>): Pr
   return seen;
 }
 
-test.each<[WatchMode, Health, string[]]>([
-  ["auto", 404, ["http /health", "ws /ws/status"]],
-  ["auto", 200, ["http /health", "ws /ws/cluster-status"]],
-  ["worker", 404, ["ws /ws/status"]],
-  ["cluster", 404, ["ws /ws/cluster-status"]],
-])("mode %s of a server whose /health is %i", async (mode, health, paths) => {
-  const server = await served([[frame(1), frame(2)]], { health });
+test.each<WatchMode>(["auto", "worker"])("mode %s", async (mode) => {
+  const server = await served([[frame(1), frame(2)]]);
   expect(await first(2, server.client().watch(mode))).toEqual([{ n: 1 }, { n: 2 }]);
-  expect(server.paths()).toEqual(paths);
+  expect(server.paths()).toEqual(["ws /ws/status"]);
+});
+
+test.each([
+  ["gateway", 'mode must be "auto" or "worker", got "gateway"'],
+  ["cluster", 'mode must be "auto" or "worker", got "cluster": the status of a cluster comes from a gateway'],
+])("mode %s", (mode, message) => {
+  const client = new SIEClient("http://sie.test", { webSocket: WebSocket });
+  expect(() => client.watch(mode as WatchMode)).toThrow(new RangeError(message));
 });
 
 test("the headers go along, outside of browsers", async () => {
@@ -90,7 +91,7 @@ test("a connection that ends is followed by another", async () => {
   const started = performance.now();
   expect(await first(3, server.client().watch())).toEqual([{ n: 1 }, { n: 2 }, { n: 3 }]);
   expect(performance.now() - started).toBeGreaterThan(2 * 375 - 10);
-  expect(server.paths()).toEqual(["http /health", "ws /ws/status", "ws /ws/status", "ws /ws/status"]);
+  expect(server.paths()).toEqual(["ws /ws/status", "ws /ws/status", "ws /ws/status"]);
 });
 
 test("leaving the loop closes the connection", async () => {
@@ -177,5 +178,4 @@ test("only the newest of what is unread is kept", async () => {
 test("a runtime without a WebSocket says so", () => {
   vi.stubGlobal("WebSocket", undefined);
   expect(() => new SIEClient("http://sie.test").watch()).toThrow("this runtime has no WebSocket, as Node before 22");
-  expect(() => new SIEClient("http://sie.test").watch("gateway" as WatchMode)).toThrow(RangeError);
 });

@@ -13,12 +13,20 @@ from sie_sdk._core.exchange import Call
 from sie_sdk._core.pipeline import Batch, Stream
 from sie_sdk._core.progress import Report, reporting
 from sie_sdk._core.reply import Reply, Subject
-from sie_sdk._core.results import status_message
-from sie_sdk._core.watch import CLUSTER_PATH, Watch, path_of
+from sie_sdk._core.watch import check_mode
 from sie_sdk._unsupported import warn_ignored
 from sie_sdk._version import CONTRACT_VERSION
 from sie_sdk.retry import RetryOptions
-from sie_sdk.types import EncodeArguments, EncodeResult, ExtractResult, Item, ModelInfo, ScoreResult, WatchMode
+from sie_sdk.types import (
+    EncodeArguments,
+    EncodeResult,
+    ExtractResult,
+    Item,
+    ModelInfo,
+    ScoreResult,
+    StatusMessage,
+    WatchMode,
+)
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -173,14 +181,12 @@ class Endpoint:
     def get_model(self, name: str) -> Call[ModelInfo]:
         return self._look_up(f"/v1/models/{_model_path(name)}", name, results.model_info)
 
-    def watch(self, mode: WatchMode, *, wait_for_capacity: bool, provision_timeout_s: float | None) -> Watch:
+    def watch(
+        self, mode: WatchMode, *, wait_for_capacity: bool, provision_timeout_s: float | None
+    ) -> Call[StatusMessage]:
+        check_mode(mode)
         retrying = RetryOptions(wait_for_capacity=wait_for_capacity, inference=False)
-        budget_s = _budget(provision_timeout_s)
-
-        def ask(path: str, parse: Callable[[Reply], T]) -> Call[T]:
-            return self._look_up(path, None, parse, retrying, budget_s)
-
-        return Watch(path_of(mode), ask("/health", lambda _: CLUSTER_PATH), lambda path: ask(path, status_message))
+        return self._look_up("/ws/status", None, results.status_message, retrying, _budget(provision_timeout_s))
 
     def _inference(
         self,

@@ -6,7 +6,7 @@ frames, and opens it again when it ends, with the pauses that `sie_sdk.retry` ha
 
 import base64
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -20,26 +20,14 @@ from sie_sdk._core.exchange import (
     VersionSkew,
     attempt_of,
     before_another,
-    exchange,
 )
 from sie_sdk._core.reply import Reply
 from sie_sdk.errors import RequestError
-from sie_sdk.types import StatusMessage, WatchMode
+from sie_sdk.types import StatusMessage
 
-WORKER_PATH = "/ws/status"
-CLUSTER_PATH = "/ws/cluster-status"
-# How long a read may hold up a `close()` by another thread.
+# The longest that a read may hold up a `close()` by another thread.
 _GLANCE_S = 0.5
 _SWITCHING_PROTOCOLS: Final = 101
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """`find` says where the stream is, if the caller did not; `stream` is the request that opens the one of a path."""
-
-    path: str | None
-    find: Call[str]
-    stream: Callable[[str], Call[StatusMessage]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +59,18 @@ class Show:
     status: StatusMessage
 
 
-def path_of(mode: WatchMode) -> str | None:
-    """Where the stream is; None if that is to be found out."""
-    paths: dict[WatchMode, str | None] = {"auto": None, "worker": WORKER_PATH, "cluster": CLUSTER_PATH}
-    if mode not in paths:
-        raise ValueError(f"mode must be one of {', '.join(map(repr, paths))}, got {mode!r}")
-    return paths[mode]
+def check_mode(mode: str) -> None:
+    """Raises ValueError unless `mode` is one that a single server has."""
+    if mode not in ("auto", "worker"):
+        reason = ": the status of a cluster comes from a gateway" if mode == "cluster" else ""
+        raise ValueError(f"mode must be 'auto' or 'worker', got {mode!r}{reason}")
 
 
-Steps = Generator[Attempt | Pause | Open | Read | Write | Show, Any, None]
+Steps = Generator[Pause | Open | Read | Write | Show, Any, None]
 
 
-def watching(watch: Watch, skew: VersionSkew, clock: Clock) -> Steps:
-    """Statuses without an end. Raises what ends it: a budget without any, or a server that has no such stream."""
-    call = watch.stream(watch.path or (yield from _found(watch.find, skew, clock)))
+def watching(call: Call[StatusMessage], skew: VersionSkew, clock: Clock) -> Steps:
+    """Shows statuses for ever. Raises when `call`'s budget passes without one, or if the server has no such stream."""
     trace, deadline = Trace(), clock.monotonic() + call.budget_s
     while True:
         attempt = _upgrade(attempt_of(call, deadline - clock.monotonic()))
@@ -101,15 +87,6 @@ def watching(watch: Watch, skew: VersionSkew, clock: Clock) -> Steps:
         yield from before_another(call, attempt, answer, deadline, trace, clock)
 
 
-def _found(find: Call[str], skew: VersionSkew, clock: Clock) -> Generator[Attempt | Pause, Any, str]:
-    try:
-        return (yield from exchange(find, Trace(), skew, clock))
-    except RequestError as error:
-        if error.status_code != 404:
-            raise
-        return WORKER_PATH
-
-
 def _upgrade(attempt: Attempt) -> Attempt:
     handshake = {
         "connection": "upgrade",
@@ -122,7 +99,9 @@ def _upgrade(attempt: Attempt) -> Attempt:
 
 def _frames(call: Call[StatusMessage], clock: Clock) -> Generator[Read | Write | Show, Any, tuple[bool, Failure]]:
     """Shows what comes until the connection ends; whether anything came, and how it ended."""
-    # Imported here as few programs watch.
+    # Imported here as few programs watch. Not `httpx2.websockets`, which is built on wsproto too: its blocking session
+    # leaves a thread behind that keeps a program from ending while the server is silent, and its asyncio one cancels
+    # the task that leaves an `async for` loop early.
     from wsproto import ConnectionType, events
     from wsproto.connection import Connection
     from wsproto.utilities import ProtocolError

@@ -15,7 +15,7 @@ from sie_sdk._core.endpoint import Endpoint
 from sie_sdk._core.exchange import Attempt, Call, Failure, Pause, Steps, Trace, exchange
 from sie_sdk._core.pipeline import END, Batch, Finish, Give, Pull, Stream, pipeline
 from sie_sdk._core.reply import Reply
-from sie_sdk._core.watch import Open, Read, Show, Watch, watching
+from sie_sdk._core.watch import Open, Read, Show, watching
 from sie_sdk.client._shared import Session
 from sie_sdk.errors import SIEError
 from sie_sdk.types import StatusMessage, WatchMode
@@ -58,8 +58,8 @@ class AwaitedSession(Session):
         self, mode: WatchMode = "auto", *, wait_for_capacity: bool = True, provision_timeout_s: float | None = None
     ) -> AsyncGenerator[StatusMessage, None]:
         """Yields what the server is doing until `close()`, or `aclose()` of the generator; see `SIEClient.watch`."""
-        watch = self._endpoint.watch(mode, wait_for_capacity=wait_for_capacity, provision_timeout_s=provision_timeout_s)
-        return self._statuses(watch)
+        call = self._endpoint.watch(mode, wait_for_capacity=wait_for_capacity, provision_timeout_s=provision_timeout_s)
+        return self._statuses(call)
 
     async def __aenter__(self) -> Self:
         return self
@@ -129,7 +129,7 @@ class AwaitedSession(Session):
                 else:
                     answer = await self._send(step)
 
-    async def _statuses(self, watch: Watch) -> AsyncGenerator[StatusMessage, None]:
+    async def _statuses(self, call: Call[StatusMessage]) -> AsyncGenerator[StatusMessage, None]:
         import asyncio
 
         import httpx2
@@ -141,7 +141,7 @@ class AwaitedSession(Session):
         # Of httpx2, whose stream of bytes the WebSocket's frames go over, as in the blocking client.
         client = httpx2.AsyncClient() if self._http is None else nullcontext(self._http)
         async with client as http, AsyncExitStack() as kept:
-            with closing(watching(watch, self._skew, self._clock)) as steps:
+            with closing(watching(call, self._skew, self._clock)) as steps:
                 while not self._closed.is_set():
                     step, answer = steps.send(answer), None
                     if isinstance(step, Show):
@@ -149,8 +149,6 @@ class AwaitedSession(Session):
                     elif isinstance(step, Pause):
                         with suppress(TimeoutError):
                             await asyncio.wait_for(self._closed.wait(), step.seconds)
-                    elif isinstance(step, Attempt):
-                        answer = await self._send(step)
                     elif isinstance(step, Open):
                         await kept.aclose()
                         answer, connection = await self._open(http, step.attempt, kept)

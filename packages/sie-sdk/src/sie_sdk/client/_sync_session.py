@@ -13,7 +13,7 @@ from sie_sdk._core.endpoint import Endpoint
 from sie_sdk._core.exchange import Attempt, Call, Failure, Pause, Steps, Trace, exchange
 from sie_sdk._core.pipeline import END, IN_FLIGHT, Batch, Finish, Give, Pull, Stream, pipeline
 from sie_sdk._core.reply import Reply
-from sie_sdk._core.watch import Open, Read, Show, Watch, watching
+from sie_sdk._core.watch import Open, Read, Show, watching
 from sie_sdk.client._shared import Session
 from sie_sdk.errors import SIEError
 from sie_sdk.types import StatusMessage, WatchMode
@@ -59,7 +59,7 @@ class BlockingSession(Session):
         A connection that breaks, or is silent for `read_timeout_s`, is opened again after the pauses of any other call.
 
         Args:
-            mode: `"worker"` for a server, `"cluster"` for a gateway in front of several; `"auto"` finds out which.
+            mode: `"auto"` or `"worker"`, which mean the same here.
             wait_for_capacity: Whether to wait for a server that does not answer; also for one that no longer does.
             provision_timeout_s: Seconds without a status after which that is over (900); 0 connects only once.
 
@@ -68,8 +68,8 @@ class BlockingSession(Session):
             ValueError: An argument can't be right.
             SIEError: See `sie_sdk.errors`.
         """
-        watch = self._endpoint.watch(mode, wait_for_capacity=wait_for_capacity, provision_timeout_s=provision_timeout_s)
-        return self._statuses(watch)
+        call = self._endpoint.watch(mode, wait_for_capacity=wait_for_capacity, provision_timeout_s=provision_timeout_s)
+        return self._statuses(call)
 
     def __enter__(self) -> Self:
         return self
@@ -147,20 +147,18 @@ class BlockingSession(Session):
             else:
                 answer = self._send(step)
 
-    def _statuses(self, watch: Watch) -> Generator[StatusMessage, None, None]:
+    def _statuses(self, call: Call[StatusMessage]) -> Generator[StatusMessage, None, None]:
         from sie_sdk._transports import httpx2 as transport
 
         connection: Any = None
         answer: Any = None
-        with ExitStack() as kept, closing(watching(watch, self._skew, self._clock)) as steps:
+        with ExitStack() as kept, closing(watching(call, self._skew, self._clock)) as steps:
             while not self._closed.is_set():
                 step, answer = steps.send(answer), None
                 if isinstance(step, Show):
                     yield step.status
                 elif isinstance(step, Pause):
                     self._closed.wait(step.seconds)
-                elif isinstance(step, Attempt):
-                    answer = self._send(step)
                 elif isinstance(step, Open):
                     kept.close()
                     answer, connection = self._open(step.attempt, kept)
