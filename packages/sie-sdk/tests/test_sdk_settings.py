@@ -2,13 +2,15 @@
 
 import inspect
 import ssl
+from typing import Unpack, get_type_hints
 
 import httpx2
 import pytest
 from sdk_stand_ins import SCORED, Server, packed, refused
 
 import sie_sdk
-from sie_sdk import SIEAsyncClient, SIEClient, errors
+from sie_sdk import SIEAsyncClient, SIEClient, errors, types
+from sie_sdk._core.endpoint import Endpoint
 from sie_sdk._version import CONTRACT_VERSION
 from sie_sdk.client import async_, sync
 from sie_sdk.types import Item
@@ -153,17 +155,47 @@ def test_injected_http_client_stays_open(connect):
 def test_clients_are_the_same_but_for_await():
     assert sync.SIEClient is SIEClient is sie_sdk.client.SIEClient
     assert async_.SIEAsyncClient is SIEAsyncClient is sie_sdk.client.SIEAsyncClient
-    calls = ("score", "encode", "extract", "list_models", "get_model")
-    for name in calls:
-        blocking, awaited = getattr(SIEClient, name), getattr(SIEAsyncClient, name)
-        assert inspect.signature(blocking) == inspect.signature(awaited)
-        assert inspect.iscoroutinefunction(awaited)
-    blocking, awaited = (inspect.signature(client.watch).parameters for client in (SIEClient, SIEAsyncClient))
-    assert blocking == awaited
-    # The one takes async iterables too, and gives one.
-    blocking, awaited = (inspect.signature(client.encode_stream).parameters for client in (SIEClient, SIEAsyncClient))
-    assert {**awaited, "items": blocking["items"]} == blocking
-    assert list(awaited) == list(blocking)
-    arguments, async_arguments = (inspect.signature(c).parameters.keys() for c in (SIEClient, SIEAsyncClient))
-    assert async_arguments - arguments == {"max_concurrency"}
-    assert arguments - async_arguments == set()
+    for name in ("list_models", "get_model", "watch"):
+        assert inspect.signature(getattr(SIEClient, name)).parameters == parameters(SIEAsyncClient, name)
+    for name in ("score", "encode", "extract", "list_models", "get_model"):
+        assert inspect.iscoroutinefunction(getattr(SIEAsyncClient, name))
+
+
+@pytest.mark.parametrize(
+    ("name", "keywords"),
+    [
+        ("score", types.ScoreArguments),
+        ("encode", types.EncodeArguments),
+        ("encode_stream", types.EncodeArguments),
+        ("extract", types.ExtractArguments),
+        ("__init__", types.ClientArguments),
+    ],
+)
+def test_keyword_arguments_are_the_same(name, keywords):
+    blocking, awaited = parameters(SIEClient, name), parameters(SIEAsyncClient, name)
+    further = awaited.pop("arguments")
+    assert further.annotation == Unpack[keywords]
+    hints = get_type_hints(getattr(SIEClient, name), {**vars(sync), "httpx2": httpx2})
+    expected = {keyword: hints[keyword] for keyword in blocking.keys() - awaited.keys()}
+    assert get_type_hints(keywords) == expected
+    own = {"max_concurrency"} if name == "__init__" else set()
+    assert awaited.keys() - blocking.keys() == own
+    # What is given by position has one annotation; the async client takes async iterables too.
+    exceptions = {"http_client"} | ({"items"} if name == "encode_stream" else set())
+    for keyword in awaited.keys() - own - exceptions:
+        assert awaited[keyword] == blocking[keyword]
+    endpoint = parameters(Endpoint, name)
+    if name != "encode":  # which hands them on to encode_stream
+        assert {k: endpoint[k].default for k in expected} == {k: blocking[k].default for k in expected}
+
+
+@pytest.mark.parametrize(
+    "call", [lambda client: client.score("m", QUERY, ITEMS, top_k=1), lambda _: SIEAsyncClient(org_id=1)]
+)
+def test_an_unknown_keyword_is_refused(connect, call):
+    with pytest.raises(TypeError, match=r"unexpected keyword argument '(top_k|org_id)'"):
+        call(connect(Server()))
+
+
+def parameters(owner, name):
+    return dict(inspect.signature(getattr(owner, name)).parameters)

@@ -126,21 +126,6 @@ class EncodeResult(TypedDict, total=False):
     request: RequestInfo
 
 
-class EncodeArguments(TypedDict, total=False):
-    """The keyword arguments of `encode`, which it describes."""
-
-    output_types: Sequence[OutputType] | None
-    instruction: str | None
-    output_dtype: OutputDType | None
-    is_query: bool | None
-    options: Mapping[str, Any] | None
-    gpu: str | None
-    wait_for_capacity: bool
-    provision_timeout_s: float | None
-    max_oom_retries: int
-    progress: Callable[[int], None] | bool
-
-
 class ExtractResult(TypedDict, total=False):
     """What was found in one item; offsets are in characters."""
 
@@ -246,3 +231,46 @@ class StatusMessage(TypedDict, total=False):
     server: ServerStatus
     gpus: list[GpuStatus]
     models: list[ModelStatus]
+
+
+class ClientArguments(TypedDict, total=False):
+    """Keyword arguments that both clients take; `SIEClient` describes them."""
+
+    timeout_s: float | None
+    connect_timeout_s: float | None
+    read_timeout_s: float | None
+    api_key: str | None
+    options: Mapping[str, Any] | None
+    base_url_headers: Mapping[str, str] | None
+    remote: Literal["forbid"] | None
+    gpu: str | None
+    pool: str | None
+    control_plane_url: str | None
+    org: str | None
+
+
+class ScoreArguments(TypedDict, total=False):
+    """Keyword arguments of `score`; `SIEClient.score` describes them."""
+
+    instruction: str | None
+    options: Mapping[str, Any] | None
+    gpu: str | None
+    wait_for_capacity: bool
+    provision_timeout_s: float | None
+    max_oom_retries: int
+
+
+class EncodeArguments(ScoreArguments, total=False):
+    """Keyword arguments of `encode` and `encode_stream`; `SIEClient.encode` describes them."""
+
+    output_types: Sequence[OutputType] | None
+    output_dtype: OutputDType | None
+    is_query: bool | None
+    progress: Callable[[int], None] | bool
+
+
+class ExtractArguments(ScoreArguments, total=False):
+    """Keyword arguments of `extract`; `SIEClient.extract` describes them."""
+
+    labels: Sequence[str] | None
+    output_schema: Mapping[str, Any] | None
