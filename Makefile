@@ -29,6 +29,7 @@ test: lint types pytest ts
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 types: .venv/.installed-dev
 	$(BIN)/mypy
