@@ -40,9 +40,9 @@ def undisturbed(strict: Server) -> Iterator[None]:
         assert client.post(f"/v1/score/{EMBEDDED}", content=PLAIN).status_code == 200
 
 
-def connection_to(server: Server) -> socket.socket:
+def connection_to(server: Server, source: str = "127.0.0.1") -> socket.socket:
     url = urlsplit(server.url)
-    return socket.create_connection((url.hostname, url.port), 20)
+    return socket.create_connection((url.hostname, url.port), 20, (source, 0))
 
 
 def rest(connection: socket.socket) -> bytes:
@@ -300,10 +300,12 @@ def test_a_pipeline_has_an_end(strict: Server) -> None:
         assert b" 400 " not in answer  # which would be taken for the answer to one that waits
 
 
-def asked(server: Server, path: str = "/v1/models") -> tuple[int, Any, bytes]:
+def asked(
+    server: Server, path: str = "/v1/models", source: str = "127.0.0.1", headers: bytes = b""
+) -> tuple[int, Any, bytes]:
     """Status, headers and body, on a connection of its own."""
-    with connection_to(server) as connection:
-        connection.sendall(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode())
+    with connection_to(server, source) as connection:
+        connection.sendall(b"GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n" % (path.encode(), headers))
         answer = http.client.HTTPResponse(connection)
         answer.begin()
         return answer.status, answer.headers, answer.read()
@@ -324,6 +326,38 @@ def test_more_connections_than_allowed() -> None:
         poll(lambda: asked(few)[0] == 200)
         with connect(few.url) as client:
             assert metric(client, "sie_connections_refused_total", code="QUEUE_FULL") >= 1
+
+
+def test_a_client_with_many_slow_bodies_keeps_no_other_out() -> None:
+    slow = b"Content-Length: 900\r\n\r\n" + PLAIN
+    with serving(f"--max-connections={LIMIT}", "--receive-timeout=60", preload=False) as few, ExitStack() as stack:
+        busy = [stack.enter_context(connection_to(few)) for _ in range(LIMIT)]
+        for connection in busy:
+            connection.sendall(HEAD + slow)
+        poll(lambda: asked(few)[0] == 503)
+        other = [stack.enter_context(connection_to(few, "127.0.0.2")) for _ in range(LIMIT)]
+        for connection in other:
+            connection.sendall(HEAD + slow)
+        # They end up with as many each, give or take one, and those that went were told why: the last ones first.
+        poll(lambda: len(select.select([*busy, *other], [], [], 0)[0]) == LIMIT)
+        told = [select.select(group, [], [], 0)[0] for group in (busy, other)]
+        assert [len(each) for each in told] in ([3, 3], [2, 4])
+        assert set(told[0]) == set(busy[-len(told[0]) :])
+        assert {refused(rest(connection)) for group in told for connection in group} == {(503, "QUEUE_FULL")}
+        assert asked(few, source="127.0.0.3")[0] == 200
+        assert asked(few, "/livez")[0] == 200
+
+
+def test_an_api_key_with_many_slow_bodies_keeps_no_other_out() -> None:
+    greedy, modest = (b"Authorization: Bearer %s\r\n" % key for key in (b"greedy", b"modest"))
+    flags = (f"--max-connections={LIMIT}", "--receive-timeout=60", "--api-keys=greedy", "--api-keys=modest")
+    with serving(*flags, preload=False) as few, ExitStack() as stack:
+        for _ in range(LIMIT):
+            connection = stack.enter_context(connection_to(few))
+            connection.sendall(HEAD + greedy + b"Content-Length: 900\r\n\r\n" + PLAIN)
+        poll(lambda: asked(few, headers=greedy)[0] == 503)
+        assert asked(few)[0] == 401
+        assert [asked(few, headers=modest)[0] for _ in range(3)] == [200] * 3
 
 
 def test_connections_that_wait_make_room() -> None:

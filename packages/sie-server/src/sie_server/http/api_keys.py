@@ -8,13 +8,13 @@ import secrets
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from sie_server.errors import Code, SIEError
-from sie_server.http.client_identity import KEY
+from sie_server.http.client_identity import KEY, owner
 from sie_server.http.connection_limits import ADMITTED
 from sie_server.http.error_responses import answer
 
@@ -108,9 +108,9 @@ class Doors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = None if scope["type"] == "lifespan" else self._keys.refusal(scope)
+        if error is None and (admitted := scope.get(ADMITTED)) is not None and scope["path"] not in PROBES:
+            error = admitted(owner(scope))
         if error is None:
-            if (admitted := scope.get(ADMITTED)) is not None and scope["path"] not in PROBES:
-                admitted()
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await WebSocket(scope, receive, send).send_denial_response(_refused(scope, error))
@@ -120,7 +120,10 @@ class Doors:
 
 def _refused(scope: Scope, error: SIEError) -> Response:
     response = answer(scope["path"], error)
-    MutableHeaders(raw=response.raw_headers)["WWW-Authenticate"] = 'Bearer realm="sie"'
+    if error.code is Code.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="sie"'
+    else:
+        response.headers["Connection"] = "close"
     return response
 
 

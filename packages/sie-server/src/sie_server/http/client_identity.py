@@ -47,6 +47,12 @@ class Clients:
                 self._present.pop(address, None)
 
 
+def owner(scope: Scope) -> str:
+    """Who a connection counts for, opaque: an API key, or an address where there are none."""
+    key: str | None = scope.get(KEY)
+    return _address(scope) if key is None else key
+
+
 def token(authorization: str) -> str:
     """The key in an `Authorization` header, however its scheme is spelled; any other is taken as it is."""
     scheme, _, key = authorization.strip().partition(" ")

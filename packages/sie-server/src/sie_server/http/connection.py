@@ -6,15 +6,13 @@ keeps an answer that nobody reads. Its own `timeout_keep_alive` is left for conn
 
 import asyncio
 import sys
+from contextvars import Context
 from typing import Any
 
 import httptools
-from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.websockets import WebSocket
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from sie_server.errors import ANSWERS, Code, SIEError
-from sie_server.http.api_keys import PROBES
 from sie_server.http.connection_limits import ADMITTED, Crowd
 from sie_server.http.error_responses import answer
 from sie_server.http.negotiation import SLOWEST_BYTES_PER_S
@@ -41,7 +39,9 @@ class Connection(HttpToolsProtocol):
         self._receive_s = receive_s
         self._crowd = crowd
         self._metrics = metrics
-        self._stranger = True
+        # Whose the last request was that was let in.
+        self._owner: str | None = None
+        self._beyond = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._reading_timer: asyncio.TimerHandle | None = None
         self._in_head = False
@@ -53,26 +53,43 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        over = len(self.connections) - self._crowd.most
-        if over > 0 and not self._crowd.make_room():
-            self.app = _full(self.app)
-            self._count(Code.QUEUE_FULL)
-            # Those that are told so need a place too. Beyond that there is no time for words.
-            if over > self._crowd.extra:
+        over = len(self.connections) - self._crowd.leaving - self._crowd.most
+        if over > 0:
+            self._beyond = not self._crowd.make_room() or over > 1
+            # Who it is has to be heard first, and that needs a place too. Beyond that there is no time for words.
+            if self._beyond and over > self._crowd.extra and not self._crowd.make_room_beyond():
+                self._count(Code.QUEUE_FULL)
                 transport.abort()
                 return
         self._expect_head()
-        self._crowd.waits(self, stranger=True)
+        if self._beyond:
+            self._crowd.beyond(self)
+        else:
+            self._crowd.waits(self, stranger=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
         self._stop_reading_timer()
-        self._crowd.busy(self)
+        self._crowd.left(self, self._owner)
         super().connection_lost(exc)
 
+    @property
+    def receives(self) -> bool:
+        return not self._idle and bool(self.cycle.more_body)
+
     def give_way(self) -> None:
-        self._count(Code.QUEUE_FULL)
-        self.transport.abort()
+        if self._idle:
+            self._count(Code.QUEUE_FULL)
+            self.transport.abort()
+        else:
+            # Not in the midst of the other's request, which this is no answer to.
+            self.loop.call_soon(self._give_up, context=Context())
+
+    def _give_up(self) -> None:
+        if self._idle:
+            self.transport.close()
+        else:
+            self._refuse(_full("another client, which has fewer, needs one"), of_request=True)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -84,7 +101,10 @@ class Connection(HttpToolsProtocol):
         self._stop_reading_timer()
 
     def handle_websocket_upgrade(self) -> None:
-        self._crowd.busy(self)
+        if self._beyond and not self._crowd.make_room():
+            self._refuse(_full("no other one waits for a request"))
+            return
+        self._crowd.left(self, self._owner)
         super().handle_websocket_upgrade()
 
     def data_received(self, data: bytes) -> None:
@@ -128,7 +148,7 @@ class Connection(HttpToolsProtocol):
             self._fail(SIEError(Code.INVALID_INPUT, f"more than {_MAX_PIPELINE} requests wait on this connection"))
         if self._declines:
             return
-        self._crowd.busy(self)
+        self._crowd.comes(self)
         super().on_headers_complete()
         self.scope[ADMITTED] = self._admitted  # type: ignore[literal-required]
 
@@ -174,8 +194,9 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         unread = self.cycle.more_body
         super().on_response_complete()
+        self._crowd.answered(self, self._owner)
         if self._idle and not self.transport.is_closing():
-            self._crowd.waits(self, stranger=self._stranger)
+            self._crowd.waits(self, stranger=self._owner is None)
         if self._reading_timer is None:
             self._expect_reading()
         if unread and self._idle:
@@ -188,8 +209,15 @@ class Connection(HttpToolsProtocol):
     def _idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
-    def _admitted(self) -> None:
-        self._stranger = False
+    def _admitted(self, client: str) -> SIEError | None:
+        over = self._beyond and len(self.connections) - self._crowd.leaving > self._crowd.most
+        if over and not self._crowd.make_room_for(client):
+            self._count(Code.QUEUE_FULL)
+            return _full("no other client has more of them than this one")
+        self._beyond = False
+        self._owner = client
+        self._crowd.answers(self, client)
+        return None
 
     def _fail(self, error: SIEError) -> None:
         # The parser stops, and uvicorn asks for the answer to what it calls an invalid request.
@@ -228,16 +256,18 @@ class Connection(HttpToolsProtocol):
         else:
             self._expect_reading()
 
-    def _refuse(self, error: SIEError) -> None:
+    def _refuse(self, error: SIEError, *, of_request: bool = False) -> None:
+        """Close it with an answer. of_request: it is the one to the request that is being answered."""
         self._stop_head_timer()
         self._refused = True
         self._count(error.code)
+        waiting = bool(self.pipeline) or (not self._idle and not self.cycle.more_body)
+        self.pipeline.clear()
         # Where requests that came before are not answered yet, this would be taken for the answer to one of them.
-        if not self._idle and (self.pipeline or self.cycle.response_started or not self.cycle.more_body):
-            self.pipeline.clear()
+        if not self._idle and (self.cycle.response_started or (waiting and not of_request)):
             self.transport.close()
             return
-        response = answer("", error)
+        response = answer(self.cycle.scope["path"] if of_request else "", error)
         head = [STATUS_LINE[response.status_code][:-2]]
         head += [name + b": " + value for name, value in response.raw_headers if name != b"connection"]
         self.transport.write(b"\r\n".join([*head, b"connection: close", b"", bytes(response.body)]))
@@ -252,22 +282,8 @@ class Connection(HttpToolsProtocol):
         self._metrics.refused_connections.labels(ANSWERS[code].wire).inc()
 
 
-def _full(app: ASGIApp) -> ASGIApp:
-    """What answers where there are too many connections: probes have an answer still."""
-
-    async def refusing(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] in PROBES:
-            await app(scope, receive, send)
-            return
-        error = SIEError(Code.QUEUE_FULL, "there are too many connections to this server")
-        response = answer(scope["path"], error)
-        response.headers["Connection"] = "close"
-        if scope["type"] == "websocket":
-            await WebSocket(scope, receive, send).send_denial_response(response)
-        else:
-            await response(scope, receive, send)
-
-    return refusing
+def _full(reason: str) -> SIEError:
+    return SIEError(Code.QUEUE_FULL, f"there are too many connections to this server, and {reason}")
 
 
 def _head_too_large() -> SIEError:
