@@ -1,5 +1,6 @@
 """Shutting down: what came in is answered, what comes then is sent elsewhere. And leaving when the device is lost."""
 
+import json
 import signal
 import socket
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from live import Server, connect, poll, serving
+from live import EMBEDDED, Server, connect, poll, serving
 
 DRAINING = {
     "code": "QUEUE_UNAVAILABLE",
@@ -172,6 +173,38 @@ def test_nothing_outlasts_the_grace_period(models: Path, tmp_path: Path) -> None
             assert running.server.process.wait(1 + 3 + 10) == 0
         assert_draining(held.result())
         assert_draining(hanging.result())
+
+
+def test_a_hang_up_drains_too(models: Path, tmp_path: Path) -> None:
+    with faulty(models, tmp_path) as running:
+        hanging = running.hang()
+        running.server.process.send_signal(signal.SIGHUP)
+        poll(lambda: running.api.get("/healthz").status_code == 503)
+        (tmp_path / "open").touch()
+        assert hanging.result().status_code == 200
+        assert running.server.process.wait(20) == 0
+
+
+def test_an_answer_that_is_cut_off_and_what_is_no_http_are_no_traceback() -> None:
+    # More than sockets keep, for somebody who does not read it.
+    rows = {"items": [{"text": "a " * 250}] * 20, "params": {"output_types": ["multivector"]}}
+    body = json.dumps(rows).encode()
+    with serving("--drain-s=0.5") as server:
+        address = ("127.0.0.1", httpx2.URL(server.url).port)
+        for _ in range(3):
+            with socket.create_connection(address) as stranger:
+                stranger.sendall(b"no HTTP\r\n\r\n")
+                stranger.recv(64)
+        with socket.create_connection(address) as unread:
+            head = b"POST /v1/encode/%s HTTP/1.1\r\nHost: h\r\nAccept: application/json\r\n" % EMBEDDED.encode()
+            unread.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            unread.settimeout(60)
+            assert unread.recv(12) == b"HTTP/1.1 200"
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(20) == 0
+        assert server.log.count("an answer was cut off") == 1
+        assert "Traceback" not in server.log
+        assert "Invalid HTTP" not in server.log
 
 
 def test_a_second_interrupt_ends_it_at_once(models: Path, tmp_path: Path) -> None:

@@ -150,3 +150,7 @@ class UnsupportedModelError(LoadError):
 def _cut(text: str) -> str:
     half = _MOST_SAID // 2
     return text if len(text) <= _MOST_SAID else f"{text[:half]} … {text[-half:]}"
+
+
+class CutOff(Exception):  # noqa: N818 # no error
+    """An answer had begun when the time for it was over. The connection ends with it, as its client must see."""

@@ -12,10 +12,13 @@ from typing import Any
 
 import msgspec
 
+from sie_server.errors import CutOff
 from sie_server.request_context import ANSWERING
 
 # What a line may say beside its message, by `extra=`.
 FIELDS = ("request_id", "model", "route", "status", "ms", "tokens", "code")
+# uvicorn's warning of what is no HTTP.
+_INVALID = "Invalid HTTP request received."
 # C0, DEL, C1, and what Unicode ends lines with.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -25,6 +28,7 @@ def configure(level: str, *, as_json: bool) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if as_json else Lines())
     handler.addFilter(_with_request_id)
+    logging.getLogger("uvicorn.error").addFilter(_worth_a_line)
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.captureWarnings(True)
 
@@ -61,6 +65,16 @@ class JsonLines(logging.Formatter):
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
     return {name: record.__dict__[name] for name in FIELDS if record.__dict__.get(name) is not None}
+
+
+def _worth_a_line(record: logging.LogRecord) -> bool:
+    """Leaves one line of an answer that was cut off, and none of what anybody can send, which a metric counts."""
+    if record.msg == _INVALID:
+        return logging.getLogger().isEnabledFor(logging.DEBUG)
+    if record.exc_info is not None and isinstance(record.exc_info[1], CutOff):
+        record.msg, record.exc_info = "an answer was cut off: there was no more time to finish it", None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+    return True
 
 
 def _with_request_id(record: logging.LogRecord) -> bool:

@@ -6,7 +6,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sie_server.errors import ANSWERS, Code
+from sie_server.errors import ANSWERS, Code, CutOff
 from sie_server.http.negotiation import json
 
 _ANSWER = ANSWERS[Code.SHUTTING_DOWN]
@@ -67,8 +67,10 @@ class Drain:
         try:
             await app(scope, receive, send_seen)
         except asyncio.CancelledError:
-            if answering or not self.begun:
+            if not self.begun:
                 raise
+            if answering:
+                raise CutOff from None
             await _refusal()(scope, receive, send)
         finally:
             self._tasks.discard(task)

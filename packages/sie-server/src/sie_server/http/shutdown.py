@@ -6,7 +6,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
@@ -26,10 +27,10 @@ _CLOSE_S = 3.0
 
 
 class DrainingServer(uvicorn.Server):
-    """On SIGTERM or SIGINT: refuses new requests, finishes the others, then exits. On a SIGINT after that: at once.
+    """On SIGTERM, SIGHUP or SIGINT: refuses new requests, finishes the others, then exits. On a SIGINT then: at once.
 
     `drain_s`: how long the others may take; the process ends at most 3 s later, whatever is under way. `notice_s`: how
-    much of that new requests are still taken after a SIGTERM, while `/readyz` says that no more should come.
+    much of that new requests are still taken after a SIGTERM or SIGHUP, while `/readyz` says that no more should come.
     `on_drain` is called, on the event loop, when they begin to be refused.
     """
 
@@ -45,6 +46,18 @@ class DrainingServer(uvicorn.Server):
         self._noticed: float | None = None
         self._began: float | None = None
         self._let_go = False
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn's, and the hang-up of the terminal, unless it is ignored, as `nohup` has it."""
+        ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        before = None if ignored else signal.signal(signal.SIGHUP, self.handle_exit)
+        try:
+            with super().capture_signals():
+                yield
+        finally:
+            if before is not None:
+                signal.signal(signal.SIGHUP, before)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._drain.noticed and sig == signal.SIGINT:
