@@ -1,6 +1,7 @@
-# make serve   a server on this machine, from nothing
-# make test    every check there is, from nothing
-# make wheels  what a release publishes of the two Python packages
+# make serve      a server on this machine, from nothing
+# make test       every check but the long tests, from nothing
+# make test-long  the tests that take minutes: faults, fuzzing, restarts behind balancers
+# make wheels     what a release publishes of the two Python packages
 PYTHON ?= python3
 PORT   ?= 8080
 ARGS   ?=
@@ -15,7 +16,7 @@ PACKAGES := -e packages/sie-sdk -e packages/sie-server
 # Those of the SDK whose every type is known; the frameworks that the others build on are typed in part.
 TYPED := $(addprefix sie_sdk.,client client.sync client.async_ encoding errors exceptions retry scoring types)
 
-.PHONY: install serve test lint types pytest ts docs wire wheels clean
+.PHONY: install serve test test-long lint types pytest ts docs wire wheels clean
 
 install: .venv/.installed
 
@@ -40,6 +41,10 @@ types: .venv/.installed-dev
 
 pytest: .venv/.installed-dev
 	$(BIN)/pytest $(ARGS)
+
+# One after another: they put a server under load, and watch how it fares.
+test-long: .venv/.installed-dev
+	$(BIN)/pytest -m long $(ARGS)
 
 # The TypeScript SDK: lint, types, build, package, and its tests against a server of this checkout.
 ifneq ($(shell command -v npm 2>/dev/null),)

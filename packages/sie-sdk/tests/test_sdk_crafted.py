@@ -207,7 +207,7 @@ def test_an_empty_body_needs_no_end():
 
 @pytest.mark.parametrize(
     ("encoding", "body"),
-    [("gzip", b"no gzip"), ("gzip", gzip.compress(b"x" * 1000)[:-9]), ("br", b"x"), ("gzip, gzip", b"x")],
+    [("gzip", b"no gzip"), ("gzip", gzip.compress(b"x" * 1000, mtime=0)[:-9]), ("br", b"x"), ("gzip, gzip", b"x")],
 )
 def test_what_can_not_be_unpacked_is_an_error_and_an_error_stays_one(encoding, body):
     with pytest.raises(UnreadableError):

@@ -30,6 +30,7 @@ def test_whatever_comes_is_read_or_refused(tmp_path: Path) -> None:
     assert "Done 10000 runs" in said
 
 
+@pytest.mark.long
 def test_answers_are_those_of_the_openapi_document(tmp_path: Path) -> None:
     said = run("fuzz_http.py", "--phases=examples,fuzzing", "--max-examples=6", "--seed=1", cwd=tmp_path)
     passed = re.search(r"(\d+) generated, (\d+) passed", said)

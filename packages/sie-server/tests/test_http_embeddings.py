@@ -194,7 +194,7 @@ def test_openai_s_client_raises_what_it_raises_for_openai(theirs: openai.OpenAI)
     assert (unknown.value.code, unknown.value.status_code) == ("MODEL_NOT_FOUND", 404)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_openai_s_client_waits_for_a_cold_model(models: Path) -> None:
     with (
         in_process(model=(str(models / "bert-encoder"),), load_wait=0) as running,

@@ -48,16 +48,24 @@ def test_mixed_traffic_leaves_nothing_behind(tmp_path: Path) -> None:
     assert all(figures["done"].values())
 
 
-def test_every_architecture_at_once_scores_as_alone(tmp_path: Path) -> None:
-    flags = build_all(tmp_path)
+@pytest.mark.parametrize("names", [("bert", "modular", "pylate", "qwen3"), pytest.param(EVERY, marks=pytest.mark.long)])
+def test_architectures_at_once_score_as_alone(tmp_path: Path, names: tuple[str, ...]) -> None:
+    flags = build_all(tmp_path, names)
     with Instance("--preload", EMBEDDED, *flags) as server:
-        figures = compare(server, [EMBEDDED, *EVERY], documents=2, connections=12, seconds=3)
+        figures = compare(server, [EMBEDDED, *names], documents=2, connections=12, seconds=1)
     assert (figures["differ"], figures["lost"], figures["said"]) == ([], {}, {})
     assert figures["right"]
     assert figures["vectors"]
 
 
-@pytest.mark.parametrize(("inflict", "tries"), [(killed, 1), (half_sent, 1), (flipped, 4)])
+@pytest.mark.parametrize(
+    ("inflict", "tries"),
+    [
+        (half_sent, 1),
+        pytest.param(killed, 1, marks=pytest.mark.long),
+        pytest.param(flipped, 4, marks=pytest.mark.long),
+    ],
+)
 def test_after_a_fault_every_answer_is_right(inflict: Callable[[int], Any], tries: int) -> None:
     verdict = inflict(tries)
     assert verdict.passed, verdict.row
@@ -146,6 +154,7 @@ KINDS = (
 )
 
 
+@pytest.mark.long
 def test_no_body_keeps_the_event_loop() -> None:
     with watched("--workers=1") as (server, shared):
         chosen = [bomb for bomb in bombs(4_000_000) if bomb.name in KINDS]

@@ -10,6 +10,7 @@ sys.path.append(str(Path(__file__).resolve().parents[3] / "reliability"))
 from rolling import BALANCERS, rolling
 
 
+@pytest.mark.long
 def test_a_restart_behind_a_balancer_loses_nothing() -> None:
     installed = [name for name in BALANCERS if shutil.which(name) is not None]
     if not installed:
