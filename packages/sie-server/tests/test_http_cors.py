@@ -51,3 +51,27 @@ def test_no_page_may_by_default() -> None:
         assert client.options(f"/v1/score/{EMBEDDED}", headers=ASKS).status_code == 405
         answer = client.get("/v1/models", headers={"Origin": PAGE})
         assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+BODY = b'{"query": {"text": "q"}, "items": [{"text": "d"}]}'
+
+
+@pytest.mark.parametrize(
+    ("origin", "media", "status"),
+    [
+        # What a browser sends for any page without asking the server first.
+        ("https://other.example", "text/plain", 415),
+        ("https://other.example", "text/plain; a=application/json", 415),
+        ("null", None, 415),
+        ("https://other.example", "application/x-www-form-urlencoded", 415),
+        ("https://other.example", "application/json; charset=utf-8", 404),
+        (PAGE, "text/plain", 404),
+        (None, "application/x-www-form-urlencoded", 404),
+        (None, None, 404),
+    ],
+)
+def test_a_page_makes_the_server_load_no_model(
+    opened: httpx2.Client, origin: str | None, media: str | None, status: int
+) -> None:
+    headers = {name: value for name, value in (("Origin", origin), ("Content-Type", media)) if value is not None}
+    assert opened.post("/v1/score/none", content=BODY, headers=headers).status_code == status

@@ -16,7 +16,16 @@ from sie_server.cooperative import emptied
 from sie_server.errors import Code, SIEError
 from sie_server.http.body_memory import Account, Hold, Texts
 from sie_server.http.machine_profile import check_machine_profile
-from sie_server.http.negotiation import JSON, MSGPACK, InPieces, of_similar_size, read_body, respond, sends_msgpack
+from sie_server.http.negotiation import (
+    JSON,
+    MSGPACK,
+    MSGPACK_NAMES,
+    InPieces,
+    of_similar_size,
+    read_body,
+    respond,
+    sends_msgpack,
+)
 from sie_server.http.version_skew import VersionSkew
 from sie_server.large_bodies.outline import Body, Listed
 from sie_server.large_bodies.reader import Reader, memory
@@ -182,6 +191,7 @@ class Bodies:
             SIEError: BODY_TOO_LARGE, BODY_ENCODED or TOO_SLOW; QUEUE_FULL, those of all requests are too large;
                 INVALID_INPUT for another machine's.
         """
+        self._check_page(request)
         self._skew.check(request.headers.get("X-SIE-SDK-Version"))
         check_machine_profile(request.headers, self._settings.machine_profile, self._device)
         settings = self._settings
@@ -192,6 +202,19 @@ class Bodies:
             settings.receive_timeout,
             lambda more: self.account.take(hold, more),
         )
+
+    def _check_page(self, request: Request) -> None:
+        """Raises SIEError: CONTENT_TYPE, a page of another origin sends what browsers let it send unasked."""
+        origin, allowed = request.headers.get("origin"), self._settings.cors_origins
+        if origin is None or origin in allowed or "*" in allowed:
+            return
+        media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media not in (JSON, *MSGPACK_NAMES):
+            raise SIEError(
+                Code.CONTENT_TYPE,
+                f"a page of another origin ('{origin[:200]}') must send its body as {JSON} or {MSGPACK}, and needs "
+                "--cors-origins to be let in",
+            )
 
     @staticmethod
     def is_large(request: Request) -> bool:

@@ -16,7 +16,7 @@ from sie_server.request_context import stage
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
-_MSGPACK_NAMES = (MSGPACK, "application/x-msgpack")
+MSGPACK_NAMES = (MSGPACK, "application/x-msgpack")
 # A client that sends, or reads, less has stopped to.
 SLOWEST_BYTES_PER_S = 8 * 2**10
 # Of an answer, in one write.
@@ -28,13 +28,13 @@ _SEGMENT_BYTES = 2**20
 def sends_msgpack(request: Request) -> bool:
     """MessagePack if Content-Type says so; everything else, nothing included, is JSON."""
     content_type = request.headers.get("content-type", "").lower()
-    return any(name in content_type for name in _MSGPACK_NAMES)
+    return any(name in content_type for name in MSGPACK_NAMES)
 
 
 def wants_msgpack(request: Request) -> bool:
     """MessagePack unless Accept names JSON and not MessagePack; q-values do not count."""
     accept = ",".join(request.headers.getlist("accept")).lower()
-    return any(name in accept for name in _MSGPACK_NAMES) or JSON not in accept
+    return any(name in accept for name in MSGPACK_NAMES) or JSON not in accept
 
 
 async def read_body(request: Request, limit: int, patience_s: float, hold: Callable[[int], None]) -> list[bytes]:
