@@ -1,7 +1,10 @@
 """The short forms of the proofs in reliability/: nothing wrong, nothing lost, under load, faults and mixed traffic."""
 
+import asyncio
 import math
+import struct
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
@@ -24,6 +27,9 @@ from mixture import Mixture, checkpoint_words, mixture
 from soak import Held, checkpoints, instrumented, leaks, soak, spread
 from stalls import measured, watched
 from truth import Truth
+from watched import _watch
+
+from sie_server.metrics import Metrics
 
 
 def test_under_overload_every_answer_is_right_or_says_when_to_come_back() -> None:
@@ -142,6 +148,24 @@ def test_threads_are_known_by_their_names() -> None:
     for thread in stray:
         thread.join()
     assert after["stray"] - before["stray"] == 2
+
+
+def test_a_step_of_100_ms_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "stalls"
+    kept.write_bytes(bytes(8))
+    monkeypatch.setenv("STALLS", str(kept))
+
+    async def stalled() -> None:
+        watch = asyncio.create_task(_watch(Metrics()))
+        await asyncio.sleep(0.02)
+        end = time.thread_time() + 0.1
+        while time.thread_time() < end:
+            pass
+        await asyncio.sleep(0.02)
+        watch.cancel()
+
+    asyncio.run(stalled())
+    assert struct.unpack("d", kept.read_bytes())[0] >= 0.1
 
 
 # One of each kind that once kept the event loop for as long as it was large: at this size for 0.1 s and more.
