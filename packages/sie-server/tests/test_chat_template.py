@@ -12,7 +12,7 @@ from sentence_transformers import CrossEncoder
 from test_load import CPU, refusal
 
 from sie_server.catalog.catalog import Entry, shipped, with_models
-from sie_server.checkpoints.chat_template import read_chat_template
+from sie_server.checkpoints.chat_template_file import read_chat_template
 from sie_server.checkpoints.load import load
 from sie_server.checkpoints.prompts import choose, prompt_name
 from sie_server.errors import UnsupportedModelError
@@ -167,7 +167,7 @@ def test_a_template_that_can_not_be_honoured_is_refused(template: str, words: st
 
 
 def test_a_template_that_never_ends_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sie_server.checkpoints.chat_template._WAIT_S", 2.0)
+    monkeypatch.setattr("sie_server.checkpoints.chat_template_file._WAIT_S", 2.0)
     build(tmp_path, "qwen3-classifier")
     loop = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
     (tmp_path / "chat_template.jinja").write_text(loop)

@@ -28,15 +28,14 @@ from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import inspect, load
 from sie_server.checkpoints.prompts import prompts
 from sie_server.engine.best import sigmoid
-from sie_server.engine.request import Request
-from sie_server.engine.runner import forward
+from sie_server.engine.forward import forward
+from sie_server.engine.request import Batch, Request
 from sie_server.errors import SIEError, UnsupportedModelError
 from sie_server.models.loaded_model import Model
 from sie_server.nn.heads import Dense
 from sie_server.nn.packed import Packed
-from sie_server.nn.prefix_cache import Prefix
 from sie_server.tokenization.config import Limits
-from sie_server.tokenization.sequence import Sequence
+from sie_server.tokenization.sequence import Prefix, Sequence
 from sie_server.tokenization.tokenizer import TextTokenizer
 
 CPU = torch.device("cpu")
@@ -213,12 +212,12 @@ def test_windows_of_a_long_document_say_where_they_are(checkpoint: tuple[Path, A
 
 
 @pytest.fixture
-def no_filler(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of nothing but what was asked for, to count it."""
-    monkeypatch.setattr("sie_server.engine.runner._filler", lambda _: [])
+    monkeypatch.setattr("sie_server.engine.forward._rounding_sequence", lambda _: [])
 
 
-@pytest.mark.usefixtures("no_filler")
+@pytest.mark.usefixtures("no_rounding")
 def test_the_prefix_is_computed_once_for_a_request(tmp_path: Path) -> None:
     build(tmp_path, "qwen3")
     with running({"m": Entry("m", folder=tmp_path)}, workers=1, batch_tokens=64) as engine:
@@ -248,7 +247,7 @@ def test_prefix_of_several_requests_in_one_batch(tmp_path: Path) -> None:
     assert [*together[1:5], *together[5:9], *together[10:14]] == [score for call in alone for score in call]
 
 
-@pytest.mark.usefixtures("no_filler")
+@pytest.mark.usefixtures("no_rounding")
 def test_two_turns_of_one_request_in_a_batch_share_its_prefix(tmp_path: Path) -> None:
     build(tmp_path, "qwen3")
     model = load(Entry("m", folder=tmp_path), CPU, "float32")
@@ -257,12 +256,12 @@ def test_two_turns_of_one_request_in_a_batch_share_its_prefix(tmp_path: Path) ->
     first, second = (model.tokenizer.pairs(query, DOCUMENTS[:4]) for query in ("w1", "w2 w3"))
     alone = [scores(model, [fresh])[0] for call in (first, second) for fresh in _fresh(call)]
     loop = asyncio.new_event_loop()
-    for call in (first, second):
-        Request(model, model.encoder.head, call, loop.create_future())
+    one, other = (Request(model, model.encoder.head, call, loop.create_future()).pending for call in (first, second))
+    one, other = (sorted(pending, key=lambda entry: entry.index) for pending in (one, other))
     rows: list[int] = []
     model.encoder.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0].ids)))
     with torch.inference_mode():
-        together = forward([*first[:2], *second, *first[2:]])
+        together = forward(Batch(model, [*one[:2], *other, *one[2:]]))
     loop.close()
     assert [*together[:2], *together[6:], *together[2:6]] == alone
     assert sum(rows) == sum(len(call[0].prefix or ()) + sum(map(len, call)) for call in (first, second))

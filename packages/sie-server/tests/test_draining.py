@@ -31,9 +31,9 @@ from sie_server.engine import runner
 forward, load, folder = runner.forward, server.load, Path(os.environ["GATE"])
 
 def faulty(batch):
-    tokenizer = batch[0].request.model.tokenizer
+    tokenizer = batch.model.tokenizer
     hangs, dies = (int(each.ids[1]) for each in tokenizer.singles(["{HANGS}", "{DIES}"]))
-    ids = {{int(each) for sequence in batch for each in sequence.ids}}
+    ids = {{int(each) for sequence in batch.sequences for each in sequence.ids}}
     if hangs in ids:
         (folder / "hangs").touch()
         while not (folder / "open").exists():

@@ -13,11 +13,11 @@ from safetensors.torch import save_file
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import load
 from sie_server.checkpoints.tensor_file import SafetensorsFile
+from sie_server.machine.memory import machine_budget, resident_memory, usable_memory
 from sie_server.machine.peak_memory import Peak
 from sie_server.nn import linear_backends as pack
 from sie_server.nn.kernels.library import installed_library
 from sie_server.nn.packed import Packed
-from sie_server.residency.memory_budget import machine_budget, resident_memory, usable_memory
 from sie_server.tokenization.config import Limits
 
 MB = 2**20
@@ -162,7 +162,7 @@ import asyncio, sys, time
 from pathlib import Path
 from sie_server.engine.engine import Engine
 from sie_server.tokenization.config import Limits
-from sie_server.residency.memory_budget import resident_memory
+from sie_server.machine.memory import resident_memory
 from sie_server.metrics import Metrics
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import load

@@ -10,9 +10,9 @@ from torch import nn
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
-from sie_server.models.model_config import Disentangled, HeadConfig, Projection
 from sie_server.nn.attention import attention
 from sie_server.nn.attention_bias import Bias, SharedBias, biased_attention, t5_buckets
+from sie_server.nn.config import Disentangled, HeadConfig, Projection
 from sie_server.nn.disentangled import DisentangledBias, PositionTables, columns_of, log_buckets
 from sie_server.nn.heads import ClassificationHead, Dense, Multivector, Together
 from sie_server.nn.kernels.attention import installed_kernel

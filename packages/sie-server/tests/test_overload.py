@@ -10,10 +10,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
 import httpx2
+import numpy as np
 import pytest
 import torch
 from checkpoints import text
@@ -25,6 +27,7 @@ from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import load
 from sie_server.engine.admission import Admission, estimate
 from sie_server.engine.batch_limit import Ceiling
+from sie_server.engine.request import Batch, Scheduled
 from sie_server.engine.runner import Work
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.scheduling_params import Terms
@@ -35,6 +38,7 @@ from sie_server.models.loaded_model import Model
 from sie_server.nn.packed import Packed
 from sie_server.options import Priority
 from sie_server.settings import Precision
+from sie_server.tokenization.sequence import Sequence
 
 
 class Device:
@@ -382,29 +386,20 @@ def test_a_ceiling_recovers_slowly() -> None:
 
 
 def test_a_watchdog_counts_looks_at_one_batch() -> None:
-    work = Work(threading.current_thread(), [], 0)
+    work = Work(threading.current_thread())
 
     class Threads:
         def work(self) -> list[Work]:
             return [work]
 
     watchdog = Watchdog(Threads(), 8.0, lambda _: None)  # type: ignore[arg-type] # looks once a second
-    busy = [object.__new__(_Sequence)]
+    busy = Batch(SimpleNamespace(id="m"), [Scheduled(None, 0, Sequence(np.zeros(7, np.int32), np.zeros(7, np.int32)))])  # type: ignore[arg-type]
     for _ in range(100):
         assert watchdog.look() is None, "nothing to do"
-    work.batch = busy  # type: ignore[assignment]
+    work.batch = busy
     for work.batches in range(1, 10):
         assert [watchdog.look() for _ in range(8)] == [None] * 8, "another batch each time"
     assert "MainThread has been at one batch for 8 s: 1 sequences, 7 tokens, model m" in (watchdog.look() or "")
-
-
-class _Sequence:
-    class request:  # noqa: N801 # stands for an object
-        class model:  # noqa: N801
-            id = "m"
-
-    def __len__(self) -> int:
-        return 7
 
 
 def test_a_device_that_can_not_be_used_any_more_is_not_live(overloaded: Overloaded) -> None:

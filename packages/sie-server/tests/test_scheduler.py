@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sie_server.engine.fair_queue import WEIGHTS
-from sie_server.engine.request import Request
+from sie_server.engine.request import Batch, Request, Scheduled
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.scheduling_params import Terms
 from sie_server.nn.heads import Together
@@ -38,13 +38,19 @@ def request(lengths: list[int], model: str = "m", **terms: Any) -> Request:
 
 
 def served(each: Request) -> int:
-    return each.tokens - sum(map(len, each.pending))
+    return each.tokens - sum(len(entry.sequence) for entry in each.pending)
 
 
-def drain(scheduler: Scheduler) -> list[list[Sequence]]:
+def following(scheduler: Scheduler) -> Batch:
+    batch = scheduler.next_batch()
+    assert batch is not None
+    return batch
+
+
+def drain(scheduler: Scheduler) -> list[Batch]:
     batches = []
     while scheduler.tokens:
-        batches.append(scheduler.next_batch())
+        batches.append(following(scheduler))
     return batches
 
 
@@ -59,13 +65,13 @@ def test_every_sequence_is_taken_once_within_budget_and_for_one_model(drawn: lis
         scheduler.add(each)
     assert scheduler.tokens == sum(each.tokens for each in requests)
     batches = drain(scheduler)
-    taken = [(id(sequence.request), sequence.index) for batch in batches for sequence in batch]
+    taken = [(id(entry.request), entry.index) for batch in batches for entry in batch.scheduled]
     assert sorted(taken) == sorted(
         (id(each), i) for each, (sizes, _) in zip(requests, drawn, strict=True) for i in range(len(sizes))
     )
     for batch in batches:
-        assert sum(map(len, batch)) <= BUDGET or len(batch) == 1
-        assert len({sequence.request.model.id for sequence in batch if sequence.request}) == 1
+        assert batch.tokens <= BUDGET or len(batch) == 1
+        assert {entry.request.model.id for entry in batch.scheduled} == {batch.model.id}
 
 
 @given(lengths, st.integers(0, 10), st.data())
@@ -79,7 +85,7 @@ def test_a_discarded_request_never_reaches_the_device(sizes: list[int], before: 
             scheduler.next_batch()
     scheduler.discard(gone)
     scheduler.discard(gone)
-    rest = [sequence.request for batch in drain(scheduler) for sequence in batch]
+    rest = [entry.request for batch in drain(scheduler) for entry in batch.scheduled]
     assert gone not in rest
     assert not kept.pending
     assert scheduler.tokens == 0
@@ -96,10 +102,10 @@ def test_a_short_request_is_in_the_next_batch_however_many_long_ones_wait(
         scheduler.next_batch()
     small = request(sizes)
     scheduler.add(small)
-    batch = scheduler.next_batch()
-    assert sum(sequence.request is small for sequence in batch) == len(sizes)
+    batch = following(scheduler)
+    assert sum(entry.request is small for entry in batch.scheduled) == len(sizes)
     # Filled up with what long ones have, but no more than half: it would be waited for.
-    assert BUDGET // 4 < sum(map(len, batch)) <= max(sum(sizes), BUDGET // 2)
+    assert BUDGET // 4 < batch.tokens <= max(sum(sizes), BUDGET // 2)
 
 
 @given(st.integers(1, 6))
@@ -110,8 +116,8 @@ def test_a_long_request_waits_for_one_turn_of_each_other(giants: int) -> None:
     scheduler.next_batch()
     late = request([BUDGET // 4] * 400)
     scheduler.add(late)
-    batches = [scheduler.next_batch() for _ in range(giants + 1)]
-    assert any(sequence.request is late for batch in batches for sequence in batch)
+    batches = [following(scheduler) for _ in range(giants + 1)]
+    assert any(entry.request is late for batch in batches for entry in batch.scheduled)
 
 
 @given(st.integers(1, 3), st.integers(1, 4))
@@ -137,8 +143,8 @@ def test_a_short_request_is_shared_by_the_workers_that_are_free_next() -> None:
     scheduler.next_batch()
     small = request([BUDGET // 5] * 6)
     scheduler.add(small)
-    batches = [scheduler.next_batch() for _ in range(2)]
-    assert [[sequence.request is small for sequence in batch] for batch in batches] == [[True] * 3] * 2
+    batches = [following(scheduler) for _ in range(2)]
+    assert [[entry.request is small for entry in batch.scheduled] for batch in batches] == [[True] * 3] * 2
 
 
 def test_a_short_request_over_a_budget_goes_on_in_the_next_batch() -> None:
@@ -167,8 +173,8 @@ def test_equal_requests_progress_equally(count: int, rounds: int) -> None:
 
 def test_waiting_workers_share_a_small_request() -> None:
     scheduler = Scheduler(BUDGET)
-    batches: list[list[Sequence]] = []
-    workers = [threading.Thread(target=lambda: batches.append(scheduler.next_batch())) for _ in range(2)]
+    batches: list[Batch] = []
+    workers = [threading.Thread(target=lambda: batches.append(following(scheduler))) for _ in range(2)]
     for worker in workers:
         worker.start()
     while scheduler._idle < 2:
@@ -181,7 +187,7 @@ def test_waiting_workers_share_a_small_request() -> None:
 
 def test_an_idle_worker_starts_at_once_and_a_closed_scheduler_lets_it_go() -> None:
     scheduler = Scheduler(BUDGET)
-    batches: list[list[Sequence]] = []
+    batches: list[Batch] = []
 
     def work() -> None:
         while batch := scheduler.next_batch():
@@ -194,19 +200,19 @@ def test_an_idle_worker_starts_at_once_and_a_closed_scheduler_lets_it_go() -> No
     scheduler.close()
     worker.join(5)
     assert not worker.is_alive()
-    assert [sequence.request for batch in batches for sequence in batch] == [one]
+    assert [entry.request for batch in batches for entry in batch.scheduled] == [one]
 
 
 @pytest.mark.parametrize("workers", [2, 4])
 def test_concurrent_workers_and_callers_lose_nothing(workers: int) -> None:
     scheduler = Scheduler(BUDGET)
-    taken: list[Sequence] = []
+    taken: list[Scheduled] = []
     lock = threading.Lock()
 
     def work() -> None:
         while batch := scheduler.next_batch():
             with lock:
-                taken.extend(batch)
+                taken.extend(batch.scheduled)
 
     threads = [threading.Thread(target=work) for _ in range(workers)]
     for thread in threads:
@@ -222,7 +228,7 @@ def test_concurrent_workers_and_callers_lose_nothing(workers: int) -> None:
     scheduler.close()
     for thread in threads:
         thread.join(10)
-    assert len({id(sequence) for sequence in taken}) == len(taken) == 60 * 30
+    assert len({id(entry.sequence) for entry in taken}) == len(taken) == 60 * 30
     assert scheduler.tokens == 0
 
 
@@ -245,9 +251,8 @@ def test_a_client_with_many_requests_has_no_more_than_one_with_one(counts: list[
     progress = Counter({each.terms.client: 0 for each in requests})
     while scheduler.tokens_by_sender().keys() == {(client, "normal") for client in progress}:
         assert max(progress.values()) - min(progress.values()) <= turn + length
-        for each in scheduler.next_batch():
-            assert each.request is not None
-            progress[each.request.terms.client] += len(each)
+        for each in following(scheduler).scheduled:
+            progress[each.request.terms.client] += len(each.sequence)
 
 
 @settings(deadline=None, max_examples=40)
@@ -334,18 +339,17 @@ steps = st.lists(
 def test_whatever_happens_each_sequence_is_taken_once_or_given_up(steps: list[tuple[Any, ...]]) -> None:
     scheduler = Scheduler(BUDGET)
     requests: list[Request] = []
-    batches: list[list[Sequence]] = []
+    batches: list[Batch] = []
     over: set[int] = set()
 
     def take() -> None:
         if scheduler.tokens:
             # All that waits may be late, and the next call would wait for more.
             scheduler.close()
-            batch = scheduler.next_batch()
-            assert not over & {id(each.request) for each in batch}
-            assert sum(map(len, batch)) <= BUDGET or len(batch) == 1
-            model = batch[0].request.model.id if batch and batch[0].request else ""
-            assert sum(map(len, batch)) <= ceilings.get(model, BUDGET) or len(batch) == 1
+            if (batch := scheduler.next_batch()) is None:
+                return
+            assert not over & {id(entry.request) for entry in batch.scheduled}
+            assert batch.tokens <= ceilings.get(batch.model.id, BUDGET) or len(batch) == 1
             batches.append(batch)
 
     ceilings: dict[str, int] = {}
@@ -369,14 +373,14 @@ def test_whatever_happens_each_sequence_is_taken_once_or_given_up(steps: list[tu
                 ceilings[details[0]] = scheduler.ceiling(details[0])
         pending = Counter({each.model.id: 0 for each in requests})
         for each in requests:
-            pending[each.model.id] += sum(map(len, each.pending))
+            pending[each.model.id] += sum(len(entry.sequence) for entry in each.pending)
         assert scheduler.tokens_by_model() == +pending
         assert scheduler.tokens == pending.total() == scheduler.tokens_by_sender().total()
         counted = {name: waiting.requests for name, waiting in scheduler.waiting().items()}
         assert counted == Counter(each.model.id for each in requests if each.pending)
     while scheduler.tokens:
         take()
-    taken = [(id(each.request), each.index) for batch in batches for each in batch]
+    taken = [(id(entry.request), entry.index) for batch in batches for entry in batch.scheduled]
     assert len(set(taken)) == len(taken)
     by_request = Counter(number for number, _ in taken)
     for each in requests:
@@ -399,6 +403,6 @@ def test_the_tokens_ahead_of_a_request_are_those_served_before_it_is_through(gia
     scheduler.add(late)
     total = 0
     while late.pending:
-        total += sum(map(len, scheduler.next_batch()))
+        total += following(scheduler).tokens
     # Lanes and classes that are not ahead have a turn each at first, and their share from then on.
     assert expected / 3 - 2 * BUDGET <= total <= 3 * expected + 4 * BUDGET

@@ -26,7 +26,7 @@ from sie_server.errors import Code, SIEError
 from sie_server.http.client_identity import KEY
 from sie_server.http.machine_profile import machine_profile
 from sie_server.http.negotiation import json
-from sie_server.residency.memory_budget import machine_budget
+from sie_server.machine.memory import machine_budget
 from sie_server.residency.slot import Slot
 from sie_server.settings import Settings
 

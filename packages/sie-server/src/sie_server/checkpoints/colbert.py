@@ -9,13 +9,11 @@ import msgspec
 
 from sie_server.checkpoints.files import read_json
 from sie_server.errors import UnsupportedModelError
-from sie_server.models.model_config import LateInteraction
+from sie_server.tokenization.config import MASKS, LateInteraction
 
 T = TypeVar("T")
 
 _PUNCTUATION = tuple(string.punctuation)
-# The names of transformers' tokenizers; what a query is filled up with.
-MASKS = ("[MASK]", "<mask>")
 # Stanford's file in the folder of a checkpoint, JSON in spite of its name.
 STANFORD_FILE = "artifact.metadata"
 

@@ -13,16 +13,8 @@ from sie_server.checkpoints.json_fields import Keys
 from sie_server.checkpoints.model_type import STANFORD, architecture, model_type
 from sie_server.checkpoints.rope_parameters import layer_types, local_and_global, rotary
 from sie_server.errors import UnsupportedModelError
-from sie_server.models.model_config import (
-    Biases,
-    DecoderConfig,
-    Disentangled,
-    HeadConfig,
-    ModelConfig,
-    Norm,
-    Projection,
-    RotaryLayer,
-)
+from sie_server.models.model_config import Biases, DecoderConfig, ModelConfig, RotaryLayer
+from sie_server.nn.config import Disentangled, HeadConfig, Norm, Projection
 from sie_server.options import Activation, HeadActivation, Pooling
 
 # The largest sizes that are taken for real: a few times those of the largest models there are.

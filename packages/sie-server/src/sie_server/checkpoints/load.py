@@ -14,11 +14,11 @@ import torch
 
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.cancellation import stop_if_given_up
-from sie_server.checkpoints.chat_template import ChatTemplate, default_prompt, reads_messages
+from sie_server.checkpoints.chat_template_file import default_prompt, reads_messages
 from sie_server.checkpoints.colbert import overridden
 from sie_server.checkpoints.files import Version, read_json, version
 from sie_server.checkpoints.hf_config import read_config, stated_layers
-from sie_server.checkpoints.prompts import PLAIN, Prompt, choose, prompt_name
+from sie_server.checkpoints.prompts import PLAIN, choose, prompt_name
 from sie_server.checkpoints.score_activation import score_of
 from sie_server.checkpoints.sentence_transformers import (
     answers_hint,
@@ -36,8 +36,9 @@ from sie_server.errors import LoadClass, LoadError, SIEError, UnsupportedModelEr
 from sie_server.machine.peak_memory import Peak
 from sie_server.models.encoder import Encoder
 from sie_server.models.loaded_model import Model
-from sie_server.models.model_config import LateInteraction, ModelConfig, Projection
+from sie_server.models.model_config import ModelConfig
 from sie_server.models.registry import HeadKind, resolve
+from sie_server.nn.config import Projection
 from sie_server.nn.device import resolve_precision
 from sie_server.nn.linear import LibraryLinear, Linear
 from sie_server.nn.linear_backends import Trials, pack_linears
@@ -45,7 +46,9 @@ from sie_server.nn.packed import Packed
 from sie_server.nn.panel_linear import INT8_BYTES
 from sie_server.nn.sparse import Lexical, TokenWeights
 from sie_server.options import Output, Precision, Score
-from sie_server.tokenization.config import Limits
+from sie_server.tokenization.chat_template import ChatTemplate
+from sie_server.tokenization.config import LateInteraction, Limits
+from sie_server.tokenization.prompt import Prompt
 from sie_server.tokenization.tokenizer import TextTokenizer
 
 _LOG = logging.getLogger(__name__)
@@ -174,9 +177,9 @@ class _Opened:
             with torch.device("meta"):
                 encoder = kind(config, self.answers or int(self.head == "classifier" or config.modular_head))
                 if self.head == "lexical":
-                    encoder.lexical = Lexical(config)
+                    encoder.lexical = Lexical(config.hidden_size, config.vocab_size, config.norm_eps, config.activation)
                 elif config.token_weights:
-                    encoder.lexical = TokenWeights(config, special_ids)
+                    encoder.lexical = TokenWeights(config.hidden_size, special_ids)
         except (RuntimeError, TypeError, OverflowError) as error:  # of torch, for sizes it has no number for
             raise UnsupportedModelError(f"config.json's sizes make no model: {error}") from error
         encoder.has_own_head = self.head is not None

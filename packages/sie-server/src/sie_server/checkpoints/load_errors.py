@@ -5,24 +5,10 @@ import errno
 import torch
 
 from sie_server.errors import LoadClass, LoadError
+from sie_server.nn.device import ran_out
 
 # The disk is full, or a quota used up.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
-# What PyTorch's allocators on the CPU, cuBLAS and oneDNN say, in a RuntimeError.
-_NO_MEMORY = (
-    "can't allocate memory",
-    "not enough memory",
-    "out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "could not create a memory",
-)
-
-
-def ran_out(error: BaseException) -> bool:
-    """Whether memory could not be had, and nothing else is wrong."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
 def classified(error: Exception, source: str) -> LoadError:

@@ -1,69 +1,21 @@
 """The prompts of decoder rerankers: what stands around query and document, and which tokens answer."""
 
 import logging
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 import msgspec
 
-from sie_server.checkpoints.chat_template import (
-    ChatTemplate,
-    chat_template_digest,
-    read_chat_template,
-    reads_messages,
-)
+from sie_server.checkpoints.chat_template_file import chat_template_digest, read_chat_template, reads_messages
 from sie_server.checkpoints.sentence_transformers import answers_hint
 from sie_server.errors import UnsupportedModelError
-from sie_server.options import Score
+from sie_server.tokenization.chat_template import ChatTemplate
+from sie_server.tokenization.prompt import Prompt
 
 _LOG = logging.getLogger(__name__)
 # Names of prompts that are not in `prompts.toml`: none, and the folder's chat template.
 PLAIN, OWN = "none", "chat-template"
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """One entry of `prompts.toml`, which explains the fields."""
-
-    name: str
-    architecture: str
-    before: tuple[str, ...]
-    document: str
-    after: tuple[str, ...]
-    answers: tuple[str, ...]
-    score: Score
-    instruction: str | None = None
-    slot: str | None = None
-    published_with: tuple[str, ...] = ()
-
-    @property
-    def kept(self) -> tuple[int, ...]:
-        """Ids that follow a document that is cut, beside those behind all."""
-        return ()
-
-    def origin(self, document: str) -> int:  # of a chat template, it varies
-        """Where the piece of a document begins in it, in code points."""
-        return -self.document.index("{document}")
-
-    def shared(self, query: str, instruction: str | None) -> list[str]:
-        """The pieces in front of a document."""
-        instruction = instruction or self.instruction
-        if self.slot is None:
-            query, slot = instructed(query, instruction), ""
-        else:
-            slot = self.slot.format(instruction) if instruction else ""
-        return [piece.format(instruction=slot, query=query) for piece in self.before]
-
-    def piece(self, document: str) -> str:
-        """The piece that holds the document."""
-        return self.document.format(document=document)
-
-
-def instructed(query: str, instruction: str | None) -> str:
-    """The query as a model reads it that has no place of its own for an instruction."""
-    return f"{instruction} {query}" if instruction else query
 
 
 @cache

@@ -12,8 +12,10 @@ from sie_server.checkpoints.colbert import pylate, sentence_transformers, stanfo
 from sie_server.checkpoints.files import read_json, read_json_list
 from sie_server.checkpoints.json_fields import Keys
 from sie_server.errors import UnsupportedModelError
-from sie_server.models.model_config import HeadConfig, LateInteraction, ModelConfig, Norm, Projection, Unit
+from sie_server.models.model_config import ModelConfig
+from sie_server.nn.config import HeadConfig, Norm, Projection, Unit
 from sie_server.options import HeadActivation, Pooling
+from sie_server.tokenization.config import LateInteraction
 
 _SUPPORTED = (
     "Transformer and Pooling, then Dense, LayerNorm and Normalize, for embeddings; the same with a Dense to scores "

@@ -13,14 +13,13 @@ import torch
 
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import inspect, load, weight_bytes
-from sie_server.checkpoints.prompts import instructed
 from sie_server.cooperative import Steps, emptied, finished, one_step
 from sie_server.engine.admission import Admission, estimate
 from sie_server.engine.capabilities import require
 from sie_server.engine.gauges import Gauges
 from sie_server.engine.highlights import Highlight
 from sie_server.engine.in_use import in_use
-from sie_server.engine.request import Request, Weigh
+from sie_server.engine.request import Batch, Request, Weigh
 from sie_server.engine.results import Encoded, Scored, Timing, scored
 from sie_server.engine.runner import Runner
 from sie_server.engine.scheduler import Scheduler
@@ -30,6 +29,7 @@ from sie_server.engine.worker_pool import Pool
 from sie_server.errors import Code, SIEError
 from sie_server.machine.cores import usable_cores
 from sie_server.machine.malloc import settle
+from sie_server.machine.memory import machine_budget
 from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import Comparison, Model, no_matches
 from sie_server.nn.device import resolve_device, resolve_precision
@@ -38,10 +38,11 @@ from sie_server.nn.linear_backends import Trials
 from sie_server.options import Precision
 from sie_server.request_context import passed, stage
 from sie_server.residency.housekeeping import Keeper
-from sie_server.residency.memory_budget import Memory, machine_budget
+from sie_server.residency.memory_budget import Memory
 from sie_server.residency.residency import Residency
 from sie_server.settings import Settings
 from sie_server.tokenization.config import Limits
+from sie_server.tokenization.prompt import instructed
 from sie_server.tokenization.sequence import Sequence
 
 _CPU_BATCH_TOKENS = 512
@@ -352,13 +353,12 @@ class Engine:
         if self._on_lost is not None:
             self._on_lost()
 
-    def _observe(self, batch: list[Sequence], seconds: float) -> None:
-        assert batch[0].request is not None
-        model_id = batch[0].request.model.id
-        self._admission.observe(model_id, sum(map(len, batch)), seconds)
+    def _observe(self, batch: Batch, seconds: float) -> None:
+        model_id = batch.model.id
+        self._admission.observe(model_id, batch.tokens, seconds)
         self.busy_seconds += seconds
         self._metrics.device_busy.labels(str(self.device)).inc(seconds)
-        self._metrics.observe_batch(model_id, list(map(len, batch)), seconds)
+        self._metrics.observe_batch(model_id, list(map(len, batch.sequences)), seconds)
 
     def _load(self, loader: Loader, entry: Entry) -> Model:
         started = time.perf_counter()

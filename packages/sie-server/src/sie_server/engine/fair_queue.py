@@ -4,16 +4,13 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from sie_server.engine.batch_limit import Ceiling
-from sie_server.engine.request import Request
+from sie_server.engine.request import Batch, Request, Scheduled
 from sie_server.engine.scheduling_params import Terms
+from sie_server.models.loaded_model import Model
 from sie_server.options import Priority
-from sie_server.tokenization.sequence import Sequence
-
-if TYPE_CHECKING:
-    from sie_server.models.loaded_model import Model
 
 # Shares of the device of the classes that have work, highest first.
 WEIGHTS: dict[Priority, int] = {"interactive": 16, "normal": 4, "batch": 1}
@@ -34,7 +31,7 @@ class Flow:
 
 
 @dataclass(slots=True)
-class Batch:
+class BatchBuilder:
     """Sequences that are being gathered for the model of the first.
 
     room: tokens that still fit. share: those that it is still to have, which the last sequence of a short request may
@@ -45,20 +42,24 @@ class Batch:
     share: int
     ceilings: Mapping[str, Ceiling]
     now: float
-    sequences: list[Sequence] = field(default_factory=list)
-    model: "Model | None" = None
+    scheduled: list[Scheduled] = field(default_factory=list)
+    model: Model | None = None
 
     @property
     def full(self) -> bool:
         return self.room <= 0 or self.share <= 0
 
-    def begin(self, model: "Model") -> None:
+    def begin(self, model: Model) -> None:
         """From now on it is one of this model's."""
         self.model = model
         if (ceiling := self.ceilings.get(model.id)) is not None:
             ceiling.passed()
             self.room = min(self.room, ceiling.tokens)
             self.share = min(self.share, self.room)
+
+    def build(self) -> Batch | None:
+        """What was gathered; None: nothing."""
+        return Batch(self.model, self.scheduled) if self.model is not None and self.scheduled else None
 
 
 class Turn(NamedTuple):
@@ -116,7 +117,7 @@ class Lane:
         self._settle(flow, id(request.model), tokens)
         return tokens
 
-    def take(self, batch: Batch) -> Turn | None:
+    def take(self, batch: BatchBuilder) -> Turn | None:
         """Move what has its turn to the batch; None: there is nothing of its model near."""
         flow = self._next(batch)
         if flow is None:
@@ -143,7 +144,7 @@ class Lane:
                         queue.move_to_end(request)
                         continue
                 most, room = min(most, request.allowance), min(room, batch.share)
-            tokens = request.take(batch.sequences, most, room, batch.now)
+            tokens = request.take(batch.scheduled, most, room, batch.now)
             taken += tokens
             batch.room -= tokens
             batch.share -= tokens
@@ -167,7 +168,7 @@ class Lane:
         parts = max(min(waiting // half, self.weight), 1)
         return max(-(-waiting // parts), half)
 
-    def _next(self, batch: Batch) -> Flow | None:
+    def _next(self, batch: BatchBuilder) -> Flow | None:
         """The client whose turn it is, with some allowance."""
         model = id(batch.model)
         while True:
@@ -220,7 +221,7 @@ class Class:
             lane.served = max(lane.served, self._now)
         lane.add(request)
 
-    def take(self, batch: Batch) -> Turn | None:
+    def take(self, batch: BatchBuilder) -> Turn | None:
         for lane in (self.short, self.long) if self.short.served <= self.long.served else (self.long, self.short):
             served = lane.served
             if lane and (turn := lane.take(batch)):
@@ -257,7 +258,7 @@ class Turns:
         """Give up what is left of a request: so many tokens."""
         return self._classes[request.terms.priority].lane(request.tokens).remove(request)
 
-    def take(self, batch: Batch) -> Turn | None:
+    def take(self, batch: BatchBuilder) -> Turn | None:
         """Move what has its turn to the batch, as far as there is room. None: there is nothing for it."""
         for priority in sorted(self._classes.values(), key=_served):
             served = priority.served

@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 
+from sie_server.engine.request import Batch
 from sie_server.engine.scheduler import Scheduler
 from sie_server.errors import Code, SIEError
 from sie_server.machine.malloc import settle
 from sie_server.metrics import Metrics
-from sie_server.tokenization.sequence import Sequence
 
 _MOST_SPLITS = 4
 
-Answer = Callable[[list[Sequence], int], list[Any]]
+Answer = Callable[[Batch, int], list[Any]]
 
 
 class Recovery:
@@ -24,15 +24,13 @@ class Recovery:
         self._scheduler = scheduler
         self._metrics = metrics
 
-    def retry(self, batch: list[Sequence], splits: int, answer: Answer) -> list[Any]:
+    def retry(self, batch: Batch, splits: int, answer: Answer) -> list[Any]:
         """Answers to a batch that came out of so many splits and did not fit.
 
         It is split up to four times, one sequence tried once more; what does not fit then is RESOURCE_EXHAUSTED.
         `answer(batch, splits)` runs one. To be called when no exception holds on to a forward's tensors any more.
         """
-        assert batch[0].request is not None
-        model = batch[0].request.model
-        tokens = sum(map(len, batch))
+        model, tokens, count = batch.model, batch.tokens, len(batch)
         if splits == 0:
             self._metrics.oom_recoveries_attempted.inc()
         _clear_cache(model.device)
@@ -40,25 +38,28 @@ class Recovery:
         if splits == _MOST_SPLITS:
             self._metrics.oom_terminal_failures.inc()
             message = f"{tokens} tokens at once of model '{model.id}' do not fit into memory"
-            return [SIEError(Code.RESOURCE_EXHAUSTED, message)] * len(batch)
-        if len(batch) == 1:
+            return [SIEError(Code.RESOURCE_EXHAUSTED, message)] * count
+        if count == 1:
             answers = answer(batch, _MOST_SPLITS)
         else:
             self._scheduler.shrink(model.id, tokens)
             self._metrics.oom_batch_splits.inc()
-            answers = [each for half in _halves(batch, tokens) for each in answer(half, splits + 1)]
+            answers = [each for half in _halves(batch) for each in answer(half, splits + 1)]
         if splits == 0 and not any(isinstance(each, SIEError) for each in answers):
             self._metrics.oom_recoveries_succeeded.inc()
         return answers
 
 
-def _halves(batch: list[Sequence], tokens: int) -> tuple[list[Sequence], list[Sequence]]:
+def _halves(batch: Batch) -> tuple[Batch, Batch]:
     """Of about as many tokens; none is empty."""
+    half = batch.tokens // 2
     count = counted = 0
-    while count < len(batch) - 1 and (not count or counted + len(batch[count]) <= tokens // 2):
-        counted += len(batch[count])
+    for entry in batch.scheduled[:-1]:
+        if count and counted + len(entry.sequence) > half:
+            break
+        counted += len(entry.sequence)
         count += 1
-    return batch[:count], batch[count:]
+    return Batch(batch.model, batch.scheduled[:count]), Batch(batch.model, batch.scheduled[count:])
 
 
 def _clear_cache(device: torch.device) -> None:

@@ -4,20 +4,55 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from sie_server.engine.scheduling_params import Terms
 from sie_server.errors import SIEError
+from sie_server.models.loaded_model import Model
 from sie_server.nn.heads import Head
 from sie_server.request_context import ANSWERING, Stage
 from sie_server.tokenization.sequence import Sequence
 
-if TYPE_CHECKING:
-    from sie_server.models.loaded_model import Model
-
 Weigh = Callable[[Any], None]
 # In a trace; ten thousand documents would have thousands.
 _MOST_BATCHES = 64
+
+
+@dataclass(slots=True, eq=False)
+class Scheduled:
+    """A sequence in the queue, whose result is number `index` of its request's."""
+
+    request: "Request"
+    index: int
+    sequence: Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Sequences that go through one model together. There is at least one."""
+
+    model: Model
+    scheduled: list[Scheduled]
+
+    def __len__(self) -> int:
+        """Number of sequences."""
+        return len(self.scheduled)
+
+    @property
+    def sequences(self) -> list[Sequence]:
+        """Those sequences, in order."""
+        return [entry.sequence for entry in self.scheduled]
+
+    @property
+    def requests(self) -> set["Request"]:
+        """Whose sequences they are."""
+        return {entry.request for entry in self.scheduled}
+
+    @property
+    def tokens(self) -> int:
+        """Those of all sequences, without prefixes."""
+        return sum(map(_tokens, self.scheduled))
 
 
 class Request:
@@ -52,7 +87,7 @@ class Request:
 
     def __init__(
         self,
-        model: "Model",
+        model: Model,
         head: Head,
         sequences: Iterable[Sequence],
         future: "asyncio.Future[list[Any]]",
@@ -65,11 +100,9 @@ class Request:
         self.terms = terms
         self._weigh = weigh
         # Neighbours of equal length share one attention call, and the short rest fills the last batches evenly.
-        self.pending = deque(sorted(sequences, key=len, reverse=True))
-        for index, sequence in enumerate(sequences):
-            sequence.index = index
-            sequence.request = self
-        self.tokens = self.waiting = sum(map(len, self.pending))
+        scheduled = [Scheduled(self, index, sequence) for index, sequence in enumerate(sequences)]
+        self.pending = deque(sorted(scheduled, key=_tokens, reverse=True))
+        self.tokens = self.waiting = sum(map(_tokens, scheduled))
         self.allowance = 0
         self.dropped = 0
         self.added = time.perf_counter()
@@ -81,14 +114,14 @@ class Request:
         self._results: list[Any] = [None] * len(self.pending)
         self._missing = len(self.pending)
 
-    def take(self, batch: list[Sequence], tokens: int, room: int, now: float) -> int:
+    def take(self, batch: list[Scheduled], tokens: int, room: int, now: float) -> int:
         """Move sequences to the batch until they are `tokens` or more, or no more fit; how many tokens they are.
 
         An empty batch has room for any sequence.
         """
         taken = 0
         while self.pending and taken < tokens:
-            length = len(self.pending[0])
+            length = _tokens(self.pending[0])
             if length > room - taken and batch:
                 break
             batch.append(self.pending.popleft())
@@ -133,3 +166,7 @@ class Request:
         """Answer with an error, unless there is an answer already."""
         if not self.future.done():
             self.future.set_exception(error)
+
+
+def _tokens(scheduled: Scheduled) -> int:
+    return len(scheduled.sequence)

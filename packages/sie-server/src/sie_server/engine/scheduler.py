@@ -1,7 +1,7 @@
 """The queue of one device: whose tokens go into the next batch. No timer.
 
 A batch forms because requests arrive while the device is busy; an idle device starts at once. Whose turn it is
-(`turns.py`) is decided in this order:
+(`fair_queue.py`) is decided in this order:
 
 1. Priority. "interactive", "normal" and "batch" requests share the device 16 : 4 : 1 while they all wait. A class that
    had nothing to do for a while is served at once. None starves: of three that wait, "batch" has every 21st token.
@@ -23,10 +23,9 @@ from typing import NamedTuple
 
 from sie_server.engine.backlog import Backlog, Sender
 from sie_server.engine.batch_limit import Ceiling
-from sie_server.engine.fair_queue import Batch, Turns
-from sie_server.engine.request import Request
+from sie_server.engine.fair_queue import BatchBuilder, Turns
+from sie_server.engine.request import Batch, Request
 from sie_server.options import Priority
-from sie_server.tokenization.sequence import Sequence
 
 
 class Waiting(NamedTuple):
@@ -109,12 +108,12 @@ class Scheduler:
         ceiling = self._ceilings.get(model_id)
         return self.budget if ceiling is None else ceiling.tokens
 
-    def next_batch(self) -> list[Sequence]:
-        """Block until there is work, then take a batch; all its sequences are for one model. Empty: closed."""
+    def next_batch(self) -> Batch | None:
+        """Block until there is work, then take a batch. None: closed."""
         with self._condition:
             self._idle += 1
-            batch: list[Sequence] = []
-            while not batch:
+            batch: Batch | None = None
+            while batch is None:
                 while not (self._backlog.tokens or self._closed):
                     self._condition.wait()
                 if not self._backlog.tokens:
@@ -134,12 +133,12 @@ class Scheduler:
             self._closed = True
             self._condition.notify_all()
 
-    def _take(self, room: int) -> list[Sequence]:
-        """A batch of up to `room` tokens; empty if nothing but requests whose time is over was waiting."""
-        batch = Batch(room, room, self._ceilings, time.perf_counter())
+    def _take(self, room: int) -> Batch | None:
+        """A batch of up to `room` tokens; None if nothing but requests whose time is over was waiting."""
+        batch = BatchBuilder(room, room, self._ceilings, time.perf_counter())
         while not batch.full and (turn := self._turns.take(batch)):
             if not (turn.taken or turn.dropped):
                 break
             assert batch.model is not None
             self._backlog.count(batch.model.id, turn.terms, -turn.taken - turn.dropped)
-        return batch.sequences
+        return batch.build()

@@ -39,14 +39,13 @@ class Watchdog:
         """What is wrong, if something is. To be called at regular intervals."""
         for work in self._runner.work():
             batches, looks = self._seen.get(work.thread.name, (-1, 0))
-            looks = looks + 1 if work.batch and work.batches == batches else 0
+            looks = looks + 1 if work.batch is not None and work.batches == batches else 0
             self._seen[work.thread.name] = work.batches, looks
-            if looks * self._pause_s >= self._wedged_after_s:
+            if work.batch is not None and looks * self._pause_s >= self._wedged_after_s:
                 stack = "".join(traceback.format_stack(sys._current_frames().get(work.thread.ident or 0)))
-                tokens = sum(map(len, work.batch))
                 return (
                     f"{work.thread.name} has been at one batch for {self._wedged_after_s:g} s: "
-                    f"{len(work.batch)} sequences, {tokens} tokens, model {work.model_id}\n{stack}"
+                    f"{len(work.batch)} sequences, {work.batch.tokens} tokens, model {work.model_id}\n{stack}"
                 )
         return None
 

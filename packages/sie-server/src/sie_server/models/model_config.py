@@ -3,62 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sie_server.options import Activation, HeadActivation, Pooling
-
-
-@dataclass(frozen=True, slots=True)
-class Projection:
-    """`activation(x Wᵀ + b)`, `width` features wide.
-
-    residual: the input is added to that, through a projection of its own where it has another width.
-    """
-
-    width: int
-    activation: HeadActivation = "identity"
-    bias: bool = True
-    residual: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Norm:
-    """LayerNorm."""
-
-    eps: float
-    bias: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """Scaled to length 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeadConfig:
-    """How a score is read off: the pooled state goes through `layers` in order, the last of which has one feature."""
-
-    layers: Mapping[str, Projection | Norm]
-    pooling: Pooling = "cls"
-
-
-@dataclass(frozen=True, slots=True)
-class LateInteraction:
-    """How a late-interaction model reads queries and documents (Khattab and Zaharia 2020, section 3.2).
-
-    query_marker, document_marker: token behind the first special one; empty for none. query_length, document_length:
-    in tokens, special ones and marker included; what is longer is cut; None: the model's limit, and a query over it is
-    refused. expansion: a query is filled up to its length with mask tokens; attend: whether its tokens attend to those,
-    which always attend to its tokens. skip: tokens of a document that get no vector. first: so many tokens at the
-    front get none.
-    """
-
-    query_marker: str = ""
-    document_marker: str = ""
-    query_length: int | None = None
-    document_length: int | None = None
-    expansion: bool = False
-    attend: bool = False
-    skip: tuple[str, ...] = ()
-    first: int = 0
+from sie_server.nn.config import Disentangled, HeadConfig, Norm, Projection, Unit
+from sie_server.options import Activation
+from sie_server.tokenization.config import LateInteraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,26 +48,6 @@ class DecoderConfig:
     norm_offset: float
     embedding_scale: float
     tied: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Disentangled:
-    """DeBERTa's attention: by content and by relative position.
-
-    span: a distance is one of `2 · span` rows of a table. max_distance: the furthest with a row of its own, or of its
-    bucket where `buckets` of them are shared logarithmically (0: each distance has its own). terms: of "c2p", content
-    to position, and "p2c", position to content. own_projections: positions have their own, not those of the content.
-    """
-
-    buckets: int
-    max_distance: int
-    terms: frozenset[str]
-    own_projections: bool
-    norm: bool
-
-    @property
-    def span(self) -> int:
-        return self.buckets or self.max_distance
 
 
 @dataclass(frozen=True, slots=True)

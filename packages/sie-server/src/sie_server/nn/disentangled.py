@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sie_server.models.model_config import Disentangled
 from sie_server.nn.attention_bias import distances
+from sie_server.nn.config import Disentangled
 
 
 class PositionTables(NamedTuple):

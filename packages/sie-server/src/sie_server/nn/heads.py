@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sie_server.models.model_config import HeadConfig, Norm, Projection, Unit
+from sie_server.nn.config import HeadConfig, Norm, Projection, Unit
 from sie_server.nn.elementwise import in_whole_vectors
 from sie_server.nn.linear import Linear
 from sie_server.nn.norm import LayerNorm

@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sie_server.nn.prefix_cache import Prefix
-from sie_server.tokenization.sequence import Sequence
+from sie_server.tokenization.sequence import Prefix, Sequence
 
 Rows = NDArray[np.int64]
 

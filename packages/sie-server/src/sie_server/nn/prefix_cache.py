@@ -5,28 +5,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from sie_server.tokenization.sequence import KeysValues
+
 if TYPE_CHECKING:
     from sie_server.nn.packed import Packed
-    from sie_server.tokenization.sequence import Sequence
-
-KeysValues = tuple[Tensor, Tensor]
-
-
-class Prefix:
-    """Tokens in front of every document of one request; `sequence` goes through the model with the first of them.
-
-    layers: keys and values `[tokens, kv_heads, head_dim]` of every layer, once they are computed. Two threads may both
-    compute them: their bits are the same.
-    """
-
-    __slots__ = ("layers", "sequence")
-
-    def __init__(self, sequence: "Sequence") -> None:
-        self.sequence = sequence
-        self.layers: tuple[KeysValues, ...] | None = None
-
-    def __len__(self) -> int:
-        return len(self.sequence)
 
 
 class PrefixCache:

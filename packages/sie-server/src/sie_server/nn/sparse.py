@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sie_server.models.model_config import ModelConfig
 from sie_server.nn.heads import Alone
 from sie_server.nn.linear import Linear
 from sie_server.nn.norm import LayerNorm
+from sie_server.options import Activation
 from sie_server.tokenization.sequence import Sequence
 
 # Token ids, ascending int32, and their weights, float32.
@@ -23,11 +23,11 @@ class Lexical(Alone, nn.Module):
     Returns for each sequence the token ids with a weight above zero, ascending int32, and their weights, float32.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, hidden: int, vocabulary: int, norm_eps: float, activation: Activation) -> None:
         super().__init__()
-        self.dense = Linear(config.hidden_size, config.hidden_size, activation=config.activation)
-        self.norm = LayerNorm(config.hidden_size, config.norm_eps)
-        self.decoder = Linear(config.hidden_size, config.vocab_size)
+        self.dense = Linear(hidden, hidden, activation=activation)
+        self.norm = LayerNorm(hidden, norm_eps)
+        self.decoder = Linear(hidden, vocabulary)
 
     def forward(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[SparseVector]:
         x = self.norm(self.dense(hidden))
@@ -45,9 +45,9 @@ class TokenWeights(Alone, nn.Module):
     where a token stands there more than once; `special` tokens have none.
     """
 
-    def __init__(self, config: ModelConfig, special: Items[int]) -> None:
+    def __init__(self, hidden: int, special: Items[int]) -> None:
         super().__init__()
-        self.out = Linear(config.hidden_size, 1)
+        self.out = Linear(hidden, 1)
         self._special = np.array(special, np.int32)
 
     def forward(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[SparseVector]:

@@ -4,9 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from sie_server.checkpoints.colbert import MASKS
 from sie_server.errors import Code, SIEError, UnsupportedModelError
-from sie_server.models.model_config import LateInteraction
+from sie_server.tokenization.config import MASKS, LateInteraction
 from sie_server.tokenization.special_tokens import Ids, Template, int32, token_id
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
-from sie_server.checkpoints.chat_template import ChatTemplate, Written
-from sie_server.checkpoints.prompts import instructed
 from sie_server.errors import UnsupportedModelError
+from sie_server.tokenization.chat_template import ChatTemplate, Written
+from sie_server.tokenization.prompt import instructed
 from sie_server.tokenization.word_cache import encodings
 
 # How texts begin and end that a token might take together with what stands beside them.

@@ -8,15 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from sie_server.checkpoints.chat_template import ChatTemplate
-from sie_server.checkpoints.prompts import Prompt, instructed
 from sie_server.cooperative import Steps, stepwise
 from sie_server.errors import Code, SIEError, UnsupportedModelError
-from sie_server.models.model_config import LateInteraction
-from sie_server.nn.prefix_cache import Prefix
-from sie_server.tokenization.config import Limits
+from sie_server.tokenization.chat_template import ChatTemplate
+from sie_server.tokenization.config import LateInteraction, Limits
 from sie_server.tokenization.late_interaction import LateTokens
-from sie_server.tokenization.sequence import Sequence
+from sie_server.tokenization.prompt import Prompt, instructed
+from sie_server.tokenization.sequence import Prefix, Sequence
 from sie_server.tokenization.special_tokens import Ids, Template, int32, token_id
 from sie_server.tokenization.split_points import Parted, parted
 from sie_server.tokenization.windows import Piece, check_total, check_windows, room_for, starts
