@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sie_server import cli, server
 from sie_server.catalog.catalog import Entry
 from sie_server.engine.worker_pool import Pool
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
 from sie_server.settings import Precision
 
@@ -131,7 +131,7 @@ def install(device: Device) -> None:
     pools = Pools()
     create_app, load = server.create_app, server.load
 
-    def load_on(entry: Entry, on: torch.device, precision: Precision) -> Model:
+    def load_on(entry: Entry, on: torch.device, precision: Precision) -> LoadedModel:
         model = load(entry, on, precision)
         return replace(model, encoder=Encoder(model.encoder, device))  # type: ignore[arg-type] # a stand-in
 

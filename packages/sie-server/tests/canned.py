@@ -19,7 +19,7 @@ from sie_server.engine.engine import Engine
 from sie_server.engine.results import Encoded, Scored, Timing
 from sie_server.errors import Code, LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.options import Precision
 from sie_server.settings import Settings
 
@@ -83,7 +83,7 @@ class CannedEngine(Engine):
         self._clock = clock
         super().__init__(settings, entries, Metrics(), self._load_canned)
 
-    async def score(self, model: Model, query: str, documents: Sequence[str], *_: Any) -> Scored:  # type: ignore[override]
+    async def score(self, model: LoadedModel, query: str, documents: Sequence[str], *_: Any) -> Scored:  # type: ignore[override]
         _raise_if_named(query)
         count = len(documents)
         self._clock.computed()
@@ -97,7 +97,7 @@ class CannedEngine(Engine):
             traced=None,
         )
 
-    async def encode(self, model: Model, texts: Sequence[Any], heads: Mapping[str, Any], *_: Any) -> Encoded:  # type: ignore[override]
+    async def encode(self, model: LoadedModel, texts: Sequence[Any], heads: Mapping[str, Any], *_: Any) -> Encoded:  # type: ignore[override]
         _raise_if_named(texts[0])
         vectors = {"dense": DENSE, "sparse": SPARSE, "multivector": TOKENS}
         self._clock.computed()
@@ -107,7 +107,7 @@ class CannedEngine(Engine):
         self._forever.set()
         await super().close()
 
-    def _load_canned(self, entry: Entry, device: torch.device, precision: Precision) -> Model:
+    def _load_canned(self, entry: Entry, device: torch.device, precision: Precision) -> LoadedModel:
         if entry is BROKEN:
             raise LoadError(LoadClass.CONFIG, "no such architecture: BrokenModel")
         if entry is LOADING:

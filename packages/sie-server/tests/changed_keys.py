@@ -15,7 +15,7 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import load
 from sie_server.engine.best import FUNCTIONS
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
 
 CPU = torch.device("cpu")
@@ -89,7 +89,7 @@ def _parts(content: Any) -> Iterator[tuple[dict[str, Any], Callable[[Any], Any]]
 @torch.inference_mode()
 def ours(folder: Path) -> np.ndarray:
     """Scores, or embeddings as the folder's last module leaves them."""
-    model: Model = load(Entry("m", folder=folder), CPU, "float32")
+    model: LoadedModel = load(Entry("m", folder=folder), CPU, "float32")
     if model.score is not None:
         assert model.encoder.head is not None
         sequences = model.tokenizer.pairs(QUERY, DOCUMENTS)

@@ -10,7 +10,7 @@ from checkpoints import build, text
 
 from sie_server.catalog.catalog import Entry, shipped
 from sie_server.checkpoints.load import load
-from sie_server.models.loaded_model import Comparison, Model
+from sie_server.models.loaded_model import Comparison, LoadedModel
 from sie_server.nn.heads import Head
 from sie_server.nn.packed import Packed
 from sie_server.nn.similarity import MaxSim
@@ -21,12 +21,12 @@ LENGTHS = [0, 1, 2, 3, 5, 11, 14, 30, 60, 130]
 CPU = torch.device("cpu")
 
 
-def results(model: Model, head: Head, sequences: list[Sequence]) -> list[Any]:
+def results(model: LoadedModel, head: Head, sequences: list[Sequence]) -> list[Any]:
     hidden, rows = model.encoder(Packed.of(sequences, CPU))
     return head(hidden, rows, sequences)
 
 
-def differing(model: Model) -> tuple[int, int]:
+def differing(model: LoadedModel) -> tuple[int, int]:
     """Results that were compared, and those that differ."""
     texts = [text(length, seed=length) for length in LENGTHS]
     head = model.encoder.head

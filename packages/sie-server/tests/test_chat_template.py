@@ -16,7 +16,7 @@ from sie_server.checkpoints.chat_template_file import read_chat_template
 from sie_server.checkpoints.load import load
 from sie_server.checkpoints.prompts import choose, prompt_name
 from sie_server.errors import UnsupportedModelError
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
 from sie_server.tokenization.config import Limits
 from sie_server.tokenization.sequence import Sequence
@@ -42,7 +42,7 @@ TEMPLATES = {
 
 
 @torch.inference_mode()
-def scores(model: Model, sequences: list[Sequence]) -> list[float]:
+def scores(model: LoadedModel, sequences: list[Sequence]) -> list[float]:
     assert model.encoder.head is not None
     prefix = sequences[0].prefix
     every = sequences if prefix is None else [prefix.sequence, *sequences]

@@ -31,7 +31,7 @@ from sie_server.engine.best import sigmoid
 from sie_server.engine.forward import forward
 from sie_server.engine.request import Batch, Request
 from sie_server.errors import SIEError, UnsupportedModelError
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.heads import Dense
 from sie_server.nn.packed import Packed
 from sie_server.tokenization.config import Limits
@@ -50,7 +50,7 @@ def batch(sequences: list[Sequence]) -> list[Sequence]:
     return sequences if sequences[0].prefix.layers else [sequences[0].prefix.sequence, *sequences]
 
 
-def scores(model: Model, sequences: list[Sequence]) -> list[float]:
+def scores(model: LoadedModel, sequences: list[Sequence]) -> list[float]:
     assert model.encoder.head is not None
     with torch.inference_mode():
         return model.encoder.head(*model.encoder(Packed.of(batch(sequences), CPU)), sequences)[-len(sequences) :]
@@ -342,7 +342,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
     build(folder / "qwen3", "qwen3")
     build(folder / "strict", "qwen3", seed=1)
 
-    def strictly(entry: Entry, device: torch.device, precision: Any) -> Model:
+    def strictly(entry: Entry, device: torch.device, precision: Any) -> LoadedModel:
         """As a catalogue entry that refuses long documents is loaded."""
         return load(replace(entry, long_documents="error") if entry.id == "strict" else entry, device, precision)
 

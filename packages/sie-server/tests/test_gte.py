@@ -19,7 +19,7 @@ from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.hf_config import from_hf
 from sie_server.checkpoints.load import load
 from sie_server.errors import UnsupportedModelError
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.heads import Multivector
 from sie_server.nn.packed import Packed
 from sie_server.tokenization.sequence import Sequence
@@ -161,13 +161,13 @@ def logit(weights: dict[str, Tensor], ids: list[int]) -> float:
     return float(w["classifier.weight"][0] @ pooled + w["classifier.bias"][0])
 
 
-def pairs(model: Model) -> list[Sequence]:
+def pairs(model: LoadedModel) -> list[Sequence]:
     lengths = [0, 1, 3, 17, 17, 60, 200, 480, 700]
     return model.tokenizer.pairs("what is python", [text(length, seed=i) for i, length in enumerate(lengths)])
 
 
 @torch.inference_mode()
-def ours(model: Model, sequences: list[Sequence]) -> list[float]:
+def ours(model: LoadedModel, sequences: list[Sequence]) -> list[float]:
     """Raw logits of one packed batch."""
     assert model.encoder.head is not None
     return model.encoder.head(*model.encoder(Packed.of(sequences, CPU)), sequences)

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import load
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.options import Precision
 
 TEXTS = ["python is a programming language", "snakes", "who made it"]
@@ -109,7 +109,7 @@ def test_token_ids(api: httpx2.Client, models: Path) -> None:
 def trained(models: Path, request: pytest.FixtureRequest) -> Iterator[httpx2.Client]:
     """A client of a server whose model has a template for documents and was trained to be cut."""
 
-    def loader(entry: Entry, device: torch.device, precision: Precision) -> Model:
+    def loader(entry: Entry, device: torch.device, precision: Precision) -> LoadedModel:
         model = load(entry, device, precision)
         facts = {"matryoshka": request.param, "doc_template": "it {text}", "query_template": "who {text}"}
         return replace(model, entry=replace(model.entry, **facts))

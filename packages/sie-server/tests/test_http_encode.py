@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import load
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.options import Precision
 
 TEXTS = ["python is a programming language", "snakes", "who made it"]
@@ -191,7 +191,7 @@ DOC_TEMPLATE = "it {text}"
 TEMPLATES = {"query_template": QUERY_TEMPLATE, "doc_template": DOC_TEMPLATE, "default_instruction": "what"}
 
 
-def loader(entry: Entry, device: torch.device, precision: Precision) -> Model:
+def loader(entry: Entry, device: torch.device, precision: Precision) -> LoadedModel:
     """Loads models as if the catalogue had these templates for them."""
     model = load(entry, device, precision)
     return replace(model, entry=replace(model.entry, **TEMPLATES))

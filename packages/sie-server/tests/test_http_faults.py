@@ -27,7 +27,7 @@ from sie_server.checkpoints.load import load
 from sie_server.errors import LoadClass, LoadError
 from sie_server.models.bert import Bert
 from sie_server.models.encoder import Encoder
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
 from sie_server.nn.panel_linear import bfloat16_panels
 from sie_server.settings import Precision
@@ -51,7 +51,7 @@ class SlowLoader:
         self.calls: list[str] = []
         self.error: Exception | None = None
 
-    def __call__(self, entry: Entry, device: torch.device, precision: Precision) -> Model:
+    def __call__(self, entry: Entry, device: torch.device, precision: Precision) -> LoadedModel:
         self.calls.append(entry.id)
         assert self.go.wait(30)
         if self.error is not None:
@@ -390,7 +390,7 @@ class Stalled:
 def stalled(models: Path) -> Iterator[Stalled]:
     gates: list[Gate] = []
 
-    def loader(entry: Entry, device: torch.device, precision: Precision) -> Model:
+    def loader(entry: Entry, device: torch.device, precision: Precision) -> LoadedModel:
         model = load(entry, device, precision)
         [sequence] = model.tokenizer.singles([POISON])
         gates.append(Gate(model.encoder, poison=int(sequence.ids[1])))

@@ -18,7 +18,7 @@ from transformers import AttentionInterface, XLMRobertaConfig, XLMRobertaModel
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import load
 from sie_server.errors import SIEError, UnsupportedModelError
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
 from sie_server.tokenization.config import Limits
 from sie_server.tokenization.sequence import Sequence
@@ -39,7 +39,7 @@ LAYOUTS: dict[str, Callable[[Path], Path]] = {
 }
 
 
-def vectors(model: Model, sequences: list[Sequence]) -> list[np.ndarray]:
+def vectors(model: LoadedModel, sequences: list[Sequence]) -> list[np.ndarray]:
     with torch.inference_mode():
         head = model.embedders()["multivector"]
         return head(*model.encoder(Packed.of(sequences, CPU)), sequences)

@@ -22,7 +22,7 @@ from sie_server.checkpoints.prompts import prompts
 from sie_server.checkpoints.score_activation import score_of
 from sie_server.checkpoints.tokenizer_file import read_tokenizer
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.models.registry import resolve
 from sie_server.nn.device import resolve_precision
 from sie_server.nn.packed import Packed
@@ -48,7 +48,7 @@ def edit_weights(folder: Path, **changes: torch.Tensor | None) -> None:
 
 
 @torch.inference_mode()
-def scores(model: Model) -> list[float]:
+def scores(model: LoadedModel) -> list[float]:
     sequences = model.tokenizer.pairs("what is python", ["a language", "snakes are reptiles"])
     assert model.encoder.head is not None
     return model.encoder.head(*model.encoder(Packed.of(sequences, CPU)), sequences)

@@ -21,7 +21,7 @@ from sie_server.checkpoints.cancellation import GIVEN_UP
 from sie_server.checkpoints.load import load, weight_bytes
 from sie_server.checkpoints.tensor_file import SafetensorsFile, TensorFile
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
 
 CPU = torch.device("cpu")
@@ -43,7 +43,7 @@ def newer(models: Path, tmp_path: Path) -> Path:
 
 
 @torch.inference_mode()
-def scores(model: Model) -> list[float]:
+def scores(model: LoadedModel) -> list[float]:
     sequences = model.tokenizer.pairs("what is python", ["a language", "snakes are reptiles"])
     assert model.encoder.head is not None
     return model.encoder.head(*model.encoder(Packed.of(sequences, CPU)), sequences)

@@ -15,7 +15,7 @@ from sie_server.catalog.catalog import Entry, shipped
 from sie_server.checkpoints.load import load
 from sie_server.errors import LoadClass, LoadError
 from sie_server.metrics import Metrics
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.options import Precision
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -31,7 +31,7 @@ CODES = {
 }
 
 
-def _load(entry: Entry, device: torch.device, precision: Precision) -> Model:
+def _load(entry: Entry, device: torch.device, precision: Precision) -> LoadedModel:
     if entry.id == "broken":
         raise LoadError(LoadClass.GATED, "it is gated")
     if entry.id == "worse":

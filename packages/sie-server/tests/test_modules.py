@@ -18,7 +18,7 @@ from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import inspect, load
 from sie_server.checkpoints.source import locate
 from sie_server.errors import LoadError, UnsupportedModelError
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
 from sie_server.tokenization.text_templates import fill
 
@@ -50,7 +50,7 @@ HEADS: dict[str, tuple[str, str, Callable[[int], list[nn.Module]]]] = {
 
 
 @torch.inference_mode()
-def ours(model: Model, texts: list[str]) -> list[float]:
+def ours(model: LoadedModel, texts: list[str]) -> list[float]:
     """Raw logits of one packed batch."""
     assert model.encoder.head is not None
     sequences = model.tokenizer.pairs(QUERY, texts)
@@ -192,7 +192,7 @@ def test_a_cache_without_the_head_is_not_complete(folder: Path, monkeypatch: pyt
 
 
 @torch.inference_mode()
-def embedded(model: Model, template: str | None) -> np.ndarray:
+def embedded(model: LoadedModel, template: str | None) -> np.ndarray:
     """DOCUMENTS in the template, as `/v1/encode` embeds them, not normalised."""
     texts = fill(template, DOCUMENTS, None)
     sequences = model.tokenizer.singles(texts)

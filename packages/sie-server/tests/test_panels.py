@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import load
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn import device as device_module
 from sie_server.nn import linear_backends as pack_module
 from sie_server.nn import panel_linear as panels_module
@@ -334,7 +334,7 @@ def test_int8_stays_near_float32(name: str, tmp_path: Path) -> None:
     assert rounded.parameters == exact.parameters
 
 
-def hidden(model: Model) -> Tensor:
+def hidden(model: LoadedModel) -> Tensor:
     texts = [text(length, seed=length) for length in (1, 3, 17, 60, 200)]
     with torch.inference_mode():
         states, _ = model.encoder(Packed.of(model.tokenizer.singles(texts), CPU))

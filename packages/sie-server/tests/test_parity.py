@@ -15,7 +15,7 @@ from torch import nn
 
 from sie_server.catalog.catalog import Entry, shipped
 from sie_server.checkpoints.load import load
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.heads import Multivector
 from sie_server.nn.packed import Packed
 from sie_server.nn.panel_linear import bfloat16_panels
@@ -27,7 +27,7 @@ CLASSIFIERS = [name for name in ARCHITECTURES if "encoder" not in name]
 LENGTHS = [0, 1, 3, 17, 17, 60, 200, 480, 700]
 
 
-def ours(model: Model, sequences: Items[Sequence]) -> list[float]:
+def ours(model: LoadedModel, sequences: Items[Sequence]) -> list[float]:
     """Raw logits of one packed batch."""
     packed = Packed.of(sequences, model.device)
     assert model.encoder.head is not None

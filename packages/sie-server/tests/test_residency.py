@@ -19,7 +19,7 @@ from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.cancellation import stop_if_given_up
 from sie_server.errors import Code, LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.residency import eviction as room
 from sie_server.residency.housekeeping import Keeper
 from sie_server.residency.memory_budget import Memory, Need
@@ -57,7 +57,7 @@ class Models:
             MODELS, self._load, Memory(budget, 1), self.metrics, clock=lambda: self.now, **options
         )
 
-    def _load(self, entry: Entry) -> Model:
+    def _load(self, entry: Entry) -> LoadedModel:
         self.calls.append(entry.id)
         self.at_once[entry.id] += 1
         assert self.at_once[entry.id] == 1, "two loads of one model"
@@ -70,7 +70,7 @@ class Models:
         finally:
             self.at_once[entry.id] -= 1
 
-    async def get(self, model_id: str) -> Model:
+    async def get(self, model_id: str) -> LoadedModel:
         self.now += 1
         return await self.residency.model(model_id)
 
@@ -79,7 +79,7 @@ class Models:
         model = await self.residency.model(model_id)
         return await asyncio.ensure_future(self._use(model, until))
 
-    async def _use(self, model: Model, until: asyncio.Event) -> str:
+    async def _use(self, model: LoadedModel, until: asyncio.Event) -> str:
         with self.residency.using(model):
             await until.wait()
             return model.id
@@ -361,7 +361,7 @@ async def test_a_load_that_hangs_holds_up_no_other_and_is_not_begun_twice() -> N
 async def test_a_load_that_nobody_waits_for_is_told_to_end(how: str) -> None:
     began, ended = threading.Event(), threading.Event()
 
-    def load(_: Entry) -> Model:
+    def load(_: Entry) -> LoadedModel:
         began.set()
         try:
             while True:
@@ -390,7 +390,7 @@ async def test_a_failed_load_leaves_nothing_in_memory() -> None:
 
     made: list[weakref.ref[Weights]] = []
 
-    def load(_: Entry) -> Model:
+    def load(_: Entry) -> LoadedModel:
         weights = Weights()
         made.append(weakref.ref(weights))
         raise LoadError(LoadClass.STORAGE, "cut off") from KeyError(id(weights))
@@ -418,7 +418,7 @@ async def test_models_that_come_and_go_under_many_requests() -> None:
             assert await task == model_id
             answered[model_id] += 1
 
-    async def compute(model: Model) -> str:
+    async def compute(model: LoadedModel) -> str:
         with models.residency.using(model):
             for _ in range(rng.randrange(4)):
                 assert models.residency._room._residents[id(model)].model is model

@@ -19,7 +19,7 @@ from sie_sdk import SIEClient
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import load
 from sie_server.errors import UnsupportedModelError
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
 from sie_server.nn.sparse import SparseVector
 from sie_server.tokenization.sequence import Sequence
@@ -38,7 +38,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     return folder / "saved", reference
 
 
-def sparse(model: Model, sequences: list[Sequence]) -> list[SparseVector]:
+def sparse(model: LoadedModel, sequences: list[Sequence]) -> list[SparseVector]:
     assert model.encoder.lexical is not None
     with torch.inference_mode():
         return model.encoder.lexical(*model.encoder(Packed.of(sequences, CPU)), sequences)

@@ -14,7 +14,7 @@ from sie_server.checkpoints.load import load
 from sie_server.engine.engine import Engine
 from sie_server.errors import LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.options import Precision, Score
 from sie_server.settings import Settings
 from sie_server.tokenization.config import Limits
@@ -61,7 +61,7 @@ class Outcome:
         return self.ordered and all(pair.passed for pair in self.compared)
 
 
-def verify(model: Model) -> list[Outcome]:
+def verify(model: LoadedModel) -> list[Outcome]:
     """Score the model's examples the way the server does: an engine of their own, on the model's device.
 
     Not to be called on a thread that runs an event loop.
@@ -76,7 +76,7 @@ def verify(model: Model) -> list[Outcome]:
     ]
 
 
-def load_verified(entry: Entry, device: torch.device, precision: Precision = "auto") -> Model:
+def load_verified(entry: Entry, device: torch.device, precision: Precision = "auto") -> LoadedModel:
     """`load`, and refuse what does not give its published scores. A model without any passes.
 
     Raises:
@@ -128,7 +128,7 @@ def _tolerance(expected: float, score: Score | None, rate: float) -> float:
     return rate * max(1.0, abs(math.log(expected / (1 - expected)))) * slope + _DIGITS
 
 
-async def _scores(model: Model, examples: Items[Example]) -> list[list[float]]:
+async def _scores(model: LoadedModel, examples: Items[Example]) -> list[list[float]]:
     settings = Settings(device=str(model.device), workers=1)
     engine = Engine(settings, {model.id: model.entry}, Metrics(), lambda *_: model)
     engine.start()

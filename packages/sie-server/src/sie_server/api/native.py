@@ -34,7 +34,7 @@ from sie_server.http.body import Bodies
 from sie_server.http.client_identity import Clients
 from sie_server.http.negotiation import json, wants_msgpack
 from sie_server.metrics import CONTENT_TYPE, UNKNOWN, Metrics
-from sie_server.models.loaded_model import Comparison, Model
+from sie_server.models.loaded_model import Comparison, LoadedModel
 from sie_server.nn.muvera import FixedDimensional
 from sie_server.options import LongDocuments, Muvera, ScoreMode
 from sie_server.request_context import answering
@@ -190,7 +190,7 @@ class Routes:
         options: wire.EncodeOptions,
         model_id: str,
         terms: Terms,
-    ) -> tuple[Model, Encoded]:
+    ) -> tuple[LoadedModel, Encoded]:
         outputs = options.output_types or params.output_types or ["dense"]
         needed = outputs
         if options.muvera is not None:
@@ -327,7 +327,7 @@ def _check_dims(muvera: Muvera) -> None:
         )
 
 
-def _texts_to_score(body: wire.ScoreRequest, model: Model) -> tuple[str, list[str]]:
+def _texts_to_score(body: wire.ScoreRequest, model: LoadedModel) -> tuple[str, list[str]]:
     if model.tokenizer.prompt is None:
         return _text(body.query, "query", "CrossEncoder"), _texts(body.items, "CrossEncoder")
     query, documents = _text(body.query, "query", "CausalReranker"), _texts(body.items, "CausalReranker")

@@ -29,7 +29,7 @@ from sie_server.http.body import Bodies
 from sie_server.large_bodies.outline import Body, Listed
 from sie_server.large_bodies.reader import Reader
 from sie_server.metrics import Metrics
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.heads import Vectors
 from sie_server.residency.address import Address
 from sie_server.settings import Settings
@@ -91,7 +91,7 @@ class Embeddings:
 
     async def _encoded(
         self, request: Request, texts: _Texts, body: wire.EmbeddingsRequest, address: Address, terms: Terms
-    ) -> tuple[Model, Encoded]:
+    ) -> tuple[LoadedModel, Encoded]:
         options = completed(wire.EncodeOptions(), address.profile)
         model = await self._engine.model(address.slot.entry.id, ["dense"], terms)
         _check_dimensions(body.dimensions, model.entry)

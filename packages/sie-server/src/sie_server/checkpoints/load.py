@@ -35,7 +35,7 @@ from sie_server.checkpoints.weights import Weights
 from sie_server.errors import LoadClass, LoadError, SIEError, UnsupportedModelError
 from sie_server.machine.peak_memory import Peak
 from sie_server.models.encoder import Encoder
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.models.model_config import ModelConfig
 from sie_server.models.registry import HeadKind, resolve
 from sie_server.nn.config import Projection
@@ -63,7 +63,9 @@ _LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
 _WARM_TOKENS = 64
 
 
-def load(entry: Entry, device: torch.device, precision: Precision = "auto", trials: Trials | None = None) -> Model:
+def load(
+    entry: Entry, device: torch.device, precision: Precision = "auto", trials: Trials | None = None
+) -> LoadedModel:
     """Find, read, check and place a model's weights: files of one moment, also where they are replaced meanwhile.
 
     trials: what loads before it found out about this processor.
@@ -235,7 +237,7 @@ def _check_layers(folder: Path, files: Items[TensorFile]) -> None:
         raise UnsupportedModelError(f"config.json says {key} {stated}; {where} has {have}")
 
 
-def _load(entry: Entry, folder: Path, device: torch.device, precision: Precision, trials: Trials | None) -> Model:
+def _load(entry: Entry, folder: Path, device: torch.device, precision: Precision, trials: Trials | None) -> LoadedModel:
     started = time.perf_counter()
     dtype = resolve_precision(precision, device)
     with _opened(entry, folder) as opened:
@@ -256,7 +258,7 @@ def _load(entry: Entry, folder: Path, device: torch.device, precision: Precision
         pack_linears(encoder.layers, int8=True, before_each=stop_if_given_up, trials=trials)
     pack_linears(encoder, before_each=stop_if_given_up, trials=trials)
     size = sum(t.numel() * t.dtype.itemsize for t in (*encoder.parameters(), *encoder.buffers()))
-    model = Model(
+    model = LoadedModel(
         entry=entry,
         tokenizer=tokenizer,
         encoder=encoder.eval().requires_grad_(False),
@@ -416,7 +418,7 @@ def _used(entry: Entry, folder: Path, config: ModelConfig) -> tuple[type[Encoder
 
 
 @torch.inference_mode()
-def _warmed_up(model: Model) -> Model:
+def _warmed_up(model: LoadedModel) -> LoadedModel:
     """The model with what its batches take; the first request does not pay for kernel set-up, and a model that can't
     compute is not loaded.
 
@@ -434,7 +436,7 @@ def _warmed_up(model: Model) -> Model:
     return replace(model, bytes=model.bytes + constant, token_bytes=token_bytes)
 
 
-def _forward(model: Model, words: int) -> tuple[int, int]:
+def _forward(model: LoadedModel, words: int) -> tuple[int, int]:
     """Tokens of a batch, and the bytes of the tensors that it took at its peak."""
     stop_if_given_up()
     encoder, limits = model.encoder, Limits(_WARM_TOKENS)

@@ -31,7 +31,7 @@ from sie_server.machine.cores import usable_cores
 from sie_server.machine.malloc import settle
 from sie_server.machine.memory import machine_budget
 from sie_server.metrics import Metrics
-from sie_server.models.loaded_model import Comparison, Model, no_matches
+from sie_server.models.loaded_model import Comparison, LoadedModel, no_matches
 from sie_server.nn.device import resolve_device, resolve_precision
 from sie_server.nn.heads import Head, Together
 from sie_server.nn.linear_backends import Trials
@@ -50,7 +50,7 @@ _GPU_BATCH_TOKENS = 16384
 _JOIN_S = 10.0
 
 T = TypeVar("T")
-Loader = Callable[[Entry, torch.device, Precision], Model]
+Loader = Callable[[Entry, torch.device, Precision], LoadedModel]
 Check = Callable[[int], None]
 # Sequences, or entries of an answer, that take the event loop a few milliseconds.
 FEW = 1024
@@ -143,7 +143,7 @@ class Engine:
             return "device thread died"
         return self._lost
 
-    async def model(self, model_id: str, outputs: Items[str], terms: Terms = Terms()) -> Model:
+    async def model(self, model_id: str, outputs: Items[str], terms: Terms = Terms()) -> LoadedModel:
         """The loaded model that gives these outputs ("score", "dense", "sparse", "multivector").
 
         Raises:
@@ -168,7 +168,7 @@ class Engine:
     @in_use
     async def score(
         self,
-        model: Model,
+        model: LoadedModel,
         query: str,
         documents: Items[str],
         limits: Limits,
@@ -220,7 +220,7 @@ class Engine:
 
     async def highlights(
         self,
-        model: Model,
+        model: LoadedModel,
         ranked: Scored,
         query: str,
         instruction: str | None,
@@ -248,7 +248,7 @@ class Engine:
     @in_use
     async def encode(
         self,
-        model: Model,
+        model: LoadedModel,
         texts: Items[str] | Items[list[int]],
         heads: Mapping[str, Head],
         limits: Limits,
@@ -310,7 +310,7 @@ class Engine:
     async def _run(
         self,
         task: str,
-        model: Model,
+        model: LoadedModel,
         head: Head,
         sequences: list[Sequence],
         timing: Timing,
@@ -360,7 +360,7 @@ class Engine:
         self._metrics.device_busy.labels(str(self.device)).inc(seconds)
         self._metrics.observe_batch(model_id, list(map(len, batch.sequences)), seconds)
 
-    def _load(self, loader: Loader, entry: Entry) -> Model:
+    def _load(self, loader: Loader, entry: Entry) -> LoadedModel:
         started = time.perf_counter()
         model = loader(entry, self.device, self._settings.precision)
         self._metrics.load_seconds.labels(model.id).observe(time.perf_counter() - started)

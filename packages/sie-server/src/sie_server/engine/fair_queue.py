@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sie_server.engine.batch_limit import Ceiling
 from sie_server.engine.request import Batch, Request, Scheduled
 from sie_server.engine.scheduling_params import Terms
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.options import Priority
 
 # Shares of the device of the classes that have work, highest first.
@@ -43,13 +43,13 @@ class BatchBuilder:
     ceilings: Mapping[str, Ceiling]
     now: float
     scheduled: list[Scheduled] = field(default_factory=list)
-    model: Model | None = None
+    model: LoadedModel | None = None
 
     @property
     def full(self) -> bool:
         return self.room <= 0 or self.share <= 0
 
-    def begin(self, model: Model) -> None:
+    def begin(self, model: LoadedModel) -> None:
         """From now on it is one of this model's."""
         self.model = model
         if (ceiling := self.ceilings.get(model.id)) is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sie_server.engine.scheduling_params import Terms
 from sie_server.errors import SIEError
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.heads import Head
 from sie_server.request_context import ANSWERING, Stage
 from sie_server.tokenization.sequence import Sequence
@@ -32,7 +32,7 @@ class Scheduled:
 class Batch:
     """Sequences that go through one model together. There is at least one."""
 
-    model: Model
+    model: LoadedModel
     scheduled: list[Scheduled]
 
     def __len__(self) -> int:
@@ -87,7 +87,7 @@ class Request:
 
     def __init__(
         self,
-        model: Model,
+        model: LoadedModel,
         head: Head,
         sequences: Iterable[Sequence],
         future: "asyncio.Future[list[Any]]",

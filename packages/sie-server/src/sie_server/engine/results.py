@@ -8,7 +8,7 @@ from typing import Any
 from sie_server.engine.best import FUNCTIONS, best_windows
 from sie_server.engine.highlights import Traced
 from sie_server.errors import Code, SIEError
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.tokenization.sequence import Sequence
 
 
@@ -49,7 +49,7 @@ class Encoded:
 
 
 def scored(
-    model: Model,
+    model: LoadedModel,
     query: Sequence | None,
     sequences: Items[Sequence],
     results: Items[Any],

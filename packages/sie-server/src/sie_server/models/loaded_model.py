@@ -32,7 +32,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Model:
+class LoadedModel:
     """A model that answers: weights on `device`, tokenizer, and a complete entry.
 
     bytes: of the weights, and of what a batch of any size takes. token_bytes: of the tensors of a batch at their peak,

@@ -12,7 +12,7 @@ import torch
 from sie_server.errors import LoadClass, LoadError
 from sie_server.machine.malloc import settle
 from sie_server.metrics import Metrics
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.residency.memory_budget import Memory, Need
 from sie_server.residency.slot import Resident, Slot
 
@@ -34,7 +34,7 @@ class Room:
         self._going: set[asyncio.Task[None]] = set()
 
     @contextmanager
-    def using(self, model: Model) -> Iterator[None]:
+    def using(self, model: LoadedModel) -> Iterator[None]:
         """While the current task is in here, the model stays in memory; a drain waits for it, up to 30 s.
 
         A model that is not in here, or no longer, belongs to whoever still holds it.
@@ -84,7 +84,7 @@ class Room:
         }
         return min(ranks, key=ranks.__getitem__, default=None)
 
-    def put(self, slot: Slot, model: Model, need: Need) -> None:
+    def put(self, slot: Slot, model: LoadedModel, need: Need) -> None:
         """A model that was loaded; one that was there before goes as soon as nobody uses it."""
         resident = Resident(model, need, self._clock())
         replaced, slot.resident = slot.resident, resident

@@ -15,7 +15,7 @@ from sie_server.checkpoints.cancellation import GIVEN_UP
 from sie_server.checkpoints.load_errors import classified
 from sie_server.errors import Code, LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.residency.address import Address
 from sie_server.residency.eviction import Room, give_back
 from sie_server.residency.memory_budget import Memory, Need
@@ -40,7 +40,7 @@ class Residency:
     def __init__(
         self,
         entries: Iterable[Entry],
-        load: Callable[[Entry], Model],
+        load: Callable[[Entry], LoadedModel],
         memory: Memory,
         metrics: Metrics,
         *,
@@ -119,7 +119,7 @@ class Residency:
         """
         return self.address(model_id).slot
 
-    async def model(self, model_id: str) -> Model:
+    async def model(self, model_id: str) -> LoadedModel:
         """A loaded model, starting its load and waiting up to the load wait where needed.
 
         Raises:
@@ -130,7 +130,7 @@ class Residency:
         resident.used_at = self.clock()
         return resident.model
 
-    def using(self, model: Model) -> AbstractContextManager[None]:
+    def using(self, model: LoadedModel) -> AbstractContextManager[None]:
         """As `Room.using`."""
         return self._room.using(model)
 
@@ -271,7 +271,7 @@ class Residency:
         # No precision takes fewer than half its bytes of float32: what may fit is tried.
         return Need(likely), Need(likely // 2)
 
-    async def _load_with_room(self, slot: Slot, given: Entry) -> Model:
+    async def _load_with_room(self, slot: Slot, given: Entry) -> LoadedModel:
         """The model; where memory does not suffice after all, another one goes and it is tried once more."""
         try:
             return await self._in_time(slot, given, self._load)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from sie_server.catalog.catalog import Entry
 from sie_server.errors import COOLDOWN_S, Code, LoadError, SIEError
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.residency.memory_budget import Need
 
 _MAX_COOLDOWN_S = 1800.0
@@ -25,7 +25,7 @@ class Resident:
     wait for it and have not yet been told that it is there. used_at: when it was last asked for, on the loop's clock.
     """
 
-    model: Model
+    model: LoadedModel
     need: Need
     used_at: float
     users: set["asyncio.Future[Any]"] = field(default_factory=set)
@@ -108,7 +108,7 @@ class Slot:
         return "failed" if self.error is not None else "available"
 
     @property
-    def model(self) -> Model | None:
+    def model(self) -> LoadedModel | None:
         """What is in memory, also while it is being unloaded or replaced."""
         return None if self.resident is None else self.resident.model
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.models.model_config import ModelConfig
 from sie_server.nn.linear import Linear
 
@@ -16,7 +16,7 @@ _SIZE = {"cpu": 2048, "cuda": 8192}
 _INT8_SIZE = 2048
 
 
-def operations(model: Model, config: ModelConfig, lengths: Iterable[int]) -> float:
+def operations(model: LoadedModel, config: ModelConfig, lengths: Iterable[int]) -> float:
     """Additions and multiplications of the plain forward of these sequences, without padding.
 
     Two per weight of a layer and token, and per layer four per query, key and feature of the heads (Kaplan et al. 2020,

@@ -17,7 +17,7 @@ from sie_server.cli.bench.peer import peer
 from sie_server.engine.engine import Engine
 from sie_server.engine.results import Scored
 from sie_server.metrics import Metrics
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.options import Precision
 from sie_server.settings import Settings
 from sie_server.tokenization.config import Limits
@@ -30,7 +30,7 @@ class Loaded:
     """A model in an engine of this process. threads: torch's, before a device thread set its own to one."""
 
     engine: Engine
-    model: Model
+    model: LoadedModel
     threads: int
     loop: asyncio.AbstractEventLoop
 
@@ -51,7 +51,7 @@ def loaded(entry: Entry, device: str, precision: Precision) -> Iterator[Loaded]:
     loop = asyncio.new_event_loop()
     threads = torch.get_num_threads()
 
-    async def start() -> Model:
+    async def start() -> LoadedModel:
         engine.start()
         return await engine.model(entry.id, ["score"])
 

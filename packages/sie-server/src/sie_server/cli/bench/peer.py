@@ -7,12 +7,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sie_server.models.loaded_model import Model
+from sie_server.models.loaded_model import LoadedModel
 
 _LOG = logging.getLogger(__name__)
 
 
-def peer(model: Model, folder: Path, query: str, texts: list[str]) -> tuple[Callable[[], object] | None, str | None]:
+def peer(
+    model: LoadedModel, folder: Path, query: str, texts: list[str]
+) -> tuple[Callable[[], object] | None, str | None]:
     """sentence-transformers' way of scoring these texts, ready to run and warm; or why there is none."""
     if find_spec("sentence_transformers") is None:
         return None, "it is not installed"
