@@ -11,7 +11,7 @@ from sie_server.catalog.catalog import Entry
 from sie_server.engine.results import Scored
 from sie_server.models.loaded_model import Comparison
 from sie_server.options import Output, ScoreMode
-from sie_server.tokenization.config import Limits
+from sie_server.tokenization.config import LengthLimits
 
 # The tests have what a benchmark needs: checkpoints, the cards' prompts, and an engine on an event loop of its own.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "packages/sie-server/tests"))
@@ -33,13 +33,13 @@ class Ours:
 
     def score(self, query: str, documents: list[str], mode: ScoreMode = "dense") -> Scored:
         """A whole request, tokenization included."""
-        work = self.running.engine.score(self.model, query, documents, Limits(), comparison=Comparison(mode))
+        work = self.running.engine.score(self.model, query, documents, LengthLimits(), comparison=Comparison(mode))
         return self.running.run(work, TIMEOUT_S)
 
     def encode(self, texts: list[str], output: Output, is_query: bool = False) -> list[Any]:
         """One embedding per text, as `score`."""
         heads = {output: self.model.embedders()[output]}
-        work = self.running.engine.encode(self.model, texts, heads, Limits(), is_query)
+        work = self.running.engine.encode(self.model, texts, heads, LengthLimits(), is_query)
         return [vectors[output] for vectors in self.running.run(work, TIMEOUT_S).vectors]
 
 

@@ -18,7 +18,7 @@ from sie_server.checkpoints.prompts import choose, prompt_name
 from sie_server.errors import UnsupportedModelError
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
-from sie_server.tokenization.config import Limits
+from sie_server.tokenization.config import LengthLimits
 from sie_server.tokenization.sequence import Sequence
 
 QUERY = "what is python"
@@ -103,7 +103,7 @@ def test_windows_of_a_document_end_with_what_the_template_ends_with(tmp_path: Pa
     folder, _ = saved(tmp_path, "qwen3-classifier", TEMPLATES["behind"])
     tokenizer = load(Entry("m", folder=folder, max_length=64), CPU, "float32").tokenizer
     document = " ".join(f"w{i}" for i in range(100, 250))
-    windows = tokenizer.pairs(QUERY, [document], Limits(long_documents="chunk_max"))
+    windows = tokenizer.pairs(QUERY, [document], LengthLimits(long_documents="chunk_max"))
     [whole] = tokenizer.pairs(QUERY, ["w100"])
     assert len(windows) > 2
     assert {tuple(window.ids[-3:].tolist()) for window in windows} == {tuple(whole.ids[-3:].tolist())}

@@ -34,7 +34,7 @@ from sie_server.errors import SIEError, UnsupportedModelError
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.heads import Dense
 from sie_server.nn.packed import Packed
-from sie_server.tokenization.config import Limits
+from sie_server.tokenization.config import LengthLimits
 from sie_server.tokenization.sequence import Prefix, Sequence
 from sie_server.tokenization.tokenizer import TextTokenizer
 
@@ -147,7 +147,7 @@ def test_real_answers_of_qwen3(data: Path, tmp_path: Path) -> None:
     with running({"m": Entry("m", folder=tmp_path)}, precision="float32", workers=1) as engine:
         model = engine.run(engine.engine.model("m", ["score"]))
         assert model.score == "probability"
-        scored = engine.run(engine.engine.score(model, QUERY, documents, Limits()))
+        scored = engine.run(engine.engine.score(model, QUERY, documents, LengthLimits()))
     np.testing.assert_allclose(scored.scores, theirs, rtol=0, atol=1e-6)
 
 
@@ -178,12 +178,12 @@ def test_only_the_document_is_cut(checkpoint: tuple[Path, Any]) -> None:
     with pytest.raises(SIEError, match=r"Field 'query' has 600 tokens and leaves no room"):
         tokenizer.pairs("w1 " * 600, ["w1"])
     with pytest.raises(SIEError, match=r"'items\[1\]\.text' has 6\d\d tokens"):
-        tokenizer.pairs(QUERY, ["w1", "w1 " * 600], Limits(long_documents="error"))
+        tokenizer.pairs(QUERY, ["w1", "w1 " * 600], LengthLimits(long_documents="error"))
 
 
 def test_a_query_is_cut_on_request_only(checkpoint: tuple[Path, Any]) -> None:
     tokenizer = load(Entry("m", folder=checkpoint[0]), CPU, "float32").tokenizer
-    [asked] = tokenizer.pairs("w1 w2 w3 w4", ["w9"], Limits(query=2))
+    [asked] = tokenizer.pairs("w1 w2 w3 w4", ["w9"], LengthLimits(query=2))
     [short] = tokenizer.pairs("w1 w2", ["w9"])
     assert asked.prefix is not None
     assert short.prefix is not None
@@ -193,7 +193,7 @@ def test_a_query_is_cut_on_request_only(checkpoint: tuple[Path, Any]) -> None:
 def test_windows_of_a_long_document_say_where_they_are(checkpoint: tuple[Path, Any]) -> None:
     tokenizer = load(Entry("m", folder=checkpoint[0]), CPU, "float32").tokenizer
     document = text(1000, seed=5)
-    windows = tokenizer.pairs("w1", [document, "w7"], Limits(long_documents="chunk_max"))
+    windows = tokenizer.pairs("w1", [document, "w7"], LengthLimits(long_documents="chunk_max"))
     *long, short = windows
     assert len(long) > 1
     assert short.span == (0, 2)
@@ -224,7 +224,7 @@ def test_the_prefix_is_computed_once_for_a_request(tmp_path: Path) -> None:
         model = engine.run(engine.engine.model("m", ["score"]))
         seen: list[int] = []
         model.encoder.embeddings.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-        scored = engine.run(engine.engine.score(model, QUERY, DOCUMENTS, Limits()))
+        scored = engine.run(engine.engine.score(model, QUERY, DOCUMENTS, LengthLimits()))
     prefix = len(model.tokenizer.pairs(QUERY, ["w1"])[0].prefix or ())
     own = [len(sequence) for sequence in model.tokenizer.pairs(QUERY, DOCUMENTS)]
     assert len(seen) > 1

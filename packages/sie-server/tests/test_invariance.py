@@ -15,7 +15,7 @@ from running import Running, running
 from test_panels import needs_int8
 
 from sie_server.catalog.catalog import Entry, shipped
-from sie_server.tokenization.config import Limits
+from sie_server.tokenization.config import LengthLimits
 
 SMALL = [
     *("bert", "xlm-roberta", "electra-narrow", "distilbert", "modernbert", "gte", "deberta", "deberta-v2", "mpnet"),
@@ -49,7 +49,7 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 async def _score(handle: Running, model_id: str, query: str, texts: list[str]) -> list[float]:
     model = await handle.engine.model(model_id, ["score"])
-    return (await handle.engine.score(model, query, texts, Limits())).scores
+    return (await handle.engine.score(model, query, texts, LengthLimits())).scores
 
 
 @pytest.mark.parametrize("model_id", [*SMALL, "modular", "minilm", EMBEDDED])
@@ -81,7 +81,7 @@ def test_vectors_do_not_depend_on_the_batch(engine: Running) -> None:
     async def encode(some: list[str]) -> list[dict[str, np.ndarray]]:
         model = await engine.engine.model(EMBEDDED, names)
         heads = model.embedders()
-        return (await engine.engine.encode(model, some, {name: heads[name] for name in names}, Limits())).vectors
+        return (await engine.engine.encode(model, some, {name: heads[name] for name in names}, LengthLimits())).vectors
 
     for one, vectors in zip(texts, engine.run(encode(texts)), strict=True):
         [alone] = engine.run(encode([one]))

@@ -20,7 +20,7 @@ from sie_server.checkpoints.load import load
 from sie_server.errors import SIEError, UnsupportedModelError
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
-from sie_server.tokenization.config import Limits
+from sie_server.tokenization.config import LengthLimits
 from sie_server.tokenization.sequence import Sequence
 
 CPU = torch.device("cpu")
@@ -78,7 +78,7 @@ def test_scores_equal_the_reference(folder: Path, reference: MultiVectorEncoder)
     with running({"m": Entry("m", folder=folder)}, precision="float32", preload=()) as engine:
         model = engine.run(engine.engine.model("m", ["score"]))
         for query, row in zip(QUERIES, expected.tolist(), strict=True):
-            scored = engine.run(engine.engine.score(model, query, DOCUMENTS, Limits()))
+            scored = engine.run(engine.engine.score(model, query, DOCUMENTS, LengthLimits()))
             np.testing.assert_allclose(scored.scores, row, rtol=0, atol=1e-4)
             assert scored.truncated == [False] * 5 + [True]
 
@@ -139,16 +139,16 @@ def test_a_request_may_choose_the_lengths(tmp_path: Path) -> None:
     tokenizer = load(Entry("m", folder=pylate(tmp_path)), CPU).tokenizer
     long = text(100, 1)
     assert len(tokenizer.singles([long])[0]) == 40
-    assert len(tokenizer.singles([long], Limits(sequence=90))[0]) == 90
-    assert len(tokenizer.singles([long], Limits(sequence=1000))[0]) == 103
-    assert [len(tokenizer.queries([one], Limits(query=20))[0]) for one in ("what", long)] == [20, 20]
+    assert len(tokenizer.singles([long], LengthLimits(sequence=90))[0]) == 90
+    assert len(tokenizer.singles([long], LengthLimits(sequence=1000))[0]) == 103
+    assert [len(tokenizer.queries([one], LengthLimits(query=20))[0]) for one in ("what", long)] == [20, 20]
     with pytest.raises(SIEError, match=r"'options.query_max_length' is 3; 3 tokens of a query are special"):
-        tokenizer.queries(["what"], Limits(query=3))
+        tokenizer.queries(["what"], LengthLimits(query=3))
     # The window of a layer is 16 tokens to either side.
     with pytest.raises(SIEError, match=r"adds 26 tokens to the query; the model takes 16"):
-        tokenizer.queries(["what"], Limits(query=30))
+        tokenizer.queries(["what"], LengthLimits(query=30))
     with pytest.raises(SIEError, match="leaves no room for a document"):
-        tokenizer.query("what", Limits(sequence=3))
+        tokenizer.query("what", LengthLimits(sequence=3))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from sie_server.machine.peak_memory import Peak
 from sie_server.nn import linear_backends as pack
 from sie_server.nn.kernels.library import installed_library
 from sie_server.nn.packed import Packed
-from sie_server.tokenization.config import Limits
+from sie_server.tokenization.config import LengthLimits
 
 MB = 2**20
 
@@ -103,8 +103,8 @@ def test_batches_come_in_few_sizes(models: Path, sizes: list[int], monkeypatch: 
         engine = handle.engine
         model = handle.run(engine.model("bert", ["score"]))
         sizes.clear()  # of the load
-        alone = [handle.run(engine.score(model, "what is python", [one], Limits())) for one in documents]
-        every = handle.run(engine.score(model, "what is python", documents, Limits()))
+        alone = [handle.run(engine.score(model, "what is python", [one], LengthLimits())) for one in documents]
+        every = handle.run(engine.score(model, "what is python", documents, LengthLimits()))
     assert every.scores == [score for one in alone for score in one.scores]
     assert len(sizes) > len(documents)
     assert len(set(sizes)) < 60
@@ -209,5 +209,5 @@ def test_batches_of_the_kernel_have_no_filler(models: Path, sizes: list[int]) ->
         model = handle.run(handle.engine.model("bert", ["score"]))
         sizes.clear()
         documents = [text(length, seed=length) for length in range(1, 100)]
-        every = handle.run(handle.engine.score(model, "what is python", documents, Limits()))
+        every = handle.run(handle.engine.score(model, "what is python", documents, LengthLimits()))
     assert sum(sizes) == every.tokens

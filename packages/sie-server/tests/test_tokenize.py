@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from sie_server.errors import SIEError
 from sie_server.options import LongDocuments
-from sie_server.tokenization.config import Limits
+from sie_server.tokenization.config import LengthLimits
 from sie_server.tokenization.tokenizer import TextTokenizer
 
 FAMILIES = {
@@ -85,10 +85,10 @@ def test_the_query_is_kept_whole_or_refused() -> None:
 def test_limits_of_a_request_only_lower_the_models() -> None:
     ours = TextTokenizer(tokenizer("bert"), max_length=20, token_types=True)
     document = ["w1 " * 50]
-    assert len(ours.pairs("python", document, Limits(12))[0]) == 12
-    assert len(ours.pairs("python", document, Limits(1000))[0]) == 20
-    assert len(ours.singles(document, Limits(7))[0]) == 7
-    [pair] = ours.pairs("python is a language", ["w1"], Limits(query=2))
+    assert len(ours.pairs("python", document, LengthLimits(12))[0]) == 12
+    assert len(ours.pairs("python", document, LengthLimits(1000))[0]) == 20
+    assert len(ours.singles(document, LengthLimits(7))[0]) == 7
+    [pair] = ours.pairs("python is a language", ["w1"], LengthLimits(query=2))
     assert len(pair) == 3 + 2 + 1
 
 
@@ -117,9 +117,9 @@ def test_windows_are_full_and_cover_the_document(
     ours = TextTokenizer(words, max_length=512, token_types=True)
     texts = [space + space.join(document) + space for document in documents]
     if paired:
-        sequences = ours.pairs("", texts, Limits(room + 3, long_documents="chunk_max"))
+        sequences = ours.pairs("", texts, LengthLimits(room + 3, long_documents="chunk_max"))
     else:
-        sequences = ours.singles(texts, Limits(room + 2, long_documents="chunk_max"))
+        sequences = ours.singles(texts, LengthLimits(room + 2, long_documents="chunk_max"))
     assert [*dict.fromkeys(sequence.document for sequence in sequences)] == [*range(len(texts))]
     for number, (document, text) in enumerate(zip(documents, texts, strict=True)):
         own = [sequence for sequence in sequences if sequence.document == number]
@@ -148,7 +148,7 @@ def test_many_texts_are_tokenized_as_each_alone(long_documents: LongDocuments) -
     """They go through the tokenizer some at a time."""
     ours = TextTokenizer(tokenizer("bert"), max_length=12, token_types=True)
     texts = [f"w{i} " * (i * 7 % 40) for i in range(400)]
-    limits = Limits(long_documents=long_documents)
+    limits = LengthLimits(long_documents=long_documents)
     every = iter(ours.singles(texts, limits))
     for document, text in enumerate(texts):
         for alone in ours.singles([text], limits):
@@ -163,7 +163,7 @@ def test_spans_are_of_the_original_text(real: Path) -> None:
     words = ["naïve", "ﬁne", "日本", "🐍", "don't", "[SEP]", "Ångström", "ét"] * 8
     text = "  " + " \x07 ".join(words) + "  "
     ours = TextTokenizer(Tokenizer.from_file(str(real)), max_length=24, token_types=True)
-    spans = [sequence.span for sequence in ours.singles([text], Limits(long_documents="chunk_max"))]
+    spans = [sequence.span for sequence in ours.singles([text], LengthLimits(long_documents="chunk_max"))]
     assert len(spans) > 3
     assert None not in spans
     starts, ends = zip(*filter(None, spans), strict=True)
@@ -175,13 +175,13 @@ def test_spans_are_of_the_original_text(real: Path) -> None:
 def test_windows_and_tokens_of_a_request_are_counted_before_they_are_made() -> None:
     ours = TextTokenizer(tokenizer("bert"), max_length=20, token_types=True)
     texts = ["w1 " * 30, "w1 " * 9, "w1"]
-    limits = Limits(12, long_documents="chunk_max")
+    limits = LengthLimits(12, long_documents="chunk_max")
     windows = len(ours.pairs("w1 w2", texts, limits))
     assert len(ours.pairs("w1 w2", texts, replace(limits, windows=windows))) == windows
     with pytest.raises(SIEError, match=f"makes {windows} windows of 7 tokens .* is {windows - 1} ") as raised:
         ours.pairs("w1 w2", texts, replace(limits, windows=windows - 1))
     assert raised.value.extras == {"param": "options.long_documents"}
-    for each in (limits, Limits(12), Limits(50)):
+    for each in (limits, LengthLimits(12), LengthLimits(50)):
         for read in (partial(ours.pairs, "w1 w2", texts), partial(ours.singles, texts), partial(ours.queries, texts)):
             total = sum(map(len, read(limits=each)))
             assert sum(map(len, read(limits=replace(each, total=total)))) == total
@@ -193,5 +193,5 @@ def test_a_long_query_is_read_no_further_than_it_may_be() -> None:
     ours = TextTokenizer(tokenizer("bert"), max_length=20, token_types=True)
     with pytest.raises(SIEError, match="'query' has more than 20 tokens"):
         ours.pairs("w1 " * 10_000, ["w1"])
-    assert len(ours.pairs("w1 " * 10_000, ["w1"], Limits(query=5))[0]) == 9
-    assert sum(ours.pairs.steps("w1 " * 10_000, ["w1"], Limits(query=5))) < 100, "characters that were read"
+    assert len(ours.pairs("w1 " * 10_000, ["w1"], LengthLimits(query=5))[0]) == 9
+    assert sum(ours.pairs.steps("w1 " * 10_000, ["w1"], LengthLimits(query=5))) < 100, "characters that were read"

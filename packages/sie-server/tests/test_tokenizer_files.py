@@ -15,7 +15,7 @@ from sie_server.checkpoints.load import load
 from sie_server.checkpoints.source import TOKENIZER_FILES, _patterns
 from sie_server.checkpoints.tokenizer_file import read_tokenizer
 from sie_server.errors import Code, LoadError, SIEError, UnsupportedModelError
-from sie_server.tokenization.config import Limits
+from sie_server.tokenization.config import LengthLimits
 from sie_server.tokenization.tokenizer import TextTokenizer
 
 TEXTS = [
@@ -276,7 +276,7 @@ def test_a_text_at_which_the_tokenizer_panics_is_an_error_of_that_request(tmp_pa
     for call in (
         lambda: ours.pairs("b", ["b", bad]),
         lambda: ours.pairs(bad, ["b"]),
-        lambda: ours.singles([bad], Limits(long_documents="chunk_max")),
+        lambda: ours.singles([bad], LengthLimits(long_documents="chunk_max")),
         lambda: ours.spans(bad, [0]),
     ):
         with pytest.raises(SIEError, match="tokenizer failed at a text") as caught:

@@ -18,7 +18,7 @@ from sie_server.cooperative import Steps
 from sie_server.engine.scheduling_params import Terms
 from sie_server.errors import Code, SIEError
 from sie_server.tokenization import word_cache as words
-from sie_server.tokenization.config import Limits
+from sie_server.tokenization.config import LengthLimits
 from sie_server.tokenization.word_cache import Words
 
 # Few characters, so that they meet: accents alone and composed, a final sigma, other spaces, what is not Latin.
@@ -167,9 +167,9 @@ def test_a_small_request_does_not_wait_for_the_tokenizing_of_others(models: Path
 
         waiting = asyncio.run_coroutine_threadsafe(handle.engine._tokenizers.run(Terms(), busy()), handle._loop)
         try:
-            small = handle.run(handle.engine.score(model, "a", ["b c", "d"], Limits()))
+            small = handle.run(handle.engine.score(model, "a", ["b c", "d"], LengthLimits()))
             large = asyncio.run_coroutine_threadsafe(
-                handle.engine.score(model, "a", ["b c", "d " * 10_000], Limits()), handle._loop
+                handle.engine.score(model, "a", ["b c", "d " * 10_000], LengthLimits()), handle._loop
             )
             with pytest.raises(TimeoutError):
                 large.result(0.2)

@@ -17,7 +17,7 @@ from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.options import Precision, Score
 from sie_server.settings import Settings
-from sie_server.tokenization.config import Limits
+from sie_server.tokenization.config import LengthLimits
 
 _LOG = logging.getLogger(__name__)
 
@@ -133,6 +133,6 @@ async def _scores(model: LoadedModel, examples: Items[Example]) -> list[list[flo
     engine = Engine(settings, {model.id: model.entry}, Metrics(), lambda *_: model)
     engine.start()
     try:
-        return [(await engine.score(model, each.query, each.documents, Limits())).scores for each in examples]
+        return [(await engine.score(model, each.query, each.documents, LengthLimits())).scores for each in examples]
     finally:
         await engine.close()

@@ -40,7 +40,7 @@ from sie_server.options import LongDocuments, Muvera, ScoreMode
 from sie_server.request_context import answering
 from sie_server.residency.address import Address
 from sie_server.settings import Settings
-from sie_server.tokenization.config import Limits
+from sie_server.tokenization.config import LengthLimits
 
 _MAX_ENCODING_DIMS = 65536
 # nginx's number for a client that closed the connection; nobody is left to read an answer.
@@ -137,7 +137,7 @@ class Routes:
             self._answers.hold(request, [of_ids([body.query, *body.items], msgpack=msgpack)], "items")
         instruction = body.instruction or options.instruction
         long_documents = asked.long_documents or _overflow(asked, address.long_documents)
-        limits = Limits(options.max_seq_length, options.query_max_length, long_documents)
+        limits = LengthLimits(options.max_seq_length, options.query_max_length, long_documents)
 
         def check(tokens: int) -> None:
             if options.return_highlights:
@@ -220,7 +220,7 @@ class Routes:
         heads = model.embedders(options.pooling, options.normalize is not False)
         if options.muvera is not None:
             heads["dense"] = FixedDimensional(heads["multivector"], options.muvera, is_query=queries)
-        limits = Limits(options.max_seq_length, options.query_max_length, _overflow(options, "truncate"))
+        limits = LengthLimits(options.max_seq_length, options.query_max_length, _overflow(options, "truncate"))
         chosen = {name: heads[name] for name in heads if name in outputs}
 
         def check(vectors: int) -> None:

@@ -33,7 +33,7 @@ from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.heads import Vectors
 from sie_server.residency.address import Address
 from sie_server.settings import Settings
-from sie_server.tokenization.config import Limits
+from sie_server.tokenization.config import LengthLimits
 
 # Token ids in one text: more than any model reads.
 _MOST_IDS = 262_144
@@ -107,7 +107,7 @@ class Embeddings:
             texts = self._bodies.kept(request, await self._bodies.perhaps_aside(fill, large=large))
             self._answers.hold(request, [of_rendered(given, texts)], "input")
         heads = {"dense": model.embedders(options.pooling, options.normalize is not False)["dense"]}
-        return model, await self._engine.encode(model, texts, heads, Limits(options.max_seq_length), False, terms)
+        return model, await self._engine.encode(model, texts, heads, LengthLimits(options.max_seq_length), False, terms)
 
     def _inputs(self, given: wire.EmbeddingsInput) -> _Texts:
         """One input per embedding, none empty."""

@@ -47,7 +47,7 @@ from sie_server.nn.panel_linear import INT8_BYTES
 from sie_server.nn.sparse import Lexical, TokenWeights
 from sie_server.options import Output, Precision, Score
 from sie_server.tokenization.chat_template import ChatTemplate
-from sie_server.tokenization.config import LateInteraction, Limits
+from sie_server.tokenization.config import LateInteraction, LengthLimits
 from sie_server.tokenization.prompt import Prompt
 from sie_server.tokenization.tokenizer import TextTokenizer
 
@@ -439,7 +439,7 @@ def _warmed_up(model: LoadedModel) -> LoadedModel:
 def _forward(model: LoadedModel, words: int) -> tuple[int, int]:
     """Tokens of a batch, and the bytes of the tensors that it took at its peak."""
     stop_if_given_up()
-    encoder, limits = model.encoder, Limits(_WARM_TOKENS)
+    encoder, limits = model.encoder, LengthLimits(_WARM_TOKENS)
     try:
         sequences = model.tokenizer.singles(["warm " * words], limits)
     except SIEError as error:

@@ -41,7 +41,7 @@ from sie_server.residency.housekeeping import Keeper
 from sie_server.residency.memory_budget import Memory
 from sie_server.residency.residency import Residency
 from sie_server.settings import Settings
-from sie_server.tokenization.config import Limits
+from sie_server.tokenization.config import LengthLimits
 from sie_server.tokenization.prompt import instructed
 from sie_server.tokenization.sequence import Sequence
 
@@ -171,7 +171,7 @@ class Engine:
         model: LoadedModel,
         query: str,
         documents: Items[str],
-        limits: Limits,
+        limits: LengthLimits,
         instruction: str | None = None,
         comparison: Comparison = Comparison(),
         terms: Terms = Terms(),
@@ -251,7 +251,7 @@ class Engine:
         model: LoadedModel,
         texts: Items[str] | Items[list[int]],
         heads: Mapping[str, Head],
-        limits: Limits,
+        limits: LengthLimits,
         is_query: bool = False,
         terms: Terms = Terms(),
         check: Check = lambda _: None,
@@ -303,7 +303,7 @@ class Engine:
         timing.tokenization += time.perf_counter() - started
         return tokenized
 
-    def _limited(self, limits: Limits) -> Limits:
+    def _limited(self, limits: LengthLimits) -> LengthLimits:
         """With those of the server."""
         return replace(limits, windows=self._settings.max_windows, total=self._settings.max_request_tokens)
 

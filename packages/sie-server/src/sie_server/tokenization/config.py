@@ -6,7 +6,7 @@ from sie_server.options import LongDocuments
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class LengthLimits:
     """Per-request limits in tokens, where `None` is the model's own, and what becomes of a document over them.
 
     A request can lower the model's limit, not raise it. `query`: a query is cut to it; without it none is ever cut.

@@ -11,7 +11,7 @@ from tokenizers import Encoding, Tokenizer
 from sie_server.cooperative import Steps, stepwise
 from sie_server.errors import Code, SIEError, UnsupportedModelError
 from sie_server.tokenization.chat_template import ChatTemplate
-from sie_server.tokenization.config import LateInteraction, Limits
+from sie_server.tokenization.config import LateInteraction, LengthLimits
 from sie_server.tokenization.late_interaction import LateTokens
 from sie_server.tokenization.prompt import Prompt, instructed
 from sie_server.tokenization.sequence import Prefix, Sequence
@@ -103,7 +103,7 @@ class TextTokenizer:
 
     @stepwise
     def pairs(
-        self, query: str, documents: Items[str], limits: Limits = Limits(), instruction: str | None = None
+        self, query: str, documents: Items[str], limits: LengthLimits = LengthLimits(), instruction: str | None = None
     ) -> Steps[list[Sequence]]:
         """One sequence per document or window: `[CLS] query [SEP] document [SEP]` or what the model's template says.
 
@@ -126,7 +126,7 @@ class TextTokenizer:
 
     @stepwise
     def apart(
-        self, query: str, documents: Items[str], limits: Limits = Limits(), instruction: str | None = None
+        self, query: str, documents: Items[str], limits: LengthLimits = LengthLimits(), instruction: str | None = None
     ) -> Steps[tuple[Sequence, list[Sequence]]]:
         """The query, and one sequence per document or window.
 
@@ -137,7 +137,9 @@ class TextTokenizer:
         return lead, (yield from self.singles.steps(documents, limits))
 
     @stepwise
-    def query(self, text: str, limits: Limits = Limits(), instruction: str | None = None) -> Steps[Sequence]:
+    def query(
+        self, text: str, limits: LengthLimits = LengthLimits(), instruction: str | None = None
+    ) -> Steps[Sequence]:
         """A query on its own.
 
         Raises:
@@ -172,7 +174,9 @@ class TextTokenizer:
         return {token: span(encoding, token, token) for token in tokens}
 
     @stepwise
-    def queries(self, texts: Items[str] | Items[list[int]], limits: Limits = Limits()) -> Steps[list[Sequence]]:
+    def queries(
+        self, texts: Items[str] | Items[list[int]], limits: LengthLimits = LengthLimits()
+    ) -> Steps[list[Sequence]]:
         """One sequence per query to be encoded. Late interaction marks them, cuts them and fills them up.
 
         Token ids are taken as they are, as by `singles`.
@@ -196,7 +200,9 @@ class TextTokenizer:
         return (yield from made(pieces, lambda each: self._expanded(each, length)))
 
     @stepwise
-    def singles(self, texts: Items[str] | Items[list[int]], limits: Limits = Limits()) -> Steps[list[Sequence]]:
+    def singles(
+        self, texts: Items[str] | Items[list[int]], limits: LengthLimits = LengthLimits()
+    ) -> Steps[list[Sequence]]:
         """One sequence per text or window, at least one. Windows need a limit that `query` accepts.
 
         The texts may all come as the ids of their tokens, with the special tokens around them or without. Such a one is
@@ -217,7 +223,7 @@ class TextTokenizer:
         return (yield from made(pieces, lambda each: self._vectors(*self._single.join(each.ids), each)))
 
     def _prompted(
-        self, prompt: Prompt | Parted, query: str, documents: Items[str], limits: Limits, instruction: str | None
+        self, prompt: Prompt | Parted, query: str, documents: Items[str], limits: LengthLimits, instruction: str | None
     ) -> Steps[list[Sequence]]:
         yield len(query)
         [encoding] = encodings(self._tokenizer, [query], offsets=True)
@@ -255,7 +261,7 @@ class TextTokenizer:
 
         return (yield from made(pieces, read))
 
-    def _query_ids(self, text: str, limits: Limits) -> Steps[Ids]:
+    def _query_ids(self, text: str, limits: LengthLimits) -> Steps[Ids]:
         limit = self._limit(limits)
         whole = len(text) <= _QUICK_CHARACTERS
         [ids] = yield from self.words.encode.steps([text], None if whole else limits.query or limit + 1)
@@ -291,7 +297,7 @@ class TextTokenizer:
     def _named(self, token: int) -> str:
         return f"{self._tokenizer.id_to_token(token)!r} with id {token}"
 
-    def _limit(self, limits: Limits) -> int:
+    def _limit(self, limits: LengthLimits) -> int:
         return min(limits.sequence or self.max_length, self.max_length)
 
     def _given(self, ids: list[int]) -> Ids:
@@ -310,7 +316,7 @@ class TextTokenizer:
             ids = ids[len(before) : end]
         return int32(ids)
 
-    def _pieces(self, texts: Items[str], room: int, beside: int, limits: Limits) -> Steps[list[Piece]]:
+    def _pieces(self, texts: Items[str], room: int, beside: int, limits: LengthLimits) -> Steps[list[Piece]]:
         """The texts' tokens in pieces of at most `room`, in order; each has `beside` tokens more around it."""
         most = room + 1 if limits.long_documents == "truncate" else None
         encoded = self._embedded((yield from self.words.encode.steps(texts, most)))
@@ -333,7 +339,7 @@ class TextTokenizer:
         return (yield from self._windows(texts, encoded, room, beside, limits))
 
     def _windows(
-        self, texts: Items[str], encoded: Items[Ids], room: int, beside: int, limits: Limits
+        self, texts: Items[str], encoded: Items[Ids], room: int, beside: int, limits: LengthLimits
     ) -> Steps[list[Piece]]:
         check_windows(list(map(len, encoded)), room, beside, limits)
         pieces = []

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sie_server.errors import Code, SIEError
 from sie_server.options import LongDocuments
-from sie_server.tokenization.config import Limits
+from sie_server.tokenization.config import LengthLimits
 from sie_server.tokenization.special_tokens import Ids
 
 
@@ -46,7 +46,7 @@ def starts(tokens: int, room: int) -> list[int]:
     return [*range(0, last, max(room * 3 // 4, 1)), last]
 
 
-def check_windows(lengths: Items[int], room: int, beside: int, limits: Limits) -> None:
+def check_windows(lengths: Items[int], room: int, beside: int, limits: LengthLimits) -> None:
     """For texts of so many tokens in windows of `room`, each with `beside` tokens more around it.
 
     Raises:
@@ -66,7 +66,7 @@ def check_windows(lengths: Items[int], room: int, beside: int, limits: Limits) -
     check_total(windows * (beside + room) - sum(room - tokens for tokens in lengths if tokens < room), limits)
 
 
-def check_total(tokens: int, limits: Limits) -> None:
+def check_total(tokens: int, limits: LengthLimits) -> None:
     """Raises SIEError: INPUT_TOO_LONG, more tokens than `limits.total`."""
     if limits.total is not None and tokens > limits.total:
         raise SIEError(

@@ -20,7 +20,7 @@ from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.options import Precision
 from sie_server.settings import Settings
-from sie_server.tokenization.config import Limits
+from sie_server.tokenization.config import LengthLimits
 
 _LOAD_S = 3600.0
 
@@ -36,7 +36,7 @@ class Loaded:
 
     def score(self, query: str, texts: list[str]) -> Scored:
         """A whole request, tokenization included."""
-        return self.loop.run_until_complete(self.engine.score(self.model, query, texts, Limits()))
+        return self.loop.run_until_complete(self.engine.score(self.model, query, texts, LengthLimits()))
 
 
 @contextmanager
