@@ -12,7 +12,7 @@ from starlette.responses import Response
 from sie_server import codec, wire
 from sie_server.api.responses import MANY
 from sie_server.errors import Code, SIEError
-from sie_server.http.body import Bodies
+from sie_server.http.body import BodyReader
 from sie_server.large_bodies.outline import Body, Listed
 from sie_server.large_bodies.reader import Reader
 
@@ -27,7 +27,7 @@ _Rank = Callable[[Request, wire.ScoreRequest, str, str, float], Coroutine[Any, A
 class Rerank:
     """The route's handler. It leaves the model's id in `request.state.model`."""
 
-    def __init__(self, rank: _Rank, bodies: Bodies) -> None:
+    def __init__(self, rank: _Rank, bodies: BodyReader) -> None:
         self._rank = rank
         self._bodies = bodies
 

@@ -6,13 +6,13 @@ from starlette.responses import Response
 from sie_server import wire
 from sie_server.engine.engine import Engine
 from sie_server.errors import Code, SIEError
-from sie_server.http.body import Bodies
+from sie_server.http.body import BodyReader
 
 
 class Extract:
     """The route's handler."""
 
-    def __init__(self, engine: Engine, bodies: Bodies) -> None:
+    def __init__(self, engine: Engine, bodies: BodyReader) -> None:
         self._engine = engine
         self._bodies = bodies
 

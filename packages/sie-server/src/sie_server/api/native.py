@@ -30,7 +30,7 @@ from sie_server.engine.engine import FEW, Engine
 from sie_server.engine.results import Encoded, Scored
 from sie_server.engine.scheduling_params import Terms
 from sie_server.errors import Code, SIEError
-from sie_server.http.body import Bodies
+from sie_server.http.body import BodyReader
 from sie_server.http.client_identity import Clients
 from sie_server.http.negotiation import json, wants_msgpack
 from sie_server.metrics import CONTENT_TYPE, UNKNOWN, Metrics
@@ -56,7 +56,7 @@ class Routes:
         self._engine = engine
         self._settings = settings
         self._metrics = metrics
-        self._bodies = Bodies(settings, engine.device)
+        self._bodies = BodyReader(settings, engine.device)
         self._answers = Answers(settings, self._bodies.account)
         self._embeddings = Embeddings(engine, settings, self._bodies, self._answers, metrics)
         self._extract = Extract(engine, self._bodies)

@@ -25,7 +25,7 @@ from sie_server.engine.engine import Engine
 from sie_server.engine.results import Encoded
 from sie_server.engine.scheduling_params import Terms
 from sie_server.errors import Code, SIEError
-from sie_server.http.body import Bodies
+from sie_server.http.body import BodyReader
 from sie_server.large_bodies.outline import Body, Listed
 from sie_server.large_bodies.reader import Reader
 from sie_server.metrics import Metrics
@@ -44,7 +44,9 @@ _Read = tuple[wire.EmbeddingsRequest, _Texts]
 class Embeddings:
     """The route's handler. It leaves the model's id in `request.state.model`."""
 
-    def __init__(self, engine: Engine, settings: Settings, bodies: Bodies, answers: Answers, metrics: Metrics) -> None:
+    def __init__(
+        self, engine: Engine, settings: Settings, bodies: BodyReader, answers: Answers, metrics: Metrics
+    ) -> None:
         self._engine = engine
         self._settings = settings
         self._answers = answers

@@ -54,7 +54,7 @@ class HasItems(Protocol):
 WithItems = TypeVar("WithItems", bound=HasItems)
 
 
-class Bodies:
+class BodyReader:
     """The request bodies of one server. `account` has the bytes of those that are not gone yet."""
 
     def __init__(self, settings: Settings, device: torch.device) -> None:
@@ -248,7 +248,7 @@ class Bodies:
 
         To free many takes long: that is not for the event loop.
         """
-        if len(elements) > _MANY or Bodies.is_large(request):
+        if len(elements) > _MANY or BodyReader.is_large(request):
             request.state.leavings = elements
 
     def check_count(self, count: int, field: str, noun: str) -> None:
