@@ -13,7 +13,7 @@ from live import connect, poll, serving
 from sie_server.http.request_log import Observed
 from sie_server.logs import JsonLines, Lines, _with_request_id
 from sie_server.metrics import Metrics
-from sie_server.request_context import ANSWERING, Answering
+from sie_server.request_context import CURRENT, RequestContext
 
 OPERATIONS = Path(__file__).resolve().parents[3] / "docs" / "operations.md"
 SECRET = "xyzzy-secret"
@@ -45,14 +45,14 @@ def test_a_traceback_is_kept() -> None:
 
 
 def test_a_line_has_the_id_of_its_request() -> None:
-    before = ANSWERING.set(Answering("r-1"))
+    before = CURRENT.set(RequestContext("r-1"))
     try:
         assert json.loads(JsonLines().format(record("here")))["request_id"] == "r-1"
         assert Lines().format(record("here")).endswith(" WARNING here request_id=r-1")
         # A device thread works for many requests, and says for which.
         assert json.loads(JsonLines().format(record("here", request_id="r-2")))["request_id"] == "r-2"
     finally:
-        ANSWERING.reset(before)
+        CURRENT.reset(before)
     assert "request_id" not in json.loads(JsonLines().format(record("here")))
 
 

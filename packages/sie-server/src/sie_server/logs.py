@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from sie_server.errors import CutOff
-from sie_server.request_context import ANSWERING
+from sie_server.request_context import CURRENT
 
 # What a line may say beside its message, by `extra=`.
 FIELDS = ("request_id", "model", "route", "status", "ms", "tokens", "code")
@@ -79,8 +79,8 @@ def _worth_a_line(record: logging.LogRecord) -> bool:
 
 def _with_request_id(record: logging.LogRecord) -> bool:
     # Before the record leaves its thread; a device thread, which serves many requests, names one itself.
-    if (answering := ANSWERING.get()) is not None:
-        record.__dict__.setdefault("request_id", answering.request_id)
+    if (context := CURRENT.get()) is not None:
+        record.__dict__.setdefault("request_id", context.request_id)
     return True
 
 

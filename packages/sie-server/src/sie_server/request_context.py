@@ -21,7 +21,7 @@ class Stage(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class Answering:
+class RequestContext:
     """One request over HTTP.
 
     model, endpoint: as metrics are labelled. code: of its error. tokens: as usage counts them. stages: None unless it
@@ -38,26 +38,26 @@ class Answering:
 
 
 # Of the running task; None where nobody asked over HTTP.
-ANSWERING: ContextVar[Answering | None] = ContextVar("answering", default=None)
+CURRENT: ContextVar[RequestContext | None] = ContextVar("current_request", default=None)
 
 
-def answering() -> Answering:
+def current_request() -> RequestContext:
     """The request that the running task answers; for what is only called to answer one."""
-    found = ANSWERING.get()
+    found = CURRENT.get()
     assert found is not None
     return found
 
 
-def passed(*stages: Stage) -> None:
+def record(*stages: Stage) -> None:
     """Add stages to the trace of the request that is answered, if it has one."""
-    found = ANSWERING.get()
+    found = CURRENT.get()
     if found is not None and found.stages is not None:
         found.stages += stages
 
 
-def stage(name: str) -> AbstractContextManager[None]:
+def timed(name: str) -> AbstractContextManager[None]:
     """What runs inside is a stage, however it ends."""
-    found = ANSWERING.get()
+    found = CURRENT.get()
     return _UNTIMED if found is None or found.stages is None else _Timed(name, found.stages)
 
 

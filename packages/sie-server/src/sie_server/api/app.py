@@ -26,7 +26,7 @@ from sie_server.http.error_responses import answer
 from sie_server.http.event_loop_lag import watch_lag
 from sie_server.http.request_log import Observed
 from sie_server.metrics import Metrics
-from sie_server.request_context import answering
+from sie_server.request_context import current_request
 from sie_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class ServerHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request = answering()
+        request = current_request()
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

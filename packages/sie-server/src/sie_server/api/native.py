@@ -37,7 +37,7 @@ from sie_server.metrics import CONTENT_TYPE, UNKNOWN, Metrics
 from sie_server.models.loaded_model import Comparison, LoadedModel
 from sie_server.nn.muvera import FixedDimensional
 from sie_server.options import LongDocuments, Muvera, ScoreMode
-from sie_server.request_context import answering
+from sie_server.request_context import current_request
 from sie_server.residency.address import Address
 from sie_server.settings import Settings
 from sie_server.tokenization.config import LengthLimits
@@ -265,7 +265,7 @@ class Routes:
 
         async def measured(request: Request) -> Response:
             status = 500
-            answering().endpoint = endpoint
+            current_request().endpoint = endpoint
             try:
                 with self._clients.present(request.scope) as request.state.client:
                     response = await handler(request)
@@ -282,7 +282,7 @@ class Routes:
                 self._bodies.release(request)
                 # The routes of other APIs have it in the body, and leave it here.
                 named = request.path_params.get("model", getattr(request.state, "model", ""))
-                answering().model = model = self._known(named)
+                current_request().model = model = self._known(named)
                 self._metrics.requests.labels(model, endpoint, str(status)).inc()
                 if status == _GONE:
                     self._metrics.disconnects.labels(model, endpoint).inc()

@@ -5,7 +5,7 @@ import time
 from sie_server import wire
 from sie_server.engine.results import Timing
 from sie_server.metrics import Metrics
-from sie_server.request_context import Stage, answering, passed
+from sie_server.request_context import Stage, current_request, record
 
 
 def observe(
@@ -16,8 +16,8 @@ def observe(
     started, done: `time.perf_counter()` when it came in and when the engine was through with it. tokens: its usage.
     """
     now = time.perf_counter()
-    answering().tokens = tokens
-    passed(Stage("postprocess", done, now))
+    current_request().tokens = tokens
+    record(Stage("postprocess", done, now))
     phases = {
         "total": now - started,
         "queue": timing.queue,

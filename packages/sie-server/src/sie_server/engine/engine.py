@@ -36,7 +36,7 @@ from sie_server.nn.device import resolve_device, resolve_precision
 from sie_server.nn.heads import Head, Together
 from sie_server.nn.linear_backends import Trials
 from sie_server.options import Precision
-from sie_server.request_context import passed, stage
+from sie_server.request_context import record, timed
 from sie_server.residency.housekeeping import Keeper
 from sie_server.residency.memory_budget import Memory
 from sie_server.residency.residency import Residency
@@ -157,7 +157,7 @@ class Engine:
         assert task is not None
         self._held.add(task)
         try:
-            with stage("load"):
+            with timed("load"):
                 async with terms.in_time():
                     model = await self.residency.model(model_id)
         finally:
@@ -293,7 +293,7 @@ class Engine:
     async def _tokenize(self, steps: Steps[T], timing: Timing, terms: Terms, quick: bool = False) -> T:
         """quick: the first step takes less than handing it over, and is taken at once."""
         started = time.perf_counter()
-        with stage("tokenize"):
+        with timed("tokenize"):
             try:
                 size = next(steps) if quick else 0
             except StopIteration as stop:
@@ -339,7 +339,7 @@ class Engine:
         finally:
             # A caller that has gone, or an error in one batch: what still waits must not reach the device.
             self.scheduler.discard(request)
-            passed(*request.stages())
+            record(*request.stages())
             if request.dropped:
                 reason = "deadline" if terms.over(time.perf_counter() + EARLY_S) else reason
                 self._metrics.cancelled.labels(model.id, reason).inc(request.dropped)

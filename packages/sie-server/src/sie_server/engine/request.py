@@ -11,7 +11,7 @@ from sie_server.engine.scheduling_params import Terms
 from sie_server.errors import SIEError
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.heads import Head
-from sie_server.request_context import ANSWERING, Stage
+from sie_server.request_context import CURRENT, Stage
 from sie_server.tokenization.sequence import Sequence
 
 Weigh = Callable[[Any], None]
@@ -108,9 +108,9 @@ class Request:
         self.added = time.perf_counter()
         self.started: float | None = None
         self.ended = self.added
-        answering = ANSWERING.get()
-        self.origin = answering and answering.request_id
-        self.batches: list[Stage] | None = [] if answering and answering.stages is not None else None
+        context = CURRENT.get()
+        self.origin = context and context.request_id
+        self.batches: list[Stage] | None = [] if context and context.stages is not None else None
         self._results: list[Any] = [None] * len(self.pending)
         self._missing = len(self.pending)
 

@@ -30,7 +30,7 @@ from sie_server.http.version_skew import VersionSkew
 from sie_server.large_bodies.outline import Body, Listed
 from sie_server.large_bodies.reader import Reader, memory
 from sie_server.large_bodies.writer import pieces
-from sie_server.request_context import stage
+from sie_server.request_context import timed
 from sie_server.settings import Settings
 
 T = TypeVar("T")
@@ -97,7 +97,7 @@ class BodyReader:
             emptied(own)
             return encoded
 
-        with stage("encode"):
+        with timed("encode"):
             return InPieces(await self.aside(encode), headers, MSGPACK if msgpack else JSON)
 
     async def perhaps_aside(self, work: Callable[[], T], *, large: bool) -> T:
@@ -126,7 +126,7 @@ class BodyReader:
             SIEError: `invalid`, with the path of the fault; INVALID_INPUT, there is too much of something; as `bytes`.
         """
         segments = await self.bytes(request)
-        with stage("decode"):
+        with timed("decode"):
             if len(segments) == 1 and _at_once(segments[0], msgpack):
                 return whole(segments[0])
             hold: Hold = request.state.hold

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from sie_server.errors import SIEError
 from sie_server.http.negotiation import json
-from sie_server.request_context import ANSWERING
+from sie_server.request_context import CURRENT
 
 _OPENAI = frozenset({"/v1/embeddings", "/v1/rerank"})
 
@@ -14,7 +14,7 @@ _OPENAI = frozenset({"/v1/embeddings", "/v1/rerank"})
 def answer(path: str, error: SIEError) -> Response:
     """What a client of this path is told."""
     # Connections are refused before there is a request.
-    if (request := ANSWERING.get()) is not None:
+    if (request := CURRENT.get()) is not None:
         request.code = error.answer.wire
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     # What is left of a body that was refused half way is not worth reading.

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from sie_server import codec
 from sie_server.errors import Code, SIEError
 from sie_server.http.body_memory import Hold
-from sie_server.request_context import stage
+from sie_server.request_context import timed
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
@@ -80,7 +80,7 @@ async def read_body(request: Request, limit: int, patience_s: float, hold: Calla
 
 def respond(body: Any, headers: dict[str, str], *, msgpack: bool) -> Response:
     """A successful answer."""
-    with stage("encode"):
+    with timed("encode"):
         encoded = codec.encode(body, msgpack=msgpack)
     return Response(encoded, media_type=MSGPACK if msgpack else JSON, headers=headers)
 

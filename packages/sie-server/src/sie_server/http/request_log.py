@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sie_server.metrics import UNKNOWN, Metrics
-from sie_server.request_context import ANSWERING, Answering
+from sie_server.request_context import CURRENT, RequestContext
 
 if TYPE_CHECKING:
     from sie_server.http.tracing import Traces
@@ -42,7 +42,7 @@ class Observed:
         started = time.perf_counter()
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
-        request = Answering(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16))
+        request = RequestContext(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16))
         trace = None if self._traces is None else self._traces.begin(headers, request, started)
         is_api = scope["path"].startswith(_API)
         status = 0
@@ -54,7 +54,7 @@ class Observed:
             await send(message)
 
         # For all of this request's task: what it raises is logged by uvicorn, after this.
-        ANSWERING.set(request)
+        CURRENT.set(request)
         try:
             with self._metrics.in_progress.track_inprogress() if is_api else nullcontext():
                 await self._app(scope, receive, watched)
@@ -67,7 +67,7 @@ class Observed:
             if trace is not None:
                 trace.end(scope["method"], _route(scope), status, ended)
 
-    def _log(self, scope: Scope, request: Answering, status: int, seconds: float, level: int) -> None:
+    def _log(self, scope: Scope, request: RequestContext, status: int, seconds: float, level: int) -> None:
         if _LOG.isEnabledFor(level):
             route = _route(scope)
             fields = {

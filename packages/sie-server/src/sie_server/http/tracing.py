@@ -19,7 +19,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from sie_server import __version__
-from sie_server.request_context import Answering, Stage
+from sie_server.request_context import RequestContext, Stage
 
 _CLOSE_S = 2.0
 
@@ -32,7 +32,7 @@ class Traces:
         self._tracer = provider.get_tracer("sie_server", __version__)
         self._propagator = TraceContextTextMapPropagator()
 
-    def begin(self, headers: Mapping[str, str], request: Answering, started: float) -> "Trace":
+    def begin(self, headers: Mapping[str, str], request: RequestContext, started: float) -> "Trace":
         """A request came in then, by `time.perf_counter()`; it is told its trace's id."""
         return Trace(self._tracer, self._propagator.extract(headers), request, started)
 
@@ -46,7 +46,7 @@ class Traces:
 class Trace:
     """The spans of one request."""
 
-    def __init__(self, tracer: trace.Tracer, parent: Context, request: Answering, started: float) -> None:
+    def __init__(self, tracer: trace.Tracer, parent: Context, request: RequestContext, started: float) -> None:
         self._tracer = tracer
         self._request = request
         # What spans are dated by.
