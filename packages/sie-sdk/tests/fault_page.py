@@ -11,25 +11,24 @@ PAGE = HERE.parents[2] / "docs" / "sdk-faults.md"
 
 INTRODUCTION = """# What the clients do when something fails
 
-`SIEClient`, `SIEAsyncClient` and the TypeScript client do the same. Each line below is played over real sockets in the
-tests of both SDKs, from one table (`packages/sie-sdk/tests/fault_table.json`, which this page is made from).
+`SIEClient`, `SIEAsyncClient` and the TypeScript client behave the same. The tests of both SDKs replay each line below
+over real sockets, from one table (`packages/sie-sdk/tests/fault_table.json`), which this page is generated from.
 
-A call asks again until it has a result, its error is final or its time is over: `provision_timeout_s` (900 s), waiting
-included. It does not begin a wait that would end too late. `wait_for_capacity=False` is for callers who would rather
-learn at once that there is no server or machine. Pauses that the server did not choose are up to a quarter shorter, at
-random.
+A call retries until it has a result, its error is final, or its time is over: `provision_timeout_s` (900 s), waiting
+included. It does not start a wait that would end too late. With `wait_for_capacity=False`, it fails at once if there is
+no server or machine. Pauses not set by the server are shortened at random by up to a quarter.
 
-`timeout_s` (150 s) bounds a silence of the server in Python, and in TypeScript (`timeoutMs`) the whole of a request.
-What timed out is never sent again, for the server may still be at work on it.
+`timeout_s` (150 s) limits the silence of the server in Python, and the whole request in TypeScript (`timeoutMs`). A
+request that timed out is never sent again, because the server may still be working on it.
 
-An answer may have 1 GiB. A compressed one (gzip, deflate) may unpack to 64 MiB, or to 32 times what was received, if
-that is more; where it is not known what was received, as in TypeScript behind a proxy that compresses, to 256 MiB. What
-is larger is given up: `SIEConnectionError`, `other`. Of an error 1 MiB is read. Whatever an error's body holds, its
-status says which exception it is. A Retry-After of more than a year counts as a year.
+An answer may have 1 GiB. A compressed answer (gzip, deflate) may unpack to 64 MiB, or to 32 times its size if that is
+more. If its size is not known, as in TypeScript behind a proxy that compresses, the limit is 256 MiB. A larger answer
+raises `SIEConnectionError`, `other`. At most 1 MiB of an error is read. The status of an error decides its exception,
+whatever its body holds. A Retry-After of more than a year counts as a year.
 
-Errors have `code`, `status_code`, `request_id` and `retry_after` (seconds), each None where the server did not say;
-`SIEConnectionError` has `kind`. In TypeScript they are `statusCode`, `requestId` and `retryAfter` (milliseconds), and
-the settings are `provisionTimeout` and `timeoutMs` (milliseconds) and `waitForCapacity`.
+Errors have `code`, `status_code`, `request_id` and `retry_after` (seconds), which are None if the server did not send
+them; `SIEConnectionError` has `kind`. In TypeScript they are `statusCode`, `requestId` and `retryAfter` (milliseconds),
+and the settings are `provisionTimeout` and `timeoutMs` (milliseconds) and `waitForCapacity`.
 """
 
 
@@ -51,7 +50,7 @@ def _what(case):
 
 def _does(case):
     waits = ", ".join(f"{seconds:g}" for seconds in case["waits_s"])
-    asks = f"asks again after {waits} s, then " if waits else ""
+    asks = f"retries after {waits} s, then " if waits else ""
     if "raises" not in case:
         return f"{asks}returns"
     details = [f"`{case[name]}`" for name in ("kind", "code") if name in case]

@@ -60,7 +60,7 @@ _PAGE = """\
 
 <!-- Generated from the declarations by `make docs`. Edit packages/sie-server/src/sie_server/metrics.py. -->
 
-What `GET /metrics` has, in Prometheus' text format. [operations.md](operations.md) says what to make of it.
+`GET /metrics` returns these metrics in Prometheus' text format. [operations.md](operations.md) shows how to use them.
 
 | Metric | Type | Labels | |
 |---|---|---|---|

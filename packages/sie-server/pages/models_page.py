@@ -78,16 +78,17 @@ _PAGE = """\
 
 <!-- Generated from the catalogue by `make docs`. Edit packages/sie-server/src/sie_server/models/catalog.toml. -->
 
-The {count} models that the server knows. Each loads on first use; `sie-server models pull ID` fetches one before,
-`sie-server models show ID` says the same as this page and where its files are. Any other model of a supported
-architecture is added with `--model`.
+The catalogue has {count} models. Each is loaded on first use; `sie-server models pull ID` downloads one in advance, and
+`sie-server models show ID` prints the same facts as this page, and the location of its files. Add any other model of a
+supported architecture with `--model`.
 
 | Model | Parameters | Size | Limit (tokens) | A score is | Languages | Licence |
 |---|---|---|---|---|---|---|
 {rows}
 
 **Size** is the speed class, by parameters: {sizes}.
-Time per token grows with them, roughly in proportion; those of a multilingual vocabulary cost memory but no time.
+The time per token grows with the parameters, roughly in proportion. Those of a multilingual vocabulary cost memory, but
+no time.
 
 **Limit** counts the query, the document, special tokens and the prompt. A document that does not fit is cut; a model
 marked * refuses it instead.
@@ -97,24 +98,23 @@ number, and a *sum of maximal cosines* is at most the number of query tokens, ma
 gives the *cosine* of its dense vectors, or with `options.score_mode` the match of its sparse ones, the mean of maximal
 cosines of its token vectors, or a weighted sum of the three. Scores of two models can't be compared.
 
-**Late interaction** reads a query and a document each in its own way: with a marker in front, a query cut or filled up
-with mask tokens to a fixed length, punctuation of a document without vectors. A checkpoint's own files say so, those of
-PyLate, ColBERT or sentence-transformers. Its limits are often far below that of the table, 32 tokens for a query and
-180 or 300 for a document; `options.query_max_length` and `options.max_seq_length` choose others.
+**Late interaction** models read queries and documents differently. Each has a marker in front. A query is cut or filled
+with mask tokens to a fixed length, and punctuation in a document has no vectors. The checkpoint's files define this, in
+the layout of PyLate, ColBERT or sentence-transformers. The limits are often far below the table's: 32 tokens for a
+query and 180 or 300 for a document. `options.query_max_length` and `options.max_seq_length` set others.
 
-## What is behind them
+## Architectures and revisions
 
 | Model | Kind | Architecture | Prompt | Revision | Published scores |
 |---|---|---|---|---|---|
 {details}
 
-A model with a **pinned revision** gives the same scores tomorrow; one without follows its repository's default branch.
+A model with a **pinned revision** keeps its scores; one without follows its repository's default branch.
 
-**Published scores** are stated for given texts by a model's authors or in the tests of sentence-transformers; those of
-all-MiniLM-L6-v2 were computed with sentence-transformers.
-`sie-server models verify ID` compares the model with them, and `sie-server serve --verify` refuses to serve one
-that differs. A difference is allowed that rounding explains: 0.5 % of the logit in float32, 6 % in bfloat16,
-15 % in int8.
+**Published scores** come from a model's authors or from the tests of sentence-transformers, for given texts; those of
+all-MiniLM-L6-v2 were computed with sentence-transformers. `sie-server models verify ID` compares the model with them,
+and `sie-server serve --verify` refuses a model that differs. The tolerance allows for rounding: 0.5 % of the logit in
+float32, 6 % in bfloat16, 15 % in int8.
 """
 
 

@@ -1,4 +1,4 @@
-"""Everything that can go wrong, and what a client is told. The only table from error code to HTTP status.
+"""Errors and what clients are told about them: the only table from error codes to HTTP statuses.
 
 SIEError                 an answer to a client: code, message, extras
 LoadError                a model that could not be loaded: class, message
@@ -75,9 +75,9 @@ ANSWERS: dict[Code, Answer] = {
 
 
 class SIEError(Exception):
-    """A request that gets an error for an answer.
+    """An error that a request is answered with.
 
-    `extras` stand beside code and message on the wire; `retry_after` (seconds) overrides the table's. The middle of a
+    `extras` are sent together with code and message; `retry_after` (seconds) overrides the table's. The middle of a
     text of more than 2,000 characters is left out.
     """
 

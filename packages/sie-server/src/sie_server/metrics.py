@@ -30,7 +30,7 @@ class Metrics:
         self.requests = Counter("sie_requests", "Requests answered", ["model", "endpoint", "status"], registry=registry)
         self.errors = Counter(
             "sie_errors",
-            "Answers of /v1/* with an error, by its code, or HTTP_<status> where it has none",
+            "Error answers of /v1/*, by error code, or HTTP_<status> if there is none",
             ["model", "endpoint", "code"],
             registry=registry,
         )
@@ -41,23 +41,21 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
-        self.in_progress = Gauge(
-            "sie_requests_in_progress", "Requests to /v1/* that are being answered", registry=registry
-        )
+        self.in_progress = Gauge("sie_requests_in_progress", "Requests to /v1/* in progress", registry=registry)
         self.body_bytes = Gauge(
             "sie_request_body_bytes",
-            "Bytes in the bodies of requests that are not answered yet, those that are still coming included",
+            "Bytes in the bodies of unanswered requests, including bodies that are still arriving",
             registry=registry,
         )
         self.refused_connections = Counter(
             "sie_connections_refused",
-            "Connections that were closed because of a limit, by the code of the error",
+            "Connections closed because of a limit, by error code",
             ["code"],
             registry=registry,
         )
         self.disconnects = Counter(
             "sie_disconnects",
-            "Requests whose client was gone before its answer; their status is 499",
+            "Requests whose client disconnected before the answer; their status is 499",
             ["model", "endpoint"],
             registry=registry,
         )
@@ -84,10 +82,10 @@ class Metrics:
         self.batch_seconds = Histogram(
             "sie_batch_duration_seconds", "Device time per batch", ["model"], buckets=_SECONDS, registry=registry
         )
-        self.batch_budget = Gauge("sie_batch_budget_tokens", "Most tokens in a batch", registry=registry)
+        self.batch_budget = Gauge("sie_batch_budget_tokens", "The most tokens in a batch", registry=registry)
         self.padding_avoided = Counter(
             "sie_padding_avoided_tokens",
-            "Tokens that filling each batch up to its longest sequence would have added",
+            "Tokens that padding each batch to its longest sequence would have added",
             ["model"],
             registry=registry,
         )
@@ -95,8 +93,8 @@ class Metrics:
         # Work that was not done, and memory that ran out
         self.cancelled = Counter(
             "sie_cancelled_sequences",
-            "Sequences that were never computed (gone: the client went away; deadline: its time was over; failed: "
-            "another part of the request was)",
+            "Sequences that were never computed (gone: the client disconnected; deadline: the deadline had passed; "
+            "failed: another part of the request failed)",
             ["model", "reason"],
             registry=registry,
         )
@@ -104,18 +102,18 @@ class Metrics:
             "sie_oom_recoveries_attempted", "Batches that did not fit into memory", registry=registry
         )
         self.oom_recoveries_succeeded = Counter(
-            "sie_oom_recoveries_succeeded", "Such batches that were computed all the same", registry=registry
+            "sie_oom_recoveries_succeeded", "Such batches that were computed after all", registry=registry
         )
         self.oom_terminal_failures = Counter(
-            "sie_oom_terminal_failures", "Parts of such batches that were given up", registry=registry
+            "sie_oom_terminal_failures", "Parts of such batches that failed", registry=registry
         )
-        self.oom_cache_clears = Counter("sie_oom_cache_clears", "Times that the cache was emptied", registry=registry)
-        self.oom_batch_splits = Counter("sie_oom_batch_splits", "Times that a batch was halved", registry=registry)
+        self.oom_cache_clears = Counter("sie_oom_cache_clears", "Times the cache was emptied", registry=registry)
+        self.oom_batch_splits = Counter("sie_oom_batch_splits", "Times a batch was halved", registry=registry)
 
         # Tokenizer
         self.words = Counter(
             "sie_tokenizer_words",
-            "Words whose ids were known (hit) or not (miss), where a tokenizer reads them one by one",
+            "Words whose ids were known (hit) or not (miss), for tokenizers that read words one by one",
             ["model", "result"],
             registry=registry,
         )
@@ -132,35 +130,35 @@ class Metrics:
             registry=registry,
         )
         self.idle_evictions = Counter(
-            "sie_idle_evictions", "Models unloaded because nobody asked for them", ["model"], registry=registry
+            "sie_idle_evictions", "Models unloaded because they were idle", ["model"], registry=registry
         )
         self.models = Gauge("sie_models", "Models of this server by state", ["state"], registry=registry)
         self.load_seconds = Histogram(
             "sie_model_load_duration_seconds",
-            "Time per load that succeeded, without its download; its count is that of the loads",
+            "Time per successful load, without its download; its count is the number of loads",
             ["model"],
             buckets=_LOAD_SECONDS,
             registry=registry,
         )
         self.load_failures = Counter(
             "sie_model_load_failures",
-            "Loads and downloads that failed, by class (GATED, NOT_FOUND, CONFIG, …)",
+            "Failed loads and downloads, by class (GATED, NOT_FOUND, CONFIG, …)",
             ["model", "error_class"],
             registry=registry,
         )
 
         # Server
-        self.ready = Gauge("sie_ready", "1 while /readyz says ok: every preload is in memory", registry=registry)
+        self.ready = Gauge("sie_ready", "1 while /readyz answers 200: every preload is in memory", registry=registry)
         self.loop_lag = Histogram(
             "sie_event_loop_lag_seconds",
-            "How late the event loop is, four times a second",
+            "Delay of the event loop, measured four times a second",
             buckets=_LAG_SECONDS,
             registry=registry,
         )
         self.device_threads = Gauge("sie_device_threads", "Threads that run batches", ["device"], registry=registry)
         self.device_busy = Counter(
             "sie_device_busy_seconds",
-            "Time in which a device thread ran a batch, summed over threads",
+            "Time device threads spent in batches, summed over threads",
             ["device"],
             registry=registry,
         )
