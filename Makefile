@@ -31,6 +31,7 @@ lint: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python prose/check.py
 
 types: .venv/.installed-dev
 	$(BIN)/mypy
