@@ -1,4 +1,4 @@
-"""docs/sdk-faults.md, made from the fault table.
+"""Writes docs/sdk-faults.md from the fault table.
 
 python packages/sie-sdk/tests/fault_page.py
 """
@@ -16,7 +16,7 @@ over real sockets, from one table (`packages/sie-sdk/tests/fault_table.json`), w
 
 A call retries until it has a result, its error is final, or its time is over: `provision_timeout_s` (900 s), waiting
 included. It does not start a wait that would end too late. With `wait_for_capacity=False`, it fails at once if there is
-no server or machine. Pauses not set by the server are shortened at random by up to a quarter.
+no server. Pauses not set by the server are shortened at random by up to a quarter.
 
 `timeout_s` (150 s) limits the silence of the server in Python, and the whole request in TypeScript (`timeoutMs`). A
 request that timed out is never sent again, because the server may still be working on it.
@@ -33,14 +33,14 @@ and the settings are `provisionTimeout` and `timeoutMs` (milliseconds) and `wait
 
 
 def page():
-    """The page's text."""
+    """Returns the text of the page."""
     table = json.loads((HERE / "fault_table.json").read_text())
     return "\n".join([INTRODUCTION, *(line for group in table["groups"] for line in _section(group))])
 
 
 def _section(group):
     rows = (f"| {_what(case)} | {_does(case)} |" for case in group["cases"])
-    return [f"## {group['title']}", "", "| What happens | What a call does |", "|---|---|", *rows, ""]
+    return [f"## {group['title']}", "", "| Failure | Outcome of the call |", "|---|---|", *rows, ""]
 
 
 def _what(case):

@@ -201,9 +201,9 @@ def test_incomplete_batch(connect):
         ({"dense": {"values": [1.0]}}, "Expected numpy array from msgpack-numpy"),
         ({"dense": [1.0]}, "Expected numpy array from msgpack-numpy"),
         ({"dense": {"values": {"nd": True}}}, "Expected numpy array from msgpack-numpy"),
-        ({"dense": {"values": np.zeros((1, 2), "<f4")}}, "dense.values has 2 dimensions, not 1"),
-        ({"multivector": {"values": np.zeros(2, "<f4")}}, "multivector.values has 1 dimensions, not 2"),
-        ({"sparse": {"indices": np.zeros(1, "<i4"), "values": np.zeros(2, "<f4")}}, "1 indices for 2 values"),
+        ({"dense": {"values": np.zeros((1, 2), "<f4")}}, "dense.values must have 1 dimensions, got 2"),
+        ({"multivector": {"values": np.zeros(2, "<f4")}}, "multivector.values must have 2 dimensions, got 1"),
+        ({"sparse": {"indices": np.zeros(1, "<i4"), "values": np.zeros(2, "<f4")}}, "1 indices but 2 values"),
     ],
 )
 def test_encode_answer_that_is_no_embedding(connect, entry, message):

@@ -19,7 +19,7 @@ from sdk_stand_ins import SCORED, Server
 
 from sie_sdk import SIEAsyncClient, SIEClient, errors
 from sie_sdk._transports import response_body
-from sie_sdk._transports.response_body import MOST_ERROR_BYTES, Content, UnreadableError
+from sie_sdk._transports.response_body import MAX_ERROR_BYTES, ResponseBody, UnreadableError
 from sie_sdk.retry import LONGEST_DELAY_S, parse_retry_after
 from sie_sdk.types import Item
 
@@ -175,15 +175,15 @@ def test_what_unpacks_to_gigabytes_is_given_up(crafted, kind, status):
         assert (type(caught.value), caught.value.status_code) == (errors.ServerError, 500)
     else:
         assert (type(caught.value), caught.value.kind) == (errors.SIEConnectionError, "other")
-        assert "more than the 67108864 bytes" in str(caught.value)
+        assert "exceeds the limit of 67108864 bytes" in str(caught.value)
 
 
 def content(status, encoding, *pieces):
-    taken = Content(status, encoding)
+    taken = ResponseBody(status, encoding)
     for piece in pieces:
         if not taken.add(piece):
             break
-    return taken.whole()
+    return taken.finish()
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
@@ -216,8 +216,8 @@ def test_what_can_not_be_unpacked_is_an_error_and_an_error_stays_one(encoding, b
 
 
 def test_sizes_are_bounded(monkeypatch):
-    monkeypatch.setattr(response_body, "MOST_BYTES", 2 * MIB)
+    monkeypatch.setattr(response_body, "MAX_BYTES", 2 * MIB)
     assert len(content(200, None, bytes(MIB), bytes(MIB))) == 2 * MIB
-    with pytest.raises(UnreadableError, match="more than the 2097152 bytes"):
+    with pytest.raises(UnreadableError, match="exceeds the limit of 2097152 bytes"):
         content(200, None, bytes(MIB), bytes(MIB), b"1")
-    assert len(content(500, None, bytes(2 * MIB))) == MOST_ERROR_BYTES
+    assert len(content(500, None, bytes(2 * MIB))) == MAX_ERROR_BYTES

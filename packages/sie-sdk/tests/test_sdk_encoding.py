@@ -55,7 +55,7 @@ def test_normalize_zeros(zeros):
 )
 def test_embedding_that_was_not_asked_for(read, kind):
     others = {name: embedding for name, embedding in RESULT.items() if name != kind}
-    with pytest.raises(ValueError, match=f"the result has no {kind} embedding, only {', '.join(others)}; ask for it"):
+    with pytest.raises(ValueError, match=f"the result has no {kind} embedding, only {', '.join(others)}; request it"):
         read(others)
-    with pytest.raises(ValueError, match=f"the result has no {kind} embedding; ask for it"):
+    with pytest.raises(ValueError, match=f"the result has no {kind} embedding; request it"):
         read({"model": "m"})

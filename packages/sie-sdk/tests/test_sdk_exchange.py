@@ -7,7 +7,7 @@ import pytest
 
 from sie_sdk import errors
 from sie_sdk._core.exchange import Attempt, Call, Failure, Pause, Trace, VersionSkew, exchange
-from sie_sdk._core.reply import Reply, Subject
+from sie_sdk._core.reply import ErrorContext, Reply
 from sie_sdk.retry import RetryOptions
 
 
@@ -18,7 +18,7 @@ def call(**changes):
         "headers": {},
         "body": b"",
         "parse": lambda reply: reply.content,
-        "subject": Subject(model="m"),
+        "context": ErrorContext(model="m"),
         "retrying": RetryOptions(),
         "budget_s": 60.0,
         "connect_timeout_s": 10.0,
@@ -132,7 +132,7 @@ def test_refused_connection_is_tried_again(fake_time, caplog):
     assert value == b"yes"
     assert fake_time.pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
     assert [record.getMessage() for record in caplog.records] == [
-        "POST http://sie.test/v1/score/m: refused; asking again in 0.5 s, for up to 60 s in all"
+        "POST http://sie.test/v1/score/m: refused; retrying in 0.5 s, for up to 60 s in total"
     ]
 
 
@@ -146,7 +146,7 @@ def test_refused_connection_until_the_budget_is_spent(fake_time):
 
 
 def test_read_timeout_is_not_tried_again(fake_time):
-    with pytest.raises(errors.SIEConnectionError, match=r"TimeoutError: no answer within 60 s") as caught:
+    with pytest.raises(errors.SIEConnectionError, match=r"TimeoutError: no response within 60 s") as caught:
         run(fake_time, call(), lambda _: Failure("timeout", TimeoutError()))
     assert caught.value.kind == "timeout"
     assert fake_time.pauses == []

@@ -14,7 +14,7 @@ from sdk_stand_ins import BASE_URL, Engine, packed, refused
 
 from sie_sdk import SIEAsyncClient, SIEClient, errors
 from sie_sdk._core import chunks
-from sie_sdk._core.chunks import Cutter
+from sie_sdk._core.chunks import Chunker
 from sie_sdk._core.pipeline import IN_FLIGHT
 from sie_sdk.types import Item
 
@@ -32,26 +32,26 @@ def first_text(body):
 
 @pytest.fixture
 def parts_of_three(monkeypatch):
-    monkeypatch.setattr(chunks, "PART_ITEMS", 3)
-    monkeypatch.setattr(chunks, "NAMED_ITEMS", 3)
+    monkeypatch.setattr(chunks, "VECTOR_ITEMS", 3)
+    monkeypatch.setattr(chunks, "SCORE_ITEMS", 3)
 
 
 @given(st.lists(st.text(max_size=20)), st.integers(1, 5), st.integers(1, 60))
-def test_parts_are_the_input_and_as_large_as_they_may_be(texts, most_items, most_bytes):
+def test_parts_are_the_input_and_as_large_as_they_may_be(texts, max_items, max_bytes):
     given_items = [Item(text=text) for text in texts]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunks, "PART_ITEMS", most_items)
-        patch.setattr(chunks, "PART_BYTES", most_bytes)
-        cutter = Cutter(named=False)
-        parts = [part for item in given_items if (part := cutter.add(item))] + [cutter.rest()]
+        patch.setattr(chunks, "VECTOR_ITEMS", max_items)
+        patch.setattr(chunks, "VECTOR_BYTES", max_bytes)
+        chunker = Chunker(has_ids=False)
+        parts = [part for item in given_items if (part := chunker.add(item))] + [chunker.last()]
     assert [item for part in parts for item in part.items] == given_items
     assert [msgpack.unpackb(bytes(packed)) for part in parts for packed in part.packed] == given_items
     for part, following in zip(parts, [*parts[1:], None], strict=True):
         size = sum(map(len, part.packed))
-        assert len(part.items) == 1 or (len(part.items) <= most_items and size <= most_bytes)
+        assert len(part.items) == 1 or (len(part.items) <= max_items and size <= max_bytes)
         if following is not None:
             assert following.start == part.end
-            assert len(part.items) == most_items or size + len(following.packed[0]) > most_bytes
+            assert len(part.items) == max_items or size + len(following.packed[0]) > max_bytes
 
 
 @pytest.mark.parametrize(("n", "sizes"), [(1, [1]), (256, [256]), (257, [256, 1]), (2000, [256] * 7 + [208])])
@@ -143,20 +143,20 @@ def test_extract_numbers_items_through(connect):
 
 
 @given(st.lists(items, min_size=1, max_size=12), st.integers(1, 6), st.none() | st.integers(1, 14))
-def test_score_in_parts_is_score_in_one(documents, most_items, top_k):
+def test_score_in_parts_is_score_in_one(documents, max_items, top_k):
     options = {} if top_k is None else {"top_k": top_k}
 
     def score(most):
         engine = Engine()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(chunks, "NAMED_ITEMS", most)
+            patch.setattr(chunks, "SCORE_ITEMS", most)
             http_client = httpx2.Client(transport=httpx2.MockTransport(engine))
             with SIEClient(BASE_URL, http_client=http_client) as client:
                 return client.score("m", QUERY, documents, options=options), engine.sizes
 
     whole, sizes = score(len(documents))
     assert sizes == [len(documents)]
-    assert score(most_items)[0] == whole
+    assert score(max_items)[0] == whole
 
 
 @pytest.mark.usefixtures("parts_of_three")

@@ -120,14 +120,14 @@ def test_failures(score, handler, kind):
 def test_slow_answer_is_not_asked_for_again(score):
     with (
         listening(stall, answer) as (url, accepted),
-        pytest.raises(SIEConnectionError, match=r"Timeout.*: no answer"),
+        pytest.raises(SIEConnectionError, match=r"Timeout.*: no response"),
     ):
         score(url, {"read_timeout_s": 0.2})
     assert len(accepted) == 1
 
 
 def test_budget_cuts_a_slow_answer_short(score):
-    with listening(stall) as (url, _), pytest.raises(SIEConnectionError, match=r"no answer within 0\.2 s"):
+    with listening(stall) as (url, _), pytest.raises(SIEConnectionError, match=r"no response within 0\.2 s"):
         score(url, provision_timeout_s=0.2)
 
 

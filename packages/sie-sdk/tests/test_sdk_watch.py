@@ -16,7 +16,7 @@ from sie_sdk import SIEAsyncClient, SIEClient, errors
 from sie_sdk._core.endpoint import Endpoint
 from sie_sdk._core.exchange import Failure, Pause, VersionSkew
 from sie_sdk._core.reply import Reply
-from sie_sdk._core.watch import Open, Read, Show, watching
+from sie_sdk._core.watch import Open, Read, ShowStatus, watch_statuses
 
 REFUSED = Failure("connect", ConnectionRefusedError("refused"))
 OPENED = Reply(101, {"x-sie-server-version": "unknown"}, b"")
@@ -44,11 +44,11 @@ class Script:
         call = endpoint.watch("auto", wait_for_capacity=wait_for_capacity, provision_timeout_s=provision_timeout_s)
         self.sent, self.written, self.shown = [], [], []
         answers = iter(answers)
-        with closing(watching(call, VersionSkew(), fake_time.clock())) as steps:
+        with closing(watch_statuses(call, VersionSkew(), fake_time.clock())) as steps:
             answer = None
             while True:
                 step, answer = steps.send(answer), None
-                if isinstance(step, Show):
+                if isinstance(step, ShowStatus):
                     self.shown.append(step.status)
                 elif isinstance(step, Pause):
                     fake_time.sleep(step.seconds)
@@ -230,11 +230,20 @@ def test_closing_the_client_ends_a_wait_for_the_server(kind):
 
 def test_a_task_that_watches_can_be_cancelled():
     async def main(url):
-        async with SIEAsyncClient(url) as client, asyncio.timeout(0.3):
-            async for _ in client.watch("worker"):
-                pass
+        seen = asyncio.Event()
 
-    with serving(status(n=1)) as url, pytest.raises(TimeoutError):
+        async def watch(client):
+            async for _ in client.watch():
+                seen.set()
+
+        async with SIEAsyncClient(url) as client:
+            task = asyncio.create_task(watch(client))
+            await seen.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    with serving(status(n=1)) as url:
         asyncio.run(main(url))
 
 

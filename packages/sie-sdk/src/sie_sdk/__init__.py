@@ -1,4 +1,4 @@
-"""Client of SIE, the inference engine for reranking.
+"""Python client of SIE, the inference engine for reranking.
 
 >>> from sie_sdk import SIEClient
 >>> from sie_sdk.types import Item

@@ -1,4 +1,4 @@
-"""What the integrations with frameworks have in common: texts in, positions, scores and vectors as plain floats out."""
+"""The common part of the framework integrations: texts in; positions, scores and vectors as plain floats out."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -9,8 +9,8 @@ from sie_sdk.encoding import dense_embedding
 from sie_sdk.types import EncodeResult, Item, ScoreResult
 
 
-class Asking(Protocol):
-    """Who asks: a component of a framework, with the model and the settings that it was given."""
+class Component(Protocol):
+    """A component of a framework, with its model and settings."""
 
     base_url: str | None
     instruction: str | None
@@ -23,66 +23,68 @@ class Asking(Protocol):
     def model(self) -> str: ...
 
 
-def rank(asking: Asking, query: str, texts: Sequence[str], top_k: int | None) -> list[tuple[int, float]]:
-    """Positions in `texts` with their scores, best first; `top_k` of them if it is given."""
+def rank(component: Component, query: str, texts: Sequence[str], top_k: int | None) -> list[tuple[int, float]]:
+    """Ranks texts; returns positions in `texts` with their scores, best first, at most `top_k` if given."""
     if not texts:
         return []
-    client = _client(asking)
-    return _ranking(client.score(asking.model, Item(text=query), _named(texts), **_scoring(asking, top_k)))
+    client = _client(component)
+    return _ranking(client.score(component.model, Item(text=query), _named(texts), **_scoring(component, top_k)))
 
 
-async def arank(asking: Asking, query: str, texts: Sequence[str], top_k: int | None) -> list[tuple[int, float]]:
-    """`rank`, awaited."""
+async def arank(component: Component, query: str, texts: Sequence[str], top_k: int | None) -> list[tuple[int, float]]:
+    """The asyncio version of `rank`."""
     if not texts:
         return []
-    async with _async_client(asking) as client:
-        return _ranking(await client.score(asking.model, Item(text=query), _named(texts), **_scoring(asking, top_k)))
+    async with _async_client(component) as client:
+        return _ranking(
+            await client.score(component.model, Item(text=query), _named(texts), **_scoring(component, top_k))
+        )
 
 
-def embed(asking: Asking, texts: Sequence[str], *, is_query: bool) -> list[list[float]]:
-    """One vector per text."""
-    if not texts:
-        return []
-    items = [Item(text=text) for text in texts]
-    return _vectors(_client(asking).encode(asking.model, items, **_encoding(asking, is_query)))
-
-
-async def aembed(asking: Asking, texts: Sequence[str], *, is_query: bool) -> list[list[float]]:
-    """`embed`, awaited."""
+def embed(component: Component, texts: Sequence[str], *, is_query: bool) -> list[list[float]]:
+    """Computes one vector per text."""
     if not texts:
         return []
     items = [Item(text=text) for text in texts]
-    async with _async_client(asking) as client:
-        return _vectors(await client.encode(asking.model, items, **_encoding(asking, is_query)))
+    return _vectors(_client(component).encode(component.model, items, **_encoding(component, is_query)))
 
 
-def _client(asking: Asking) -> SIEClient:
-    if asking.client is None:
-        asking.client = SIEClient(asking.base_url, timeout_s=asking.timeout_s)
-    return asking.client
+async def aembed(component: Component, texts: Sequence[str], *, is_query: bool) -> list[list[float]]:
+    """The asyncio version of `embed`."""
+    if not texts:
+        return []
+    items = [Item(text=text) for text in texts]
+    async with _async_client(component) as client:
+        return _vectors(await client.encode(component.model, items, **_encoding(component, is_query)))
+
+
+def _client(component: Component) -> SIEClient:
+    if component.client is None:
+        component.client = SIEClient(component.base_url, timeout_s=component.timeout_s)
+    return component.client
 
 
 @asynccontextmanager
-async def _async_client(asking: Asking) -> AsyncIterator[SIEAsyncClient]:
-    # Frameworks do not say when they are done, and connections can only be closed on the loop that opened them.
-    if asking.async_client is not None:
-        yield asking.async_client
+async def _async_client(component: Component) -> AsyncIterator[SIEAsyncClient]:
+    # Frameworks do not say when they are done, and only the loop that opened a connection can close it.
+    if component.async_client is not None:
+        yield component.async_client
         return
-    async with SIEAsyncClient(asking.base_url, timeout_s=asking.timeout_s) as client:
+    async with SIEAsyncClient(component.base_url, timeout_s=component.timeout_s) as client:
         yield client
 
 
-def _scoring(asking: Asking, top_k: int | None) -> dict[str, Any]:
-    options: Mapping[str, Any] = {**(asking.options or {}), **({} if top_k is None else {"top_k": top_k})}
-    return {"instruction": asking.instruction, "options": options}
+def _scoring(component: Component, top_k: int | None) -> dict[str, Any]:
+    options: Mapping[str, Any] = {**(component.options or {}), **({} if top_k is None else {"top_k": top_k})}
+    return {"instruction": component.instruction, "options": options}
 
 
-def _encoding(asking: Asking, is_query: bool) -> dict[str, Any]:
+def _encoding(component: Component, is_query: bool) -> dict[str, Any]:
     return {
         "output_types": ["dense"],
         "is_query": is_query,
-        "instruction": asking.instruction,
-        "options": asking.options,
+        "instruction": component.instruction,
+        "options": component.options,
     }
 
 

@@ -1,4 +1,4 @@
-"""Embeddings out of an encode result, in the shape that vector databases take them."""
+"""Helpers that read embeddings out of an encode result, in the form that vector databases expect."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
@@ -17,27 +17,27 @@ class SparseVector(NamedTuple):
 
 
 def dense_embedding(result: EncodeResult) -> NDArray[Any]:
-    """The dense embedding, `[dim]`, in the dtype it came in. Raises ValueError if the result has none.
+    """Returns the dense embedding, `[dim]`, in the dtype of the response. Raises ValueError if there is none.
 
     >>> dense_embedding({"sparse": {"indices": np.array([7]), "values": np.array([1.5])}})
     Traceback (most recent call last):
-    ValueError: the result has no dense embedding, only sparse; ask for it with output_types=['dense']
+    ValueError: the result has no dense embedding, only sparse; request it with output_types=['dense']
     """
     return cast(NDArray[Any], _embedding(result, "dense"))
 
 
 def multivector_embedding(result: EncodeResult) -> NDArray[Any]:
-    """One vector per token, `[tokens, dim]`, in the dtype they came in. Raises ValueError if the result has none."""
+    """Returns a vector per token, `[tokens, dim]`, in the dtype of the response. Raises ValueError if there is none."""
     return cast(NDArray[Any], _embedding(result, "multivector"))
 
 
 def sparse_embedding(result: EncodeResult) -> SparseVector:
-    """The sparse embedding. Raises ValueError if the result has none."""
+    """Returns the sparse embedding. Raises ValueError if there is none."""
     return _sparse_vector(_embedding(result, "sparse"))
 
 
 def sparse_embedding_dict(result: EncodeResult) -> dict[int, float]:
-    """The sparse embedding as weight by vocabulary id. Raises ValueError if the result has none.
+    """Returns the sparse embedding as a dict from vocabulary id to weight. Raises ValueError if there is none.
 
     >>> sparse_embedding_dict({"sparse": {"indices": np.array([7, 2003], np.int32), "values": np.array([1.5, 0.25])}})
     {7: 1.5, 2003: 0.25}
@@ -47,7 +47,7 @@ def sparse_embedding_dict(result: EncodeResult) -> dict[int, float]:
 
 
 def normalize_sparse_vector(vector: SparseVector | SparseEmbedding) -> SparseVector:
-    """The vector at unit L2 length, so that dot products are cosines. A vector of zeros stays as it is.
+    """Scales the vector to unit L2 length, so that dot products are cosines. A zero vector stays as it is.
 
     >>> normalize_sparse_vector({"indices": np.array([7, 9]), "values": np.array([3.0, 4.0])}).values
     array([0.6, 0.8], dtype=float32)
@@ -61,7 +61,7 @@ def _embedding(result: Mapping[str, Any], kind: str) -> Any:
     if kind not in result:
         others = ", ".join(name for name in ("dense", "sparse", "multivector") if name in result)
         only = f", only {others}" if others else ""
-        raise ValueError(f"the result has no {kind} embedding{only}; ask for it with output_types=[{kind!r}]")
+        raise ValueError(f"the result has no {kind} embedding{only}; request it with output_types=[{kind!r}]")
     return result[kind]
 
 

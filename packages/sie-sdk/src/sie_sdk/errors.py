@@ -1,8 +1,8 @@
-"""Everything the SDK raises.
+"""Exceptions of the SDK.
 
 * SIEError
-  x SIEConnectionError                  no complete answer: refused, reset, timed out
-  x RequestError                        4xx, or an answer that can't be read
+  x SIEConnectionError                  no complete response: refused, reset, timed out
+  x RequestError                        4xx, or a response that can't be parsed
     + InputTooLongError                 INPUT_TOO_LONG
     + RateLimitError                    429
     + InsufficientCreditsError          INSUFFICIENT_CREDITS
@@ -12,11 +12,11 @@
   x ServerError                         5xx
     + ModelLoadFailedError              MODEL_LOAD_FAILED
     + ResourceExhaustedError            RESOURCE_EXHAUSTED, after the last retry
-    + IncompleteBatchError              the answer has more or fewer results than the request had items
+    + IncompleteBatchError              not one result per item of the request
     + EstimateUnroutableError           ESTIMATE_UNROUTABLE
     + AccountStateUnavailableError      ACCOUNT_STATE_UNAVAILABLE
-  x ProvisioningError                   PROVISIONING, when waiting is over
-  x ModelLoadingError                   MODEL_LOADING, when waiting is over
+  x ProvisioningError                   PROVISIONING, after the time limit
+  x ModelLoadingError                   MODEL_LOADING, after the time limit
   x LoraLoadingError                    LORA_LOADING, after the last retry
   x PoolError                           not raised; kept for programs that catch it
   x JobFailedError                      a batch job failed
@@ -29,9 +29,9 @@
 ...         print(error.code, error.status_code)
 MODEL_NOT_FOUND 404
 
-`str(error)` is the server's message. Arguments that can't be right (a base URL without a scheme, text that is not
-Unicode, arrays of the wrong shape) are `ValueError` or `TypeError`, raised before the request that would carry them is
-sent: of a large input, earlier parts may be at the server by then.
+`str(error)` is the server's message. Invalid arguments (a base URL without a scheme, text that is not Unicode, arrays
+of the wrong shape) raise `ValueError` or `TypeError` before the request with them is sent; earlier requests of a large
+input may have been sent by then.
 """
 
 from collections.abc import Sequence
@@ -64,11 +64,11 @@ __all__ = [
 
 
 class SIEError(Exception):
-    """Base of all errors of this package.
+    """Base class of all errors of this package.
 
-    `code` is the server's error code, `status_code` the HTTP status, `request` what the response headers said,
-    `retry_after` the seconds after which the server asked for another try; each is None where there was no such thing.
-    Any public attribute of the class is also a keyword of its constructor.
+    `code` is the server's error code, `status_code` the HTTP status, `request` the details in the response headers and
+    `retry_after` the server's Retry-After in seconds. Each is None if the response did not have it, or there was none.
+    Every public attribute of a class is also a keyword argument of its constructor.
     """
 
     code: str | None = None
@@ -85,32 +85,32 @@ class SIEError(Exception):
 
     @property
     def request_id(self) -> str | None:
-        """The id to name in a bug report, if the server gave one."""
+        """Id of the request, for bug reports; None if the server sent none."""
         return (self.request or {}).get("id")
 
 
 class SIEConnectionError(SIEError):
-    """No complete answer arrived. `__cause__` is the transport's own exception.
+    """No complete response arrived. `__cause__` is the exception of the transport.
 
-    `kind` is `"connect"` (refused, unknown host, or cut off before the answer was complete), `"timeout"` (connected,
-    but no answer in time; never retried, for the server may still be at work) or `"other"`.
+    `kind` is `"connect"` (refused, unknown host, or cut off before the response was complete), `"timeout"` (connected,
+    but no response in time; never retried, because the server may still be working) or `"other"`.
     """
 
     kind: Literal["connect", "timeout", "other"] = "other"
 
 
 class RequestError(SIEError):
-    """The server refused the request (4xx), or its answer can't be read. `param` is the field at fault, if named."""
+    """The server rejected the request (4xx), or its response can't be parsed. `param` is the invalid field."""
 
     param: str | None = None
 
 
 class InputTooLongError(RequestError):
-    """The body, or a text in it, is longer than the server or the model takes."""
+    """The body, or a text in it, exceeds a limit of the server or the model."""
 
 
 class RateLimitError(RequestError):
-    """Too many requests, still so after the retries."""
+    """The server still had too many requests after all retries."""
 
 
 class InsufficientCreditsError(RequestError):
@@ -118,7 +118,7 @@ class InsufficientCreditsError(RequestError):
 
 
 class SpendLimitError(RequestError):
-    """The account has reached the limit it set itself."""
+    """The account has reached its spending limit."""
 
 
 class AccountInactiveError(RequestError):
@@ -126,7 +126,7 @@ class AccountInactiveError(RequestError):
 
 
 class RelayUnavailableError(RequestError):
-    """The request would have to be relayed to a place that can't be reached."""
+    """The deployment that the request would be relayed to is unavailable."""
 
 
 class ServerError(SIEError):
@@ -134,7 +134,7 @@ class ServerError(SIEError):
 
 
 class ModelLoadFailedError(ServerError):
-    """The model can't be loaded. `permanent` failures stay until someone changes the server."""
+    """The model can't be loaded. A `permanent` failure lasts until the server is changed."""
 
     model: str | None = None
     error_class: str | None = None
@@ -143,16 +143,16 @@ class ModelLoadFailedError(ServerError):
 
 
 class ResourceExhaustedError(ServerError):
-    """The server was out of memory each time; `retries` is how often it was asked again."""
+    """The server was still out of memory after `retries` retries."""
 
     model: str | None = None
     retries: int = 0
 
 
 class IncompleteBatchError(ServerError):
-    """The answer has `received` results for `expected` items. `results` holds those that came, parsed.
+    """The response has `received` results for `expected` items. `results` holds those that arrived.
 
-    `missing_ids` are the ids of items that no result carries.
+    `missing_ids` are the ids of the items without a result.
     """
 
     expected: int = 0
@@ -162,21 +162,21 @@ class IncompleteBatchError(ServerError):
 
 
 class EstimateUnroutableError(ServerError):
-    """No machine can take the request whose cost was to be estimated."""
+    """No machine can take the request to be estimated."""
 
 
 class AccountStateUnavailableError(ServerError):
-    """The state of the account is not known just now."""
+    """The state of the account is unknown at the moment."""
 
 
 class ProvisioningError(SIEError):
-    """No machine was ready when the time to wait was over. `gpu` is None: requests ask for no machine."""
+    """No machine was ready within the time limit. `gpu` is None, as requests don't ask for one."""
 
     gpu: str | None = None
 
 
 class ModelLoadingError(SIEError):
-    """The model was still loading when the time to wait was over."""
+    """The model was still loading at the end of the time limit."""
 
     model: str | None = None
 
@@ -219,7 +219,7 @@ SERVER_ERRORS: dict[str, type[SIEError]] = {
 
 
 def error_class(status: int, code: str | None) -> type[SIEError]:
-    """The class that says what (HTTP status, server code) means."""
+    """Returns the class for an HTTP status and a server's error code."""
     if status >= 500:
         return SERVER_ERRORS.get(code or "", ServerError)
     if status == 429:

@@ -1,3 +1,3 @@
-"""The exceptions under the name that the public SDK has for them; their tree is in `sie_sdk.errors`."""
+"""The exceptions of `sie_sdk.errors`, at the path that they have in the public SDK."""
 
 from .errors import *  # noqa: F403

@@ -1,7 +1,7 @@
 """Reranking and embeddings for Haystack: `pip install './packages/sie-sdk[haystack]'` in a checkout.
 
-A pipeline saves the arguments of its components; keys are not among them, they come from the environment's SIE_API_KEY.
-To load one it has to be told `allowed_modules=["sie_sdk.haystack"]`.
+A saved pipeline contains the arguments of its components, but no API key, which the environment variable SIE_API_KEY
+provides. To load one, pass `allowed_modules=["sie_sdk.haystack"]`.
 """
 
 from dataclasses import replace
@@ -16,7 +16,7 @@ __all__ = ["SIEDocumentEmbedder", "SIERanker", "SIETextEmbedder"]
 
 
 class _Component:
-    """A model of a server. `base_url` is by default the environment's SIE_BASE_URL."""
+    """A model of a server. `base_url` is by default the environment variable SIE_BASE_URL."""
 
     _arguments: ClassVar[tuple[str, ...]] = ("model", "base_url", "instruction", "options", "timeout_s")
 
@@ -35,7 +35,7 @@ class _Component:
         self.options = options
         self.timeout_s = timeout_s
         self.client: SIEClient | None = None
-        self.async_client: SIEAsyncClient | None = None  # never: each awaited run has one of its own
+        self.async_client: SIEAsyncClient | None = None  # each asynchronous run has a client of its own
 
     def to_dict(self) -> dict[str, Any]:
         return default_to_dict(self, **{name: getattr(self, name) for name in self._arguments})
@@ -45,7 +45,7 @@ class _Component:
         return default_from_dict(cls, data)
 
     def close(self) -> None:
-        """Closes the connections; `Pipeline.close` does that for all its components."""
+        """Closes the connections; `Pipeline.close` calls it for each of its components."""
         if self.client is not None:
             self.client.close()
             self.client = None
@@ -53,7 +53,7 @@ class _Component:
 
 @component
 class SIERanker(_Component):
-    """Puts documents into the order of their relevance to the query: all of them, or the `top_k` best."""
+    """Reranks documents by their relevance to the query; returns all of them, or the `top_k` best."""
 
     _arguments: ClassVar[tuple[str, ...]] = (*_Component._arguments, "top_k")
 
@@ -67,7 +67,7 @@ class SIERanker(_Component):
         options: dict[str, Any] | None = None,
         timeout_s: float | None = None,
     ) -> None:
-        # Not super(): Haystack makes the class anew, and that names the one before.
+        # Not super(): Haystack replaces the class, and super() would refer to the old one.
         _Component.__init__(
             self,
             model,
@@ -80,7 +80,7 @@ class SIERanker(_Component):
 
     @component.output_types(documents=list[Document])
     def run(self, query: str, documents: list[Document], top_k: int | None = None) -> dict[str, list[Document]]:
-        """Copies of the documents with their scores, best first; `top_k` wins over the component's."""
+        """Returns copies of the documents with their scores, best first; `top_k` overrides the component's."""
         ranking = _frameworks.rank(self, query, _contents(documents), self.top_k if top_k is None else top_k)
         return {"documents": [replace(documents[i], score=score) for i, score in ranking]}
 
@@ -88,14 +88,14 @@ class SIERanker(_Component):
     async def run_async(
         self, query: str, documents: list[Document], top_k: int | None = None
     ) -> dict[str, list[Document]]:
-        """`run`, awaited."""
+        """The asyncio version of `run`."""
         ranking = await _frameworks.arank(self, query, _contents(documents), self.top_k if top_k is None else top_k)
         return {"documents": [replace(documents[i], score=score) for i, score in ranking]}
 
 
 @component
 class SIETextEmbedder(_Component):
-    """The dense vector of a query."""
+    """Computes the dense vector of a query."""
 
     @component.output_types(embedding=list[float])
     def run(self, text: str) -> dict[str, list[float]]:
@@ -108,7 +108,7 @@ class SIETextEmbedder(_Component):
 
 @component
 class SIEDocumentEmbedder(_Component):
-    """Copies of documents with their dense vectors."""
+    """Computes dense vectors of documents and returns copies with them."""
 
     @component.output_types(documents=list[Document])
     def run(self, documents: list[Document]) -> dict[str, list[Document]]:

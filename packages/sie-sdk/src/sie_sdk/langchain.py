@@ -15,11 +15,11 @@ __all__ = ["SIEEmbeddings", "SIEReranker"]
 
 
 class SIEReranker(BaseDocumentCompressor):
-    """Puts documents into the order of their relevance to the query: all of them, or the `top_k` best.
+    """Reranks documents by their relevance to the query; returns all of them, or the `top_k` best.
 
-    The score is `relevance_score` in the metadata of the copies that it returns. `base_url` is by default the
-    environment's SIE_BASE_URL. Clients of your own (`client`, `async_client`) are used as they are and stay open;
-    without an `async_client`, each awaited call opens a connection of its own.
+    It returns copies with their score as `relevance_score` in the metadata. `base_url` is by default the environment
+    variable SIE_BASE_URL. Clients passed as `client` and `async_client` are used as they are and stay open; without an
+    `async_client`, each asynchronous call opens its own connection.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -47,7 +47,7 @@ class SIEReranker(BaseDocumentCompressor):
 
 
 class SIEEmbeddings(Embeddings):
-    """Dense vectors of queries and documents, which the model may tell apart. Arguments as for `SIEReranker`."""
+    """Computes dense vectors of queries and documents. Arguments are as for `SIEReranker`."""
 
     def __init__(
         self,

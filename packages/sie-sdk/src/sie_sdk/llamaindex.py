@@ -14,11 +14,11 @@ __all__ = ["SIEEmbedding", "SIENodePostprocessor"]
 
 
 class SIENodePostprocessor(BaseNodePostprocessor):
-    """Puts nodes into the order of their relevance to the query: all of them, or the `top_n` best, with their scores.
+    """Reranks nodes by their relevance to the query; returns all of them, or the `top_n` best, with their scores.
 
-    A node is read with the metadata that it is embedded with. `base_url` is by default the environment's SIE_BASE_URL.
-    Clients of your own (`client`, `async_client`) are used as they are and stay open; without an `async_client`, each
-    awaited call opens a connection of its own. Raises ValueError without a query.
+    The text of a node includes the metadata that is embedded with it. `base_url` is by default the environment variable
+    SIE_BASE_URL. Clients passed as `client` and `async_client` are used as they are and stay open; without an
+    `async_client`, each asynchronous call opens its own connection. Raises ValueError without a query.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -50,9 +50,9 @@ class SIENodePostprocessor(BaseNodePostprocessor):
 
 
 class SIEEmbedding(BaseEmbedding):
-    """Dense vectors of queries and texts, which the model may tell apart. Arguments as for `SIENodePostprocessor`.
+    """Computes dense vectors of queries and texts. Arguments are as for `SIENodePostprocessor`.
 
-    The batch is large by default because the client cuts it into parts and sends four of them at a time.
+    The default batch is large because the client splits it into requests and sends four of them at a time.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
@@ -94,7 +94,7 @@ class SIEEmbedding(BaseEmbedding):
 
 def _query(query_bundle: QueryBundle | None) -> str:
     if query_bundle is None:
-        raise ValueError("nodes are ranked for a query: give query_bundle or query_str")
+        raise ValueError("no query given: pass query_bundle or query_str")
     return query_bundle.query_str
 
 

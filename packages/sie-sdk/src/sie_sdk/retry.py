@@ -1,6 +1,6 @@
-"""When to ask again, and after how long: pure functions, no clock and no I/O.
+"""The retry policy: pure functions, without a clock and without I/O.
 
-| Answer | Asked again | Delay, seconds |
+| Response | Retried | Delay, seconds |
 |---|---|---|
 | 503 PROVISIONING | if waiting for capacity | Retry-After or 5 |
 | 503 MODEL_LOADING | always | Retry-After or 5 |
@@ -9,11 +9,11 @@
 | 429; 503 QUEUE_FULL, BILLING_CAPACITY_UNAVAILABLE | always | Retry-After or 1 |
 | 503 QUEUE_UNAVAILABLE, transport_failure | if it has a Retry-After | Retry-After |
 | 504 | if waiting for capacity, inference only | Retry-After or 5 |
-| refused, unknown host, cut off before the answer was complete | if waiting for capacity | 0.5, 1, 2, 4, 8, 8, ... |
+| refused, unknown host, cut off before the response was complete | if waiting for capacity | 0.5, 1, 2, 4, 8, 8, ... |
 | read timeout, anything else | never | |
 
-"Always" ends with the call's time budget, which the caller keeps. A delay the server did not choose is shortened by up
-to 25 %, at random, so that clients which failed together do not come back together.
+"Always" means until the call's time budget is spent, which the caller keeps track of. A delay that the server did not
+choose is shortened by up to 25 %, at random, so that clients that failed together do not retry together.
 """
 
 import math
@@ -29,18 +29,18 @@ FailureKind = Literal["connect", "timeout", "other"]
 
 MAX_LORA_RETRIES = 10
 JITTER = 0.25
-# A server that says "Retry-After: 0" for as long as it is busy must not be asked in a loop without a breath.
+# Keeps a call from retrying in a tight loop while a busy server sends "Retry-After: 0".
 SHORTEST_DELAY_S = 0.1
-# A year: more is an error of the server's, and no number to pass on to `time.sleep`.
+# A year. A longer delay is an error of the server, and too large for `time.sleep`.
 LONGEST_DELAY_S = 31_536_000.0
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
 
 
 @dataclass(frozen=True, slots=True)
 class RetryOptions:
-    """What the caller allows.
+    """The retries that the caller allows.
 
-    `inference` is true for requests that compute something (score, encode, extract), false for look-ups.
+    `inference` is true for requests that run a model (score, encode, extract), false for all others.
     """
 
     wait_for_capacity: bool = True
@@ -50,7 +50,7 @@ class RetryOptions:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Ask again after `delay_s` seconds."""
+    """A retry after `delay_s` seconds."""
 
     reason: Reason
     delay_s: float
@@ -66,7 +66,7 @@ def after_response(
     draw: float,
     now_s: float,
 ) -> Retry | None:
-    """The retry that an error response asks for; None where its error is to be raised.
+    """Returns the retry after an error response, or None if its error is final.
 
     `headers` has lower-case names (or ignores case), `retries` counts the retries of this call so far by reason, `draw`
     is a random number in [0, 1) and `now_s` the time of day in Unix seconds.
@@ -100,17 +100,16 @@ def after_response(
 
 
 def after_failure(kind: FailureKind, retries: Counter[Reason], options: RetryOptions, *, draw: float) -> Retry | None:
-    """The retry after a request that got no complete answer; None where `SIEConnectionError` is to be raised."""
+    """Returns the retry after a request without a complete response, or None if the failure is final."""
     if kind != "connect" or not options.wait_for_capacity:
         return None
     return Retry("connection", _jittered(_doubled(0.5, retries["connection"], cap_s=8.0), draw))
 
 
 def parse_retry_after(value: str | None, now_s: float) -> float | None:
-    """Seconds to wait, from a Retry-After header: a number of seconds or an HTTP date (RFC 9110, 10.2.3).
+    """Parses a Retry-After header, a number of seconds or an HTTP date (RFC 9110, 10.2.3), into seconds to wait.
 
-    A date that has passed is 0, and more than a year is a year. None for anything that is neither: negative, infinite,
-    "12abc", "soon", "".
+    A past date is 0, and more than a year is a year. Anything else (negative, infinite, "12abc", "soon", "") is None.
 
     >>> parse_retry_after("1.5", now_s=0.0), parse_retry_after("Thu, 01 Jan 1970 00:01:00 GMT", now_s=30.0)
     (1.5, 30.0)
@@ -119,7 +118,7 @@ def parse_retry_after(value: str | None, now_s: float) -> float | None:
     if _SECONDS.fullmatch(value):
         seconds = float(value)
         return min(seconds, LONGEST_DELAY_S) if math.isfinite(seconds) else None
-    # Imported here because it costs more than the rest of this module, and dates are rare.
+    # Imported here because it takes longer than the rest of this module, and dates are rare.
     from email.utils import parsedate_to_datetime
 
     try:
@@ -131,7 +130,7 @@ def parse_retry_after(value: str | None, now_s: float) -> float | None:
 
 
 def _doubled(first_s: float, times: int, *, cap_s: float) -> float:
-    # The exponent is bounded because a call may retry thousands of times, and floats end at 2**1024.
+    # The exponent is limited because a call may retry thousands of times, and floats end at 2**1024.
     return min(cap_s, first_s * 2.0 ** min(times, 16))
 
 

@@ -1,11 +1,11 @@
-"""Late-interaction scores from token vectors, computed here instead of on the server.
+"""Late-interaction scores from token vectors, computed on the client.
 
-MaxSim (Khattab and Zaharia, "ColBERT", 2020): for every query token the best match among the document's tokens, summed
-over the query,
+MaxSim (Khattab and Zaharia, "ColBERT", 2020): the best match of each query token among the document's tokens,
+summed over the query,
 
     score(q, d) = sum over i of max over j of  q[i] . d[j]
 
-with neither a normalisation nor a mean. Vectors are used as they are and cast to float32 first.
+without normalization or averaging. Vectors are cast to float32 and otherwise used as they are.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ _CHUNK_QUERY_TOKENS = 1024
 
 
 def maxsim(query: Array, documents: Array | Sequence[Array]) -> list[float]:
-    """MaxSim of one query and each of some documents.
+    """Computes MaxSim of a query and each document.
 
         >>> query = np.array([[1.0, 0.0], [0.0, 1.0]])
         >>> maxsim(query, [np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([[0.0, 1.0]])])
@@ -32,15 +32,14 @@ def maxsim(query: Array, documents: Array | Sequence[Array]) -> list[float]:
     Args:
         query: `[query_tokens, dim]`, of any real dtype.
         documents: A list of arrays `[document_tokens, dim]` of any real dtype, whose lengths may differ; a 3-D array is
-            a list of documents of one length (contiguous float32 is used in place), a 2-D array a single document.
+            a list of documents of equal length (contiguous float32 is not copied), a 2-D array a single document.
 
     Returns:
         One score per document, in their order; higher is better. An empty list for no documents.
 
     Raises:
-        ValueError: An array is not 2-D, has no tokens, is not as wide as the query, or holds values for which there is
-            no score: infinite, not a number, or too large for float32. The message names it, `documents[3]` for
-            instance.
+        ValueError: An array is not 2-D, has no tokens, differs from the query in width, or holds values that are
+            infinite, not a number, or too large for float32. The message names it, e.g. `documents[3]`.
     """
     query = np.asarray(query)
     scores: list[float] = _maxsim([query], _matrices("documents", documents), names=["query"])[0].tolist()
@@ -48,14 +47,14 @@ def maxsim(query: Array, documents: Array | Sequence[Array]) -> list[float]:
 
 
 def maxsim_batch(queries: Array | Sequence[Array], documents: Array | Sequence[Array]) -> NDArray[np.float32]:
-    """MaxSim of every query and every document.
+    """Computes MaxSim of every query and every document.
 
         >>> maxsim_batch([np.eye(2)], [np.eye(2), np.eye(2) / 2, np.array([[0.0, 1.0]])])
         array([[2., 1., 1.]], dtype=float32)
 
     Args:
-        queries: As the documents of `maxsim`: a list of `[query_tokens, dim]`, a 3-D array, or a 2-D one.
-        documents: Likewise.
+        queries: Like the documents of `maxsim`: a list of arrays `[query_tokens, dim]`, a 3-D or a 2-D array.
+        documents: As for `maxsim`.
 
     Returns:
         float32 `[queries, documents]`.
@@ -68,7 +67,7 @@ def maxsim_batch(queries: Array | Sequence[Array], documents: Array | Sequence[A
 
 
 def _matrices(name: str, arrays: Array | Sequence[Array]) -> Array | list[Array]:
-    """A 3-D array or a list: both have a length, slices of their own kind, and the items as arrays."""
+    """Returns a 3-D array or a list of arrays: both have a length, and slices of their own kind."""
     if isinstance(arrays, np.ndarray):
         if arrays.ndim not in (2, 3):
             raise ValueError(f"{name} must be a list of 2-D arrays, one 2-D or one 3-D array, got shape {arrays.shape}")
@@ -81,14 +80,14 @@ def _maxsim(queries: Array | list[Array], documents: Array | list[Array], *, nam
     width = _check(queries, names, None)
     _check(documents, document_names, width)
     scores = np.empty((len(queries), len(documents)), np.float32)
-    # What can't be multiplied is refused below, by name.
+    # Values that can't be multiplied are refused below, by name.
     with np.errstate(invalid="ignore", over="ignore"):
         for some_queries in _chunks(queries, _CHUNK_QUERY_TOKENS):
             query_rows, query_starts = _packed(queries[some_queries])
             for some_documents in _chunks(documents, _CHUNK_ELEMENTS // sum(query_rows.shape)):
                 best = _best(query_rows, documents[some_documents])
                 scores[some_queries, some_documents] = np.add.reduceat(best, query_starts, axis=1).T
-        # The scores are far fewer than the values, so the values are looked at only when a score says so.
+        # There are far fewer scores than values, so the values are checked only if a score is not finite.
         if not np.isfinite(scores).all():
             _check_finite(queries, names)
             _check_finite(documents, document_names)
@@ -98,7 +97,7 @@ def _maxsim(queries: Array | list[Array], documents: Array | list[Array], *, nam
 
 
 def _best(query_rows: NDArray[np.float32], documents: Array | list[Array]) -> NDArray[np.float32]:
-    """The best match of each query token in each document: `[documents, query tokens]`."""
+    """Returns the best match of each query token in each document, `[documents, query tokens]`."""
     rows, starts = _packed(documents)
     # Document tokens first: OpenBLAS takes a third less time for this than for the transposed product.
     return np.maximum.reduceat(rows @ query_rows.T, starts, axis=0)
@@ -112,22 +111,22 @@ def _check(arrays: Array | list[Array], names: list[str], width: int | None) -> 
         if array.shape[0] == 0:
             raise ValueError(f"{name} has no tokens")
         if array.shape[1] == 0:
-            raise ValueError(f"{name} has vectors of no dimensions")
+            raise ValueError(f"{name} has vectors without dimensions")
         width = array.shape[1] if width is None else width
         if array.shape[1] != width:
-            raise ValueError(f"{name} has vectors of {array.shape[1]} dimensions, the query's have {width}")
+            raise ValueError(f"{name} has vectors of {array.shape[1]} dimensions, but the query's have {width}")
     return width
 
 
 def _check_finite(arrays: Array | list[Array], names: list[str]) -> None:
-    """Raises ValueError for an array that holds something else than finite numbers of float32."""
+    """Raises ValueError for an array with values that are not finite in float32."""
     for array, name in zip(arrays, names, strict=True):
         if not np.isfinite(_float32(array)).all():
             raise ValueError(f"{name} holds values that are infinite or not a number in float32")
 
 
 def _chunks(arrays: Array | list[Array], tokens: int) -> Iterator[slice]:
-    """Runs of arrays of at most `tokens` tokens together; an array longer than that is a run of its own."""
+    """Yields slices of at most `tokens` tokens in total; a longer array gets a slice of its own."""
     start, held = 0, 0
     for i, array in enumerate(arrays):
         if i > start and held + len(array) > tokens:
@@ -139,7 +138,7 @@ def _chunks(arrays: Array | list[Array], tokens: int) -> Iterator[slice]:
 
 
 def _packed(arrays: Array | list[Array]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """All tokens in one float32 array, and the row where each array begins."""
+    """Returns all tokens in one float32 array, and the row where each array begins."""
     if isinstance(arrays, np.ndarray):
         count, length, width = arrays.shape
         return _float32(arrays.reshape(count * length, width)), np.arange(count) * length
@@ -147,11 +146,11 @@ def _packed(arrays: Array | list[Array]) -> tuple[NDArray[np.float32], NDArray[n
 
 
 def _float32(rows: Array) -> NDArray[np.float32]:
-    """The same values. numpy's cast of float16 takes more than twice as long as the products, this one about half."""
+    """Casts to float32. NumPy's cast of float16 takes twice as long as the products, this one half as long."""
     if rows.dtype != np.float16:
         return rows.astype(np.float32, copy=False)
     half = rows.view(np.int16)
-    if (half & 0x7C00 == 0x7C00).any():  # infinite, or not a number: another exponent than the shift gives
+    if (half & 0x7C00 == 0x7C00).any():  # infinite or not a number, whose exponent the shift would not preserve
         return rows.astype(np.float32)
     bits = half.astype(np.int32)
     bits <<= 13  # the mantissa, and the exponent above it, where float32 has them

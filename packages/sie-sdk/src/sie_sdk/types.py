@@ -1,7 +1,7 @@
-"""What goes into a request and comes out of a result.
+"""Types of requests and results.
 
-Everything here is a `TypedDict`, a plain dict at run time: `Item(text="x") == {"text": "x"}`, and a result is read
-with `result["scores"]`. Keys that a newer server adds are passed through.
+Each one is a `TypedDict`, a plain dict at run time: `Item(text="x") == {"text": "x"}`, and a result is read with
+`result["scores"]`. Keys that a newer server adds are passed through.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +37,7 @@ class Item(TypedDict, total=False):
 
 
 class RequestInfo(TypedDict, total=False):
-    """What the response headers said about a request. A key is there when its header was."""
+    """Details of a request from the response headers. A key is present if its header was."""
 
     id: str
     model_revision: str
@@ -46,17 +46,17 @@ class RequestInfo(TypedDict, total=False):
 
 
 class Usage(TypedDict, total=False):
-    """What a request cost: `input_tokens` counts tokens, not characters."""
+    """Tokens that a request took."""
 
     input_tokens: int
     input_tokens_details: dict[str, int]
 
 
 class Highlight(TypedDict):
-    """A token of the query, and the token of a document that is nearest to it; `score` is their cosine.
+    """A token of the query and the nearest token of a document; `score` is their cosine.
 
-    `query` and `document` are `[start, end]`: the token is `text[start:end]`. `document` is None where a special token
-    is the nearest.
+    `query` and `document` are `[start, end]`: the token is `text[start:end]`. `document` is None if the nearest token
+    is a special one.
     """
 
     query: list[int]
@@ -68,10 +68,9 @@ class ScoreEntry(TypedDict):
     """One document's place in the ranking.
 
     `item_id` is the id of the document, or `item-N` for the N-th (from 0) if it had none. `rank` 0 is the best.
-    Higher scores are better; whether a score is a probability or a raw logit depends on the model. `tokens` and
-    `truncated` are there with the option `return_tokens`. `span` is there with `long_documents="chunk_max"`: the part
-    of the text that scored best is `text[span[0]:span[1]]`. `highlights` is there with `return_highlights`: one per
-    token of the query's text, in order.
+    Higher scores are better; the model decides whether a score is a probability or a raw logit. The option
+    `return_tokens` adds `tokens` and `truncated`. `long_documents="chunk_max"` adds `span`: the part of the text that
+    scored best is `text[span[0]:span[1]]`. `return_highlights` adds `highlights`, one per token of the query's text.
     """
 
     item_id: str
@@ -84,7 +83,7 @@ class ScoreEntry(TypedDict):
 
 
 class ScoreResult(TypedDict):
-    """A ranking: `scores` in descending order. `query_id` is there only if the query had an id."""
+    """A ranking, with `scores` in descending order. `query_id` is present only if the query had an id."""
 
     model: str
     scores: list[ScoreEntry]
@@ -101,7 +100,7 @@ class SparseEmbedding(TypedDict):
 
 
 class TimingInfo(TypedDict, total=False):
-    """Where the server spent its time, in milliseconds."""
+    """Time that the server spent in each stage, in milliseconds."""
 
     total_ms: float
     queue_ms: float
@@ -113,8 +112,9 @@ class TimingInfo(TypedDict, total=False):
 class EncodeResult(TypedDict, total=False):
     """The embeddings of one item. Arrays are read-only.
 
-    `dense` is 1-D `[dim]`, `multivector` is 2-D `[tokens, dim]`; both are float32 unless another `output_dtype` was
-    asked for (`binary` and `ubinary` pack eight dimensions into a byte). `timing` is that of the whole request.
+    `dense` is 1-D `[dim]`, `multivector` is 2-D `[tokens, dim]`; both are float32 unless the request set
+    another `output_dtype` (`binary` and `ubinary` pack eight dimensions into a byte). `timing` is that of the whole
+    request.
     """
 
     id: str
@@ -127,7 +127,7 @@ class EncodeResult(TypedDict, total=False):
 
 
 class ExtractResult(TypedDict, total=False):
-    """What was found in one item; offsets are in characters."""
+    """Findings in one item; offsets are in characters."""
 
     id: str
     entities: list[dict[str, Any]]
@@ -139,7 +139,7 @@ class ExtractResult(TypedDict, total=False):
 
 
 class ModelError(TypedDict, total=False):
-    """Why a model could not be loaded. A `permanent` failure is not tried again by itself."""
+    """The error that kept a model from loading. A `permanent` one is not retried automatically."""
 
     code: str
     message: str
@@ -148,10 +148,10 @@ class ModelError(TypedDict, total=False):
 
 
 class ModelInfo(TypedDict, total=False):
-    """A model the server knows. `max_sequence_length` counts tokens; `dims` maps an output to its width.
+    """A model that the server knows. `max_sequence_length` counts tokens; `dims` maps an output to its width.
 
-    `score` says what the model's scores are (`"probability"`, `"logit"`, ...), None if it does not score; `prompt` is
-    the name of the prompt it reads, if it reads one.
+    `score` is the kind of score (`"probability"`, `"logit"`, ...), None if the model does not score; `prompt` is the
+    name of its prompt, if it has one.
     """
 
     name: str
@@ -170,7 +170,7 @@ class ModelInfo(TypedDict, total=False):
 
 
 class ServerStatus(TypedDict, total=False):
-    """The process that serves."""
+    """The server process."""
 
     version: str
     uptime_seconds: int
@@ -180,7 +180,7 @@ class ServerStatus(TypedDict, total=False):
 
 
 class GpuStatus(TypedDict, total=False):
-    """A GPU. `utilization_pct` is the share of the time since the last status in which it computed."""
+    """A GPU. `utilization_pct` is the share of the time since the last status in which it was busy."""
 
     device: str
     name: str
@@ -192,7 +192,7 @@ class GpuStatus(TypedDict, total=False):
 
 
 class ModelStatusConfig(TypedDict, total=False):
-    """What a model is."""
+    """Properties of a model."""
 
     hf_id: str
     adapter: str
@@ -203,7 +203,7 @@ class ModelStatusConfig(TypedDict, total=False):
 
 
 class ModelStatus(TypedDict, total=False):
-    """A model and its queue: `queue_depth` requests wait, `queue_pending_items` of their texts or pairs."""
+    """A model and its queue, in requests (`queue_depth`) and in texts or pairs (`queue_pending_items`)."""
 
     name: str
     state: Literal["available", "loading", "loaded", "unloading", "failed"]
@@ -215,7 +215,7 @@ class ModelStatus(TypedDict, total=False):
 
 
 class StatusMessage(TypedDict, total=False):
-    """What a server is doing. `timestamp` is in Unix seconds; `models` has the largest in memory first."""
+    """The status of a server. `timestamp` is in Unix seconds; `models` starts with the largest in memory."""
 
     timestamp: float
     ready: bool

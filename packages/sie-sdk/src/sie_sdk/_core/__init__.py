@@ -1,1 +1,1 @@
-"""What a call is and how it is made, without I/O; the clients and the transports are around it."""
+"""Calls and their life cycle, without I/O; the sessions in `client` drive them over `_transports`."""

@@ -1,4 +1,4 @@
-"""A large input, cut into parts of consecutive items, each of which one request carries."""
+"""Splits a large input into chunks of consecutive items, one per request."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,59 +11,60 @@ from sie_sdk.types import Item
 
 Items = TypeVar("Items")
 
-# A server takes 10,000 items and 34 MiB in one request, other SIE servers 1,000 items. Parts are smaller: neither side
-# has to hold much, an answer comes long before a read timeout, and the few that are under way fit a server's queue.
-# Answers with vectors are large, those with scores are not; and the candidates of a query belong together, as the
+# This project's server takes 10,000 items and 34 MiB per request, other SIE servers 1,000 items. Chunks are smaller, so
+# that neither side holds much in memory, a response arrives long before the read timeout, and the chunks in flight fit
+# a server's queue. Responses with vectors are large, so their chunks are small. Chunks to score are large, because the
 # server computes a query once per request.
-PART_ITEMS, PART_BYTES = 256, 2**20
-NAMED_ITEMS, NAMED_BYTES = 1000, 2**24
+VECTOR_ITEMS, VECTOR_BYTES = 256, 2**20
+SCORE_ITEMS, SCORE_BYTES = 1000, 2**24
 _MEDIA = ("images", "audio", "video", "document")
 
 
 def listed(items: Iterable[Item]) -> list[Item]:
-    """Returns a list of the items; raises TypeError as `checked`."""
+    """Returns the items as a list; raises TypeError like `checked`."""
     return list(checked(items))
 
 
 def checked(items: Items) -> Items:
-    """Returns the items; raises TypeError for a lone item or text, which would be sent key by key."""
+    """Returns the items; raises TypeError for a single item or text, which would be sent key by key."""
     if isinstance(items, str | bytes | Mapping):
-        raise TypeError(f"items must be a list of Items, got a {type(items).__name__}")
+        raise TypeError(f"items must be a list of Items, got {type(items).__name__}")
     return items
 
 
 def check_text_only(item: Any, path: str) -> None:
-    """Raises ValueError for an item with an image or another medium, which no model here reads; names the field."""
+    """Raises ValueError, naming the field, for an item with an image, audio, a video or a document."""
     if not isinstance(item, Mapping):
         return
     for name in _MEDIA:
         value = item.get(name)
         if value is not None and not (isinstance(value, list | tuple) and not value):
-            raise ValueError(f"{path}.{name} is not supported: models read the text of an item")
+            raise ValueError(f"Field '{path}.{name}' is not supported: models read text only")
 
 
 @dataclass(slots=True)
-class Part:
-    """Some of the items: `start` is the index of the first in the whole input, `packed` each as MessagePack.
+class Chunk:
+    """Consecutive items for one request.
 
-    At most so many items and bytes.
+    `start` is the index of the first one in the whole input, `packed` holds each item as MessagePack, and `max_items`
+    and `max_bytes` limit the chunk.
     """
 
     start: int
-    most_items: int
-    most_bytes: int
+    max_items: int
+    max_bytes: int
     items: list[Item] = field(default_factory=list)
     packed: list[msgspec.Raw] = field(default_factory=list)
     size: int = 0
 
     @property
     def end(self) -> int:
-        """The index of the first item after this part."""
+        """Index of the first item after this chunk."""
         return self.start + len(self.items)
 
-    def takes(self, packed: bytes) -> bool:
-        """Whether there is room for one item more. An item that is too large for any part gets one to itself."""
-        return not self.items or (len(self.items) < self.most_items and self.size + len(packed) <= self.most_bytes)
+    def fits(self, packed: bytes) -> bool:
+        """Returns whether one more item fits. An item that is too large for any chunk gets one to itself."""
+        return not self.items or (len(self.items) < self.max_items and self.size + len(packed) <= self.max_bytes)
 
     def append(self, item: Item, packed: bytes) -> None:
         self.items.append(item)
@@ -71,40 +72,41 @@ class Part:
         self.size += len(packed)
 
 
-class Cutter:
-    """Cuts a stream of items into parts; holds one part at a time.
+class Chunker:
+    """Splits a stream of items into chunks, holding one chunk at a time.
 
-    A server that answers with ids calls the N-th item of a request `item-N` if it has none. With `named`, the items
-    without an id in all parts but the first are sent with the one they would have had in a single request.
+    A server whose results have ids names the N-th item of a request `item-N` if it has none. With `has_ids`, items
+    without an id in every chunk but the first are sent with the id that they would get in a single request.
     """
 
-    def __init__(self, *, named: bool) -> None:
-        self._named = named
-        self._part = self._empty(0)
+    def __init__(self, *, has_ids: bool) -> None:
+        self._has_ids = has_ids
+        self._chunk = self._empty(0)
 
-    def add(self, item: Item) -> Part | None:
-        """Takes the next item; the part before it, if that has no room for it.
+    def add(self, item: Item) -> Chunk | None:
+        """Adds the next item; returns the chunk before it if the item does not fit there.
 
-        Raises ValueError, naming the item by its index in the whole input, if a text in it is not valid Unicode.
+        Raises ValueError, naming the item by its index in the whole input, if a text is not valid Unicode or the item
+        holds anything but text.
         """
         packed, full = self._packed(item), None
-        if not self._part.takes(packed):
-            full, self._part = self._part, self._empty(self._part.end)
+        if not self._chunk.fits(packed):
+            full, self._chunk = self._chunk, self._empty(self._chunk.end)
             packed = self._packed(item)
-        self._part.append(item, packed)
+        self._chunk.append(item, packed)
         return full
 
-    def rest(self) -> Part:
-        """The last part, once all items were added; empty only if there were none."""
-        return self._part
+    def last(self) -> Chunk:
+        """Returns the last chunk after all items were added; it is empty only if there were none."""
+        return self._chunk
 
-    def _empty(self, start: int) -> Part:
-        return Part(start, NAMED_ITEMS, NAMED_BYTES) if self._named else Part(start, PART_ITEMS, PART_BYTES)
+    def _empty(self, start: int) -> Chunk:
+        return Chunk(start, SCORE_ITEMS, SCORE_BYTES) if self._has_ids else Chunk(start, VECTOR_ITEMS, VECTOR_BYTES)
 
     def _packed(self, item: Item) -> bytes:
-        index = self._part.end
+        index = self._chunk.end
         body: Any = item
         check_text_only(item, f"items[{index}]")
-        if self._named and self._part.start and isinstance(body, Mapping) and body.get("id") is None:
+        if self._has_ids and self._chunk.start and isinstance(body, Mapping) and body.get("id") is None:
             body = {**body, "id": f"item-{index}"}
         return codec.encode(body, f"items[{index}]")

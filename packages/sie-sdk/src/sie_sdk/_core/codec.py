@@ -1,8 +1,8 @@
-"""MessagePack as the server speaks it, NumPy arrays included.
+"""Encodes requests and decodes responses in MessagePack, with NumPy arrays.
 
-An array is a map of five entries whose keys are of the binary type: `nd` true, `type` (the dtype string, as text),
-`kind` (empty), `shape`, `data` (C order). A NumPy scalar has three: `nd` false, `type`, `data`. Decoding is strict:
-a server, or something that claims to be one, can't make the client build an object array or read past a buffer.
+An array is a map of five entries with binary keys: `nd` true, `type` (the dtype string, as text),
+`kind` (empty), `shape`, `data` (C order). A NumPy scalar has three: `nd` false, `type`, `data`. Decoding is strict, so
+that no peer can make the client build an object array or read past a buffer.
 """
 
 import math
@@ -24,9 +24,10 @@ _MAX_DIMENSIONS = 8
 
 
 def encode(body: Any, path: str = "") -> bytes:
-    """The MessagePack bytes of a request body, or of the part of one that is at `path`.
+    """Encodes a request body, or the part of one that is at `path`.
 
-    Raises ValueError, naming the field, if a text is not valid Unicode, and TypeError for what MessagePack can't carry.
+    Raises ValueError, naming the field, if a text is not valid Unicode, and TypeError for a value that MessagePack
+    can't carry.
     """
     try:
         return msgspec.msgpack.encode(body, enc_hook=_as_plain)
@@ -38,10 +39,10 @@ def encode(body: Any, path: str = "") -> bytes:
 
 
 def decode(content: bytes, what: str) -> dict[str, Any]:
-    """The map in a response body, with its arrays. `what` names the response in the RequestError for anything else."""
+    """Decodes the map in a response body. Raises RequestError, naming the response by `what`, for anything else."""
     try:
         body = msgspec.msgpack.decode(content)
-        # Only a body with these two letters in it can hold an array: most have none, and need no walk.
+        # Only a body with these two letters can hold an array; most don't, and need no second pass.
         if b"nd" in content:
             body = _with_arrays(body)
     except (
@@ -58,7 +59,7 @@ def decode(content: bytes, what: str) -> dict[str, Any]:
 
 
 def malformed(what: str, reason: str) -> RequestError:
-    """The error for a response that can't be what it claims to be."""
+    """Returns the error for a response that can't be decoded."""
     return RequestError(f"Malformed {what} MessagePack response ({reason})")
 
 
@@ -72,8 +73,10 @@ def _as_plain(value: object) -> Any:
             return {b"nd": False, b"type": value.dtype.str, b"data": value.tobytes()}
         shape = list(value.shape)
         return {b"nd": True, b"type": value.dtype.str, b"kind": b"", b"shape": shape, b"data": value.tobytes()}
-    kind = f"array of dtype {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
-    raise TypeError(f"a request can't carry this {kind}")
+    kind = f"a value of type {type(value).__name__}"
+    if isinstance(value, np.ndarray):
+        kind = f"an array of dtype {value.dtype}"
+    raise TypeError(f"a request can't contain {kind}")
 
 
 def _with_arrays(value: Any) -> Any:
@@ -105,7 +108,7 @@ def _array(entries: dict[Any, Any]) -> Any:
 
 
 def _surrogates(value: object, path: str) -> Iterator[tuple[str, str]]:
-    """Every text under `value` that UTF-8 can't encode, with the path to it."""
+    """Yields every text under `value` that UTF-8 can't encode, with its path."""
     if isinstance(value, str):
         if any("\ud800" <= char <= "\udfff" for char in value):
             yield path, value

@@ -1,4 +1,4 @@
-"""Where a client's requests go and what each of them carries; turns the arguments of a method into `Call`s."""
+"""The address and the settings of a client; turns the arguments of its methods into calls."""
 
 import math
 import os
@@ -8,11 +8,11 @@ from typing import Any, TypeVar, Unpack, cast
 from urllib.parse import quote, urlsplit
 
 from sie_sdk._core import codec, results
-from sie_sdk._core.chunks import Part, check_text_only, checked, listed
+from sie_sdk._core.chunks import Chunk, check_text_only, checked, listed
 from sie_sdk._core.exchange import Call
 from sie_sdk._core.pipeline import Batch, Stream
 from sie_sdk._core.progress import Report, reporting
-from sie_sdk._core.reply import Reply, Subject
+from sie_sdk._core.reply import ErrorContext, Reply
 from sie_sdk._core.watch import check_mode
 from sie_sdk._unsupported import warn_ignored
 from sie_sdk._version import CONTRACT_VERSION
@@ -34,7 +34,7 @@ T = TypeVar("T")
 DEFAULT_CONNECT_TIMEOUT_S = 10.0
 DEFAULT_READ_TIMEOUT_S = 150.0
 DEFAULT_BUDGET_S = 900.0
-_HASTY = RetryOptions(wait_for_capacity=False, inference=False)
+_LOOK_UP = RetryOptions(wait_for_capacity=False, inference=False)
 
 
 class Endpoint:
@@ -69,7 +69,7 @@ class Endpoint:
             "authorization": f"Bearer {key}" if key else None,
             "x-sie-remote": remote,
         }
-        self._headers = _checked_headers({**(base_url_headers or {}), **_present(**own)})
+        self._headers = _checked_headers({**(base_url_headers or {}), **_without_none(**own)})
 
     def score(
         self,
@@ -90,20 +90,20 @@ class Endpoint:
         call = self._inference(
             "score",
             model,
-            {"query": query, **_present(instruction=instruction, options=options or None)},
+            {"query": query, **_without_none(instruction=instruction, options=options or None)},
             options,
             lambda reply, _: [results.score_result(reply)],
             RetryOptions(wait_for_capacity=wait_for_capacity, max_oom_retries=max_oom_retries),
             provision_timeout_s,
         )
-        stream = Stream(listed(items), call, named=True, progress=reporting(False, None), sends_empty=True)
-        return Batch(stream, lambda parts: results.merged_scores(parts, options.get("top_k")))
+        stream = Stream(listed(items), call, has_ids=True, progress=reporting(False, None), sends_empty=True)
+        return Batch(stream, lambda rankings: results.merged_scores(rankings, options.get("top_k")))
 
     def encode(
         self, model: str, items: Item | Iterable[Item], **arguments: Unpack[EncodeArguments]
     ) -> Batch[EncodeResult, EncodeResult | list[EncodeResult]]:
         stream = self.encode_stream(model, _batch(items), **arguments)
-        return Batch(replace(stream, sends_empty=True), _as_given(items))
+        return Batch(replace(stream, sends_empty=True), _like_input(items))
 
     def encode_stream(
         self,
@@ -122,8 +122,8 @@ class Endpoint:
         progress: Report | bool = False,
     ) -> Stream[EncodeResult]:
         warn_ignored(gpu=gpu)
-        options = {**self._options, **(options or {}), **_present(is_query=is_query)}
-        params = _present(
+        options = {**self._options, **(options or {}), **_without_none(is_query=is_query)}
+        params = _without_none(
             output_types=None if output_types is None else list(output_types),
             output_dtype=output_dtype,
             instruction=instruction,
@@ -132,14 +132,14 @@ class Endpoint:
         call = self._inference(
             "encode",
             model,
-            _present(params=params or None),
+            _without_none(params=params or None),
             options,
             results.encode_results,
             RetryOptions(wait_for_capacity=wait_for_capacity, max_oom_retries=max_oom_retries),
             provision_timeout_s,
         )
         total = len(items) if isinstance(items, Sized) else None
-        return Stream(checked(items), call, named=False, progress=reporting(progress, total))
+        return Stream(checked(items), call, has_ids=False, progress=reporting(progress, total))
 
     def extract(
         self,
@@ -157,7 +157,7 @@ class Endpoint:
     ) -> Batch[ExtractResult, ExtractResult | list[ExtractResult]]:
         warn_ignored(gpu=gpu)
         options = {**self._options, **(options or {})}
-        params = _present(
+        params = _without_none(
             labels=None if labels is None else list(labels),
             output_schema=output_schema,
             instruction=instruction,
@@ -166,14 +166,14 @@ class Endpoint:
         call = self._inference(
             "extract",
             model,
-            _present(params=params or None),
+            _without_none(params=params or None),
             options,
             results.extract_results,
             RetryOptions(wait_for_capacity=wait_for_capacity, max_oom_retries=max_oom_retries),
             provision_timeout_s,
         )
-        stream = Stream(_batch(items), call, named=True, progress=reporting(False, None), sends_empty=True)
-        return Batch(stream, _as_given(items))
+        stream = Stream(_batch(items), call, has_ids=True, progress=reporting(False, None), sends_empty=True)
+        return Batch(stream, _like_input(items))
 
     def list_models(self) -> Call[list[ModelInfo]]:
         return self._look_up("/v1/models", None, results.model_infos)
@@ -194,24 +194,24 @@ class Endpoint:
         model: str,
         fields: Mapping[str, Any],
         options: Mapping[str, Any],
-        parse: Callable[[Reply, Part], list[R]],
+        parse: Callable[[Reply, Chunk], list[R]],
         retrying: RetryOptions,
         provision_timeout_s: float | None,
-    ) -> Callable[[Part], Call[list[R]]]:
-        """Returns the function that makes the request for one part of the items; `fields` is the rest of its body."""
+    ) -> Callable[[Chunk], Call[list[R]]]:
+        """Returns the function that makes the request for one chunk of items; `fields` is the rest of its body."""
         media = {"content-type": codec.CONTENT_TYPE, "accept": codec.CONTENT_TYPE}
         url = f"{self.base_url}/v1/{task}/{_model_path(model)}"
         headers = {**self._headers, **media}
         budget_s = _budget(provision_timeout_s)
 
-        def call(part: Part) -> Call[list[R]]:
+        def call(chunk: Chunk) -> Call[list[R]]:
             return Call(
                 method="POST",
                 url=url,
                 headers=headers,
-                body=codec.encode({"items": part.packed, **fields}),
-                parse=lambda reply: parse(reply, part),
-                subject=Subject(model=model, lora=options.get("lora_id"), first_item=part.start),
+                body=codec.encode({"items": chunk.packed, **fields}),
+                parse=lambda reply: parse(reply, chunk),
+                context=ErrorContext(model=model, lora=options.get("lora_id"), first_item=chunk.start),
                 retrying=retrying,
                 budget_s=budget_s,
                 connect_timeout_s=self._connect_timeout_s,
@@ -225,17 +225,17 @@ class Endpoint:
         path: str,
         model: str | None,
         parse: Callable[[Reply], T],
-        retrying: RetryOptions = _HASTY,
+        retrying: RetryOptions = _LOOK_UP,
         budget_s: float = DEFAULT_BUDGET_S,
     ) -> Call[T]:
-        """Returns the GET request for something that is not computed, answered in JSON."""
+        """Returns a GET request for something that needs no model, answered in JSON."""
         return Call(
             method="GET",
             url=self.base_url + path,
             headers={**self._headers, "accept": "application/json"},
             body=None,
             parse=parse,
-            subject=Subject(model=model),
+            context=ErrorContext(model=model),
             retrying=retrying,
             budget_s=budget_s,
             connect_timeout_s=self._connect_timeout_s,
@@ -247,12 +247,12 @@ def _batch(items: Item | Iterable[Item]) -> list[Item]:
     return [cast(Item, items)] if isinstance(items, Mapping) else listed(items)
 
 
-def _as_given(items: Item | Iterable[Item]) -> Callable[[list[R]], R | list[R]]:
-    """Results as the items were given: a list for a list, the result itself for a lone item."""
+def _like_input(items: Item | Iterable[Item]) -> Callable[[list[R]], R | list[R]]:
+    """Returns a function that unwraps the result of a single item and keeps a list of results."""
     return lambda results: results[0] if isinstance(items, Mapping) else results
 
 
-def _present(**fields: Any) -> dict[str, Any]:
+def _without_none(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -267,7 +267,7 @@ def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 def _checked_base_url(base_url: str | None) -> str:
     if not base_url:
-        raise ValueError("no server to talk to: give base_url or set SIE_BASE_URL")
+        raise ValueError("no server given: pass base_url or set SIE_BASE_URL")
     try:
         parts = urlsplit(base_url)
         absolute = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -288,14 +288,14 @@ def _timeout(name: str, specific_s: float | None, common_s: float | None, defaul
 def _budget(provision_timeout_s: float | None) -> float:
     seconds = DEFAULT_BUDGET_S if provision_timeout_s is None else provision_timeout_s
     if not (math.isfinite(seconds) and seconds >= 0):
-        raise ValueError(f"provision_timeout_s must be a number of seconds, not negative, got {seconds!r}")
+        raise ValueError(f"provision_timeout_s must be 0 or a positive number of seconds, got {seconds!r}")
     return seconds
 
 
 def _model_path(model: str) -> str:
-    # A model is named as it is on the hub, slashes included. Dot segments would be resolved into some other route.
+    # Model ids contain slashes, as on the hub. Dot segments would be resolved to another route.
     if not model or any(segment in ("", ".", "..") for segment in model.split("/")):
-        raise ValueError(f"not a model id: {model!r}")
+        raise ValueError(f"invalid model id: {model!r}")
     try:
         return quote(model, safe="/:@")
     except UnicodeEncodeError as error:

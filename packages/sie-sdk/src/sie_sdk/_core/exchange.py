@@ -1,7 +1,7 @@
-"""One call's life, without I/O.
+"""The life of one call, without I/O.
 
-`exchange` is a generator. It yields an `Attempt` (send it, answer with the `Reply` or the `Failure`) or a `Pause`
-(sleep), and returns the result or raises. `BlockingSession` and `AwaitedSession` are two loops around it.
+`exchange` is a generator. It yields an `Attempt`, to be sent and answered with a `Reply` or a `Failure`, or a `Pause`
+to sleep for. It returns the result or raises the error. `SyncSession` and `AsyncSession` drive it.
 """
 
 import logging
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from sie_sdk import retry
-from sie_sdk._core.reply import Reply, Subject
+from sie_sdk._core.reply import ErrorContext, Reply
 from sie_sdk._version import CONTRACT_VERSION
 from sie_sdk.errors import SIEConnectionError, SIEError
 
@@ -28,9 +28,9 @@ KEEPALIVE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """A request, and how long, how often and in what sense it may be repeated.
+    """A request with its retry policy.
 
-    `budget_s` bounds the whole call, pauses included; 0 means a single attempt.
+    `budget_s` limits the whole call, pauses included; 0 allows a single attempt.
     """
 
     method: str
@@ -38,7 +38,7 @@ class Call(Generic[T]):
     headers: Mapping[str, str]
     body: bytes | None
     parse: Callable[[Reply], T]
-    subject: Subject
+    context: ErrorContext
     retrying: retry.RetryOptions
     budget_s: float
     connect_timeout_s: float
@@ -47,10 +47,10 @@ class Call(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Send this once.
+    """One HTTP request to send.
 
-    `pool_timeout_s` is how long to wait for a free connection, `connect_timeout_s` for a new one to open,
-    `read_timeout_s` for the server's next bytes, and `total_s`, which may be infinite, for all of it.
+    `pool_timeout_s` limits the wait for a free connection, `connect_timeout_s` the opening of a new one,
+    `read_timeout_s` the wait for the next bytes, and `total_s`, which may be infinite, the whole attempt.
     """
 
     method: str
@@ -65,7 +65,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """No complete answer arrived, because of `cause`."""
+    """A missing or incomplete response, and the exception that caused it."""
 
     kind: retry.FailureKind
     cause: Exception
@@ -73,27 +73,27 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Sleep before the next attempt."""
+    """A sleep before the next attempt."""
 
     seconds: float
 
 
 @dataclass(slots=True)
 class Trace:
-    """What a call can tell besides its result."""
+    """The retries of a call, and the model revision that the server reported."""
 
     retries: Counter[retry.Reason] = field(default_factory=Counter)
     model_revision: str | None = None
 
     def add(self, other: "Trace") -> None:
-        """Counts another call in, one that was a part of this one."""
+        """Adds the counts of a call that was part of this one."""
         self.retries.update(other.retries)
         self.model_revision = other.model_revision or self.model_revision
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Time and chance; tests bring their own."""
+    """Sources of time and randomness; tests replace them."""
 
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
@@ -120,61 +120,61 @@ Steps = Generator[Attempt | Pause, Reply | Failure | None, T]
 
 
 def exchange(call: Call[T], trace: Trace, skew: VersionSkew, clock: Clock) -> Steps[T]:
-    """Sends `call` until it has an answer, its error is final, or its budget is spent."""
+    """Sends `call` until it succeeds, fails with a final error, or exceeds its time budget."""
     deadline = clock.monotonic() + call.budget_s
     while True:
-        attempt = attempt_of(call, deadline - clock.monotonic())
-        answer = yield attempt
-        if isinstance(answer, Reply):
-            skew.check(answer.headers.get("x-sie-server-version"))
-            trace.model_revision = answer.headers.get("x-sie-model-revision", trace.model_revision)
-            if answer.succeeded:
-                return call.parse(answer)
-        assert answer is not None, "an attempt is answered with a Reply or a Failure"
-        yield from before_another(call, attempt, answer, deadline, trace, clock)
+        attempt = next_attempt(call, deadline - clock.monotonic())
+        outcome = yield attempt
+        if isinstance(outcome, Reply):
+            skew.check(outcome.headers.get("x-sie-server-version"))
+            trace.model_revision = outcome.headers.get("x-sie-model-revision", trace.model_revision)
+            if outcome.succeeded:
+                return call.parse(outcome)
+        assert outcome is not None, "an attempt is answered with a Reply or a Failure"
+        yield from wait_to_retry(call, attempt, outcome, deadline, trace, clock)
 
 
-def before_another(
-    call: Call[T], attempt: Attempt, answer: Reply | Failure, deadline: float, trace: Trace, clock: Clock
+def wait_to_retry(
+    call: Call[T], attempt: Attempt, outcome: Reply | Failure, deadline: float, trace: Trace, clock: Clock
 ) -> Generator[Pause, Any, None]:
-    """Waits until `attempt`, which got no better than `answer`, may be repeated; raises its error if it may not."""
-    if isinstance(answer, Reply):
-        error, again = _refused(answer, call, trace, clock)
+    """Pauses before the next attempt, or raises the error in `outcome` if the call must not be retried."""
+    if isinstance(outcome, Reply):
+        error, next_retry = _from_reply(outcome, call, trace, clock)
     else:
-        error, again = _failed(answer, attempt, call, trace, clock)
-    if again is None or again.delay_s >= deadline - clock.monotonic():
+        error, next_retry = _from_failure(outcome, attempt, call, trace, clock)
+    if next_retry is None or next_retry.delay_s >= deadline - clock.monotonic():
         raise error
-    _announce(call, error, again, trace)
-    trace.retries[again.reason] += 1
-    yield Pause(again.delay_s)
+    _log_retry(call, error, next_retry, trace)
+    trace.retries[next_retry.reason] += 1
+    yield Pause(next_retry.delay_s)
     if clock.monotonic() >= deadline:
         raise error
 
 
-def attempt_of(call: Call[T], left_s: float) -> Attempt:
-    """The next attempt of a call that has `left_s` of its budget."""
+def next_attempt(call: Call[T], left_s: float) -> Attempt:
+    """Returns the next attempt of a call with `left_s` seconds left."""
     pool_s, connect_s, read_s = left_s, min(call.connect_timeout_s, left_s), min(call.read_timeout_s, left_s)
     if call.budget_s == 0:
         pool_s, connect_s, read_s, left_s = call.read_timeout_s, call.connect_timeout_s, call.read_timeout_s, math.inf
     return Attempt(call.method, call.url, call.headers, call.body, pool_s, connect_s, read_s, left_s)
 
 
-def _refused(reply: Reply, call: Call[T], trace: Trace, clock: Clock) -> tuple[SIEError, retry.Retry | None]:
+def _from_reply(reply: Reply, call: Call[T], trace: Trace, clock: Clock) -> tuple[SIEError, retry.Retry | None]:
     now_s = clock.wall()
     retry_after_s = retry.parse_retry_after(reply.headers.get("retry-after"), now_s)
-    error = reply.error(call.subject, retries=trace.retries["memory"], retry_after_s=retry_after_s)
-    again = retry.after_response(
+    error = reply.error(call.context, retries=trace.retries["memory"], retry_after_s=retry_after_s)
+    next_retry = retry.after_response(
         reply.status, error.code, reply.headers, trace.retries, call.retrying, draw=clock.draw(), now_s=now_s
     )
-    return error, again
+    return error, next_retry
 
 
-def _failed(
+def _from_failure(
     failure: Failure, attempt: Attempt, call: Call[T], trace: Trace, clock: Clock
 ) -> tuple[SIEConnectionError, retry.Retry | None]:
     reason = str(failure.cause) or type(failure.cause).__name__
     if failure.kind == "timeout":
-        reason = f"{type(failure.cause).__name__}: no answer within {attempt.read_timeout_s:.3g} s"
+        reason = f"{type(failure.cause).__name__}: no response within {attempt.read_timeout_s:.3g} s"
     # A base URL may hold a password, and this message ends up in logs.
     url = re.sub(r"//[^/]*@", "//", call.url)
     error = SIEConnectionError(f"{call.method} {url}: {reason}", kind=failure.kind)
@@ -182,11 +182,11 @@ def _failed(
     return error, retry.after_failure(failure.kind, trace.retries, call.retrying, draw=clock.draw())
 
 
-def _announce(call: Call[T], error: SIEError, again: retry.Retry, trace: Trace) -> None:
-    # Someone at a terminal should learn at once why nothing happens; whoever reads a log, only once per call.
-    first_failure = again.reason == "connection" and trace.retries["connection"] == 0
+def _log_retry(call: Call[T], error: SIEError, next_retry: retry.Retry, trace: Trace) -> None:
+    # The first failure is a warning, so that a user at a terminal sees why nothing happens; more would flood a log.
+    first_failure = next_retry.reason == "connection" and trace.retries["connection"] == 0
     level = logging.WARNING if first_failure else logging.INFO
-    log.log(level, "%s; asking again in %.1f s, for up to %g s in all", error, again.delay_s, call.budget_s)
+    log.log(level, "%s; retrying in %.1f s, for up to %g s in total", error, next_retry.delay_s, call.budget_s)
 
 
 def _skewed(one: str, other: str) -> bool:

@@ -1,7 +1,7 @@
-"""The life of a call whose items one request may not hold, without I/O.
+"""The life of a call that takes several requests, without I/O.
 
-`pipeline` is a generator like `exchange`, one level up. It cuts the items into parts, keeps a few of them under way,
-and gives their results in the order of the items. `BlockingSession` and `AwaitedSession` are two loops around it.
+`pipeline` is a generator like `exchange`, one level up. It splits the items into chunks, keeps a few of them in flight,
+and emits their results in the order of the items. `SyncSession` and `AsyncSession` drive it.
 """
 
 from collections import deque
@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from sie_sdk._core.chunks import Cutter, Part
+from sie_sdk._core.chunks import Chunk, Chunker
 from sie_sdk._core.exchange import Call, Trace
 from sie_sdk.errors import SIEError
 from sie_sdk.types import Item
@@ -18,29 +18,29 @@ from sie_sdk.types import Item
 R = TypeVar("R")
 T = TypeVar("T")
 
-# Enough to keep a server at work while an answer travels and the next part is packed.
+# Enough to keep a server busy while a response travels and the next chunk is encoded.
 IN_FLIGHT = 4
 END: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
 class Stream(Generic[R]):
-    """Items, and what is asked of them. They may be async, and there may be no end to them.
+    """Items, which may be async and endless, and the request to make for each chunk of them.
 
-    `call` is the request for one part, `named` is as for `Cutter`; `progress` is told how many items are done.
+    `call` makes the request for a chunk, `has_ids` is as for `Chunker`, and `progress` takes the number of items done.
     """
 
     items: Iterable[Item] | AsyncIterable[Item]
-    call: Callable[[Part], Call[list[R]]]
-    named: bool
+    call: Callable[[Chunk], Call[list[R]]]
+    has_ids: bool
     progress: AbstractContextManager[Callable[[int], None]]
-    # No items in a list are the server's to refuse; a stream that ends before its first is just empty.
+    # An empty list is sent, for the server to refuse; an empty stream just ends.
     sends_empty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[R, T]):
-    """A stream, and how to make one value of all its results."""
+    """A stream, and the function that merges all its results into one value."""
 
     stream: Stream[R]
     merge: Callable[[list[R]], T]
@@ -48,12 +48,12 @@ class Batch(Generic[R, T]):
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """Answer with the next item, or END."""
+    """A request for the next item, or END after the last one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start(Generic[R]):
-    """Set this going. `alone`: it is the only one there will be."""
+    """A call to start. `alone`: there will be no other."""
 
     call: Call[list[R]]
     trace: Trace
@@ -62,41 +62,44 @@ class Start(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Answer with the results, or the error, of the call that was started first and is not finished yet."""
+    """A request for the results, or the error, of the oldest call in flight."""
 
 
 @dataclass(frozen=True, slots=True)
-class Give(Generic[R]):
-    """Hand these to whoever asked."""
+class Emit(Generic[R]):
+    """Results for the caller."""
 
     results: list[R]
 
 
-Moves = Generator[Pull | Start[R] | Finish | Give[R], Any, None]
+Moves = Generator[Pull | Start[R] | Finish | Emit[R], Any, None]
 
 
 def pipeline(stream: Stream[R], trace: Trace) -> Moves[R]:
-    """Never more than `IN_FLIGHT` parts, and one item, ahead of what was given. Raises the first error, by position."""
-    cutter = Cutter(named=stream.named)
-    under_way: deque[tuple[Part, Trace]] = deque()
+    """Runs up to `IN_FLIGHT` chunks and one item ahead of the results.
+
+    Raises the error of the first chunk that failed.
+    """
+    chunker = Chunker(has_ids=stream.has_ids)
+    in_flight: deque[tuple[Chunk, Trace]] = deque()
     ended = False
     with stream.progress as progress:
         while True:
-            while not ended and len(under_way) < IN_FLIGHT:
+            while not ended and len(in_flight) < IN_FLIGHT:
                 item = yield Pull()
                 ended = item is END
-                part = cutter.rest() if ended else cutter.add(item)
-                if part is not None and (part.items or stream.sends_empty):
-                    under_way.append((part, Trace()))
-                    yield Start(stream.call(part), under_way[-1][1], alone=ended and part.start == 0)
-            if not under_way:
+                chunk = chunker.last() if ended else chunker.add(item)
+                if chunk is not None and (chunk.items or stream.sends_empty):
+                    in_flight.append((chunk, Trace()))
+                    yield Start(stream.call(chunk), in_flight[-1][1], alone=ended and chunk.start == 0)
+            if not in_flight:
                 return
             results = yield Finish()
-            part, of_part = under_way.popleft()
-            trace.add(of_part)
+            chunk, chunk_trace = in_flight.popleft()
+            trace.add(chunk_trace)
             if isinstance(results, SIEError):
-                if part.start or not ended or under_way:
-                    results.add_note(f"in the request for items[{part.start}:{part.end}]")
+                if chunk.start or not ended or in_flight:
+                    results.add_note(f"in the request for items[{chunk.start}:{chunk.end}]")
                 raise results
-            progress(part.end)
-            yield Give(results)
+            progress(chunk.end)
+            yield Emit(results)

@@ -1,4 +1,4 @@
-"""Telling a person, or a program, how far a large input has come."""
+"""Progress of a large input: a callback or a progress bar."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,9 +11,10 @@ Report = Callable[[int], None]
 
 
 def reporting(progress: Report | bool, total: int | None) -> AbstractContextManager[Report]:
-    """What to tell the number of items that are done: the caller's own function, or a bar.
+    """Returns a context manager whose value takes the number of items that are done.
 
-    `total` is the number of items in all, if it is known. Raises ImportError if a bar is asked for without rich.
+    `progress` is the caller's function, or whether to draw a bar; `total` is the number of items, if it is known.
+    Raises ImportError for a bar if rich is not installed.
     """
     if callable(progress):
         return nullcontext(progress)
@@ -23,8 +24,8 @@ def reporting(progress: Report | bool, total: int | None) -> AbstractContextMana
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
     except ImportError as error:
-        raise ImportError("progress=True draws its bar with rich: pip install rich") from error
-    # The standard output may be where the results go.
+        raise ImportError("progress=True needs rich: pip install rich") from error
+    # On standard error, because the results may go to standard output.
     bar = Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True))
     return _shown(bar, total)
 

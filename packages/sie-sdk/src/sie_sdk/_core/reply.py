@@ -1,4 +1,4 @@
-"""An HTTP response as the SDK sees it: bytes, headers, and the server's error in either."""
+"""HTTP responses, and the errors that they carry."""
 
 import math
 import re
@@ -12,23 +12,23 @@ from sie_sdk.errors import SIEError, error_class
 from sie_sdk.types import RequestInfo
 
 _UNITS = "x-sie-units-"
-_EXTRACT_CHARS = 200
+_EXCERPT_CHARS = 200
 _ITEM = re.compile(r"\bitems\[(\d{1,9})\]", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """What a request was about, for the errors that name it.
+class ErrorContext:
+    """Details of a request that its errors mention.
 
-    `first_item` is where the request's items begin in the caller's.
+    `first_item` is the index of the request's first item in the caller's input.
     """
 
     model: str | None = None
     lora: str | None = None
     first_item: int = 0
 
-    def in_the_input(self, text: Any) -> Any:
-        """A text of the server, its `items[0]` as the caller counts them."""
+    def with_input_index(self, text: Any) -> Any:
+        """Returns a text of the server with the indices in `items[0]` counted as in the caller's input."""
         if not isinstance(text, str):
             return text
         return _ITEM.sub(lambda match: f"items[{int(match[1]) + self.first_item}]", text)
@@ -36,7 +36,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class ServerMessage:
-    """The `code`, `message` and further fields of an error body; `code` is None where there was none."""
+    """The `code`, `message` and further fields of an error body; `code` is None if there was none."""
 
     code: str | None
     message: str
@@ -45,7 +45,7 @@ class ServerMessage:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete response. `headers` has lower-case names, or ignores case; `content` is decompressed."""
+    """A complete response. `headers` has lower-case names or ignores case; `content` is decompressed."""
 
     status: int
     headers: Mapping[str, str]
@@ -56,12 +56,12 @@ class Reply:
         return 200 <= self.status < 300
 
     @property
-    def extract(self) -> str:
-        """How the body begins, as text on one line."""
-        return " ".join(self.content[: 4 * _EXTRACT_CHARS].decode("utf-8", "replace").split())[:_EXTRACT_CHARS]
+    def excerpt(self) -> str:
+        """The beginning of the body, as text on one line."""
+        return " ".join(self.content[: 4 * _EXCERPT_CHARS].decode("utf-8", "replace").split())[:_EXCERPT_CHARS]
 
     def request_info(self) -> RequestInfo:
-        """What the headers say about the request; empty where they say nothing."""
+        """Returns the details of the request that the headers give; empty if there are none."""
         info = RequestInfo()
         if request_id := self.headers.get("x-sie-request-id"):
             info["id"] = request_id
@@ -75,14 +75,13 @@ class Reply:
         return info
 
     def server_message(self) -> ServerMessage:
-        """Reads `{"detail": {...}}`, `{"error": {...}}`, both as plain strings too, and pages of proxies."""
+        """Reads `{"detail": {...}}` and `{"error": {...}}`, both also with plain strings, and pages of proxies."""
         try:
             body = msgspec.json.decode(self.content)
         except (ValueError, RecursionError, MemoryError):
             body = None
         body = body if isinstance(body, dict) else {}
-        # A server that is shutting down sends a text under both, and a code beside them.
-        # An object says more than a text.
+        # A server that is shutting down sends a string under both, and a code beside them. An object says more.
         faults = [body[name] for name in ("detail", "error") if name in body]
         fault = next((fault for fault in faults if isinstance(fault, dict)), faults[0] if faults else None)
         if isinstance(fault, dict) and isinstance(fault.get("error"), dict):
@@ -95,32 +94,32 @@ class Reply:
             fields=fields,
         )
 
-    def error(self, subject: Subject, *, retries: int, retry_after_s: float | None) -> SIEError:
-        """The exception for this response. `retries` is how often memory was found exhausted before."""
-        said = self.server_message()
-        raised = error_class(self.status, said.code)
-        permanent, attempts = said.fields.get("permanent"), said.fields.get("attempts")
+    def error(self, context: ErrorContext, *, retries: int, retry_after_s: float | None) -> SIEError:
+        """Returns the exception for this response. `retries` counts the retries after the server ran out of memory."""
+        fault = self.server_message()
+        raised = error_class(self.status, fault.code)
+        permanent, attempts = fault.fields.get("permanent"), fault.fields.get("attempts")
         known = {
-            "error_class": _text(said.fields.get("error_class")),
+            "error_class": _text(fault.fields.get("error_class")),
             "permanent": permanent if isinstance(permanent, bool) else None,
             "attempts": attempts if type(attempts) is int else None,
-            "param": subject.in_the_input(_text(said.fields.get("param"))),
-            "code": said.code,
+            "param": context.with_input_index(_text(fault.fields.get("param"))),
+            "code": fault.code,
             "status_code": self.status,
             "request": self.request_info() or None,
             "retry_after": retry_after_s,
             "retries": retries,
-            "model": subject.model,
-            "lora": subject.lora,
+            "model": context.model,
+            "lora": context.lora,
         }
-        message = subject.in_the_input(said.message)
+        message = context.with_input_index(fault.message)
         return raised(message, **{name: value for name, value in known.items() if hasattr(raised, name)})
 
     def _fallback_message(self) -> str:
         if 300 <= self.status < 400:
-            target = self.headers.get("location", "nowhere")
+            target = self.headers.get("location", "another address")
             return f"HTTP {self.status}: redirected to {target}; redirects are not followed, so check the base URL"
-        return f"HTTP {self.status}: {self.extract}" if self.extract else f"HTTP {self.status} with an empty body"
+        return f"HTTP {self.status}: {self.excerpt}" if self.excerpt else f"HTTP {self.status} with an empty body"
 
 
 def _text(value: object) -> str | None:

@@ -1,4 +1,4 @@
-"""From a reply's bytes to the results of `sie_sdk.types`. Anything that is not what was asked for is a RequestError."""
+"""Parses responses into the types of `sie_sdk.types`. Raises RequestError for a response of any other form."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from sie_sdk._core import codec
-from sie_sdk._core.chunks import Part
+from sie_sdk._core.chunks import Chunk
 from sie_sdk._core.reply import Reply
 from sie_sdk.errors import IncompleteBatchError, RequestError
 from sie_sdk.types import EncodeResult, ExtractResult, Item, ModelInfo, ScoreResult, StatusMessage
@@ -17,7 +17,7 @@ _DIMENSIONS = {"dense": 1, "multivector": 2}
 
 
 def score_result(reply: Reply) -> ScoreResult:
-    """The ranking as the server sent it: neither sorted nor counted again."""
+    """Parses a ranking. It keeps the order and the ranks that the server sent."""
     body = _body(reply, "score")
     entries = body.get("scores")
     if not isinstance(body.get("model"), str) or not isinstance(entries, list):
@@ -28,7 +28,7 @@ def score_result(reply: Reply) -> ScoreResult:
             and isinstance(entry.get("score"), float | int)
             and isinstance(entry.get("rank"), int)
         ):
-            raise codec.malformed("score", f"scores[{i}] is not an item_id, a score and a rank")
+            raise codec.malformed("score", f"scores[{i}] must have an item_id, a score and a rank")
     if body.get("query_id", ...) is None:
         del body["query_id"]
     if info := reply.request_info():
@@ -37,9 +37,9 @@ def score_result(reply: Reply) -> ScoreResult:
 
 
 def merged_scores(parts: Sequence[ScoreResult], top_k: Any) -> ScoreResult:
-    """One ranking of all that the parts of one input rank; a lone part as it is.
+    """Merges the rankings of all chunks of an input into one; returns a single ranking as it is.
 
-    Documents that score the same stay in their order, as they do in each part.
+    Documents with equal scores stay in their order, as they do in each chunk.
     """
     if len(parts) == 1:
         return parts[0]
@@ -47,21 +47,21 @@ def merged_scores(parts: Sequence[ScoreResult], top_k: Any) -> ScoreResult:
     if isinstance(top_k, int):
         del entries[top_k:]
     ranked = [{**entry, "rank": rank} for rank, entry in enumerate(entries)]
-    counted = {name: _sum([part.get(name) for part in parts if name in part]) for name in ("usage", "request")}
+    counted = {name: _added([part.get(name) for part in parts if name in part]) for name in ("usage", "request")}
     result = {**parts[0], "scores": ranked, **{name: count for name, count in counted.items() if count}}
     return cast(ScoreResult, result)
 
 
-def encode_results(reply: Reply, part: Part) -> list[EncodeResult]:
-    """One result per item, in the order of the items."""
+def encode_results(reply: Reply, part: Chunk) -> list[EncodeResult]:
+    """Parses one result per item, in the order of the items."""
     body = _body(reply, "encode")
     results = [_encode_result(entry, body, reply) for entry in _entries(body, "encode")]
     _check_complete(results, part.items, reply)
     return results
 
 
-def extract_results(reply: Reply, part: Part) -> list[ExtractResult]:
-    """One result per item, in the order of the items."""
+def extract_results(reply: Reply, part: Chunk) -> list[ExtractResult]:
+    """Parses one result per item, in the order of the items."""
     results = cast(list[ExtractResult], _entries(_body(reply, "extract"), "extract"))
     _check_complete(results, part.items, reply)
     return results
@@ -86,11 +86,11 @@ def _body(reply: Reply, what: str) -> dict[str, Any]:
     try:
         return codec.decode(reply.content, what)
     except RequestError as error:
-        # Where something else answers than an SIE server, its page says more than the decoder does.
+        # If the response does not come from an SIE server, its text says more than the decoder's error.
         content_type = reply.headers.get("content-type", "")
-        if not reply.extract or not content_type or "msgpack" in content_type:
+        if not reply.excerpt or not content_type or "msgpack" in content_type:
             raise
-        raise codec.malformed(what, f"it is {content_type}: {reply.extract}") from error
+        raise codec.malformed(what, f"it is {content_type}: {reply.excerpt}") from error
 
 
 def _entries(body: dict[str, Any], what: str) -> list[dict[str, Any]]:
@@ -110,7 +110,7 @@ def _encode_result(entry: dict[str, Any], body: dict[str, Any], reply: Reply) ->
     if entry.get("sparse") is not None:
         indices, values = (_array(entry["sparse"], field, 1, "sparse") for field in ("indices", "values"))
         if len(indices) != len(values):
-            raise codec.malformed("encode", f"sparse has {len(indices)} indices for {len(values)} values")
+            raise codec.malformed("encode", f"sparse has {len(indices)} indices but {len(values)} values")
         result["sparse"] = {"indices": indices, "values": values}
     result |= {field: body[field] for field in ("model", "timing") if body.get(field) is not None}
     if info := reply.request_info():
@@ -124,14 +124,14 @@ def _array(embedding: Any, field: str, dimensions: int, kind: str) -> Any:
         got = type(array).__name__
         raise codec.malformed("encode", f"Expected numpy array from msgpack-numpy for {kind}.{field}, got {got}")
     if array.ndim != dimensions:
-        raise codec.malformed("encode", f"{kind}.{field} has {array.ndim} dimensions, not {dimensions}")
+        raise codec.malformed("encode", f"{kind}.{field} must have {dimensions} dimensions, got {array.ndim}")
     return array
 
 
-def _sum(parts: Sequence[Any]) -> Any:
-    """Numbers are added up, in maps too; of anything else there is one, the first."""
+def _added(parts: Sequence[Any]) -> Any:
+    """Adds up numbers, also those in maps; returns the first of anything else."""
     if parts and all(isinstance(part, dict) for part in parts):
-        return {key: _sum([part[key] for part in parts if key in part]) for key in dict.fromkeys(chain(*parts))}
+        return {key: _added([part[key] for part in parts if key in part]) for key in dict.fromkeys(chain(*parts))}
     if parts and all(isinstance(part, int | float) for part in parts):
         return sum(parts)
     return parts[0] if parts else None
@@ -143,7 +143,7 @@ def _check_complete(results: Sequence[Any], items: Sequence[Item], reply: Reply)
     answered = {name for result in results if isinstance(name := result.get("id"), str)}
     asked = [item.get("id") for item in items]
     raise IncompleteBatchError(
-        f"the answer has {len(results)} results for {len(items)} items",
+        f"the response has {len(results)} results for {len(items)} items",
         expected=len(items),
         received=len(results),
         missing_ids=[name for name in asked if name is not None and name not in answered],
@@ -154,7 +154,7 @@ def _check_complete(results: Sequence[Any], items: Sequence[Item], reply: Reply)
 
 
 def json_map(reply: Reply, what: str = "models") -> dict[str, Any]:
-    """The object that a body is in JSON; `what` names the response in the RequestError for anything else."""
+    """Parses a JSON object. Raises RequestError, naming the response by `what`, for anything else."""
     try:
         body = msgspec.json.decode(reply.content)
     except (ValueError, RecursionError, MemoryError) as error:

@@ -1,7 +1,7 @@
-"""The life of a stream of statuses, without I/O.
+"""The life of a status stream, without I/O.
 
-`watching` is a generator like `exchange`, over a WebSocket (RFC 6455) instead of requests. It opens the stream, reads
-frames, and opens it again when it ends, with the pauses that `sie_sdk.retry` has for requests.
+`watch_statuses` is a generator like `exchange`, over a WebSocket (RFC 6455) instead of requests. It opens the stream,
+reads its frames, and opens it again when it ends, after the pauses that `sie_sdk.retry` defines for requests.
 """
 
 import base64
@@ -18,43 +18,43 @@ from sie_sdk._core.exchange import (
     Pause,
     Trace,
     VersionSkew,
-    attempt_of,
-    before_another,
+    next_attempt,
+    wait_to_retry,
 )
 from sie_sdk._core.reply import Reply
 from sie_sdk.errors import RequestError
 from sie_sdk.types import StatusMessage
 
-# The longest that a read may hold up a `close()` by another thread.
+# A read holds up a `close()` by another thread for no longer than this.
 _GLANCE_S = 0.5
 _SWITCHING_PROTOCOLS: Final = 101
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Send this, and keep the connection; answer with the `Reply` or the `Failure`."""
+    """A handshake to send, answered with the `Reply` or the `Failure`. The connection stays open."""
 
     attempt: Attempt
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Answer with the next bytes of the connection, none at its end; None if none came for so long; or a `Failure`."""
+    """A read, answered with the next bytes, b"" at the end of the connection, None at the timeout, or a `Failure`."""
 
     timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Send these bytes; no answer, as a connection that takes none gives none either."""
+    """Bytes to send, without an answer: if that fails, so does the next read."""
 
     data: bytes
     timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class Show:
-    """Hand this to whoever watches."""
+class ShowStatus:
+    """A status for the caller."""
 
     status: StatusMessage
 
@@ -66,14 +66,14 @@ def check_mode(mode: str) -> None:
         raise ValueError(f"mode must be 'auto' or 'worker', got {mode!r}{reason}")
 
 
-Steps = Generator[Pause | Open | Read | Write | Show, Any, None]
+Steps = Generator[Pause | Open | Read | Write | ShowStatus, Any, None]
 
 
-def watching(call: Call[StatusMessage], skew: VersionSkew, clock: Clock) -> Steps:
-    """Shows statuses for ever. Raises when `call`'s budget passes without one, or if the server has no such stream."""
+def watch_statuses(call: Call[StatusMessage], skew: VersionSkew, clock: Clock) -> Steps:
+    """Shows statuses forever; raises if the budget of `call` passes without one, or the server has no such stream."""
     trace, deadline = Trace(), clock.monotonic() + call.budget_s
     while True:
-        attempt = _upgrade(attempt_of(call, deadline - clock.monotonic()))
+        attempt = _upgrade(next_attempt(call, deadline - clock.monotonic()))
         answer = yield Open(attempt)
         if isinstance(answer, Reply) and answer.status == _SWITCHING_PROTOCOLS:
             skew.check(answer.headers.get("x-sie-server-version"))
@@ -81,10 +81,10 @@ def watching(call: Call[StatusMessage], skew: VersionSkew, clock: Clock) -> Step
             if shown:
                 trace, deadline = Trace(), clock.monotonic() + call.budget_s
         elif isinstance(answer, Reply) and answer.status < 500 and answer.status != 429:
-            said = answer.server_message()
-            message = f"no status stream at {call.url}: {said.message}"
-            raise RequestError(message, code=said.code, status_code=answer.status)
-        yield from before_another(call, attempt, answer, deadline, trace, clock)
+            fault = answer.server_message()
+            message = f"no status stream at {call.url}: {fault.message}"
+            raise RequestError(message, code=fault.code, status_code=answer.status)
+        yield from wait_to_retry(call, attempt, answer, deadline, trace, clock)
 
 
 def _upgrade(attempt: Attempt) -> Attempt:
@@ -97,8 +97,8 @@ def _upgrade(attempt: Attempt) -> Attempt:
     return replace(attempt, headers={**attempt.headers, **handshake})
 
 
-def _frames(call: Call[StatusMessage], clock: Clock) -> Generator[Read | Write | Show, Any, tuple[bool, Failure]]:
-    """Shows what comes until the connection ends; whether anything came, and how it ended."""
+def _frames(call: Call[StatusMessage], clock: Clock) -> Generator[Read | Write | ShowStatus, Any, tuple[bool, Failure]]:
+    """Shows statuses until the connection ends; returns whether there were any, and how it ended."""
     # Imported here as few programs watch. Not `httpx2.websockets`, which is built on wsproto too: its blocking session
     # leaves a thread behind that keeps a program from ending while the server is silent, and its asyncio one cancels
     # the task that leaves an `async for` loop early.
@@ -114,7 +114,7 @@ def _frames(call: Call[StatusMessage], clock: Clock) -> Generator[Read | Write |
         if received is None:
             if clock.monotonic() - heard < call.read_timeout_s:
                 continue
-            return shown, Failure("connect", TimeoutError(f"no frame for {call.read_timeout_s:g} s"))
+            return shown, Failure("connect", TimeoutError(f"no frame within {call.read_timeout_s:g} s"))
         heard = clock.monotonic()
         try:
             connection.receive_data(received or None)
@@ -124,9 +124,11 @@ def _frames(call: Call[StatusMessage], clock: Clock) -> Generator[Read | Write |
                 elif isinstance(event, events.TextMessage):
                     text += event.data
                     if event.message_finished:
-                        yield Show(call.parse(Reply(_SWITCHING_PROTOCOLS, {}, text.encode())))
+                        yield ShowStatus(call.parse(Reply(_SWITCHING_PROTOCOLS, {}, text.encode())))
                         text, shown = "", True
                 elif isinstance(event, events.CloseConnection):
-                    return shown, Failure("connect", ConnectionError(f"closed by the server, code {int(event.code)}"))
+                    return shown, Failure(
+                        "connect", ConnectionError(f"closed by the server with code {int(event.code)}")
+                    )
         except ProtocolError as error:
             return shown, Failure("connect", error)

@@ -1,1 +1,1 @@
-"""The HTTP libraries the clients send with, one module each."""
+"""The HTTP libraries that the clients send requests with, one module each."""

@@ -1,7 +1,7 @@
-"""All that the SDK knows of aiohttp, which the asyncio client sends with.
+"""The transport of the asyncio client, over aiohttp.
 
-The blocking client's httpx2 would do, but a request through its asyncio side takes several times the processor time,
-more so the more connections there are (`benchmarks/sdk.py`), and a loop has one thread for all of them.
+httpx2 has an asyncio client too, but it takes several times the processor time per request, more so with many
+connections (`benchmarks/sdk.py`), and an event loop has only one thread.
 """
 
 import asyncio
@@ -16,24 +16,24 @@ import aiohttp
 
 from sie_sdk._core.exchange import KEEPALIVE_S, Attempt, Failure
 from sie_sdk._core.reply import Reply
-from sie_sdk._transports.response_body import ENCODINGS, Content, UnreadableError
+from sie_sdk._transports.response_body import ENCODINGS, ResponseBody, UnreadableError
 
-# A longer body is written piece by piece where it is a file; as bytes, aiohttp warns of it.
+# A longer body is passed as a file, which aiohttp writes in pieces; it warns about one passed as bytes.
 _PIECEWISE_BYTES = 2**20
 
 
-class _Opened(NamedTuple):
-    """What belongs to one event loop. `turns` are counted here: to aiohttp, waiting for one is a part of connecting."""
+class _LoopState(NamedTuple):
+    """The connections of one event loop. `slots` limits them here: aiohttp counts the wait for one as connecting."""
 
     loop: asyncio.AbstractEventLoop
     session: aiohttp.ClientSession
-    turns: asyncio.Semaphore
+    slots: asyncio.Semaphore
 
 
 class Connections:
-    """At most `max_connections` at once, kept open, through the proxy that the environment names for the server.
+    """At most `max_connections` connections, kept open, through the proxy that the environment names for the server.
 
-    A program that runs one event loop after another gets new ones with each.
+    Each event loop of a program has connections of its own.
     """
 
     def __init__(self, base_url: str, max_connections: int) -> None:
@@ -42,14 +42,14 @@ class Connections:
         self._proxy = None if proxy_bypass(url.hostname or "") else proxies.get(url.scheme) or proxies.get("all")
         self._has_password = "@" in url.netloc
         self._max_connections = max_connections
-        self._opened: _Opened | None = None
+        self._state: _LoopState | None = None
         self._closed = False
 
     async def send(self, attempt: Attempt) -> Reply | Failure:
-        _, session, turns = self._open()
+        _, session, slots = self._open()
         try:
-            async with asyncio.timeout(attempt.pool_timeout_s if turns.locked() else None):
-                await turns.acquire()
+            async with asyncio.timeout(attempt.pool_timeout_s if slots.locked() else None):
+                await slots.acquire()
         except TimeoutError as error:
             return Failure("timeout", error)
         try:
@@ -66,38 +66,38 @@ class Connections:
                 allow_redirects=False,
             ) as response:
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                content = Content(response.status, headers.get("content-encoding"))
+                body = ResponseBody(response.status, headers.get("content-encoding"))
                 async for chunk in response.content.iter_any():
-                    if not content.add(chunk):
+                    if not body.add(chunk):
                         response.close()
                         break
-                return Reply(response.status, headers, content.whole())
+                return Reply(response.status, headers, body.finish())
         except UnreadableError as error:
             return Failure("other", error)
         except (aiohttp.ClientError, TimeoutError) as error:
             return _failure(error)
         finally:
-            turns.release()
+            slots.release()
 
     async def close(self) -> None:
         self._closed = True
-        if self._opened is not None and self._opened.loop is asyncio.get_running_loop():
-            await self._opened.session.close()
+        if self._state is not None and self._state.loop is asyncio.get_running_loop():
+            await self._state.session.close()
 
-    def _open(self) -> _Opened:
+    def _open(self) -> _LoopState:
         loop = asyncio.get_running_loop()
         if self._closed:
             raise RuntimeError("the client is closed")
-        if self._opened is None or self._opened.loop is not loop:
-            if self._opened is not None and self._opened.loop.is_closed():
-                self._opened.session.detach()
+        if self._state is None or self._state.loop is not loop:
+            if self._state is not None and self._state.loop.is_closed():
+                self._state.session.detach()
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=self._trusted())
             session = aiohttp.ClientSession(connector=connector, proxy=self._proxy, auto_decompress=False)
-            self._opened = _Opened(loop, session, asyncio.Semaphore(self._max_connections))
-        return self._opened
+            self._state = _LoopState(loop, session, asyncio.Semaphore(self._max_connections))
+        return self._state
 
     def _trusted(self) -> ssl.SSLContext | bool:
-        """The certificates that the blocking client trusts."""
+        """Returns the same certificates that the blocking client trusts."""
         if not self._tls:
             return True
         import httpx2
@@ -105,7 +105,7 @@ class Connections:
         return httpx2.create_ssl_context()
 
     def _headers(self, attempt: Attempt) -> dict[str, str]:
-        # A user and password in the URL win over a key, as in the blocking client; aiohttp refuses to have both.
+        # A user and password in the URL win over a key, as in the blocking client; aiohttp refuses both together.
         headers = {k: v for k, v in attempt.headers.items() if not (self._has_password and k == "authorization")}
         return {**headers, "accept-encoding": ENCODINGS}
 
@@ -115,7 +115,7 @@ def _data(body: bytes | None) -> bytes | io.BytesIO | None:
 
 
 def _failure(error: aiohttp.ClientError | TimeoutError) -> Failure:
-    """Which kind of failure this is: only those that another attempt may cure are `connect`."""
+    """Classifies an error; only one that another attempt may cure is `connect`."""
     match error:
         case aiohttp.ConnectionTimeoutError():
             return Failure("connect", error)

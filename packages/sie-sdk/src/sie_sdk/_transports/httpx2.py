@@ -1,6 +1,7 @@
-"""All that the SDK knows of its HTTP library.
+"""The transport of the blocking client, over httpx2.
 
-The clients import this module when they are made, not when the package is: httpx2 costs more than the rest together.
+The clients import this module when they are constructed, not with the package: httpx2 takes longer to import than
+everything else together.
 """
 
 import ssl
@@ -12,7 +13,7 @@ import httpx2
 
 from sie_sdk._core.exchange import KEEPALIVE_S, Attempt, Failure
 from sie_sdk._core.reply import Reply
-from sie_sdk._transports.response_body import ENCODINGS, Content, UnreadableError
+from sie_sdk._transports.response_body import ENCODINGS, ResponseBody, UnreadableError
 
 READ_BYTES = 2**16
 
@@ -28,7 +29,7 @@ def limits(max_connections: int) -> httpx2.Limits:
 
 
 def arguments(attempt: Attempt) -> dict[str, Any]:
-    """The arguments of `httpx2.Client.request`, or `AsyncClient.request`, for one attempt."""
+    """Returns the arguments of `httpx2.Client.stream`, or `AsyncClient.stream`, for one attempt."""
     return {
         "method": attempt.method,
         "url": attempt.url,
@@ -45,54 +46,54 @@ def arguments(attempt: Attempt) -> dict[str, Any]:
 
 
 def switched(response: httpx2.Response) -> Reply | None:
-    """The reply that switches protocols, after which there is no body; None for any other."""
+    """Returns the reply if the response switches protocols and so has no body, else None."""
     if response.status_code != httpx2.codes.SWITCHING_PROTOCOLS:
         return None
     return Reply(response.status_code, response.headers, b"")
 
 
 def connection(response: httpx2.Response) -> Any:
-    """That of a response that switched protocols: an `httpcore2.NetworkStream` or `AsyncNetworkStream`."""
+    """Returns the `httpcore2.NetworkStream`, or `AsyncNetworkStream`, of a response that switched protocols."""
     return response.extensions.get("network_stream")
 
 
 def read(response: httpx2.Response, total_s: float, since: float) -> Reply | Failure:
-    """The reply that `response` still has to bring, within so many seconds since that monotonic time."""
-    if response.is_stream_consumed:  # a transport of the caller's has read it
+    """Reads the body of a response, until `total_s` seconds after the monotonic time `since`."""
+    if response.is_stream_consumed:  # by a transport of the caller's
         return Reply(response.status_code, response.headers, response.content)
-    content = _content(response)
+    body = _body(response)
     try:
         for chunk in response.iter_raw():
-            # httpx2 has a timeout for each read, so that a few bytes now and then would keep a call waiting for ever.
+            # httpx2 limits each read, so a few bytes now and then would keep a call waiting forever.
             if time.monotonic() - since > total_s:
-                raise httpx2.ReadTimeout("the answer is not complete")
-            if not content.add(chunk):
+                raise httpx2.ReadTimeout("the response is incomplete")
+            if not body.add(chunk):
                 break
-        return Reply(response.status_code, response.headers, content.whole())
+        return Reply(response.status_code, response.headers, body.finish())
     except UnreadableError as error:
         return Failure("other", error)
 
 
 async def read_async(response: httpx2.Response) -> Reply | Failure:
-    """As `read`, by the asyncio side, where the caller bounds the time."""
+    """Reads the body of a response; the caller limits the time."""
     if response.is_stream_consumed:
         return Reply(response.status_code, response.headers, response.content)
-    content = _content(response)
+    body = _body(response)
     try:
         async for chunk in response.aiter_raw():
-            if not content.add(chunk):
+            if not body.add(chunk):
                 break
-        return Reply(response.status_code, response.headers, content.whole())
+        return Reply(response.status_code, response.headers, body.finish())
     except UnreadableError as error:
         return Failure("other", error)
 
 
-def _content(response: httpx2.Response) -> Content:
-    return Content(response.status_code, response.headers.get("content-encoding"))
+def _body(response: httpx2.Response) -> ResponseBody:
+    return ResponseBody(response.status_code, response.headers.get("content-encoding"))
 
 
 def failure(error: httpx2.RequestError) -> Failure:
-    """Which kind of failure a transport error is: only those that another attempt may cure are `connect`."""
+    """Classifies a transport error; only one that another attempt may cure is `connect`."""
     match error:
         case httpx2.ConnectTimeout():
             return Failure("connect", error)
@@ -104,7 +105,7 @@ def failure(error: httpx2.RequestError) -> Failure:
 
 
 def _untrusted(error: BaseException | None) -> bool:
-    """Whether a certificate was refused: it will be refused again."""
+    """Returns whether a certificate was rejected, as it would be again."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return True

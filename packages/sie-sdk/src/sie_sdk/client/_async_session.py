@@ -1,7 +1,7 @@
-"""The I/O of the asyncio client.
+"""I/O of the asyncio client.
 
-asyncio and aiohttp are imported when a client is made, not when the package is: together they take longer to import
-than all the rest.
+asyncio and aiohttp are imported when a client is constructed, not with the package: together they take longer to import
+than everything else.
 """
 
 import math
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sie_sdk._core.endpoint import Endpoint
 from sie_sdk._core.exchange import Attempt, Call, Failure, Pause, Steps, Trace, exchange
-from sie_sdk._core.pipeline import END, Batch, Finish, Give, Pull, Stream, pipeline
+from sie_sdk._core.pipeline import END, Batch, Emit, Finish, Pull, Stream, pipeline
 from sie_sdk._core.reply import Reply
-from sie_sdk._core.watch import Open, Read, Show, watching
+from sie_sdk._core.watch import Open, Read, ShowStatus, watch_statuses
 from sie_sdk.client._shared import Session
 from sie_sdk.errors import SIEError
 from sie_sdk.types import StatusMessage, WatchMode
@@ -27,8 +27,8 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class AwaitedSession(Session):
-    """A session on an event loop, where each part of a large input is a task."""
+class AsyncSession(Session):
+    """A session on an event loop, with a task for each chunk of a large input."""
 
     def __init__(
         self,
@@ -45,19 +45,19 @@ class AwaitedSession(Session):
         self._closed = asyncio.Event()
         self._http = http_client
         self._connections = aiohttp.Connections(endpoint.base_url, max_connections or 100)
-        self._turns: AbstractAsyncContextManager[None] = nullcontext()
+        self._slots: AbstractAsyncContextManager[None] = nullcontext()
         if max_concurrency is not None:
-            self._turns = asyncio.Semaphore(max_concurrency)
+            self._slots = asyncio.Semaphore(max_concurrency)
 
     async def close(self) -> None:
-        """Closes the connections, and ends what watches."""
+        """Closes the connections and ends all `watch` loops."""
         self._closed.set()
         await self._connections.close()
 
     def watch(
         self, mode: WatchMode = "auto", *, wait_for_capacity: bool = True, provision_timeout_s: float | None = None
     ) -> AsyncGenerator[StatusMessage, None]:
-        """Yields what the server is doing until `close()`, or `aclose()` of the generator; see `SIEClient.watch`."""
+        """Yields the status of the server until `close()`, or `aclose()` of the generator; see `SIEClient.watch`."""
         call = self._endpoint.watch(mode, wait_for_capacity=wait_for_capacity, provision_timeout_s=provision_timeout_s)
         return self._statuses(call)
 
@@ -78,7 +78,7 @@ class AwaitedSession(Session):
         items: Any = stream.items
         is_async = isinstance(items, AsyncIterable)
         source: Any = aiter(items) if is_async else iter(items)
-        under_way: deque[asyncio.Task[list[R]]] = deque()
+        in_flight: deque[asyncio.Task[list[R]]] = deque()
         answer: Any = None
         with self._tracing() as trace, closing(pipeline(stream, trace)) as moves:
             try:
@@ -90,20 +90,20 @@ class AwaitedSession(Session):
                     answer = None
                     if isinstance(move, Pull):
                         answer = await anext(source, END) if is_async else next(source, END)
-                    elif isinstance(move, Give):
+                    elif isinstance(move, Emit):
                         for result in move.results:
                             yield result
                     elif isinstance(move, Finish):
                         try:
-                            answer = await under_way.popleft()
+                            answer = await in_flight.popleft()
                         except SIEError as error:
                             answer = error
                     else:
-                        under_way.append(asyncio.create_task(self._run(move.call, move.trace)))
+                        in_flight.append(asyncio.create_task(self._run(move.call, move.trace)))
             finally:
-                for task in under_way:
+                for task in in_flight:
                     task.cancel()
-                await asyncio.gather(*under_way, return_exceptions=True)
+                await asyncio.gather(*in_flight, return_exceptions=True)
 
     async def _look_up(self, call: Call[T]) -> T:
         with self._tracing() as trace:
@@ -116,7 +116,7 @@ class AwaitedSession(Session):
         import asyncio
 
         answer: Reply | Failure | None = None
-        async with self._turns:
+        async with self._slots:
             while True:
                 try:
                     step = steps.send(answer)
@@ -138,13 +138,13 @@ class AwaitedSession(Session):
 
         connection: Any = None
         answer: Any = None
-        # Of httpx2, whose stream of bytes the WebSocket's frames go over, as in the blocking client.
+        # httpx2, as in the blocking client: it gives access to the bytes of a connection.
         client = httpx2.AsyncClient() if self._http is None else nullcontext(self._http)
         async with client as http, AsyncExitStack() as kept:
-            with closing(watching(call, self._skew, self._clock)) as steps:
+            with closing(watch_statuses(call, self._skew, self._clock)) as steps:
                 while not self._closed.is_set():
                     step, answer = steps.send(answer), None
-                    if isinstance(step, Show):
+                    if isinstance(step, ShowStatus):
                         yield step.status
                     elif isinstance(step, Pause):
                         with suppress(TimeoutError):

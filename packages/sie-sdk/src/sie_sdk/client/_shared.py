@@ -1,4 +1,4 @@
-"""What both clients are, apart from their I/O."""
+"""The part of a client that does no I/O."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from sie_sdk._unsupported import gateway_method
 
 
 class Session:
-    """An endpoint, and what the calls to it leave behind."""
+    """An endpoint, and the traces of the calls to it."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -31,12 +31,12 @@ class Session:
 
     @property
     def last_retry_count(self) -> int:
-        """How often the call that ended last was sent again, all its parts together."""
+        """Number of retries of the call that ended last, over all its requests."""
         return self._trace.retries.total()
 
     @property
     def last_model_revision(self) -> str | None:
-        """The model revision that the server named in the call that ended last, if it named one."""
+        """Model revision that the server reported in the call that ended last, or None."""
         return self._trace.model_revision
 
     @contextmanager
@@ -45,5 +45,5 @@ class Session:
         try:
             yield trace
         finally:
-            # Only now: calls that run side by side must not mix their counts.
+            # Only now, because concurrent calls must not mix their counts.
             self._trace = trace

@@ -1,4 +1,4 @@
-"""The I/O of the blocking client."""
+"""I/O of the blocking client."""
 
 import threading
 import time
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sie_sdk._core.endpoint import Endpoint
 from sie_sdk._core.exchange import Attempt, Call, Failure, Pause, Steps, Trace, exchange
-from sie_sdk._core.pipeline import END, IN_FLIGHT, Batch, Finish, Give, Pull, Stream, pipeline
+from sie_sdk._core.pipeline import END, IN_FLIGHT, Batch, Emit, Finish, Pull, Stream, pipeline
 from sie_sdk._core.reply import Reply
-from sie_sdk._core.watch import Open, Read, Show, watching
+from sie_sdk._core.watch import Open, Read, ShowStatus, watch_statuses
 from sie_sdk.client._shared import Session
 from sie_sdk.errors import SIEError
 from sie_sdk.types import StatusMessage, WatchMode
@@ -25,8 +25,8 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class BlockingSession(Session):
-    """A session that waits in the caller's thread, and for the parts of a large input in threads of its own."""
+class SyncSession(Session):
+    """A session that sends in the caller's thread, and the chunks of a large input in threads of its own."""
 
     def __init__(self, endpoint: Endpoint, max_connections: int | None, http_client: "httpx2.Client | None") -> None:
         super().__init__(endpoint)
@@ -39,7 +39,7 @@ class BlockingSession(Session):
         self._http = http_client or httpx2.Client(limits=transport.limits(max_connections or 100))
 
     def close(self) -> None:
-        """Closes the connections, and ends what watches."""
+        """Closes the connections and ends all `watch` loops."""
         self._closed.set()
         if self._owns_http:
             self._http.close()
@@ -47,7 +47,7 @@ class BlockingSession(Session):
     def watch(
         self, mode: WatchMode = "auto", *, wait_for_capacity: bool = True, provision_timeout_s: float | None = None
     ) -> Generator[StatusMessage, None, None]:
-        """Yields what the server is doing, several times a second, until `close()` of the client or of the generator.
+        """Yields the status of the server several times a second, until the client or the generator is closed.
 
             >>> from sie_sdk import SIEClient
             >>> with SIEClient("http://localhost:8080") as client:
@@ -56,16 +56,16 @@ class BlockingSession(Session):
             ...         break
             True []
 
-        A connection that breaks, or is silent for `read_timeout_s`, is opened again after the pauses of any other call.
+        A connection that breaks, or is silent for `read_timeout_s`, is reopened after the pauses of any other call.
 
         Args:
-            mode: `"auto"` or `"worker"`, which mean the same here.
-            wait_for_capacity: Whether to wait for a server that does not answer; also for one that no longer does.
-            provision_timeout_s: Seconds without a status after which that is over (900); 0 connects only once.
+            mode: `"auto"` or `"worker"`; both mean the same here.
+            wait_for_capacity: Whether to wait for a server that does not respond, also if it stops responding later.
+            provision_timeout_s: How many seconds to wait for a status (900); 0 connects only once.
 
         Raises:
-            RequestError: The server has no such stream.
-            ValueError: An argument can't be right.
+            RequestError: The server has no status stream.
+            ValueError: An argument is invalid.
             SIEError: See `sie_sdk.errors`.
         """
         call = self._endpoint.watch(mode, wait_for_capacity=wait_for_capacity, provision_timeout_s=provision_timeout_s)
@@ -90,7 +90,7 @@ class BlockingSession(Session):
         source = iter(items)
         given_up = threading.Event()
         threads: ThreadPoolExecutor | None = None
-        under_way: deque[Callable[[], list[R]]] = deque()
+        in_flight: deque[Callable[[], list[R]]] = deque()
 
         def pause(seconds: float) -> None:
             if given_up.wait(seconds):
@@ -107,23 +107,23 @@ class BlockingSession(Session):
                     answer = None
                     if isinstance(move, Pull):
                         answer = next(source, END)
-                    elif isinstance(move, Give):
+                    elif isinstance(move, Emit):
                         yield from move.results
                     elif isinstance(move, Finish):
                         try:
-                            answer = under_way.popleft()()
+                            answer = in_flight.popleft()()
                         except SIEError as error:
                             answer = error
                     elif move.alone:
-                        under_way.append(partial(self._run, move.call, move.trace, time.sleep))
+                        in_flight.append(partial(self._run, move.call, move.trace, time.sleep))
                     else:
                         threads = threads or ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="sie-sdk")
                         run = copy_context().run
-                        under_way.append(threads.submit(run, self._run, move.call, move.trace, pause).result)
+                        in_flight.append(threads.submit(run, self._run, move.call, move.trace, pause).result)
             finally:
                 given_up.set()
                 if threads is not None:
-                    # Not waited for: an attempt that is under way ends with its answer, which nobody needs any more.
+                    # Not waited for: requests in flight end with a response that nobody needs any more.
                     threads.shutdown(wait=False, cancel_futures=True)
 
     def _look_up(self, call: Call[T]) -> T:
@@ -152,10 +152,10 @@ class BlockingSession(Session):
 
         connection: Any = None
         answer: Any = None
-        with ExitStack() as kept, closing(watching(call, self._skew, self._clock)) as steps:
+        with ExitStack() as kept, closing(watch_statuses(call, self._skew, self._clock)) as steps:
             while not self._closed.is_set():
                 step, answer = steps.send(answer), None
-                if isinstance(step, Show):
+                if isinstance(step, ShowStatus):
                     yield step.status
                 elif isinstance(step, Pause):
                     self._closed.wait(step.seconds)

@@ -1,10 +1,10 @@
-"""The asyncio client: the same calls as the blocking one, awaited."""
+"""The asyncio client."""
 
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from typing import TYPE_CHECKING, Unpack, overload
 
 from sie_sdk._core.endpoint import Endpoint
-from sie_sdk.client._async_session import AwaitedSession
+from sie_sdk.client._async_session import AsyncSession
 from sie_sdk.types import (
     ClientArguments,
     EncodeArguments,
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import httpx2
 
 
-class SIEAsyncClient(AwaitedSession):
-    """`SIEClient` for asyncio: the same arguments, results and errors, each call awaited.
+class SIEAsyncClient(AsyncSession):
+    """The asyncio version of `SIEClient`, with the same methods, arguments, results and errors.
 
         >>> async def best(question: str, texts: list[str]) -> str:
         ...     items = [Item(text=text) for text in texts]
@@ -74,7 +74,7 @@ class SIEAsyncClient(AwaitedSession):
     ) -> EncodeResult | list[EncodeResult]:
         """Computes the embeddings of items: one result for one item, a list of results for a list.
 
-        `arguments` are `output_types`, `output_dtype`, `is_query` and `progress`, as for `SIEClient.encode`, and those
+        `arguments` are `output_types`, `output_dtype`, `is_query` and `progress`, as for `SIEClient.encode`, and all
         of `score`.
         """
         return await self._all(self._endpoint.encode(model, items, **arguments))
@@ -84,7 +84,7 @@ class SIEAsyncClient(AwaitedSession):
     ) -> AsyncGenerator[EncodeResult, None]:
         """Yields the embeddings of items, sync or async, in their order; see `SIEClient.encode_stream`.
 
-        `arguments` are those of `encode`. After leaving the loop early, `aclose()` the generator, or use
+        `arguments` are as for `encode`. After leaving the loop early, `aclose()` the generator, or use
         `contextlib.aclosing`.
         """
         return self._stream(self._endpoint.encode_stream(model, items, **arguments))
@@ -92,16 +92,16 @@ class SIEAsyncClient(AwaitedSession):
     async def extract(
         self, model: str, items: Item | Sequence[Item], **arguments: Unpack[ExtractArguments]
     ) -> ExtractResult | list[ExtractResult]:
-        """Finds entities, relations and classes in items; see `SIEClient.extract`.
+        """Extracts entities, relations and classes from items; see `SIEClient.extract`.
 
-        `arguments` are `labels` and `output_schema`, and those of `score`.
+        `arguments` are `labels` and `output_schema`, as for `SIEClient.extract`, and all of `score`.
         """
         return await self._all(self._endpoint.extract(model, items, **arguments))
 
     async def list_models(self) -> list[ModelInfo]:
-        """The models the server knows, loaded or not."""
+        """Lists the models that the server knows, loaded or not."""
         return await self._look_up(self._endpoint.list_models())
 
     async def get_model(self, name: str) -> ModelInfo:
-        """One model. Raises RequestError with code MODEL_NOT_FOUND if the server does not know it."""
+        """Describes one model. Raises RequestError with code MODEL_NOT_FOUND if the server does not know it."""
         return await self._look_up(self._endpoint.get_model(name))

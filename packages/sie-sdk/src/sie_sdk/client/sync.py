@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from sie_sdk._core.endpoint import Endpoint
-from sie_sdk.client._sync_session import BlockingSession
+from sie_sdk.client._sync_session import SyncSession
 from sie_sdk.types import (
     EncodeArguments,
     EncodeResult,
@@ -20,38 +20,38 @@ if TYPE_CHECKING:
     import httpx2
 
 
-class SIEClient(BlockingSession):
-    """A connection to an SIE server. Safe to share between threads; use it as a context manager or `close()` it.
+class SIEClient(SyncSession):
+    """A client of an SIE server. Threads may share it; use it as a context manager, or `close()` it.
 
         >>> with SIEClient("http://localhost:8080") as client:
         ...     client.get_model("sentence-transformers/all-MiniLM-L6-v2")["max_sequence_length"]
         256
 
     Args:
-        base_url: Where the server is, e.g. `"http://localhost:8080"`; by default the environment's SIE_BASE_URL.
-            Redirects are not followed.
-        timeout_s: Sets both of the next two, in seconds.
-        connect_timeout_s: How long to wait for a connection to open (10).
-        read_timeout_s: How long to wait for the next bytes of an answer (150). What times out is not sent again.
-        api_key: Sent as a bearer token; by default the environment's SIE_API_KEY, `""` for none.
-        options: Options of every call; those given to a call win.
-        max_connections: Most connections open at once (100).
-        base_url_headers: Further headers of every request.
-        remote: `"forbid"` refuses to have requests answered by another deployment.
-        http_client: An `httpx2.Client` to send with, e.g. for a proxy or a test; it stays open on `close()`.
+        base_url: Address of the server, e.g. `"http://localhost:8080"`; by default the environment variable
+            SIE_BASE_URL. Redirects are not followed.
+        timeout_s: Sets both of the next two.
+        connect_timeout_s: Seconds to wait for a connection to open (10).
+        read_timeout_s: Seconds to wait for the next bytes of a response (150). A request that timed out is not retried.
+        api_key: Sent as a bearer token; by default the environment variable SIE_API_KEY, `""` for none.
+        options: Options of every call; those given to a call take precedence.
+        max_connections: Maximum number of open connections (100).
+        base_url_headers: Additional headers of every request.
+        remote: `"forbid"` asks the server not to pass requests on to another deployment.
+        http_client: An `httpx2.Client` to send with, e.g. for a proxy or a test; `close()` leaves it open.
         gpu, pool, control_plane_url, org: No effect; accepted, with a DeprecationWarning, for programs written for the
             public SDK.
 
     Raises:
-        ValueError: There is no base URL, or one of the arguments can't be right.
+        ValueError: There is no base URL, or an argument is invalid.
 
     Every method raises the errors of `sie_sdk.errors`. While a server is not ready (a model is loading, its queue is
-    full, the connection is refused) a call waits and asks again, for up to `provision_timeout_s` (900) in all; with
-    `wait_for_capacity=False` it does not wait for a server that is not up. Look-ups never do.
+    full, the connection is refused), a call waits and retries, for up to `provision_timeout_s` (900) in total. With
+    `wait_for_capacity=False` it does not wait for a server that is down. `list_models` and `get_model` never do.
 
-    More items than fit one request are sent in parts, four at a time: of at most 256 items and 1 MiB to embed, of 1,000
-    items and 16 MiB to rank. Each part waits and asks again as a call does. An error names an item by its index in the
-    whole input.
+    More items than fit one request are split into several, four in flight at a time: up to 256 items and 1 MiB each to
+    embed, 1,000 items and 16 MiB to rank. Each request waits and retries by itself. An error names an item by its index
+    in the whole input.
     """
 
     def __init__(
@@ -113,18 +113,18 @@ class SIEClient(BlockingSession):
             model: Id of a reranker or a late-interaction model, e.g. `"BAAI/bge-reranker-v2-m3"`.
             query: The query.
             items: The documents.
-            instruction: What relevance means, for models that read one.
-            options: Among others `top_k`, `return_tokens`, `max_seq_length` (tokens), `long_documents`, `profile`.
+            instruction: The meaning of relevance, for models that read an instruction.
+            options: E.g. `top_k`, `return_tokens`, `max_seq_length` (tokens), `long_documents`, `profile`.
             gpu: No effect, as for the client.
-            wait_for_capacity: Whether to wait for a machine, and for a server that does not answer.
-            provision_timeout_s: Seconds each request may take, waiting included (900); 0 sends it only once.
-            max_oom_retries: How often to ask again when the server is out of memory.
+            wait_for_capacity: Whether to wait for a server that does not respond.
+            provision_timeout_s: Seconds that each request may take, including waits (900); 0 sends it only once.
+            max_oom_retries: Maximum number of retries when the server is out of memory.
 
         Returns:
-            Every document once, in descending order of score; documents that score the same stay in their order.
+            All documents in descending order of score; documents with equal scores stay in their order.
 
         Raises:
-            ValueError: A text is not valid Unicode, or an argument can't be right.
+            ValueError: A text is not valid Unicode, or an argument is invalid.
             SIEError: See `sie_sdk.errors`.
         """
         batch = self._endpoint.score(
@@ -162,7 +162,7 @@ class SIEClient(BlockingSession):
         max_oom_retries: int = 3,
         progress: Callable[[int], None] | bool = False,
     ) -> EncodeResult | list[EncodeResult]:
-        """Turns items into embeddings: one result for one item, a list of results for a list.
+        """Computes the embeddings of items: one result for one item, a list of results for a list.
 
             >>> with SIEClient("http://localhost:8080") as client:
             ...     client.encode("sentence-transformers/all-MiniLM-L6-v2", Item(text="A text."))["dense"].shape
@@ -171,21 +171,21 @@ class SIEClient(BlockingSession):
         Args:
             model: Id of an encoder, e.g. `"sentence-transformers/all-MiniLM-L6-v2"`.
             items: An item or a list of items, of any length.
-            output_types: Any of `"dense"`, `"sparse"`, `"multivector"`; by default dense.
-            instruction: The task, for models that read one.
+            output_types: Any of `"dense"` (the default), `"sparse"` and `"multivector"`.
+            instruction: The task, for models that read an instruction.
             output_dtype: `"float32"` (the default), `"float16"`, `"int8"`, `"uint8"`, `"binary"`, `"ubinary"`.
-            is_query: Whether the items are queries, for models that tell queries from documents.
-            options: Among others `normalize`, `pooling`, `max_seq_length` (tokens), `profile`.
+            is_query: Whether the items are queries, for models that distinguish queries and documents.
+            options: E.g. `normalize`, `pooling`, `max_seq_length` (tokens), `profile`.
             gpu, wait_for_capacity, provision_timeout_s, max_oom_retries: As for `score`.
-            progress: Called with the number of items that are done, or True for a bar on the standard error.
+            progress: A function that takes the number of items done, or True for a progress bar on standard error.
 
         Returns:
             `dense` is an array `[dim]`, `multivector` an array `[tokens, dim]`, `sparse` a pair of arrays.
 
         Raises:
             ImportError: `progress=True` needs `rich`.
-            ValueError: A text is not valid Unicode, or an argument can't be right.
-            IncompleteBatchError: The server did not answer for every item.
+            ValueError: A text is not valid Unicode, or an argument is invalid.
+            IncompleteBatchError: The response does not have one result per item.
             SIEError: See `sie_sdk.errors`.
         """
         batch = self._endpoint.encode(
@@ -220,22 +220,21 @@ class SIEClient(BlockingSession):
         max_oom_retries: int = 3,
         progress: Callable[[int], None] | bool = False,
     ) -> Generator[EncodeResult, None, None]:
-        """Yields the embeddings of items that need not be in memory all at once, in their order.
+        """Yields the embeddings of items in their order, without holding all items in memory.
 
         Args:
             model: As for `encode`.
-            items: Items, e.g. a generator's; there may be no end to them. At most about a thousand are taken ahead of
-                the result that was yielded last.
+            items: An iterable, which may be endless. At most about a thousand items are read ahead of the last result.
             output_types, instruction, output_dtype, is_query, options, progress: As for `encode`.
             gpu, wait_for_capacity, provision_timeout_s, max_oom_retries: As for `score`.
 
         Yields:
-            What `encode` returns for each item. Nothing is sent before the first is asked for. After `close()`, or
-            when an error was raised, nothing more is sent.
+            The result of `encode` for each item. Requests start with the first `next()` and end with `close()` or an
+            error.
 
         Raises:
             ImportError: `progress=True` needs `rich`.
-            ValueError, IncompleteBatchError, SIEError: As for `encode`, after the results that come before the failure.
+            ValueError, IncompleteBatchError, SIEError: As for `encode`, after the results that precede the failure.
         """
         stream = self._endpoint.encode_stream(
             model,
@@ -267,7 +266,7 @@ class SIEClient(BlockingSession):
         provision_timeout_s: float | None = None,
         max_oom_retries: int = 3,
     ) -> ExtractResult | list[ExtractResult]:
-        """Finds entities, relations and classes in items: one result for one item, a list of results for a list.
+        """Extracts entities, relations and classes from items: one result for one item, a list of results for a list.
 
         Raises RequestError if the model does not extract; otherwise as `encode`.
         """
@@ -286,9 +285,9 @@ class SIEClient(BlockingSession):
         return self._all(batch)
 
     def list_models(self) -> list[ModelInfo]:
-        """The models the server knows, loaded or not."""
+        """Lists the models that the server knows, loaded or not."""
         return self._look_up(self._endpoint.list_models())
 
     def get_model(self, name: str) -> ModelInfo:
-        """One model. Raises RequestError with code MODEL_NOT_FOUND if the server does not know it."""
+        """Describes one model. Raises RequestError with code MODEL_NOT_FOUND if the server does not know it."""
         return self._look_up(self._endpoint.get_model(name))
