@@ -1,19 +1,14 @@
 """Models, health, metrics, the OpenAPI document, and the headers that requests and answers carry."""
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-import torch
 from jsonschema_rs import Draft202012Validator
-from live import EMBEDDED, connect, error, metric, serving
+from live import EMBEDDED, error, metric
 
 from sie_server import CONTRACT_VERSION, __version__
-from sie_server.errors import SIEError
-from sie_server.http.machine_profile import check_machine_profile
 
 BODY = {"query": {"text": "what is python"}, "items": [{"text": "it"}, {"text": "snakes are reptiles"}]}
 
@@ -143,6 +138,7 @@ def test_headers_of_every_answer(api: httpx2.Client) -> None:
         {"X-SIE-SDK-Version": "not a version"},
         {"Authorization": "Bearer secret"},
         {"X-SIE-Pool": "default"},
+        {"X-SIE-MACHINE-PROFILE": "l4-spot"},
         {"X-Request-ID": "abc"},
         {"X-SIE-Remote": "forbid"},
     ],
@@ -156,65 +152,6 @@ def test_a_request_that_wants_to_be_relayed_is_refused(api: httpx2.Client) -> No
     status, code, message = error(api.post("/v1/score/bert", json=BODY, headers={"X-SIE-Remote": "allow"}))
     assert (status, code) == (400, "INVALID_INPUT")
     assert "X-SIE-Remote" in message
-
-
-@pytest.mark.parametrize("route", ["score", "encode"])
-def test_machine_profile_without_a_gpu(api: httpx2.Client, route: str) -> None:
-    answer = api.post(f"/v1/{route}/bert", json=BODY, headers={"X-SIE-MACHINE-PROFILE": "l4-spot"})
-    assert error(answer)[:2] == (400, "INVALID_INPUT")
-    assert answer.json()["detail"]["requested_profile"] == "l4-spot"
-    assert "worker_identity" in answer.json()["detail"]
-
-
-@pytest.fixture(scope="module")
-def profiled(models: Path) -> Iterator[httpx2.Client]:
-    """A client of a server with a machine profile of its own."""
-    with (
-        serving(f"--model={models / 'bert'}", preload=False, SIE_MACHINE_PROFILE="L4-Spot") as server,
-        connect(server.url) as client,
-    ):
-        yield client
-
-
-@pytest.mark.parametrize("profile", [None, "L4-Spot", "l4-spot", "L4-SPOT"])
-def test_machine_profile_that_matches(profiled: httpx2.Client, profile: str | None) -> None:
-    headers = {} if profile is None else {"X-SIE-MACHINE-PROFILE": profile}
-    assert profiled.post("/v1/score/bert", json=BODY, headers=headers).status_code == 200
-
-
-@pytest.mark.parametrize("profile", ["l4", "h100", "l4-spot2", ""])
-def test_machine_profile_that_does_not_match(profiled: httpx2.Client, profile: str) -> None:
-    answer = profiled.post("/v1/score/bert", json=BODY, headers={"X-SIE-MACHINE-PROFILE": profile})
-    assert error(answer)[:2] == (400, "INVALID_INPUT")
-    detail = answer.json()["detail"]
-    assert (detail["requested_profile"], detail["worker_identity"]) == (profile, "L4-Spot")
-
-
-@pytest.mark.parametrize(
-    ("gpu", "gib", "profile"),
-    [
-        ("NVIDIA L4", 22, "l4"),
-        ("Tesla T4", 15, "t4"),
-        ("NVIDIA A10G", 22, "a10g"),
-        ("NVIDIA A100-SXM4-40GB", 40, "a100-40gb"),
-        ("NVIDIA A100 80GB PCIe", 80, "a100-80gb"),
-        ("NVIDIA H100 80GB HBM3", 79, "h100"),
-        ("NVIDIA L40S", 44, "unknown"),
-        ("NVIDIA GeForce RTX 4090", 24, "unknown"),
-    ],
-)
-def test_machine_profile_of_a_gpu(monkeypatch: pytest.MonkeyPatch, gpu: str, gib: int, profile: str) -> None:
-    class Properties:
-        name = gpu
-        total_memory = gib * 2**30
-
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Properties)
-    cuda = torch.device("cuda")
-    check_machine_profile({"X-SIE-MACHINE-PROFILE": profile}, "", cuda)
-    with pytest.raises(SIEError) as refused:
-        check_machine_profile({"X-SIE-MACHINE-PROFILE": "gb300"}, "", cuda)
-    assert refused.value.extras["worker_identity"] == profile
-    check_machine_profile({"X-SIE-MACHINE-PROFILE": "gb300"}, "gb300", cuda)
 
 
 # --- metrics ---------------------------------------------------------------------------------------------------------

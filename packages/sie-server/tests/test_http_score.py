@@ -487,8 +487,8 @@ def test_a_model_that_does_not_score(api: httpx2.Client) -> None:
 
 
 def test_order_of_checks(api: httpx2.Client) -> None:
-    elsewhere = {"X-SIE-MACHINE-PROFILE": "gb300"}
-    assert "gb300" in error(api.post("/v1/score/unknown", content=b"nope", headers=elsewhere))[2]
+    relayed = {"X-SIE-Remote": "allow"}
+    assert "X-SIE-Remote" in error(api.post("/v1/score/unknown", content=b"nope", headers=relayed))[2]
     assert error(api.post("/v1/score/unknown", content=b"nope"))[1] == "INVALID_INPUT"
     assert error(api.post("/v1/score/unknown", json={**BODY, "options": {"profile": "x"}}))[1] == "MODEL_NOT_FOUND"
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+import torch
 from httpx2.websockets import WebSocketDisconnect, WebSocketSession, WebSocketUpgradeError
 from live import EMBEDDED, InProcess, Server, connect, in_process, poll, serving
 
@@ -78,6 +79,28 @@ def test_the_models_of_a_frame(server: Server) -> None:
     assert (config["dims"], config["max_sequence_length"]) == ({"dense": 384, "multivector": 384}, 256)
     cold = next(model for model in said if model["name"] == "BAAI/bge-reranker-large")
     assert (cold["state"], cold["device"], cold["memory_bytes"]) == ("available", None, 0)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "gib", "name"),
+    [
+        ("NVIDIA L4", 22, "l4"),
+        ("Tesla T4", 15, "t4"),
+        ("NVIDIA A10G", 22, "a10g"),
+        ("NVIDIA A100-SXM4-40GB", 40, "a100-40gb"),
+        ("NVIDIA A100 80GB PCIe", 80, "a100-80gb"),
+        ("NVIDIA H100 80GB HBM3", 79, "h100"),
+        ("NVIDIA L40S", 44, "unknown"),
+        ("NVIDIA GeForce RTX 4090", 24, "unknown"),
+    ],
+)
+def test_the_type_of_a_gpu(monkeypatch: pytest.MonkeyPatch, gpu: str, gib: int, name: str) -> None:
+    class Properties:
+        total_memory = gib * 2**30
+
+    Properties.name = gpu  # type: ignore[attr-defined]
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Properties)
+    assert status.gpu_type(torch.device("cuda")) == name
 
 
 def test_what_waits_is_counted(in_memory: InProcess) -> None:

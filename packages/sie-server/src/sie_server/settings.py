@@ -121,8 +121,6 @@ class Settings:
         until they are sent; one on top gets QUEUE_FULL, but a small one. Several of a client may have half at most.
     max_item_text_bytes
         Most bytes of UTF-8 in one item's text, id and metadata.
-    machine_profile
-        Name this machine answers to in X-SIE-MACHINE-PROFILE; default: the GPU's name.
     cors_origins
         Origin whose pages may call this server from a browser, e.g. https://search.example; * for all. Repeatable.
     api_keys
@@ -176,7 +174,6 @@ class Settings:
     )
     max_bodies_bytes: Annotated[int, Parameter(env_var="SIE_MAX_BODIES_BYTES", validator=_POSITIVE)] = 512 * 2**20
     max_item_text_bytes: Annotated[int, Parameter(env_var="SIE_MAX_ITEM_TEXT_BYTES", validator=_POSITIVE)] = 2 * 2**20
-    machine_profile: Annotated[str, Parameter(env_var="SIE_MACHINE_PROFILE")] = ""
     cors_origins: Annotated[
         tuple[str, ...], Parameter(env_var="SIE_CORS_ORIGINS", env_var_split=_split, validator=_check_origins)
     ] = ()

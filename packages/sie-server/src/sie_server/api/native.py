@@ -56,7 +56,7 @@ class Routes:
         self._engine = engine
         self._settings = settings
         self._metrics = metrics
-        self._bodies = BodyReader(settings, engine.device)
+        self._bodies = BodyReader(settings)
         self._answers = Answers(settings, self._bodies.account)
         self._embeddings = Embeddings(engine, settings, self._bodies, self._answers, metrics)
         self._extract = Extract(engine, self._bodies)

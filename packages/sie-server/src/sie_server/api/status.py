@@ -6,6 +6,7 @@ Whoever watches gets the same frames, which are made once. A client that goes aw
 import asyncio
 import getpass
 import os
+import re
 import socket
 import time
 from collections import Counter
@@ -24,7 +25,6 @@ from sie_server.engine.engine import Engine
 from sie_server.engine.scheduler import Waiting
 from sie_server.errors import Code, SIEError
 from sie_server.http.client_identity import KEY
-from sie_server.http.machine_profile import machine_profile
 from sie_server.http.negotiation import json
 from sie_server.machine.memory import machine_budget
 from sie_server.residency.slot import Slot
@@ -38,6 +38,7 @@ _INTERVAL_S = 0.2
 # For a frame to leave: a client that reads none of some hundred of them has stopped.
 _SLOWEST_S = 5.0
 _TRY_AGAIN_S = 5
+_GPU_TYPES = {"l4": "l4", "t4": "t4", "a10g": "a10g", "h100": "h100"}
 
 
 class Status:
@@ -123,7 +124,7 @@ class Status:
             "timestamp": time.time(),
             "ready": self._ready(),
             "name": socket.gethostname(),
-            "machine_profile": machine_profile(settings.machine_profile, engine.device),
+            "machine_profile": gpu_type(engine.device),
             "pool_name": "default",
             "gpu_count": len(gpus),
             "bundle": "default",
@@ -174,12 +175,23 @@ def _gpu(device: torch.device, utilization: float, budget: int) -> dict[str, Any
     return {
         "device": str(device),
         "name": torch.cuda.get_device_name(device),
-        "gpu_type": machine_profile("", device),
+        "gpu_type": gpu_type(device),
         "utilization_pct": utilization,
         "memory_used_bytes": total - free,
         "memory_total_bytes": total,
         "memory_threshold_pct": round((budget or machine_budget(device)) / total * 100, 1),
     }
+
+
+def gpu_type(device: torch.device) -> str:
+    """Name of the GPU's type as clients of SIE know it, `unknown` for other GPUs, `cpu` without a GPU."""
+    if device.type != "cuda":
+        return "cpu"
+    properties = torch.cuda.get_device_properties(device)
+    words = re.split(r"[^a-z0-9]+", properties.name.lower())
+    if "a100" in words:
+        return "a100-80gb" if properties.total_memory > 50 * 2**30 else "a100-40gb"
+    return next((_GPU_TYPES[word] for word in words if word in _GPU_TYPES), "unknown")
 
 
 def _user() -> str:

@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 import msgspec
-import torch
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,7 +14,6 @@ from sie_server import codec, wire
 from sie_server.cooperative import emptied
 from sie_server.errors import Code, SIEError
 from sie_server.http.body_memory import Account, Hold, Texts
-from sie_server.http.machine_profile import check_machine_profile
 from sie_server.http.negotiation import (
     JSON,
     MSGPACK,
@@ -57,9 +55,8 @@ WithItems = TypeVar("WithItems", bound=HasItems)
 class BodyReader:
     """The request bodies of one server. `account` has the bytes of those that are not gone yet."""
 
-    def __init__(self, settings: Settings, device: torch.device) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._device = device
         self._skew = VersionSkew()
         self.account = Account(settings.max_bodies_bytes)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="body")
@@ -189,11 +186,11 @@ class BodyReader:
 
         Raises:
             SIEError: BODY_TOO_LARGE, BODY_ENCODED or TOO_SLOW; QUEUE_FULL, those of all requests are too large;
-                INVALID_INPUT for another machine's.
+                INVALID_INPUT where the client asks for another machine.
         """
         self._check_page(request)
         self._skew.check(request.headers.get("X-SIE-SDK-Version"))
-        check_machine_profile(request.headers, self._settings.machine_profile, self._device)
+        _check_remote(request.headers)
         settings = self._settings
         hold = request.state.hold = Hold(self.account, request.state.client)
         return await read_body(
@@ -293,6 +290,12 @@ class BodyReader:
                     f"Field '{field}' must hold at most {limit} bytes of UTF-8 text in a request of {items} items",
                     param=field,
                 )
+
+
+def _check_remote(headers: Mapping[str, str]) -> None:
+    """Raises SIEError: INVALID_INPUT, the client asks for a remote machine. This server computes everything itself."""
+    if (remote := headers.get("X-SIE-Remote")) is not None and remote != "forbid":
+        raise SIEError(Code.INVALID_INPUT, f"X-SIE-Remote must be 'forbid', got '{remote}'")
 
 
 def _bytes(text: str) -> int:
