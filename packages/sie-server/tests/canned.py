@@ -132,12 +132,13 @@ class CannedModel:
 def _raise_if_named(text: str) -> None:
     match text:
         case "QUEUE_FULL":
-            raise SIEError(Code.QUEUE_FULL, "900 tokens are waiting and this request has 40", retry_after=7)
+            message = "900 tokens are waiting and this request has about 40; the limit for all models is 900"
+            raise SIEError(Code.QUEUE_FULL, message, retry_after=7)
         case "RESOURCE_EXHAUSTED":
-            message = "512 tokens at once of model 'acme/reranker' do not fit into memory"
+            message = "a batch of 512 tokens of model 'acme/reranker' does not fit into memory"
             raise SIEError(Code.RESOURCE_EXHAUSTED, message)
         case "GATEWAY_TIMEOUT":
-            message = "this and what is ahead of it would take 2.50 s; 1.00 s are left"
+            message = "this request would finish in about 2.50 s, after its deadline in 1.00 s"
             raise SIEError(Code.GATEWAY_TIMEOUT, message, retry_after=2)
         case "INPUT_TOO_LONG":
             raise SIEError(Code.INPUT_TOO_LONG, "'items[0]' has 700 tokens; the limit is 512", param="items[0].text")

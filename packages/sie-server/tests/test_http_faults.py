@@ -413,7 +413,7 @@ def test_a_full_queue(stalled: Stalled) -> None:
     refused = stalled.send("w2").result()
     status, code, message = error(refused)
     assert (status, code) == (503, "QUEUE_FULL")
-    assert "the queue holds 100" in message
+    assert "the limit for all models is 100" in message
     assert 1 <= int(refused.headers["retry-after"]) <= 60
     assert stalled.api.get("/livez").status_code == 200
 

@@ -30,7 +30,7 @@ from sie_server.engine.batch_limit import Ceiling
 from sie_server.engine.request import Batch, Scheduled
 from sie_server.engine.runner import Work
 from sie_server.engine.scheduler import Scheduler
-from sie_server.engine.scheduling_params import Terms
+from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.engine.watchdog import Watchdog
 from sie_server.errors import Code, SIEError
 from sie_server.models.bert import Bert
@@ -119,19 +119,19 @@ def waiting(tokens: dict[str, int], client: str = "a") -> Iterator[Admission]:
     with ExitStack() as stack:
         for model_id, count in tokens.items():
             admission.observe(model_id, 100, 1.0)
-            stack.enter_context(admission.tokenizing(model_id, Terms(client), count))
+            stack.enter_context(admission.tokenizing(model_id, SchedulingParams(client), count))
         yield admission
 
 
 def refused(admission: Admission, model: str, tokens: int, client: str = "a") -> SIEError:
-    with pytest.raises(SIEError) as raised, admission.tokenizing(model, Terms(client), tokens):
+    with pytest.raises(SIEError) as raised, admission.tokenizing(model, SchedulingParams(client), tokens):
         pass
     assert raised.value.code == Code.QUEUE_FULL
     return raised.value
 
 
 def admitted(admission: Admission, model: str, tokens: int, client: str = "a", priority: Priority = "normal") -> bool:
-    with admission.tokenizing(model, Terms(client, priority), tokens):
+    with admission.tokenizing(model, SchedulingParams(client, priority), tokens):
         return True
 
 
@@ -141,12 +141,12 @@ def test_the_queue_is_bounded_for_each_model_and_for_all() -> None:
     with waiting({"m": 400}) as full:
         assert admitted(full, "m", 100)
         error = refused(full, "m", 250)
-        assert "400 tokens are waiting and this request has about 250; that of 'm' holds 500" in error.message
+        assert "400 tokens are waiting and this request has about 250; the limit for model 'm' is 500" in error.message
         assert error.retry_after == 2, "150 tokens too many, at 100 per second"
         assert admitted(full, "n", 500), "another model has a queue of its own"
     with waiting({"m": 400, "n": 500}) as full:
         error = refused(full, "o", 400)
-        assert "the queue holds 1000" in error.message
+        assert "the limit for all models is 1000" in error.message
         assert error.retry_after == 3, "300 tokens too many, at 100 per second"
 
 
@@ -159,7 +159,7 @@ def test_one_client_locks_nobody_out() -> None:
         assert error.retry_after == 60, "as long as it takes until the queue has room for more than a share"
         assert admitted(flooded, "n", 500, "modest")
         assert admitted(flooded, "m", 250, "greedy", "interactive"), "a class of priority has a share of its own"
-        with flooded.tokenizing("m", Terms("modest"), 200):
+        with flooded.tokenizing("m", SchedulingParams("modest"), 200):
             assert refused(flooded, "m", 60, "modest").retry_after == 1, "ten of its own, and as many of the other's"
             assert admitted(flooded, "m", 166, "third")
 
@@ -190,7 +190,7 @@ def test_an_even_share_is_always_there_and_what_waits_is_bounded(
         others = len(counts.keys() - {sender})
         stack = ExitStack()
         try:
-            stack.enter_context(admission.tokenizing("m", Terms(*sender), tokens))
+            stack.enter_context(admission.tokenizing("m", SchedulingParams(*sender), tokens))
         except SIEError:
             assert counts[sender] + tokens > 1000 // (others + 1)
             assert counts.total() + tokens > 1000
@@ -223,7 +223,7 @@ def test_a_full_queue_says_when_to_come_back(overloaded: Overloaded) -> None:
     poll(lambda: overloaded.scheduler.tokens > 200)
     answer = overloaded.send(*[text(40, seed=n) for n in range(10)]).result()
     assert error(answer)[:2] == (503, "QUEUE_FULL")
-    assert "of 'bert' holds 400" in error(answer)[2]
+    assert "limit for model 'bert' is 400" in error(answer)[2]
     assert 1 <= int(answer.headers["retry-after"]) <= 60
     overloaded.device.open.set()
     assert [first.result().status_code, second.result().status_code] == [200, 200]
@@ -254,7 +254,7 @@ def test_a_request_whose_time_is_over_leaves_the_queue(overloaded: Overloaded) -
     late = overloaded.send("w2", "w3", X_Request_Timeout="1")
     other = overloaded.send("w2", X_Request_Timeout="60", X_SIE_Priority="Interactive")
     # While the device still stalls.
-    assert error(late.result()) == (504, "GATEWAY_TIMEOUT", "the time that the request has is over")
+    assert error(late.result()) == (504, "GATEWAY_TIMEOUT", "the request's deadline has passed")
     poll(lambda: overloaded.scheduler.tokens == 5)
     assert metric(overloaded.api, "sie_cancelled_sequences_total", model="bert", reason="deadline") == 2
     overloaded.device.open.set()
@@ -267,7 +267,7 @@ def test_work_that_can_not_be_done_in_time_is_refused_at_once(overloaded: Overlo
     overloaded.engine._admission.observe("bert", 1, 1e6)  # a token takes about ten hours
     answer = overloaded.send("w2", X_Request_Timeout="3000").result()
     assert error(answer)[:2] == (504, "GATEWAY_TIMEOUT")
-    assert "would take" in error(answer)[2]
+    assert "would finish in about" in error(answer)[2]
     assert answer.headers["retry-after"] == "60"
     assert overloaded.send("w2").result().status_code == 200
 
@@ -359,7 +359,7 @@ def test_a_sequence_that_does_not_fit_fails_its_request_alone(overloaded: Overlo
     assert [first.result().status_code, small.result().status_code] == [200, 200]
     answer = large.result()
     assert error(answer)[:2] == (503, "RESOURCE_EXHAUSTED")
-    assert "44 tokens at once of model 'bert' do not fit" in error(answer)[2]
+    assert "a batch of 44 tokens of model 'bert' does not fit" in error(answer)[2]
     assert answer.headers["retry-after"] == "5"
     counted = oom(overloaded.api)
     assert (counted["recoveries_attempted"], counted["terminal_failures"]) == (1, 1)

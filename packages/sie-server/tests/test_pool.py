@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sie_server.cooperative import LONG, Steps, finished
-from sie_server.engine.scheduling_params import Terms
+from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.engine.worker_pool import Pool
 
 
@@ -51,10 +51,10 @@ def test_turns_go_round_the_clients_and_round_the_jobs_of_each() -> None:
     async def work(pool: Pool) -> None:
         gate = threading.Event()
         tasks = await started(
-            pool.run(Terms("x"), held(gate)),
-            pool.run(Terms("a"), steps("a1", 3, log)),
-            pool.run(Terms("a"), steps("a2", 3, log)),
-            pool.run(Terms("b"), steps("b", 3, log)),
+            pool.run(SchedulingParams("x"), held(gate)),
+            pool.run(SchedulingParams("a"), steps("a1", 3, log)),
+            pool.run(SchedulingParams("a"), steps("a2", 3, log)),
+            pool.run(SchedulingParams("b"), steps("b", 3, log)),
         )
         while pool._waiting.keys() != {"a", "b"}:
             await asyncio.sleep(0.001)
@@ -83,12 +83,12 @@ def test_what_is_cancelled_takes_no_further_step_and_is_let_go(late: bool) -> No
             closed.set()
 
     async def work(pool: Pool) -> None:
-        terms = Terms(deadline=time.perf_counter() if late else None)
-        [task] = await started(pool.run(terms, endless()))
+        params = SchedulingParams(deadline=time.perf_counter() if late else None)
+        [task] = await started(pool.run(params, endless()))
         while not begun.is_set():
             await asyncio.sleep(0.001)
         log: list[str] = []
-        [waiting] = await started(pool.run(Terms(), steps("never", 1, log)))
+        [waiting] = await started(pool.run(SchedulingParams(), steps("never", 1, log)))
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
@@ -108,8 +108,8 @@ def test_what_is_cancelled_takes_no_further_step_and_is_let_go(late: bool) -> No
 def test_long_steps_leave_one_thread_to_the_others() -> None:
     async def work(pool: Pool) -> str:
         gate = threading.Event()
-        tasks = await started(*[pool.run(Terms("greedy"), held(gate, LONG + 1), LONG + 1) for _ in range(5)])
-        answer: str = await pool.run(Terms(), steps("short", 3, []))
+        tasks = await started(*[pool.run(SchedulingParams("greedy"), held(gate, LONG + 1), LONG + 1) for _ in range(5)])
+        answer: str = await pool.run(SchedulingParams(), steps("short", 3, []))
         gate.set()
         await asyncio.gather(*tasks)
         return answer
@@ -124,8 +124,8 @@ def test_an_error_is_the_callers() -> None:
 
     async def work(pool: Pool) -> str:
         with pytest.raises(ValueError, match="no"):
-            await pool.run(Terms(), wrong())
-        answer: str = await pool.run(Terms(), steps("next", 1, []))
+            await pool.run(SchedulingParams(), wrong())
+        answer: str = await pool.run(SchedulingParams(), steps("next", 1, []))
         return answer
 
     assert run(1, work) == "next"

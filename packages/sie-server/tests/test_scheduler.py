@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sie_server.engine.fair_queue import WEIGHTS
 from sie_server.engine.request import Batch, Request, Scheduled
 from sie_server.engine.scheduler import Scheduler
-from sie_server.engine.scheduling_params import Terms
+from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.nn.heads import Together
 from sie_server.options import Priority
 from sie_server.tokenization.sequence import Sequence
@@ -32,9 +32,9 @@ class Future:
 MODELS = {name: SimpleNamespace(id=name) for name in "mab"}
 
 
-def request(lengths: list[int], model: str = "m", **terms: Any) -> Request:
+def request(lengths: list[int], model: str = "m", **params: Any) -> Request:
     sequences = [Sequence(np.zeros(n, np.int32), np.zeros(n, np.int32)) for n in lengths]
-    return Request(MODELS[model], Together({}), sequences, Future(), Terms(**terms))  # type: ignore[arg-type]
+    return Request(MODELS[model], Together({}), sequences, Future(), SchedulingParams(**params))  # type: ignore[arg-type]
 
 
 def served(each: Request) -> int:
@@ -248,11 +248,11 @@ def test_a_client_with_many_requests_has_no_more_than_one_with_one(counts: list[
     for each in requests:
         scheduler.add(each)
     turn = BUDGET if long else BUDGET * 500
-    progress = Counter({each.terms.client: 0 for each in requests})
+    progress = Counter({each.params.client: 0 for each in requests})
     while scheduler.tokens_by_sender().keys() == {(client, "normal") for client in progress}:
         assert max(progress.values()) - min(progress.values()) <= turn + length
         for each in following(scheduler).scheduled:
-            progress[each.request.terms.client] += len(each.sequence)
+            progress[each.request.params.client] += len(each.sequence)
 
 
 @settings(deadline=None, max_examples=40)
@@ -366,7 +366,7 @@ def test_whatever_happens_each_sequence_is_taken_once_or_given_up(steps: list[tu
                 over.add(id(requests[details[0]]))
             case "expire" if details[0] < len(requests):
                 each = requests[details[0]]
-                each.terms = replace(each.terms, deadline=0.0)
+                each.params = replace(each.params, deadline=0.0)
                 over.add(id(each))
             case "shrink":
                 scheduler.shrink(*details)

@@ -15,7 +15,7 @@ from tokenizers.models import WordPiece
 
 from sie_server.catalog.catalog import Entry
 from sie_server.cooperative import Steps
-from sie_server.engine.scheduling_params import Terms
+from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.errors import Code, SIEError
 from sie_server.tokenization import word_cache as words
 from sie_server.tokenization.config import LengthLimits
@@ -165,7 +165,9 @@ def test_a_small_request_does_not_wait_for_the_tokenizing_of_others(models: Path
             yield 0
             return over.wait(30)
 
-        waiting = asyncio.run_coroutine_threadsafe(handle.engine._tokenizers.run(Terms(), busy()), handle._loop)
+        waiting = asyncio.run_coroutine_threadsafe(
+            handle.engine._tokenizers.run(SchedulingParams(), busy()), handle._loop
+        )
         try:
             small = handle.run(handle.engine.score(model, "a", ["b c", "d"], LengthLimits()))
             large = asyncio.run_coroutine_threadsafe(

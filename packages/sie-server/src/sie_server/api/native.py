@@ -28,7 +28,7 @@ from sie_server.cooperative import one_step
 from sie_server.engine.capabilities import unsupported
 from sie_server.engine.engine import FEW, Engine
 from sie_server.engine.results import Encoded, Scored
-from sie_server.engine.scheduling_params import Terms
+from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.errors import Code, SIEError
 from sie_server.http.body import BodyReader
 from sie_server.http.client_identity import Clients
@@ -125,7 +125,12 @@ class Routes:
         return response, observe(self._metrics, model, endpoint, started, done, scored.timing, scored.tokens)
 
     async def _ranked(
-        self, request: Request, body: wire.ScoreRequest, asked: wire.ScoreOptions, address: Address, terms: Terms
+        self,
+        request: Request,
+        body: wire.ScoreRequest,
+        asked: wire.ScoreOptions,
+        address: Address,
+        terms: SchedulingParams,
     ) -> tuple[Scored, list[wire.ScoreEntry]]:
         options = completed(asked, address.profile)
         model = await self._engine.model(address.slot.entry.id, ["score"], terms)
@@ -189,7 +194,7 @@ class Routes:
         params: wire.EncodeParams,
         options: wire.EncodeOptions,
         model_id: str,
-        terms: Terms,
+        terms: SchedulingParams,
     ) -> tuple[LoadedModel, Encoded]:
         outputs = options.output_types or params.output_types or ["dense"]
         needed = outputs

@@ -23,7 +23,7 @@ from sie_server.catalog.catalog import Entry
 from sie_server.engine.capabilities import unsupported
 from sie_server.engine.engine import Engine
 from sie_server.engine.results import Encoded
-from sie_server.engine.scheduling_params import Terms
+from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.errors import Code, SIEError
 from sie_server.http.body import BodyReader
 from sie_server.large_bodies.outline import Body, Listed
@@ -92,7 +92,7 @@ class Embeddings:
         return body, self._inputs(body.input)
 
     async def _encoded(
-        self, request: Request, texts: _Texts, body: wire.EmbeddingsRequest, address: Address, terms: Terms
+        self, request: Request, texts: _Texts, body: wire.EmbeddingsRequest, address: Address, terms: SchedulingParams
     ) -> tuple[LoadedModel, Encoded]:
         options = completed(wire.EncodeOptions(), address.profile)
         model = await self._engine.model(address.slot.entry.id, ["dense"], terms)

@@ -5,7 +5,7 @@ from typing import cast, get_args
 
 from starlette.requests import Request
 
-from sie_server.engine.scheduling_params import Terms
+from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.errors import Code, SIEError
 from sie_server.options import Priority
 
@@ -14,7 +14,7 @@ PRIORITY = "X-SIE-Priority"
 _SECONDS = re.compile(r"\d{1,9}(\.\d{0,9})?", re.ASCII)
 
 
-def terms_of(request: Request, started: float) -> Terms:
+def terms_of(request: Request, started: float) -> SchedulingParams:
     """Those of a request of `request.state.client`, which came in at `started` (`time.perf_counter()`).
 
     Raises:
@@ -26,4 +26,6 @@ def terms_of(request: Request, started: float) -> Terms:
         raise SIEError(Code.INVALID_INPUT, f"Header '{TIMEOUT}' is {timeout[:100]!r}; it holds seconds, such as 2.5")
     if priority not in get_args(Priority):
         raise SIEError(Code.INVALID_INPUT, f"Header '{PRIORITY}' is none of {', '.join(get_args(Priority))}")
-    return Terms(request.state.client, cast(Priority, priority), None if timeout is None else started + float(timeout))
+    return SchedulingParams(
+        request.state.client, cast(Priority, priority), None if timeout is None else started + float(timeout)
+    )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sie_server.engine.backlog import Backlog, Sender
 from sie_server.engine.fair_queue import WEIGHTS
 from sie_server.engine.scheduler import Scheduler
-from sie_server.engine.scheduling_params import Terms
+from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.errors import Code, SIEError
 
 _MAX_RETRY_AFTER_S = 60
@@ -58,34 +58,34 @@ class Admission:
         self._rates: dict[str, _Rate] = {}
 
     @contextmanager
-    def tokenizing(self, model_id: str, terms: Terms, tokens: int) -> Iterator[None]:
+    def tokenizing(self, model_id: str, params: SchedulingParams, tokens: int) -> Iterator[None]:
         """Counts about so many tokens while they are being made.
 
         Raises:
             SIEError: QUEUE_FULL, or GATEWAY_TIMEOUT, the deadline will have passed before they are through.
         """
-        self._check_room(model_id, terms, tokens)
+        self._check_room(model_id, params, tokens)
         # How much it is itself is known later: a text may be cut.
-        self.check_deadline(model_id, terms, 1)
-        self._estimated.count(model_id, terms, tokens)
+        self.check_deadline(model_id, params, 1)
+        self._estimated.count(model_id, params, tokens)
         try:
             yield
         finally:
-            self._estimated.count(model_id, terms, -tokens)
+            self._estimated.count(model_id, params, -tokens)
 
-    def check_deadline(self, model_id: str, terms: Terms, tokens: int) -> None:
+    def check_deadline(self, model_id: str, params: SchedulingParams, tokens: int) -> None:
         """Raises SIEError: GATEWAY_TIMEOUT, at the rate that was measured so many tokens won't be through in time."""
-        if terms.deadline is None:
+        if params.deadline is None:
             return
         waiting = self._waiting()
-        ahead = self._scheduler.ahead(terms.client, terms.priority, tokens) - tokens
+        ahead = self._scheduler.ahead(params.client, params.priority, tokens) - tokens
         each_s = self._seconds(waiting) / waiting.total() if waiting else 0.0
         needed_s = ahead * each_s + self._seconds(Counter({model_id: tokens}))
-        left_s = terms.deadline - time.perf_counter()
+        left_s = params.deadline - time.perf_counter()
         if needed_s > left_s:
             raise SIEError(
                 Code.GATEWAY_TIMEOUT,
-                f"this and what is ahead of it would take {needed_s:.2f} s; {max(left_s, 0):.2f} s are left",
+                f"this request would finish in about {needed_s:.2f} s, after its deadline in {max(left_s, 0):.2f} s",
                 retry_after=_whole(needed_s - left_s),
             )
 
@@ -95,21 +95,21 @@ class Admission:
         rate.tokens = rate.tokens * _KEPT + tokens
         rate.seconds = rate.seconds * _KEPT + seconds
 
-    def _check_room(self, model_id: str, terms: Terms, tokens: int) -> None:
+    def _check_room(self, model_id: str, params: SchedulingParams, tokens: int) -> None:
         waiting_tokens = self._scheduler.tokens + self._estimated.tokens
         if waiting_tokens + tokens <= min(self._device_tokens, self._model_tokens):
             return
-        for scope, most, whose in (
-            (None, self._device_tokens, "the queue"),
-            (model_id, self._model_tokens, f"that of '{model_id}'"),
+        for scope, most, scope_name in (
+            (None, self._device_tokens, "for all models"),
+            (model_id, self._model_tokens, f"for model '{model_id}'"),
         ):
             held = self._scheduler.tokens_by_sender(scope) + self._estimated.by_sender(scope)
-            if surplus := _surplus(held, (terms.client, terms.priority), tokens, most):
+            if surplus := _surplus(held, (params.client, params.priority), tokens, most):
                 waiting = self._waiting()
                 total = held.total()
                 raise SIEError(
                     Code.QUEUE_FULL,
-                    f"{total} tokens are waiting and this request has about {tokens}; {whose} holds {most}",
+                    f"{total} tokens are waiting and this request has about {tokens}; the limit {scope_name} is {most}",
                     # Those of one model go at the same pace as all.
                     retry_after=_whole(self._seconds(waiting) * surplus / total),
                 )

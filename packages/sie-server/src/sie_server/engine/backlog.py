@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from sie_server.engine.scheduling_params import Terms
+from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.options import Priority
 
 # Whoever shares a queue with others as one: a client in a class of priority.
@@ -17,9 +17,9 @@ class Backlog:
         self._of_all: Counter[Sender] = Counter()
         self._of_model: dict[str, Counter[Sender]] = {}
 
-    def count(self, model_id: str, terms: Terms, tokens: int) -> None:
+    def count(self, model_id: str, params: SchedulingParams, tokens: int) -> None:
         """So many more, or fewer."""
-        sender = (terms.client, terms.priority)
+        sender = (params.client, params.priority)
         self.tokens += tokens
         of_model = self._of_model.setdefault(model_id, Counter())
         for counts in (self._of_all, of_model):

@@ -23,7 +23,7 @@ from sie_server.engine.request import Batch, Request, Weigh
 from sie_server.engine.results import Encoded, Scored, Timing, scored
 from sie_server.engine.runner import Runner
 from sie_server.engine.scheduler import Scheduler
-from sie_server.engine.scheduling_params import EARLY_S, Terms
+from sie_server.engine.scheduling_params import TIMER_SLACK_S, SchedulingParams
 from sie_server.engine.watchdog import Watchdog
 from sie_server.engine.worker_pool import Pool
 from sie_server.errors import Code, SIEError
@@ -143,7 +143,9 @@ class Engine:
             return "device thread died"
         return self._lost
 
-    async def model(self, model_id: str, outputs: Items[str], terms: Terms = Terms()) -> LoadedModel:
+    async def model(
+        self, model_id: str, outputs: Items[str], terms: SchedulingParams = SchedulingParams()
+    ) -> LoadedModel:
         """The loaded model that gives these outputs ("score", "dense", "sparse", "multivector").
 
         Raises:
@@ -158,7 +160,7 @@ class Engine:
         self._held.add(task)
         try:
             with timed("load"):
-                async with terms.in_time():
+                async with terms.until_deadline():
                     model = await self.residency.model(model_id)
         finally:
             self._held.discard(task)
@@ -174,7 +176,7 @@ class Engine:
         limits: LengthLimits,
         instruction: str | None = None,
         comparison: Comparison = Comparison(),
-        terms: Terms = Terms(),
+        terms: SchedulingParams = SchedulingParams(),
         check: Check = lambda _: None,
     ) -> Scored:
         """Relevance of each document to the query; what the number means is `model.score`.
@@ -195,7 +197,7 @@ class Engine:
         limits = self._limited(limits)
         sequences: list[Sequence] = []
         try:
-            async with terms.in_time():
+            async with terms.until_deadline():
                 with self._admission.tokenizing(model.id, terms, estimate(documents, query)):
                     if head is not None:
                         pairs = model.tokenizer.pairs.steps(query, documents, limits, instruction)
@@ -227,7 +229,7 @@ class Engine:
         documents: Items[str],
         chosen: Items[int],
         write: Callable[[list[Highlight]], T],
-        terms: Terms = Terms(),
+        terms: SchedulingParams = SchedulingParams(),
     ) -> list[T]:
         """Why the chosen documents of a traced score got it, in their order; what is written of each document's.
 
@@ -239,7 +241,7 @@ class Engine:
         given = len(read) - len(query)
         trace = ranked.traced.highlights.steps(model.tokenizer, read, documents, chosen, write, given)
         try:
-            async with terms.in_time():
+            async with terms.until_deadline():
                 return await self._tokenize(trace, ranked.timing, terms)
         finally:
             self._let_go(ranked.traced.documents)
@@ -253,7 +255,7 @@ class Engine:
         heads: Mapping[str, Head],
         limits: LengthLimits,
         is_query: bool = False,
-        terms: Terms = Terms(),
+        terms: SchedulingParams = SchedulingParams(),
         check: Check = lambda _: None,
         weigh: Weigh | None = None,
     ) -> Encoded:
@@ -271,7 +273,7 @@ class Engine:
         tokenize = model.tokenizer.queries if is_query else model.tokenizer.singles
         sequences: list[Sequence] = []
         try:
-            async with terms.in_time():
+            async with terms.until_deadline():
                 with self._admission.tokenizing(model.id, terms, estimate(texts)):
                     sequences = await self._tokenize(tokenize.steps(texts, self._limited(limits)), timing, terms)
                 counted = one_step(lambda: sum(map(_vectors, sequences)))
@@ -281,7 +283,7 @@ class Engine:
         finally:
             self._let_go(sequences)
 
-    async def aside(self, steps: Steps[T], terms: Terms, *, quick: bool = False) -> T:
+    async def aside(self, steps: Steps[T], terms: SchedulingParams, *, quick: bool = False) -> T:
         """What comes of the steps, which others have their turns between; at once where that is quick."""
         return finished(steps) if quick else await self._tokenizers.run(terms, steps)
 
@@ -290,7 +292,7 @@ class Engine:
         if len(used) > FEW:
             self._tokenizers.later(one_step(lambda: emptied(used)))
 
-    async def _tokenize(self, steps: Steps[T], timing: Timing, terms: Terms, quick: bool = False) -> T:
+    async def _tokenize(self, steps: Steps[T], timing: Timing, terms: SchedulingParams, quick: bool = False) -> T:
         """quick: the first step takes less than handing it over, and is taken at once."""
         started = time.perf_counter()
         with timed("tokenize"):
@@ -314,7 +316,7 @@ class Engine:
         head: Head,
         sequences: list[Sequence],
         timing: Timing,
-        terms: Terms,
+        terms: SchedulingParams,
         weigh: Weigh | None = None,
     ) -> list[Any]:
         future = asyncio.get_running_loop().create_future()
@@ -341,7 +343,7 @@ class Engine:
             self.scheduler.discard(request)
             record(*request.stages())
             if request.dropped:
-                reason = "deadline" if terms.over(time.perf_counter() + EARLY_S) else reason
+                reason = "deadline" if terms.expired(time.perf_counter() + TIMER_SLACK_S) else reason
                 self._metrics.cancelled.labels(model.id, reason).inc(request.dropped)
         assert request.started is not None
         timing.queue += request.started - request.added

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sie_server.engine.batch_limit import Ceiling
 from sie_server.engine.request import Batch, Request, Scheduled
-from sie_server.engine.scheduling_params import Terms
+from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.options import Priority
 
@@ -65,7 +65,7 @@ class BatchBuilder:
 class Turn(NamedTuple):
     """What became of one turn: whose it was, tokens that were taken, and those of requests whose time was over."""
 
-    terms: Terms
+    params: SchedulingParams
     taken: int
     dropped: int
 
@@ -99,7 +99,7 @@ class Lane:
         return sum(flow.tokens for flow in self.flows)
 
     def add(self, request: Request) -> None:
-        client = request.terms.client
+        client = request.params.client
         flow = self._flows.get(client)
         if flow is None:
             flow = self._flows[client] = Flow(client)
@@ -111,7 +111,7 @@ class Lane:
 
     def remove(self, request: Request) -> int:
         """Give up what is left of a request: so many tokens."""
-        flow = self._flows[request.terms.client]
+        flow = self._flows[request.params.client]
         tokens = request.drop()
         del flow.queues[id(request.model)][request]
         self._settle(flow, id(request.model), tokens)
@@ -128,11 +128,11 @@ class Lane:
                 batch.share = min(batch.share, self._share())
         model = id(batch.model)
         queue = flow.queues[model]
-        terms = next(iter(queue)).terms
+        params = next(iter(queue)).params
         taken = dropped = 0
         while queue and taken < flow.allowance and batch.share > 0:
             request = next(iter(queue))
-            if request.terms.over(batch.now):
+            if request.params.expired(batch.now):
                 dropped += request.drop()
                 del queue[request]
                 continue
@@ -157,7 +157,7 @@ class Lane:
         self.served += taken / self.weight
         flow.allowance -= taken
         self._settle(flow, model, taken + dropped)
-        return Turn(terms, taken, dropped)
+        return Turn(params, taken, dropped)
 
     def _share(self) -> int:
         """Tokens for a batch of short requests: as many of what waits as makes equal batches for the workers.
@@ -249,14 +249,14 @@ class Turns:
                 yield from chain.from_iterable(flow.queues.values())
 
     def add(self, request: Request) -> None:
-        priority = self._classes[request.terms.priority]
+        priority = self._classes[request.params.priority]
         if not priority:
             priority.served = max(priority.served, self._now)
         priority.add(request)
 
     def remove(self, request: Request) -> int:
         """Give up what is left of a request: so many tokens."""
-        return self._classes[request.terms.priority].lane(request.tokens).remove(request)
+        return self._classes[request.params.priority].lane(request.tokens).remove(request)
 
     def take(self, batch: BatchBuilder) -> Turn | None:
         """Move what has its turn to the batch, as far as there is room. None: there is nothing for it."""

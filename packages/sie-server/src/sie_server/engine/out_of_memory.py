@@ -37,7 +37,7 @@ class Recovery:
         self._metrics.oom_cache_clears.inc()
         if splits == _MOST_SPLITS:
             self._metrics.oom_terminal_failures.inc()
-            message = f"{tokens} tokens at once of model '{model.id}' do not fit into memory"
+            message = f"a batch of {tokens} tokens of model '{model.id}' does not fit into memory"
             return [SIEError(Code.RESOURCE_EXHAUSTED, message)] * count
         if count == 1:
             answers = answer(batch, _MOST_SPLITS)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sie_server.engine.scheduling_params import Terms
+from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.errors import SIEError
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.heads import Head
@@ -78,9 +78,9 @@ class Request:
         "head",
         "model",
         "origin",
+        "params",
         "pending",
         "started",
-        "terms",
         "tokens",
         "waiting",
     )
@@ -91,13 +91,13 @@ class Request:
         head: Head,
         sequences: Iterable[Sequence],
         future: "asyncio.Future[list[Any]]",
-        terms: Terms = Terms(),
+        params: SchedulingParams = SchedulingParams(),
         weigh: Weigh | None = None,
     ) -> None:
         self.model = model
         self.head = head
         self.future = future
-        self.terms = terms
+        self.params = params
         self._weigh = weigh
         # Neighbours of equal length share one attention call, and the short rest fills the last batches evenly.
         scheduled = [Scheduled(self, index, sequence) for index, sequence in enumerate(sequences)]

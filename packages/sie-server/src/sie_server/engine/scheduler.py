@@ -88,7 +88,7 @@ class Scheduler:
         """Queue all of a request's sequences."""
         with self._condition:
             self._turns.add(request)
-            self._backlog.count(request.model.id, request.terms, request.tokens)
+            self._backlog.count(request.model.id, request.params, request.tokens)
             self._condition.notify_all()
 
     def discard(self, request: Request) -> None:
@@ -96,7 +96,7 @@ class Scheduler:
         with self._condition:
             if request.pending:
                 tokens = self._turns.remove(request)
-                self._backlog.count(request.model.id, request.terms, -tokens)
+                self._backlog.count(request.model.id, request.params, -tokens)
 
     def shrink(self, model_id: str, tokens: int) -> None:
         """So many tokens of a model in one batch did not fit into memory."""
@@ -140,5 +140,5 @@ class Scheduler:
             if not (turn.taken or turn.dropped):
                 break
             assert batch.model is not None
-            self._backlog.count(batch.model.id, turn.terms, -turn.taken - turn.dropped)
+            self._backlog.count(batch.model.id, turn.params, -turn.taken - turn.dropped)
         return batch.build()

@@ -1,4 +1,4 @@
-"""On which terms a request is served: for whom, how urgently, and until when."""
+"""Scheduling parameters of a request: its client, its priority and its deadline."""
 
 import asyncio
 import time
@@ -9,32 +9,32 @@ from dataclasses import dataclass
 from sie_server.errors import Code, SIEError
 from sie_server.options import Priority
 
-# By how much a timer of the event loop may be early.
-EARLY_S = 0.01
+# An event loop's timer may fire this many seconds early.
+TIMER_SLACK_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """Terms of one request.
+class SchedulingParams:
+    """Scheduling parameters of one request.
 
-    client: whoever shares the device with others as one; opaque, "" where nobody says who they are. deadline:
-    `time.perf_counter()` after which nobody waits for the answer any more; None: someone always does.
+    client: opaque identity; requests with the same one share one client's part of the device, "" is the part of all
+    that have none. deadline: the `time.perf_counter()` by which the client must have its answer; None: no deadline.
     """
 
     client: str = ""
     priority: Priority = "normal"
     deadline: float | None = None
 
-    def over(self, now: float) -> bool:
+    def expired(self, now: float) -> bool:
         """Whether the deadline has passed at `now`."""
         return self.deadline is not None and self.deadline <= now
 
     @asynccontextmanager
-    async def in_time(self) -> AsyncIterator[None]:
-        """Ends what is inside at the deadline.
+    async def until_deadline(self) -> AsyncIterator[None]:
+        """Cancels the body of the `async with` at the deadline.
 
         Raises:
-            SIEError: GATEWAY_TIMEOUT, it did.
+            SIEError: GATEWAY_TIMEOUT, the deadline has passed.
         """
         left = None if self.deadline is None else self.deadline - time.perf_counter()
         limit = asyncio.timeout(left)
@@ -44,4 +44,4 @@ class Terms:
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise SIEError(Code.GATEWAY_TIMEOUT, "the time that the request has is over") from None
+            raise SIEError(Code.GATEWAY_TIMEOUT, "the request's deadline has passed") from None

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from typing import Any, Generic, TypeVar
 
 from sie_server.cooperative import LONG, Steps
-from sie_server.engine.scheduling_params import EARLY_S, Terms
+from sie_server.engine.scheduling_params import TIMER_SLACK_S, SchedulingParams
 
 _LOG = logging.getLogger(__name__)
 
@@ -46,19 +46,19 @@ class Pool:
         self._long = 0
         self._closed = False
 
-    async def run(self, terms: Terms, steps: Steps[T], size: int = 0) -> T:
+    async def run(self, params: SchedulingParams, steps: Steps[T], size: int = 0) -> T:
         """What comes of the steps. size: about how many characters the first one reads.
 
         When it is cancelled no further step is taken, and it ends when nothing is held on to any more; at once where
         that is because of the deadline, since a client waits for that answer.
         """
-        job = _Job(terms.client, steps, size, asyncio.get_running_loop())
+        job = _Job(params.client, steps, size, asyncio.get_running_loop())
         with self._condition:
             self._put(job)
         try:
             return await asyncio.shield(job.future)
         except asyncio.CancelledError:
-            if not self._withdrawn(job) and not terms.over(time.perf_counter() + EARLY_S):
+            if not self._withdrawn(job) and not params.expired(time.perf_counter() + TIMER_SLACK_S):
                 await asyncio.wait({job.future})
             raise
 
