@@ -1,36 +1,36 @@
-/** A large input, cut into parts of consecutive items, each of which one request carries. */
+/** Splits a large input into chunks of consecutive items, one per request. */
 
 import { isMap, packMessage } from "./msgpack.js";
 import type { Item } from "./types.js";
 
-// A server takes 10,000 items and 34 MiB in one request, other SIE servers 1,000 items. Parts are smaller: neither side
-// has to hold much, an answer comes long before a timeout, and the few that are under way fit a server's queue.
-// Answers with vectors are large, those with scores are not; and the candidates of a query belong together, as the
+// This project's server takes 10,000 items and 34 MiB per request, other SIE servers 1,000 items. Chunks are smaller,
+// so that neither side holds much in memory, a response arrives long before the timeout, and the chunks in flight fit a
+// server's queue. Responses with vectors are large, so their chunks are small. Chunks to score are large, because the
 // server computes a query once per request.
-const PART = { items: 256, bytes: 2 ** 20 };
-const NAMED_PART = { items: 1000, bytes: 2 ** 24 };
+const VECTOR_CHUNK = { items: 256, bytes: 2 ** 20 };
+const SCORE_CHUNK = { items: 1000, bytes: 2 ** 24 };
 const MEDIA = ["images", "audio", "video", "document"];
 
-/** Some of the items: `start` is the index of the first in the whole input, `packed` each as MessagePack. */
-export class Part {
+/** Consecutive items for one request, packed as MessagePack; `start` is the index of the first in the whole input. */
+export class Chunk {
   readonly ids: (string | undefined)[] = [];
   readonly packed: Uint8Array[] = [];
   #size = 0;
 
   constructor(
     readonly start: number,
-    private readonly most: typeof PART,
+    private readonly limit: typeof VECTOR_CHUNK,
   ) {}
 
-  /** The index of the first item after this part. */
+  /** Index of the first item after this chunk. */
   get end(): number {
     return this.start + this.packed.length;
   }
 
-  /** Whether there is room for one item more. An item that is too large for any part gets one to itself. */
-  takes(packed: Uint8Array): boolean {
+  /** Returns whether one more item fits. An item that is too large for any chunk gets one to itself. */
+  fits(packed: Uint8Array): boolean {
     const { length } = this.packed;
-    return length === 0 || (length < this.most.items && this.#size + packed.length <= this.most.bytes);
+    return length === 0 || (length < this.limit.items && this.#size + packed.length <= this.limit.bytes);
   }
 
   append(item: Item, packed: Uint8Array): void {
@@ -41,50 +41,50 @@ export class Part {
 }
 
 /**
- * Cuts a stream of items into parts; holds one part at a time.
+ * Splits a stream of items into chunks, holding one chunk at a time.
  *
- * A server that answers with ids calls the N-th item of a request `item-N` if it has none. With `named`, the items
- * without an id in all parts but the first are sent with the one they would have had in a single request.
+ * A server whose results have ids names the N-th item of a request `item-N` if it has none. With `hasIds`, items
+ * without an id in every chunk but the first are sent with the id that they would get in a single request.
  */
-export class Cutter {
-  readonly #most: typeof PART;
-  #part: Part;
+export class Chunker {
+  readonly #limit: typeof VECTOR_CHUNK;
+  #chunk: Chunk;
 
-  constructor(private readonly named: boolean) {
-    this.#most = named ? NAMED_PART : PART;
-    this.#part = new Part(0, this.#most);
+  constructor(private readonly hasIds: boolean) {
+    this.#limit = hasIds ? SCORE_CHUNK : VECTOR_CHUNK;
+    this.#chunk = new Chunk(0, this.#limit);
   }
 
-  /** Takes the next item; returns the part before it, if that has no room for it. */
-  add(item: Item): Part | undefined {
+  /** Adds the next item; returns the chunk before it if the item does not fit there. */
+  add(item: Item): Chunk | undefined {
     let packed = this.#packed(item);
-    let full: Part | undefined;
-    if (!this.#part.takes(packed)) {
-      full = this.#part;
-      this.#part = new Part(full.end, this.#most);
+    let full: Chunk | undefined;
+    if (!this.#chunk.fits(packed)) {
+      full = this.#chunk;
+      this.#chunk = new Chunk(full.end, this.#limit);
       packed = this.#packed(item);
     }
-    this.#part.append(item, packed);
+    this.#chunk.append(item, packed);
     return full;
   }
 
-  /** The last part, once all items were added; empty only if there were none. */
-  rest(): Part {
-    return this.#part;
+  /** Returns the last chunk after all items were added; it is empty only if there were none. */
+  last(): Chunk {
+    return this.#chunk;
   }
 
   #packed(item: Item): Uint8Array {
-    const index = this.#part.end;
+    const index = this.#chunk.end;
     const sent: unknown = item;
     checkTextOnly(sent, `items[${index}]`);
-    const unnamed = this.named && this.#part.start > 0 && isMap(sent) && sent["id"] == null;
-    return packMessage(unnamed ? { ...sent, id: `item-${index}` } : sent, `items[${index}]`);
+    const needsId = this.hasIds && this.#chunk.start > 0 && isMap(sent) && sent["id"] == null;
+    return packMessage(needsId ? { ...sent, id: `item-${index}` } : sent, `items[${index}]`);
   }
 }
 
-/** @throws TypeError for an item with an image or another medium, which no model here reads; names the field. */
+/** @throws TypeError, naming the field, for an item with an image, audio, a video or a document. */
 export function checkTextOnly(item: unknown, path: string): void {
   if (!isMap(item)) return;
   const medium = MEDIA.find((name) => item[name] != null && !(Array.isArray(item[name]) && item[name].length === 0));
-  if (medium !== undefined) throw new TypeError(`${path}.${medium} is not supported: models read the text of an item`);
+  if (medium !== undefined) throw new TypeError(`Field '${path}.${medium}' is not supported: models read text only`);
 }

@@ -19,11 +19,11 @@ import type {
   WatchMode,
   WatchOptions,
 } from "./types.js";
-import { watching, webSocketClass } from "./watch.js";
+import { watchStatuses, webSocketClass } from "./watch.js";
 import type { WebSocketClass } from "./websocket.js";
 
 /**
- * A client of an SIE server. It holds no connections of its own and may be shared.
+ * A client of an SIE server. It holds no connections of its own and can be shared.
  *
  * ```ts
  * const client = new SIEClient("http://localhost:8080");
@@ -31,11 +31,12 @@ import type { WebSocketClass } from "./websocket.js";
  * ```
  *
  * Every method rejects with the errors of this package. While a server is not ready (a model is loading, its queue is
- * full, the connection is refused) a call waits and asks again, for up to `provisionTimeout` in all; with
- * `waitForCapacity: false` it does not wait for a server that is not up. Look-ups never do.
+ * full, the connection is refused), a call waits and retries, for up to `provisionTimeout` in total. With
+ * `waitForCapacity: false` it does not wait for a server that is down. `listModels` and `getModel` never do.
  *
- * More items than fit one request are sent in parts, four at a time: of at most 256 items and 1 MiB to embed, of 1,000
- * items and 16 MiB to rank. Each part waits and asks again as a call does. An error names an item by its index in the whole input.
+ * More items than fit one request are split into several, four in flight at a time: up to 256 items and 1 MiB each to
+ * embed, 1,000 items and 16 MiB to rank. Each request waits and retries by itself. An error names an item by its index
+ * in the whole input.
  */
 export class SIEClient {
   readonly #endpoint: Endpoint;
@@ -44,13 +45,13 @@ export class SIEClient {
   readonly #closed = new AbortController();
 
   /**
-   * @param baseUrl - Where the server is, e.g. `"http://localhost:8080"`; by default the environment's `SIE_BASE_URL`.
-   *   Redirects are not followed.
-   * @throws TypeError or RangeError if there is no base URL, or one of the arguments can't be right.
+   * @param baseUrl - Address of the server, e.g. `"http://localhost:8080"`; by default the environment variable
+   *   `SIE_BASE_URL`. Redirects are not followed.
+   * @throws TypeError or RangeError if there is no base URL, or an argument is invalid.
    */
   constructor(baseUrl?: string, options: ClientOptions = {}) {
     this.#endpoint = new Endpoint(baseUrl, options);
-    // Looked up at each call and called on nothing: browsers refuse a fetch that is a method of something else.
+    // Looked up at each call, and called as a function: browsers refuse fetch as a method of another object.
     const send: typeof fetch = (input, init) => (options.fetch ?? globalThis.fetch)(input, init);
     this.#webSocket = options.webSocket;
     this.#transport = { fetch: send, skew: new VersionSkew() };
@@ -60,7 +61,7 @@ export class SIEClient {
    * Ranks documents by their relevance to a query.
    *
    * @param model - Id of a reranker or a late-interaction model, e.g. `"BAAI/bge-reranker-v2-m3"`.
-   * @returns Every document once, in descending order of score; documents that score the same stay in their order.
+   * @returns All documents in descending order of score; documents with equal scores stay in their order.
    */
   async score(model: string, query: Item, items: readonly Item[], options: ScoreOptions = {}): Promise<ScoreResult> {
     const asked = this.#endpoint.options(options.options, { top_k: options.topK });
@@ -68,29 +69,29 @@ export class SIEClient {
     const fields = { query, instruction: options.instruction, options: asked };
     const call = this.#endpoint.inference("score", model, fields, options, (reply) => [scoreResult(reply)]);
     const { signal } = options;
-    const stream = { items: listed(items), call, named: true, sendsEmpty: true, signal, onProgress: undefined };
+    const stream = { items: listed(items), call, hasIds: true, sendsEmpty: true, signal, onProgress: undefined };
     return mergedScores(await all(pipeline(stream, this.#transport)), asked?.["top_k"]);
   }
 
   /**
-   * Turns items into embeddings: a list of results for a list of any length, one result for one item.
+   * Computes the embeddings of items: a list of results for a list of any length, one result for one item.
    *
    * @param model - Id of an encoder, e.g. `"sentence-transformers/all-MiniLM-L6-v2"`.
    */
   encode(model: string, items: readonly Item[], options?: EncodeOptions): Promise<EncodeResult[]>;
-  /** The embeddings of one item. */
+  /** Computes the embeddings of one item. */
   encode(model: string, items: Item, options?: EncodeOptions): Promise<EncodeResult>;
   async encode(
     model: string,
     items: Item | readonly Item[],
     options: EncodeOptions = {},
   ): Promise<EncodeResult | EncodeResult[]> {
-    return asGiven(items, await all(this.#encoded(model, batch(items), true, options)));
+    return likeInput(items, await all(this.#encoded(model, batch(items), true, options)));
   }
 
   /**
-   * Yields the embeddings of items, sync or async, in their order. It reads no further ahead than four requests, so that
-   * a whole collection can go through it.
+   * Yields the embeddings of items, sync or async, in their order. It reads at most four requests ahead, so it can
+   * process a whole collection.
    */
   encodeStream(
     model: string,
@@ -100,9 +101,9 @@ export class SIEClient {
     return this.#encoded(model, items, false, options);
   }
 
-  /** Finds entities, relations and classes in items: a list of results for a list, one result for one item. */
+  /** Extracts entities, relations and classes from items: a list of results for a list, one result for one item. */
   extract(model: string, items: readonly Item[], options?: ExtractOptions): Promise<ExtractResult[]>;
-  /** What is found in one item. */
+  /** Extracts from one item. */
   extract(model: string, items: Item, options?: ExtractOptions): Promise<ExtractResult>;
   async extract(
     model: string,
@@ -113,33 +114,33 @@ export class SIEClient {
     const asked = this.#endpoint.options(options.options, {});
     const params = { labels, output_schema: outputSchema, instruction, options: asked };
     const call = this.#endpoint.inference("extract", model, withParams(params), options, extractResults);
-    const stream = { items: batch(items), call, named: true, sendsEmpty: true, signal, onProgress: undefined };
-    return asGiven(items, await all(pipeline(stream, this.#transport)));
+    const stream = { items: batch(items), call, hasIds: true, sendsEmpty: true, signal, onProgress: undefined };
+    return likeInput(items, await all(pipeline(stream, this.#transport)));
   }
 
   /**
-   * Yields what the server is doing, several times a second, until the client is closed, the signal is aborted, or the
-   * loop is left. A connection that breaks is opened again, after the pauses of any other call.
+   * Yields the status of the server several times a second, until the client is closed, the signal is aborted, or the
+   * loop is left. A connection that breaks is reopened, after the pauses of any other call.
    *
    * @throws TypeError if the runtime has no `WebSocket` and the client was given none.
    */
   watch(mode: WatchMode = "auto", options: WatchOptions = {}): AsyncGenerator<StatusMessage, void, undefined> {
     const stop = new AbortController();
     const call = this.#endpoint.watch(mode, options, stop.signal);
-    return this.#until(stop, options.signal, watching(call, this.#transport, webSocketClass(this.#webSocket)));
+    return this.#until(stop, options.signal, watchStatuses(call, this.#transport, webSocketClass(this.#webSocket)));
   }
 
-  /** The models the server knows, loaded or not. */
+  /** Lists the models that the server knows, loaded or not. */
   async listModels(options: CallOptions = {}): Promise<ModelInfo[]> {
     return this.#send(this.#endpoint.lookUp("/v1/models", undefined, modelInfos, options));
   }
 
-  /** One model. Rejects with a RequestError of code `MODEL_NOT_FOUND` if the server does not know it. */
+  /** Describes one model. Rejects with a RequestError of code `MODEL_NOT_FOUND` if the server does not know it. */
   async getModel(name: string, options: CallOptions = {}): Promise<ModelInfo> {
     return this.#send(this.#endpoint.lookUp(`/v1/models/${modelPath(name)}`, name, modelInfo, options));
   }
 
-  /** The server's address, without a trailing slash. */
+  /** Returns the server's address, without a trailing slash. */
   getBaseUrl(): string {
     return this.#endpoint.baseUrl;
   }
@@ -149,7 +150,7 @@ export class SIEClient {
     this.#closed.abort();
   }
 
-  /** The statuses until `stop`, which follows `signal` and the client; the one rejects, the other is a quiet end. */
+  /** Yields statuses until `stop`, which follows `signal` (then it rejects) and the client (then it ends). */
   async *#until<T>(
     stop: AbortController,
     signal: AbortSignal | undefined,
@@ -179,7 +180,7 @@ export class SIEClient {
     const asked = this.#endpoint.options(options.options, { is_query: isQuery });
     const params = { output_types: outputTypes, output_dtype: outputDtype, instruction, options: asked };
     const call = this.#endpoint.inference("encode", model, withParams(params), options, encodeResults);
-    return pipeline({ items: listed(items), call, named: false, sendsEmpty, signal, onProgress }, this.#transport);
+    return pipeline({ items: listed(items), call, hasIds: false, sendsEmpty, signal, onProgress }, this.#transport);
   }
 
   #send<T>(call: Call<T>): Promise<T> {
@@ -195,8 +196,8 @@ function batch(items: Item | readonly Item[]): readonly Item[] {
   return isList(items) ? items : [items];
 }
 
-/** Results as the items were given: a list for a list, the result itself for a lone item. */
-function asGiven<T>(items: Item | readonly Item[], results: T[]): T | T[] {
+/** Unwraps the result of a single item, and keeps a list of results. */
+function likeInput<T>(items: Item | readonly Item[], results: T[]): T | T[] {
   return isList(items) ? results : (results[0] as T);
 }
 
@@ -204,7 +205,7 @@ function isList(items: Item | readonly Item[]): items is readonly Item[] {
   return Array.isArray(items);
 }
 
-/** The items. A lone item or text is refused: a text's characters would be sent one by one. */
+/** Returns the items. @throws TypeError for a single item or text, whose characters would be sent one by one. */
 function listed<T extends object>(items: T): T {
   if (typeof items !== "object" || !(Symbol.iterator in items || Symbol.asyncIterator in items)) {
     throw new TypeError(`items must be a list of items, got ${typeof items}`);

@@ -1,6 +1,6 @@
-/** Where a client's requests go and what each of them carries; turns the arguments of a method into `Call`s. */
+/** The address and the settings of a client; turns the arguments of its methods into calls. */
 
-import type { Part } from "./chunks.js";
+import type { Chunk } from "./chunks.js";
 import type { Call } from "./exchange.js";
 import { CONTENT_TYPE, Packed, packMap } from "./msgpack.js";
 import type { Reply } from "./reply.js";
@@ -38,21 +38,21 @@ export class Endpoint {
     });
   }
 
-  /** The options of a call on top of the client's; undefined where there are none. */
+  /** Returns the options of a call on top of the client's; undefined if there are none. */
   options(given: Fields | undefined, own: Fields): Fields | undefined {
     const fields = [this.#options.options, given, own].flatMap((options) => Object.entries(options ?? {}));
     const present = fields.filter(([, value]) => value !== undefined);
     return present.length > 0 ? Object.fromEntries(present) : undefined;
   }
 
-  /** The request for one part of the items; `fields` is the rest of its body. */
+  /** Returns the function that makes the request for one chunk of items; `fields` is the rest of its body. */
   inference<T>(
     task: "score" | "encode" | "extract",
     model: string,
     fields: Fields,
     asked: InferenceOptions,
-    parse: (reply: Reply, part: Part) => T[],
-  ): (part: Part, signal: AbortSignal) => Call<T[]> {
+    parse: (reply: Reply, chunk: Chunk) => T[],
+  ): (chunk: Chunk, signal: AbortSignal) => Call<T[]> {
     this.#warnIgnored(asked);
     const lora = { ...this.#options.options, ...asked.options }["lora_id"];
     const shared = {
@@ -67,16 +67,16 @@ export class Endpoint {
       budgetMs: this.#budgetMs(asked),
       timeoutMs: checkedTimeout(asked.timeoutMs ?? this.#timeoutMs),
     } as const;
-    return (part, signal) => ({
+    return (chunk, signal) => ({
       ...shared,
-      body: packMap({ items: new Packed(part.packed), ...fields }),
-      parse: (reply) => parse(reply, part),
-      subject: { model, lora: typeof lora === "string" ? lora : undefined, firstItem: part.start },
+      body: packMap({ items: new Packed(chunk.packed), ...fields }),
+      parse: (reply) => parse(reply, chunk),
+      context: { model, lora: typeof lora === "string" ? lora : undefined, firstItem: chunk.start },
       signal,
     });
   }
 
-  /** The request for the stream of statuses, which ends with `signal`. */
+  /** Returns the request for the status stream, which ends with `signal`. */
   watch(mode: WatchMode, asked: WatchOptions, signal: AbortSignal): Call<StatusMessage> {
     checkMode(mode);
     return {
@@ -87,7 +87,7 @@ export class Endpoint {
     };
   }
 
-  /** The GET request for something that is not computed, answered in JSON. It does not wait for a server to come up. */
+  /** Returns a GET request for something that needs no model, answered in JSON. It does not wait for a server. */
   lookUp<T>(path: string, model: string | undefined, parse: (reply: Reply) => T, asked: CallOptions): Call<T> {
     return {
       method: "GET",
@@ -95,7 +95,7 @@ export class Endpoint {
       headers: { ...this.#headers, accept: "application/json" },
       body: undefined,
       parse,
-      subject: { model },
+      context: { model },
       retrying: { waitForCapacity: false, maxOomRetries: 0, inference: false },
       budgetMs: DEFAULT_BUDGET_MS,
       timeoutMs: checkedTimeout(asked.timeoutMs ?? this.#timeoutMs),
@@ -121,28 +121,30 @@ export class Endpoint {
   }
 }
 
-/** The model as a segment of a path. @throws TypeError for what is no model id. */
+/** Returns the model id as a path segment. @throws TypeError for an invalid one. */
 export function modelPath(model: string): string {
-  // Dot segments would be resolved into some other route.
+  // Dot segments would be resolved to another route.
   if (!model || model.split("/").some((segment) => segment === "" || segment === "." || segment === "..")) {
-    throw new TypeError(`not a model id: ${JSON.stringify(model)}`);
+    throw new TypeError(`invalid model id: ${JSON.stringify(model)}`);
   }
   return encodeURIComponent(model);
 }
 
 function checkedBaseUrl(baseUrl: string | undefined): string {
-  if (!baseUrl) throw new TypeError("no server to talk to: give a base URL or set SIE_BASE_URL");
+  if (!baseUrl) throw new TypeError("no server given: pass a base URL or set SIE_BASE_URL");
   let url: URL;
   try {
     url = new URL(baseUrl);
   } catch (cause) {
-    throw new TypeError(`not a URL: ${JSON.stringify(baseUrl)}`, { cause });
+    throw new TypeError(`the base URL ${JSON.stringify(baseUrl)} is not a URL`, { cause });
   }
   if (!/^https?:$/.test(url.protocol) || url.search || url.hash) {
-    throw new TypeError(`not an http or https URL without query or fragment: ${JSON.stringify(baseUrl)}`);
+    throw new TypeError(
+      `the base URL must be an http or https URL without query or fragment, got ${JSON.stringify(baseUrl)}`,
+    );
   }
   if (url.username || url.password) {
-    throw new TypeError("a base URL can't hold a password, as fetch refuses it: use apiKey or headers");
+    throw new TypeError("the base URL must not contain a password, which fetch refuses: use apiKey or headers");
   }
   return baseUrl.replace(/\/+$/, "");
 }
@@ -157,17 +159,19 @@ function checkedHeaders(headers: Readonly<Record<string, string>>): Record<strin
 }
 
 function checkedTimeout(ms: number): number {
-  // Timers hold 31 bits; what is longer would fire at once.
-  if (!(ms > 0 && ms < 2 ** 31)) throw new RangeError(`a timeout must be from 0 to 2147483647 ms, got ${ms}`);
+  // Timers have 31 bits; a longer one would fire at once.
+  if (!(ms > 0 && ms < 2 ** 31))
+    throw new RangeError(`a timeout must be a positive number of milliseconds below 2147483648, got ${ms}`);
   return ms;
 }
 
 function checkedBudget(ms: number): number {
-  if (!(Number.isFinite(ms) && ms >= 0)) throw new RangeError(`provisionTimeout can't be ${ms} ms`);
+  if (!(Number.isFinite(ms) && ms >= 0))
+    throw new RangeError(`provisionTimeout must be 0 or a positive number of milliseconds, got ${ms}`);
   return ms;
 }
 
-/** A variable of the environment, where there is one and it may be read. */
+/** Returns an environment variable; undefined if there is none, or it can't be read. */
 function environment(name: string): string | undefined {
   const { process } = globalThis as { process?: { env?: Record<string, string | undefined> } };
   try {

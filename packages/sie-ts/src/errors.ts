@@ -1,24 +1,24 @@
 /**
- * Everything the SDK throws, apart from a `TypeError` or `RangeError` for arguments that can't be right and the reason of
- * an `AbortSignal`, which is thrown as it is.
+ * Errors of the SDK. Apart from these, it throws `TypeError` or `RangeError` for invalid arguments, and the reason of
+ * an aborted `AbortSignal`.
  *
  * - SIEError
- *   - SIEConnectionError: no complete answer (refused, cut off, timed out)
- *   - RequestError: 4xx, or an answer that can't be read
+ *   - SIEConnectionError: no complete response (refused, cut off, timed out)
+ *   - RequestError: 4xx, or a response that can't be parsed
  *     - InputTooLongError, RateLimitError, InsufficientCreditsError, SpendLimitError, AccountInactiveError,
  *       RelayUnavailableError
  *   - ServerError: 5xx
  *     - ModelLoadFailedError, ResourceExhaustedError, IncompleteBatchError, AccountStateUnavailableError
- *   - ProvisioningError, ModelLoadingError, LoraLoadingError: not ready when the time to wait was over
+ *   - ProvisioningError, ModelLoadingError, LoraLoadingError: not ready within the time limit
  *   - PoolError: not thrown; kept for programs that catch it
  */
 
 import type { RequestInfo } from "./types.js";
 
-/** Why no complete answer arrived; only `connect` may be cured by asking again. */
+/** The reason why no complete response arrived; only `connect` may be cured by a retry. */
 export type FailureKind = "connect" | "timeout" | "other";
 
-/** What is known about a failure; every error takes what it has fields for. */
+/** Details of a failure; every error class takes those that it has fields for. */
 export interface ErrorDetails {
   readonly code?: string | undefined;
   readonly statusCode?: number | undefined;
@@ -33,16 +33,16 @@ export interface ErrorDetails {
   readonly cause?: unknown;
 }
 
-/** Base of all errors of this package. `message` is the server's, where it sent one. */
+/** Base class of all errors of this package. `message` is the server's, if it sent one. */
 export class SIEError extends Error {
   override readonly name: string = "SIEError";
   /** The server's error code, e.g. `"MODEL_NOT_FOUND"`. */
   readonly code: string | undefined;
   /** The HTTP status. */
   readonly statusCode: number | undefined;
-  /** What the response headers said about the request. */
+  /** Details of the request from the response headers. */
   readonly request: RequestInfo | undefined;
-  /** Milliseconds after which the server asked for another try. */
+  /** The server's Retry-After, in milliseconds. */
   readonly retryAfter: number | undefined;
 
   constructor(message: string, details: ErrorDetails = {}) {
@@ -53,17 +53,17 @@ export class SIEError extends Error {
     this.retryAfter = details.retryAfter;
   }
 
-  /** The id to name in a bug report, if the server gave one. */
+  /** Id of the request, for bug reports, if the server sent one. */
   get requestId(): string | undefined {
     return this.request?.id;
   }
 }
 
 /**
- * No complete answer arrived; `cause` is the transport's own error.
+ * No complete response arrived; `cause` is the error of the transport.
  *
- * `kind` is `"connect"` (refused, unknown host, or cut off before the answer was complete), `"timeout"` (no answer in
- * time; never sent again, for the server may still be at work) or `"other"`.
+ * `kind` is `"connect"` (refused, unknown host, or cut off before the response was complete), `"timeout"` (no response
+ * in time; never retried, because the server may still be working) or `"other"`.
  */
 export class SIEConnectionError extends SIEError {
   override readonly name: string = "SIEConnectionError";
@@ -75,10 +75,10 @@ export class SIEConnectionError extends SIEError {
   }
 }
 
-/** The server refused the request (4xx), or its answer can't be read. */
+/** The server rejected the request (4xx), or its response can't be parsed. */
 export class RequestError extends SIEError {
   override readonly name: string = "RequestError";
-  /** The field at fault, if the server named one. */
+  /** The invalid field, if the server named one. */
   readonly param: string | undefined;
 
   constructor(message: string, details: ErrorDetails = {}) {
@@ -87,12 +87,12 @@ export class RequestError extends SIEError {
   }
 }
 
-/** The body, or a text in it, is longer than the server or the model takes. */
+/** The body, or a text in it, exceeds a limit of the server or the model. */
 export class InputTooLongError extends RequestError {
   override readonly name: string = "InputTooLongError";
 }
 
-/** Too many requests, still so after the retries. */
+/** The server still had too many requests after all retries. */
 export class RateLimitError extends RequestError {
   override readonly name: string = "RateLimitError";
 }
@@ -102,7 +102,7 @@ export class InsufficientCreditsError extends RequestError {
   override readonly name: string = "InsufficientCreditsError";
 }
 
-/** The account has reached the limit it set itself. */
+/** The account has reached its spending limit. */
 export class SpendLimitError extends RequestError {
   override readonly name: string = "SpendLimitError";
 }
@@ -112,7 +112,7 @@ export class AccountInactiveError extends RequestError {
   override readonly name: string = "AccountInactiveError";
 }
 
-/** The request would have to be relayed to a place that can't be reached. */
+/** The deployment that the request would be relayed to is unavailable. */
 export class RelayUnavailableError extends RequestError {
   override readonly name: string = "RelayUnavailableError";
 }
@@ -122,7 +122,7 @@ export class ServerError extends SIEError {
   override readonly name: string = "ServerError";
 }
 
-/** The model can't be loaded. `permanent` failures stay until someone changes the server. */
+/** The model can't be loaded. A `permanent` failure lasts until the server is changed. */
 export class ModelLoadFailedError extends ServerError {
   override readonly name: string = "ModelLoadFailedError";
   readonly model: string | undefined;
@@ -140,7 +140,7 @@ export class ModelLoadFailedError extends ServerError {
   }
 }
 
-/** The server was out of memory each time; `retries` is how often it was asked again. */
+/** The server was still out of memory after `retries` retries. */
 export class ResourceExhaustedError extends ServerError {
   override readonly name: string = "ResourceExhaustedError";
   readonly model: string | undefined;
@@ -153,7 +153,7 @@ export class ResourceExhaustedError extends ServerError {
   }
 }
 
-/** The answer has `received` results for `expected` items; `missingIds` are the ids of items that no result carries. */
+/** The response has `received` results for `expected` items; `missingIds` are the ids of the items without a result. */
 export class IncompleteBatchError extends ServerError {
   override readonly name: string = "IncompleteBatchError";
   readonly expected: number;
@@ -172,12 +172,12 @@ export class IncompleteBatchError extends ServerError {
   }
 }
 
-/** The state of the account is not known just now. */
+/** The state of the account is unknown at the moment. */
 export class AccountStateUnavailableError extends ServerError {
   override readonly name: string = "AccountStateUnavailableError";
 }
 
-/** No machine was ready when the time to wait was over; `gpu` is undefined, as requests ask for no machine. */
+/** No machine was ready within the time limit; `gpu` is undefined, as requests don't ask for one. */
 export class ProvisioningError extends SIEError {
   override readonly name: string = "ProvisioningError";
   readonly gpu: string | undefined;
@@ -188,7 +188,7 @@ export class ProvisioningError extends SIEError {
   }
 }
 
-/** The model was still loading when the time to wait was over. */
+/** The model was still loading at the end of the time limit. */
 export class ModelLoadingError extends SIEError {
   override readonly name: string = "ModelLoadingError";
   readonly model: string | undefined;
@@ -245,7 +245,7 @@ const SERVER_ERRORS: ReadonlyMap<string | undefined, ErrorClass> = new Map<strin
   ["LORA_LOADING", LoraLoadingError],
 ]);
 
-/** The class that says what (HTTP status, server code) means. */
+/** Returns the class for an HTTP status and a server's error code. */
 export function errorClass(status: number, code: string | undefined): ErrorClass {
   if (status >= 500) return SERVER_ERRORS.get(code) ?? ServerError;
   if (status === 429) return RateLimitError;

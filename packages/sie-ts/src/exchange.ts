@@ -1,26 +1,26 @@
-/** One call's life: it is sent until it has an answer, its error is final, or its time is spent. */
+/** The life of one call: it is sent until it succeeds, fails with a final error, or exceeds its time budget. */
 
 import { SIEConnectionError, type SIEError } from "./errors.js";
-import { errorIn, type Reply, type Subject } from "./reply.js";
+import { type ErrorContext, errorIn, type Reply } from "./reply.js";
 import { afterFailure, afterResponse, parseRetryAfter, type Retries, type Retry, type RetryOptions } from "./retry.js";
 import type { VersionSkew } from "./skew.js";
 import { type Attempt, send } from "./transport.js";
 
-/** A request, and how long, how often and in what sense it may be repeated. A budget of 0 means a single attempt. */
+/** A request with its retry policy. A budget of 0 allows a single attempt. */
 export interface Call<T> extends Attempt {
   readonly parse: (reply: Reply) => T;
-  readonly subject: Subject;
+  readonly context: ErrorContext;
   readonly retrying: RetryOptions;
   readonly budgetMs: number;
 }
 
-/** What a client's calls share. */
+/** The parts of a client that all its calls share. */
 export interface Transport {
   readonly fetch: typeof fetch;
   readonly skew: VersionSkew;
 }
 
-/** The result of a call, or what `SIEError` says about it. */
+/** Returns the result of a call; rejects with an `SIEError`. */
 export async function exchange<T>(call: Call<T>, { fetch, skew }: Transport): Promise<T> {
   const deadline = performance.now() + call.budgetMs;
   const retries: Retries = {};
@@ -33,19 +33,19 @@ export async function exchange<T>(call: Call<T>, { fetch, skew }: Transport): Pr
       skew.check(reply.headers.get("x-sie-server-version"));
       if (reply.status >= 200 && reply.status < 300) return call.parse(reply);
       const askedMs = parseRetryAfter(reply.headers.get("retry-after"), Date.now());
-      error = errorIn(reply, call.subject, retries.memory ?? 0, askedMs);
+      error = errorIn(reply, call.context, retries.memory ?? 0, askedMs);
       again = afterResponse(reply.status, error.code, askedMs, retries, call.retrying, Math.random());
     } catch (failure) {
       if (!(failure instanceof SIEConnectionError)) throw failure;
       error = failure;
       again = afterFailure(failure.kind, retries, call.retrying, Math.random());
     }
-    await beforeAnother(call, error, again, retries, deadline);
+    await waitToRetry(call, error, again, retries, deadline);
   }
 }
 
-/** Waits until the call may be made again; rejects with its error if it may not. */
-export async function beforeAnother(
+/** Waits before the next attempt; rejects with the error if the call must not be retried. */
+export async function waitToRetry(
   call: Call<unknown>,
   error: SIEError,
   again: Retry | undefined,
@@ -59,12 +59,12 @@ export async function beforeAnother(
   if (performance.now() >= deadline) throw error;
 }
 
-// Someone at a terminal should learn at once why nothing happens; whoever reads a log, only once per call.
+// Once per call, so that a user at a terminal sees why nothing happens, without flooding a log.
 function announce(error: SIEError, budgetMs: number): void {
-  console.warn(`sie: ${error.message}; asking again for up to ${budgetMs / 1000} s`);
+  console.warn(`sie: ${error.message}; retrying for up to ${budgetMs / 1000} s`);
 }
 
-// Timers hold 31 bits; what is longer would go off at once.
+// Timers have 31 bits; a longer one would fire at once.
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** Waits; rejects with the signal's reason if it is aborted. */

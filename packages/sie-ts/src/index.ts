@@ -1,5 +1,5 @@
 /**
- * Client of SIE, the inference engine for reranking.
+ * TypeScript client of SIE, the inference engine for reranking.
  *
  * @packageDocumentation
  */

@@ -1,4 +1,4 @@
-/** MessagePack as the server speaks it, NumPy arrays included. */
+/** Encodes requests and decodes responses in MessagePack, with NumPy arrays. */
 
 import { decode, encode } from "@msgpack/msgpack";
 import { RequestError } from "./errors.js";
@@ -6,15 +6,15 @@ import { arrayIn } from "./ndarray.js";
 
 export const CONTENT_TYPE = "application/msgpack";
 
-/** Bytes that are MessagePack already; `packMap` puts them where they belong. */
+/** A list whose elements are MessagePack already, for `packMap`. */
 export class Packed {
   constructor(readonly elements: readonly Uint8Array[]) {}
 }
 
 /**
- * The MessagePack bytes of a value. Fields that are undefined are left out.
+ * Encodes a value as MessagePack. Fields that are undefined are left out.
  *
- * @throws TypeError if a text in it is not valid Unicode; `path` is where the value stands, for the message.
+ * @throws TypeError if a text in it is not valid Unicode; the message names it, beginning with the value's `path`.
  */
 export function packMessage(value: unknown, path = ""): Uint8Array {
   const lone = loneSurrogate(value, path);
@@ -22,7 +22,7 @@ export function packMessage(value: unknown, path = ""): Uint8Array {
   return encode(value, { ignoreUndefined: true });
 }
 
-/** The bytes of a map of at most 15 fields, one of which may be a list whose elements are packed already. */
+/** Encodes a map of at most 15 fields, one of which may be `Packed`. */
 export function packMap(fields: Readonly<Record<string, unknown>>): Uint8Array {
   const present = Object.entries(fields).filter(([, value]) => value !== undefined);
   const pieces: Uint8Array[] = [Uint8Array.of(0x80 | present.length)];
@@ -41,16 +41,16 @@ export function packMap(fields: Readonly<Record<string, unknown>>): Uint8Array {
 }
 
 /**
- * The value in some MessagePack bytes. A NumPy array becomes a typed array, or an array of typed arrays if it has two
- * dimensions; float16 becomes `Float32Array`.
+ * Decodes MessagePack. A NumPy array becomes a typed array, or an array of typed arrays if it has two dimensions;
+ * float16 becomes `Float32Array`.
  *
- * @throws Error if the bytes are not MessagePack, or hold an array that can't be one.
+ * @throws Error if the bytes are not MessagePack, or contain an invalid array.
  */
 export function unpackMessage(bytes: Uint8Array): unknown {
   return withArrays(decode(bytes, { mapKeyConverter: textKey }));
 }
 
-/** The map in a response body; `what` names the response in the RequestError for anything else. */
+/** Decodes the map in a response body; `what` names the response in the RequestError for anything else. */
 export function unpackBody(content: Uint8Array, what: string): Record<string, unknown> {
   let body: unknown;
   try {
@@ -62,17 +62,17 @@ export function unpackBody(content: Uint8Array, what: string): Record<string, un
   return body;
 }
 
-/** The error for a response that can't be what it claims to be. */
+/** Returns the error for a response that can't be decoded. */
 export function malformed(what: string, reason: string, cause?: unknown): RequestError {
   return new RequestError(`Malformed ${what} MessagePack response (${reason})`, { cause });
 }
 
-/** Whether a value is a map, as JSON and MessagePack have them. */
+/** Returns whether a value is a map of JSON or MessagePack. */
 export function isMap(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value) && !ArrayBuffer.isView(value);
 }
 
-// The keys of arrays are bytes, those of all other maps are text.
+// The keys of arrays are bytes; those of all other maps are text.
 function textKey(key: unknown): string {
   const text = key instanceof Uint8Array ? String.fromCharCode(...key.subarray(0, 16)) : key;
   if (typeof text !== "string" || text === "__proto__") throw new RangeError("a map key is neither text nor bytes");
@@ -88,14 +88,14 @@ function withArrays(value: unknown): unknown {
   return value;
 }
 
-// In its shortest form, as all else that is packed.
+// In its shortest form, like everything else that is encoded.
 function arrayHeader(length: number): Uint8Array {
   if (length < 16) return Uint8Array.of(0x90 | length);
   if (length < 2 ** 16) return Uint8Array.of(0xdc, length >> 8, length);
   return Uint8Array.of(0xdd, length >> 24, length >> 16, length >> 8, length);
 }
 
-/** The path of a text under `value` that UTF-8 can't encode: it would arrive as another text. */
+/** Returns the path of a text under `value` that UTF-8 can't encode, and that would arrive changed. */
 function loneSurrogate(value: unknown, path: string): string | undefined {
   if (typeof value === "string") return LONE_SURROGATE.test(value) ? path || "a text" : undefined;
   if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return undefined;
@@ -107,5 +107,5 @@ function loneSurrogate(value: unknown, path: string): string | undefined {
   return undefined;
 }
 
-// With the flag `u` a pair is one character, so that only half of one is a surrogate.
+// With the flag `u`, a pair is one character, so only half of a pair matches.
 const LONE_SURROGATE = /\p{Surrogate}/u;

@@ -31,16 +31,16 @@ const READERS: ReadonlyMap<unknown, (bytes: Uint8Array) => TypedArray> = new Map
 const MAX_DIMENSIONS = 8;
 
 /**
- * The array in such a map, or undefined for a map that is none: a typed array for one dimension, an array of them for
- * two, deeper arrays for more, a number for a scalar.
+ * Returns the array in such a map, or undefined for any other map: a typed array for one dimension, an array of them
+ * for two, deeper arrays for more, a number for a scalar.
  *
- * @throws RangeError if the map claims to be an array and can't be.
+ * @throws RangeError if the map is an invalid array.
  */
 export function arrayIn(map: Readonly<Record<string, unknown>>): unknown {
   const { nd, type, data } = map;
   const keys = Object.keys(map);
   if (typeof nd !== "boolean" || !(data instanceof Uint8Array)) return undefined;
-  if (keys.length !== (nd ? 5 : 3)) throw new RangeError("an array with other fields than NumPy's");
+  if (keys.length !== (nd ? 5 : 3)) throw new RangeError("the fields of an array are not those of NumPy");
   const shape = nd ? map["shape"] : [];
   const read = READERS.get(type);
   if (read === undefined) throw new RangeError(`array dtype ${JSON.stringify(type)} is not allowed`);
@@ -58,7 +58,7 @@ export function arrayIn(map: Readonly<Record<string, unknown>>): unknown {
 
 function nested(values: TypedArray, [length = 0, ...rest]: readonly number[]): unknown {
   if (rest.length === 0) return values;
-  // A shape may claim any number of empty rows.
+  // A shape may have any number of empty rows.
   if (values.length === 0) return [];
   const step = values.length / length;
   return Array.from({ length }, (_, row) => nested(values.subarray(row * step, (row + 1) * step), rest));

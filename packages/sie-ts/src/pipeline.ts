@@ -1,26 +1,26 @@
-/** The life of a call whose items one request may not hold. */
+/** The life of a call that takes several requests. */
 
-import { Cutter, type Part } from "./chunks.js";
+import { type Chunk, Chunker } from "./chunks.js";
 import { type Call, exchange, type Transport } from "./exchange.js";
 import type { Item } from "./types.js";
 
-/** Items, which may be async and without an end, and the request for one part of them. */
+/** Items, which may be async and endless, and the request to make for each chunk of them. */
 export interface Stream<T> {
   readonly items: Iterable<Item> | AsyncIterable<Item>;
-  readonly call: (part: Part, signal: AbortSignal) => Call<T[]>;
-  readonly named: boolean;
-  /** No items in a list are the server's to refuse; a stream that ends before its first is just empty. */
+  readonly call: (chunk: Chunk, signal: AbortSignal) => Call<T[]>;
+  readonly hasIds: boolean;
+  /** Whether to send a request without items: an empty list is for the server to refuse, an empty stream just ends. */
   readonly sendsEmpty: boolean;
   readonly signal: AbortSignal | undefined;
   readonly onProgress: ((done: number) => void) | undefined;
 }
 
-// Enough to keep a server at work while an answer travels and the next part is packed.
+// Enough to keep a server busy while a response travels and the next chunk is encoded.
 const IN_FLIGHT = 4;
 
 /**
- * The results, in the order of the items. Never more than `IN_FLIGHT` parts, and one item, ahead of what was taken.
- * Throws the first error, by position; when it ends, for whatever reason, so do the requests under way.
+ * Yields the results in the order of the items, running up to `IN_FLIGHT` chunks and one item ahead. Throws the error
+ * of the first chunk that failed. When it ends, for whatever reason, so do the requests in flight.
  */
 export async function* pipeline<T>(stream: Stream<T>, transport: Transport): AsyncGenerator<T, void, undefined> {
   const { signal, onProgress } = stream;
@@ -28,40 +28,40 @@ export async function* pipeline<T>(stream: Stream<T>, transport: Transport): Asy
   const forward = () => stop.abort(signal?.reason);
   signal?.throwIfAborted();
   signal?.addEventListener("abort", forward, { once: true });
-  const underWay: { part: Part; results: Promise<T[]> }[] = [];
-  const start = (part: Part) => {
-    const results = exchange(stream.call(part, stop.signal), transport);
-    // Awaited in its turn; until then a failure of it is not unhandled.
+  const inFlight: { chunk: Chunk; results: Promise<T[]> }[] = [];
+  const start = (chunk: Chunk) => {
+    const results = exchange(stream.call(chunk, stop.signal), transport);
+    // Awaited in its turn; until then a rejection must not count as unhandled.
     results.catch(() => {});
-    underWay.push({ part, results });
+    inFlight.push({ chunk, results });
   };
-  const parts = cut(stream);
+  const chunks = split(stream);
   try {
     for (let ended = false; ; ) {
-      while (!ended && underWay.length < IN_FLIGHT) {
-        const { done, value } = await parts.next();
+      while (!ended && inFlight.length < IN_FLIGHT) {
+        const { done, value } = await chunks.next();
         if (done) ended = true;
         else start(value);
       }
-      const first = underWay.shift();
+      const first = inFlight.shift();
       if (first === undefined) return;
       const results = await first.results;
-      onProgress?.(first.part.end);
+      onProgress?.(first.chunk.end);
       yield* results;
     }
   } finally {
     signal?.removeEventListener("abort", forward);
     stop.abort();
-    await parts.return(undefined);
+    await chunks.return(undefined);
   }
 }
 
-async function* cut<T>({ items, named, sendsEmpty }: Stream<T>): AsyncGenerator<Part, void, undefined> {
-  const cutter = new Cutter(named);
+async function* split<T>({ items, hasIds, sendsEmpty }: Stream<T>): AsyncGenerator<Chunk, void, undefined> {
+  const chunker = new Chunker(hasIds);
   for await (const item of items) {
-    const full = cutter.add(item);
+    const full = chunker.add(item);
     if (full !== undefined) yield full;
   }
-  const rest = cutter.rest();
-  if (rest.packed.length > 0 || sendsEmpty) yield rest;
+  const last = chunker.last();
+  if (last.packed.length > 0 || sendsEmpty) yield last;
 }

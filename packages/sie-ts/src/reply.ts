@@ -1,4 +1,4 @@
-/** An HTTP response as the SDK sees it: status, headers, bytes, and the server's error in them. */
+/** HTTP responses, and the errors that they carry. */
 
 import { errorClass, type SIEError } from "./errors.js";
 import { isMap } from "./msgpack.js";
@@ -11,17 +11,17 @@ export interface Reply {
   readonly content: Uint8Array;
 }
 
-/** What a request was about, for the errors that name it; `firstItem` is where its items begin in the caller's. */
-export interface Subject {
+/** Details of a request that its errors mention; `firstItem` is the index of its first item in the caller's input. */
+export interface ErrorContext {
   readonly model?: string | undefined;
   readonly lora?: string | undefined;
   readonly firstItem?: number;
 }
 
 const UNITS = "x-sie-units-";
-const EXTRACT_CHARS = 200;
+const EXCERPT_CHARS = 200;
 
-/** What the headers say about the request; undefined where they say nothing. */
+/** Returns the details of the request that the headers give; undefined if there are none. */
 export function requestInfo(headers: Headers): RequestInfo | undefined {
   const info: RequestInfo = {};
   const id = headers.get("x-sie-request-id");
@@ -38,17 +38,22 @@ export function requestInfo(headers: Headers): RequestInfo | undefined {
   return Object.keys(info).length > 0 ? info : undefined;
 }
 
-/** The error that a response is, in the words of the server where it has any. */
-export function errorIn(reply: Reply, subject: Subject, retries: number, retryAfter: number | undefined): SIEError {
+/** Returns the error for a response, with the server's message if it has one. */
+export function errorIn(
+  reply: Reply,
+  context: ErrorContext,
+  retries: number,
+  retryAfter: number | undefined,
+): SIEError {
   const { code, message, fields } = serverMessage(reply);
-  return new (errorClass(reply.status, code))(inTheInput(message, subject), {
+  return new (errorClass(reply.status, code))(withInputIndex(message, context), {
     code,
     statusCode: reply.status || undefined,
     request: requestInfo(reply.headers),
     retryAfter,
-    param: typeof fields["param"] === "string" ? inTheInput(fields["param"], subject) : undefined,
-    model: subject.model,
-    lora: subject.lora,
+    param: typeof fields["param"] === "string" ? withInputIndex(fields["param"], context) : undefined,
+    model: context.model,
+    lora: context.lora,
     retries,
     fields,
   });
@@ -60,12 +65,12 @@ interface ServerMessage {
   readonly fields: Record<string, unknown>;
 }
 
-/** Reads `{"detail": {...}}`, `{"error": {...}}`, both as plain strings too, and pages of proxies. */
+/** Reads `{"detail": {...}}` and `{"error": {...}}`, both also with plain strings, and pages of proxies. */
 function serverMessage(reply: Reply): ServerMessage {
   const text = new TextDecoder().decode(reply.content);
   const body = parsedJson(text);
   const faults = isMap(body) ? [body["detail"], body["error"]].filter((fault) => fault !== undefined) : [];
-  // A server that is shutting down sends a text under both, and a code beside them; an object says more than a text.
+  // A server that is shutting down sends a string under both, and a code beside them. An object says more.
   const fault = faults.find(isMap) ?? faults[0];
   const inner = isMap(fault) && isMap(fault["error"]) ? fault["error"] : fault;
   const fields = isMap(inner) ? inner : {};
@@ -81,7 +86,7 @@ function codeIn(fields: Record<string, unknown>): string | undefined {
   return typeof fields["code"] === "string" && fields["code"] ? fields["code"] : undefined;
 }
 
-/** The body as JSON; undefined where it is none. */
+/** Parses JSON; returns undefined for anything else. */
 export function parsedJson(text: string): unknown {
   try {
     return JSON.parse(text);
@@ -90,26 +95,26 @@ export function parsedJson(text: string): unknown {
   }
 }
 
-/** How a body begins, on one line. */
-export function extractOf(text: string): string {
-  return text.replace(/\s+/g, " ").trim().slice(0, EXTRACT_CHARS);
+/** Returns the beginning of a body, on one line. */
+export function excerptOf(text: string): string {
+  return text.replace(/\s+/g, " ").trim().slice(0, EXCERPT_CHARS);
 }
 
 function fallbackMessage(reply: Reply, text: string): string {
   const { status, headers } = reply;
-  // In a browser, a redirect that is not followed has no status and no headers.
+  // In a browser, a redirect that is not followed has neither status nor headers.
   if (status < 400) {
     const target = headers.get("location") ?? "another address";
     return `HTTP ${status || 302}: redirected to ${target}; redirects are not followed, so check the base URL`;
   }
-  const extract = extractOf(text);
+  const extract = excerptOf(text);
   return extract ? `HTTP ${status}: ${extract}` : `HTTP ${status} with an empty body`;
 }
 
-/** A text of the server, its `items[0]` as the caller counts them. */
-function inTheInput(text: string, subject: Subject): string {
+/** Returns a text of the server with the indices in `items[0]` counted as in the caller's input. */
+function withInputIndex(text: string, context: ErrorContext): string {
   return text.replace(
     /\bitems\[(\d{1,9})\]/g,
-    (_, index: string) => `items[${Number(index) + (subject.firstItem ?? 0)}]`,
+    (_, index: string) => `items[${Number(index) + (context.firstItem ?? 0)}]`,
   );
 }

@@ -1,9 +1,9 @@
-/** From a reply's bytes to the results of `types.ts`. Anything that is not what was asked for is a RequestError. */
+/** Parses responses into the types of `types.ts`. Throws RequestError for a response of any other form. */
 
-import type { Part } from "./chunks.js";
+import type { Chunk } from "./chunks.js";
 import { IncompleteBatchError, RequestError, SIEConnectionError } from "./errors.js";
 import { isMap, malformed, unpackBody } from "./msgpack.js";
-import { extractOf, parsedJson, type Reply, requestInfo } from "./reply.js";
+import { excerptOf, parsedJson, type Reply, requestInfo } from "./reply.js";
 import type { StatusMessage } from "./status.js";
 import type {
   EncodeResult,
@@ -18,7 +18,7 @@ import type {
   Vector,
 } from "./types.js";
 
-/** The ranking as the server sent it: neither sorted nor counted again. */
+/** Parses a ranking. It keeps the order and the ranks that the server sent. */
 export function scoreResult(reply: Reply): ScoreResult {
   const { model, scores, query_id, usage } = bodyOf(reply, "score");
   if (typeof model !== "string" || !Array.isArray(scores)) {
@@ -31,8 +31,8 @@ export function scoreResult(reply: Reply): ScoreResult {
 }
 
 /**
- * One ranking of all that the parts of one input rank; a lone part as it is. Documents that score the same stay in
- * their order, as they do in each part.
+ * Merges the rankings of all chunks of an input into one; returns a single ranking as it is. Documents with equal
+ * scores stay in their order, as they do in each chunk.
  */
 export function mergedScores(parts: readonly ScoreResult[], topK: unknown): ScoreResult {
   const [first] = parts as [ScoreResult];
@@ -45,11 +45,11 @@ export function mergedScores(parts: readonly ScoreResult[], topK: unknown): Scor
   return { ...result, ...(usage && { usage }), ...(request && { request }) };
 }
 
-/** One result per item, in the order of the items. */
-export function encodeResults(reply: Reply, part: Part): EncodeResult[] {
+/** Parses one result per item, in the order of the items. */
+export function encodeResults(reply: Reply, chunk: Chunk): EncodeResult[] {
   const body = bodyOf(reply, "encode");
   const timing = isMap(body["timing"]) ? (camelCased(body["timing"]) as TimingInfo) : undefined;
-  return complete(entries(body, "encode"), part, reply).map((entry) => {
+  return complete(entries(body, "encode"), chunk, reply).map((entry) => {
     const result: EncodeResult = {};
     if (typeof entry["id"] === "string") result.id = entry["id"];
     if (entry["dense"] != null) result.dense = vector(entry["dense"], "values", "dense");
@@ -61,12 +61,12 @@ export function encodeResults(reply: Reply, part: Part): EncodeResult[] {
   });
 }
 
-/** One result per item, in the order of the items. */
-export function extractResults(reply: Reply, part: Part): ExtractResult[] {
-  return complete(entries(bodyOf(reply, "extract"), "extract"), part, reply) as ExtractResult[];
+/** Parses one result per item, in the order of the items. */
+export function extractResults(reply: Reply, chunk: Chunk): ExtractResult[] {
+  return complete(entries(bodyOf(reply, "extract"), "extract"), chunk, reply) as ExtractResult[];
 }
 
-/** The list of models. */
+/** Parses the list of models. */
 export function modelInfos(reply: Reply): ModelInfo[] {
   const models = jsonMap(reply)["models"];
   if (!Array.isArray(models) || !models.every(isMap)) {
@@ -75,12 +75,12 @@ export function modelInfos(reply: Reply): ModelInfo[] {
   return models.map((model) => camelCased(model) as unknown as ModelInfo);
 }
 
-/** One model. */
+/** Parses the description of a model. */
 export function modelInfo(reply: Reply): ModelInfo {
   return camelCased(jsonMap(reply)) as unknown as ModelInfo;
 }
 
-/** A status, as the server sent it. */
+/** Parses a status, whose names stay as they are on the wire. */
 export function statusMessage(reply: Reply): StatusMessage {
   return jsonMap(reply, "status") as unknown as StatusMessage;
 }
@@ -88,7 +88,7 @@ export function statusMessage(reply: Reply): StatusMessage {
 function scoreEntry(entry: unknown, index: number): ScoreEntry {
   const { itemId, score, rank } = isMap(entry) ? camelCased(entry) : ({} as Record<string, unknown>);
   if (typeof itemId !== "string" || typeof score !== "number" || !Number.isInteger(rank)) {
-    throw malformed("score", `scores[${index}] is not an item_id, a score and a rank`);
+    throw malformed("score", `scores[${index}] must have an item_id, a score and a rank`);
   }
   return camelCased(entry as Record<string, unknown>) as unknown as ScoreEntry;
 }
@@ -98,13 +98,13 @@ function bodyOf(reply: Reply, what: string): Record<string, unknown> {
     return unpackBody(reply.content, what);
   } catch (error) {
     const { cause } = error as RequestError;
-    // Node takes a chunked answer whose connection has ended early for a whole one.
+    // Node takes a chunked response whose connection ended early for a complete one.
     if (cause instanceof RangeError && reply.headers.get("transfer-encoding") === "chunked") {
       throw new SIEConnectionError(`the ${what} response was cut off`, "connect", { cause });
     }
-    // Where something else answers than an SIE server, its page says more than the decoder does.
+    // If the response does not come from an SIE server, its text says more than the decoder's error.
     const contentType = reply.headers.get("content-type");
-    const extract = extractOf(new TextDecoder().decode(reply.content));
+    const extract = excerptOf(new TextDecoder().decode(reply.content));
     if (!extract || !contentType || contentType.includes("msgpack")) throw error;
     throw malformed(what, `it is ${contentType}: ${extract}`, cause);
   }
@@ -116,12 +116,12 @@ function entries(body: Record<string, unknown>, what: string): Record<string, un
   return items;
 }
 
-function complete(results: Record<string, unknown>[], part: Part, reply: Reply): Record<string, unknown>[] {
-  const [expected, received] = [part.ids.length, results.length];
+function complete(results: Record<string, unknown>[], chunk: Chunk, reply: Reply): Record<string, unknown>[] {
+  const [expected, received] = [chunk.ids.length, results.length];
   if (expected === received) return results;
   const answered = new Set(results.map((result) => result["id"]));
-  const missingIds = part.ids.filter((id) => id !== undefined && !answered.has(id)) as string[];
-  const message = `the answer has ${received} results for ${expected} items`;
+  const missingIds = chunk.ids.filter((id) => id !== undefined && !answered.has(id)) as string[];
+  const message = `the response has ${received} results for ${expected} items`;
   const details = { statusCode: reply.status, request: requestInfo(reply.headers) };
   throw new IncompleteBatchError(message, { expected, received, missingIds }, details);
 }
@@ -144,7 +144,7 @@ function sparse(embedding: unknown): SparseEmbedding {
   const indices = vector(embedding, "indices", "sparse") as Vector | Int32Array;
   const values = vector(embedding, "values", "sparse");
   if (indices.length !== values.length) {
-    throw malformed("encode", `sparse has ${indices.length} indices for ${values.length} values`);
+    throw malformed("encode", `sparse has ${indices.length} indices but ${values.length} values`);
   }
   return {
     indices: indices instanceof Int32Array ? indices : Int32Array.from(indices),
@@ -162,14 +162,14 @@ function withRequest<T extends { request?: RequestInfo }>(result: T, reply: Repl
   return result;
 }
 
-/** The object that a body is in JSON; `what` names the response in the RequestError for anything else. */
+/** Parses a JSON object; `what` names the response in the RequestError for anything else. */
 export function jsonMap(reply: Reply, what = "models"): Record<string, unknown> {
   const body = parsedJson(new TextDecoder().decode(reply.content));
   if (!isMap(body)) throw new RequestError(`Malformed ${what} JSON response (expected an object)`);
   return body;
 }
 
-/** The same map under camelCase names; what is in it stays as it is. */
+/** Renames the fields of a map to camelCase; nested values stay as they are. */
 export function camelCased(map: Record<string, unknown>): Record<string, unknown> {
   const renamed = Object.entries(map).map(([name, value]) => [
     name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()),
@@ -178,7 +178,7 @@ export function camelCased(map: Record<string, unknown>): Record<string, unknown
   return Object.fromEntries(renamed);
 }
 
-/** Numbers are added up, in maps too; of anything else there is one, the first. */
+/** Adds up numbers, also those in maps; returns the first of anything else. */
 function summed(parts: readonly unknown[]): unknown {
   const present = parts.filter((part) => part !== undefined);
   if (present.length > 0 && present.every((part) => typeof part === "number")) return present.reduce((a, b) => a + b);

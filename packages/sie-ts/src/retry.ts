@@ -1,7 +1,7 @@
 /**
- * When to ask again, and after how long: pure functions, no clock and no I/O.
+ * The retry policy: pure functions, without a clock and without I/O.
  *
- * | Answer | Asked again | Delay |
+ * | Response | Retried | Delay |
  * |---|---|---|
  * | 503 PROVISIONING | if waiting for capacity | Retry-After or 5 s |
  * | 503 MODEL_LOADING | always | Retry-After or 5 s |
@@ -10,11 +10,11 @@
  * | 429; 503 QUEUE_FULL, BILLING_CAPACITY_UNAVAILABLE | always | Retry-After or 1 s |
  * | 503 QUEUE_UNAVAILABLE, transport_failure | if it has a Retry-After | Retry-After |
  * | 504 | if waiting for capacity, inference only | Retry-After or 5 s |
- * | refused, unknown host, cut off before the answer was complete | if waiting for capacity | 0.5, 1, 2, 4, 8, 8, ... s |
+ * | refused, unknown host, cut off before the response was complete | if waiting for capacity | 0.5, 1, 2, 4, 8, 8, ... s |
  * | timed out, anything else | never | |
  *
- * "Always" ends with the call's time budget, which the caller keeps. A delay the server did not choose is shortened by
- * up to 25 %, at random, so that clients which failed together do not come back together.
+ * "Always" means until the call's time budget is spent, which the caller keeps track of. A delay that the server did
+ * not choose is shortened by up to 25 %, at random, so that clients that failed together do not retry together.
  */
 
 import type { FailureKind } from "./errors.js";
@@ -24,14 +24,14 @@ export type Reason = "capacity" | "loading" | "lora" | "memory" | "busy" | "gate
 /** The retries of a call so far, by reason. */
 export type Retries = Partial<Record<Reason, number>>;
 
-/** What the caller allows; `inference` is false for look-ups. */
+/** The retries that the caller allows; `inference` is false for requests that run no model. */
 export interface RetryOptions {
   readonly waitForCapacity: boolean;
   readonly maxOomRetries: number;
   readonly inference: boolean;
 }
 
-/** Ask again after `delayMs`. */
+/** A retry after `delayMs`. */
 export interface Retry {
   readonly reason: Reason;
   readonly delayMs: number;
@@ -39,13 +39,13 @@ export interface Retry {
 
 const MAX_LORA_RETRIES = 10;
 const JITTER = 0.25;
-// A server that says "Retry-After: 0" for as long as it is busy must not be asked in a loop without a breath.
+// Keeps a call from retrying in a tight loop while a busy server sends "Retry-After: 0".
 const SHORTEST_DELAY_MS = 100;
-/** A year: more is an error of the server's. */
+/** A year; a longer delay is an error of the server. */
 export const LONGEST_DELAY_MS = 31_536_000_000;
 
 /**
- * The retry that an error response asks for; undefined where its error is to be thrown.
+ * Returns the retry after an error response; undefined if its error is final.
  *
  * `askedMs` is the response's Retry-After, `draw` a random number in [0, 1).
  */
@@ -89,7 +89,7 @@ export function afterResponse(
   }
 }
 
-/** The retry after a request that got no complete answer; undefined where its error is to be thrown. */
+/** Returns the retry after a request without a complete response; undefined if its error is final. */
 export function afterFailure(
   kind: FailureKind,
   retries: Retries,
@@ -101,9 +101,10 @@ export function afterFailure(
 }
 
 /**
- * Milliseconds to wait, from a Retry-After header: a number of seconds or an HTTP date (RFC 9110, 5.6.7 and 10.2.3).
+ * Parses a Retry-After header, a number of seconds or an HTTP date (RFC 9110, 5.6.7 and 10.2.3), into milliseconds.
  *
- * A date that has passed is 0, and more than a year is a year. Undefined for anything that is neither: negative, infinite, "12abc", "soon", "".
+ * A past date is 0, and more than a year is a year. Anything else (negative, infinite, "12abc", "soon", "") is
+ * undefined.
  */
 export function parseRetryAfter(value: string | null, nowMs: number): number | undefined {
   const text = (value ?? "").trim();
@@ -123,7 +124,7 @@ const HTTP_DATES = [
   new RegExp(`^[A-Z][a-z]{2} (?<month>[A-Z][a-z]{2}) (?<day>[ \\d]\\d) ${TIME} (?<year>\\d{4})$`),
 ];
 
-// Not Date.parse: it reads other dates than these in ways that differ, and the third of these in local time.
+// Not Date.parse: runtimes differ in the other dates that it reads, and it takes the third form for local time.
 function parseHttpDate(text: string): number | undefined {
   for (const form of HTTP_DATES) {
     const { day = "", month = "", year = "", time } = form.exec(text)?.groups ?? {};

@@ -1,24 +1,24 @@
 /**
- * Late-interaction scores from token vectors, computed here instead of on the server.
+ * Late-interaction scores from token vectors, computed on the client.
  *
- * MaxSim (Khattab and Zaharia, "ColBERT", 2020): for every query token the best match among the document's tokens,
- * summed over the query, with neither a normalisation nor a mean.
+ * MaxSim (Khattab and Zaharia, "ColBERT", 2020): the best match of each query token among the document's tokens, summed
+ * over the query, without normalization or averaging.
  *
  * @packageDocumentation
  */
 
-/** A vector of any kind: a typed array of a result, or plain numbers. */
+/** A vector: a typed array of a result, or plain numbers. */
 export type Numbers = ArrayLike<number>;
 
 /**
- * The sum of the products of two vectors' components.
+ * Computes the dot product of two vectors.
  *
- * @throws RangeError if one is longer than the other.
+ * @throws RangeError if they differ in length.
  */
 export function dotProduct(a: Numbers, b: Numbers): number {
   const length = a.length;
-  if (b.length !== length) throw new RangeError(`vectors of ${length} and of ${b.length} dimensions have no product`);
-  // Four sums, because an addition has to wait for the one before it.
+  if (b.length !== length) throw new RangeError(`vectors must have equal dimensions, got ${length} and ${b.length}`);
+  // Four sums, because each addition waits for the one before it.
   let s0 = 0;
   let s1 = 0;
   let s2 = 0;
@@ -35,9 +35,9 @@ export function dotProduct(a: Numbers, b: Numbers): number {
 }
 
 /**
- * MaxSim of a query and one document, each a list of token vectors; 0 if either has none.
+ * Computes MaxSim of a query and one document, each a list of token vectors; 0 if either has none.
  *
- * @throws RangeError if the vectors are not all of one width.
+ * @throws RangeError if the vectors differ in length.
  */
 export function maxsim(query: readonly Numbers[], document: readonly Numbers[]): number {
   if (document.length === 0) return 0;
@@ -50,12 +50,12 @@ export function maxsim(query: readonly Numbers[], document: readonly Numbers[]):
   return score;
 }
 
-/** MaxSim of a query and each of some documents, in their order. */
+/** Computes MaxSim of a query and each document, in their order. */
 export function maxsimDocuments(query: readonly Numbers[], documents: readonly (readonly Numbers[])[]): number[] {
   return documents.map((document) => maxsim(query, document));
 }
 
-/** MaxSim of every query and every document: `scores[q * documents.length + d]`. */
+/** Computes MaxSim of every query and every document: `scores[q * documents.length + d]`. */
 export function maxsimBatch(
   queries: readonly (readonly Numbers[])[],
   documents: readonly (readonly Numbers[])[],

@@ -1,8 +1,8 @@
-/** What a status stream says. */
+/** Messages of the status stream, with the names of the wire. */
 
 import type { ModelInfo } from "./types.js";
 
-/** A model and its queue: `queue_depth` requests wait, `queue_pending_items` of their texts or pairs. */
+/** A model and its queue, in requests (`queue_depth`) and in texts or pairs (`queue_pending_items`). */
 export interface ModelStatus {
   name: string;
   state: ModelInfo["state"];
@@ -20,7 +20,7 @@ export interface ModelStatus {
   queue_pending_items: number;
 }
 
-/** A GPU; `utilization_pct` is the share of the time since the last status in which it computed. */
+/** A GPU; `utilization_pct` is the share of the time since the last status in which it was busy. */
 export interface GpuStatus {
   device: string;
   name: string;
@@ -31,7 +31,7 @@ export interface GpuStatus {
   memory_threshold_pct?: number;
 }
 
-/** What a server is doing, as it says it; `timestamp` is in Unix seconds. */
+/** The status of a server; `timestamp` is in Unix seconds. */
 export interface StatusMessage {
   timestamp: number;
   name: string;
@@ -50,5 +50,5 @@ export interface StatusMessage {
   max_batch_requests?: number;
 }
 
-/** The same, under the name that programs for the public SDK import. */
+/** `StatusMessage` under the name that programs for the public SDK import. */
 export type WorkerStatusMessage = StatusMessage;

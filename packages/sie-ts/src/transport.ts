@@ -1,10 +1,10 @@
-/** One attempt over `fetch`, and what its ways of failing mean. */
+/** Sends one attempt over `fetch`, and classifies its failures. */
 
-import { contentOf, UnreadableError } from "./content.js";
+import { readBody, UnreadableError } from "./body.js";
 import { type FailureKind, SIEConnectionError } from "./errors.js";
 import type { Reply } from "./reply.js";
 
-/** Send this once. */
+/** One HTTP request to send. */
 export interface Attempt {
   readonly method: "GET" | "POST";
   readonly url: string;
@@ -15,7 +15,7 @@ export interface Attempt {
 }
 
 /**
- * The complete response.
+ * Sends an attempt and returns the complete response.
  *
  * @throws SIEConnectionError if none arrived; the signal's reason if it was aborted.
  */
@@ -38,11 +38,11 @@ export async function send(fetch: typeof globalThis.fetch, attempt: Attempt): Pr
       redirect: "manual",
       signal: abort.signal,
     });
-    return { status: response.status, headers: response.headers, content: await contentOf(response) };
+    return { status: response.status, headers: response.headers, content: await readBody(response) };
   } catch (cause) {
     signal?.throwIfAborted();
     const kind = timedOut ? "timeout" : failureKind(cause);
-    const reason = timedOut ? `no answer within ${Number((timeoutMs / 1000).toPrecision(3))} s` : explained(cause);
+    const reason = timedOut ? `no response within ${Number((timeoutMs / 1000).toPrecision(3))} s` : explained(cause);
     // A base URL may hold a password, and this message ends up in logs.
     throw new SIEConnectionError(`${method} ${url.replace(/\/\/[^/]*@/, "//")}: ${reason}`, kind, { cause });
   } finally {
@@ -51,8 +51,8 @@ export async function send(fetch: typeof globalThis.fetch, attempt: Attempt): Pr
   }
 }
 
-// What Node and Bun say when there is nobody, or who was there is gone. All else, such as a certificate that is refused
-// or a body that can't be decompressed, will be the same again.
+// The codes of Node and Bun for a server that is down or has closed the connection. A retry does not cure any other
+// failure, such as a rejected certificate or a corrupt body.
 const GONE =
   /^(E(CONN\w+|NOTFOUND|AI_AGAIN|PIPE|TIMEDOUT|HOSTUNREACH|NETUNREACH|NETDOWN)|UND_ERR_(SOCKET|CONNECT_TIMEOUT|RES_CONTENT_LENGTH_MISMATCH)|HPE_\w+|Connection(Refused|Closed|Reset)|FailedToOpenSocket)$/;
 const LATE = /^UND_ERR_(HEADERS|BODY)_TIMEOUT$/;
@@ -60,7 +60,7 @@ const LATE = /^UND_ERR_(HEADERS|BODY)_TIMEOUT$/;
 function failureKind(error: unknown): FailureKind {
   if (error instanceof UnreadableError) return "other";
   const code = errorCode(error);
-  // Browsers and Deno do not tell why a request failed; that nobody answered is the likeliest reason.
+  // Browsers and Deno do not say why a request failed; most likely no server was reached.
   if (code === undefined) return error instanceof TypeError ? "connect" : "other";
   if (LATE.test(code)) return "timeout";
   return GONE.test(code) ? "connect" : "other";
@@ -73,7 +73,7 @@ function errorCode(error: unknown): string | undefined {
   return undefined;
 }
 
-/** `fetch` says only that it failed; its cause says why. */
+/** Returns a message with the cause of the failure, which that of `fetch` lacks. */
 function explained(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const { cause, message } = error;

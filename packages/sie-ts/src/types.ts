@@ -1,4 +1,4 @@
-/** What goes into a request and comes out of a result. */
+/** Types of requests and results. */
 
 import type { WebSocketClass } from "./websocket.js";
 
@@ -8,7 +8,7 @@ export type OutputType = "dense" | "sparse" | "multivector";
 /** The number format of embeddings on the wire; `float16` arrives as `Float32Array`. */
 export type OutputDType = "float32" | "float16" | "int8" | "uint8" | "binary" | "ubinary";
 
-/** One vector: `Float32Array` for float32 and float16, else `Int8Array` (int8, binary) or `Uint8Array` (uint8, ubinary). */
+/** A vector: `Float32Array` for float32 and float16, `Int8Array` for int8, else `Uint8Array`. */
 export type Vector = Float32Array | Int8Array | Uint8Array;
 
 /** A query or a document. Every field is optional; text models need `text`. */
@@ -18,7 +18,7 @@ export interface Item {
   metadata?: Readonly<Record<string, unknown>> | undefined;
 }
 
-/** What the response headers said about a request. A field is there when its header was. */
+/** Details of a request from the response headers. A field is present if its header was. */
 export interface RequestInfo {
   id?: string;
   modelRevision?: string;
@@ -26,12 +26,12 @@ export interface RequestInfo {
   units?: Record<string, number>;
 }
 
-/** What a request cost: `inputTokens` counts tokens, not characters. */
+/** Tokens that a request took. */
 export interface Usage {
   inputTokens: number;
 }
 
-/** Where the server spent its time, in milliseconds. */
+/** Time that the server spent in each stage, in milliseconds. */
 export interface TimingInfo {
   totalMs?: number;
   queueMs?: number;
@@ -43,10 +43,10 @@ export interface TimingInfo {
 /** A part of a text, `[start, end)`, counted in code points; `spanText` cuts it out. */
 export type Span = [start: number, end: number];
 
-/** A token of the query, and the token of a document that is nearest to it; `score` is their cosine. */
+/** A token of the query and the nearest token of a document; `score` is their cosine. */
 export interface Highlight {
   query: Span;
-  /** Null where a special token is the nearest. */
+  /** Null if the nearest token is a special one. */
   document: Span | null;
   score: number;
 }
@@ -55,25 +55,25 @@ export interface Highlight {
 export interface ScoreEntry {
   /** The id of the document, or `item-N` for the N-th (from 0) if it had none. */
   itemId: string;
-  /** Higher is better; whether it is a probability or a raw logit depends on the model. */
+  /** Higher is better; the model decides whether it is a probability or a raw logit. */
   score: number;
   /** 0 is the best. */
   rank: number;
-  /** How many tokens the model read; there with the option `return_tokens`. */
+  /** Number of tokens that the model read; present with the option `return_tokens`. */
   tokens?: number;
-  /** Whether the document was cut; there with the option `return_tokens`. */
+  /** Whether the document was truncated; present with the option `return_tokens`. */
   truncated?: boolean;
-  /** The part of the text that scored best; there with `long_documents: "chunk_max"`. */
+  /** The part of the text that scored best; present with `long_documents: "chunk_max"`. */
   span?: Span;
-  /** One per token of the query's text; there with the option `return_highlights`. */
+  /** One per token of the query's text; present with the option `return_highlights`. */
   highlights?: Highlight[];
 }
 
-/** A ranking: `scores` in descending order. */
+/** A ranking, with `scores` in descending order. */
 export interface ScoreResult {
   model: string;
   scores: ScoreEntry[];
-  /** There if the query had an id. */
+  /** Present if the query had an id. */
   queryId?: string;
   usage?: Usage;
   request?: RequestInfo;
@@ -85,9 +85,9 @@ export interface SparseEmbedding {
   values: Float32Array;
 }
 
-/** The embeddings of one item; those that were asked for are there. */
+/** The embeddings of one item; those that were requested are present. */
 export interface EncodeResult {
-  /** There if the item had an id. */
+  /** Present if the item had an id. */
   id?: string;
   model?: string;
   /** `[dim]`; `binary` and `ubinary` pack eight dimensions into a byte. */
@@ -95,12 +95,12 @@ export interface EncodeResult {
   sparse?: SparseEmbedding;
   /** One vector per token. */
   multivector?: Vector[];
-  /** That of the whole request. */
+  /** The timing of the whole request. */
   timing?: TimingInfo;
   request?: RequestInfo;
 }
 
-/** What was found in one item, as the server sent it; offsets are in code points. */
+/** Findings in one item, as the server sent them; offsets are in code points. */
 export interface ExtractResult {
   id?: string;
   entities?: Record<string, unknown>[];
@@ -111,7 +111,7 @@ export interface ExtractResult {
   error?: Record<string, unknown>;
 }
 
-/** Why a model could not be loaded. A `permanent` failure is not tried again by itself. */
+/** The error that kept a model from loading. A `permanent` one is not retried automatically. */
 export interface ModelError {
   code: string;
   message: string;
@@ -119,7 +119,7 @@ export interface ModelError {
   permanent: boolean;
 }
 
-/** A model the server knows. Fields that a newer server adds are there too, in camel case. */
+/** A model that the server knows. Fields that a newer server adds are present too, in camel case. */
 export interface ModelInfo {
   name: string;
   inputs: string[];
@@ -133,28 +133,28 @@ export interface ModelInfo {
   maxSequenceLength: number | null;
   profiles: Record<string, Record<string, unknown>>;
   revision?: string | null;
-  /** What the model's scores mean; null if it does not score. */
+  /** The kind of score, e.g. `"logit"`; null if the model does not score. */
   score?: string | null;
-  /** The name of the prompt that the model reads, if it reads one. */
+  /** The name of the model's prompt, if it has one. */
   prompt?: string | null;
   license?: string | null;
 }
 
-/** How a client reaches its server. Times are in milliseconds. */
+/** Settings of a client. Times are in milliseconds. */
 export interface ClientOptions {
-  /** How long one request may take, from connecting to the last byte (150 000). What times out is not sent again. */
+  /** Time limit of one request, from connecting to the last byte (150 000). A request that timed out is not retried. */
   timeoutMs?: number | undefined;
-  /** The same, under its former name. */
+  /** `timeoutMs` under its former name. */
   timeout?: number | undefined;
-  /** Sent as a bearer token; by default the environment's `SIE_API_KEY`, `""` for none. */
+  /** Sent as a bearer token; by default the environment variable `SIE_API_KEY`, `""` for none. */
   apiKey?: string | undefined;
-  /** Options of every call; those given to a call win. */
+  /** Options of every call; those given to a call take precedence. */
   options?: Readonly<Record<string, unknown>> | undefined;
-  /** Whether calls wait for a server that does not answer (true). */
+  /** Whether calls wait for a server that does not respond (true). */
   waitForCapacity?: boolean | undefined;
-  /** How long a request may take, waits and retries included (900 000); 0 sends it only once. */
+  /** Time limit of a request, including waits and retries (900 000); 0 sends it only once. */
   provisionTimeout?: number | undefined;
-  /** Further headers of every request. */
+  /** Additional headers of every request. */
   headers?: Readonly<Record<string, string>> | undefined;
   /** @deprecated No effect; a warning says so. Programs written for the public SDK may give it. */
   gpu?: string | undefined;
@@ -162,25 +162,25 @@ export interface ClientOptions {
   controlPlaneUrl?: string | undefined;
   /** @deprecated No effect, as `gpu`. */
   org?: string | undefined;
-  /** What to send with instead of the global `fetch`, e.g. for a proxy or a test. */
+  /** Replaces the global `fetch`, e.g. for a proxy or a test. */
   fetch?: typeof fetch | undefined;
-  /** What to watch with instead of the global `WebSocket`, which Node has from version 22 on; the one of `ws` will do. */
+  /** Replaces the global `WebSocket`, which Node has from version 22 on, e.g. by that of the package `ws`. */
   webSocket?: WebSocketClass | undefined;
 }
 
-/** What every call takes. */
+/** Options of every call. */
 export interface CallOptions {
-  /** Ends the call, waits included; the signal's reason is thrown. */
+  /** Aborts the call, including waits; the signal's reason is thrown. */
   signal?: AbortSignal | undefined;
   /** As for the client. */
   timeoutMs?: number | undefined;
 }
 
-/** What every call that computes something takes. */
+/** Options of every call that runs a model. */
 export interface InferenceOptions extends CallOptions {
-  /** The task, or what relevance means, for models that read one. */
+  /** The task, or the meaning of relevance, for models that read an instruction. */
   instruction?: string | undefined;
-  /** Options as the server names them, e.g. `{ max_seq_length: 256, profile: "fast" }`. */
+  /** Options under the server's names, e.g. `{ max_seq_length: 256, profile: "fast" }`. */
   options?: Readonly<Record<string, unknown>> | undefined;
   /** @deprecated No effect, as for the client. */
   gpu?: string | undefined;
@@ -188,42 +188,42 @@ export interface InferenceOptions extends CallOptions {
   waitForCapacity?: boolean | undefined;
   /** As for the client. */
   provisionTimeout?: number | undefined;
-  /** How often to ask again when the server is out of memory (3). */
+  /** Maximum number of retries when the server is out of memory (3). */
   maxOomRetries?: number | undefined;
 }
 
-/** Both mean the same here; the public SDK tells a server from a gateway by them. */
+/** Both mean the same; the public SDK distinguishes a server and a gateway by them. */
 export type WatchMode = "auto" | "worker";
 
-/** The options of `watch`. `timeoutMs` is how long the server may say nothing before the connection is opened anew. */
+/** Options of `watch`. A connection that is silent for `timeoutMs` is reopened. */
 export interface WatchOptions extends CallOptions {
-  /** Whether to wait for a server that does not answer, also for one that no longer does; as for the client. */
+  /** Whether to wait for a server that does not respond, also if it stops responding later; as for the client. */
   waitForCapacity?: boolean | undefined;
-  /** How long to go on without a status; as for the client. */
+  /** How long to wait for a status; as for the client. */
   provisionTimeout?: number | undefined;
 }
 
-/** The options of `score`. */
+/** Options of `score`. */
 export interface ScoreOptions extends InferenceOptions {
-  /** Only the best so many documents. */
+  /** Maximum number of documents to return, best first. */
   topK?: number | undefined;
 }
 
-/** The options of `encode` and `encodeStream`. */
+/** Options of `encode` and `encodeStream`. */
 export interface EncodeOptions extends InferenceOptions {
   /** By default dense. */
   outputTypes?: readonly OutputType[] | undefined;
   /** By default float32. */
   outputDtype?: OutputDType | undefined;
-  /** Whether the items are queries, for models that tell queries from documents. */
+  /** Whether the items are queries, for models that distinguish queries and documents. */
   isQuery?: boolean | undefined;
-  /** Told the number of items that are done. */
+  /** Called with the number of items that are done. */
   onProgress?: ((done: number) => void) | undefined;
 }
 
-/** The options of `extract`. */
+/** Options of `extract`. */
 export interface ExtractOptions extends InferenceOptions {
-  /** What to look for. */
+  /** Kinds of findings to look for. */
   labels?: readonly string[] | undefined;
   /** JSON schema of the data to extract. */
   outputSchema?: Readonly<Record<string, unknown>> | undefined;

@@ -1,7 +1,7 @@
-/** A stream of statuses over a WebSocket, which is opened again when it ends, after the pauses that calls make. */
+/** The status stream over a WebSocket, which is reopened when it ends, after the pauses of any other call. */
 
 import { RequestError, SIEConnectionError } from "./errors.js";
-import { beforeAnother, type Call, type Transport } from "./exchange.js";
+import { type Call, type Transport, waitToRetry } from "./exchange.js";
 import { errorIn } from "./reply.js";
 import { afterFailure, type Retries } from "./retry.js";
 import type { StatusMessage } from "./status.js";
@@ -9,8 +9,8 @@ import { send } from "./transport.js";
 import type { WebSocketClass } from "./websocket.js";
 
 const UPGRADE_REQUIRED = 426;
-// Of statuses that nobody has looked at yet, the older ones are of no use.
-const MOST_UNREAD = 16;
+// Older statuses are dropped if the caller does not keep up.
+const MAX_UNREAD = 16;
 
 /** @throws RangeError unless the mode is one that a single server has. */
 export function checkMode(mode: string): void {
@@ -19,17 +19,17 @@ export function checkMode(mode: string): void {
   throw new RangeError(`mode must be "auto" or "worker", got ${JSON.stringify(mode)}${reason}`);
 }
 
-/** The runtime's own WebSocket, unless the client was given one. @throws TypeError if there is none. */
+/** Returns the client's WebSocket class, or else the runtime's. @throws TypeError if there is none. */
 export function webSocketClass(given: WebSocketClass | undefined): WebSocketClass {
   const found = given ?? (globalThis as { WebSocket?: WebSocketClass }).WebSocket;
   if (found !== undefined) return found;
   throw new TypeError(
-    "this runtime has no WebSocket, as Node before 22: give the client one, that of the package ws say, as webSocket",
+    "this runtime has no WebSocket (Node has one from version 22 on): pass one as webSocket, e.g. that of the package ws",
   );
 }
 
-/** Statuses without an end; rejects with what ends them. */
-export async function* watching(
+/** Yields statuses forever; rejects with the error that ends them. */
+export async function* watchStatuses(
   call: Call<StatusMessage>,
   transport: Transport,
   WebSocket: WebSocketClass,
@@ -46,11 +46,11 @@ export async function* watching(
     call.signal?.throwIfAborted();
     const error = connection.opened ? ended(call) : await whyNot(call, transport);
     const again = afterFailure(error.kind, retries, call.retrying, Math.random());
-    await beforeAnother(call, error, again, retries, deadline);
+    await waitToRetry(call, error, again, retries, deadline);
   }
 }
 
-/** Why a connection did not open, which no WebSocket says: a plain request may tell. */
+/** Sends a plain request to find out why a connection did not open, which a WebSocket does not say. */
 async function whyNot(call: Call<unknown>, transport: Transport): Promise<SIEConnectionError> {
   const reply = await send(transport.fetch, call).catch((failure: unknown) => {
     if (failure instanceof SIEConnectionError) return failure;
@@ -66,7 +66,7 @@ function ended({ url }: Call<unknown>): SIEConnectionError {
   return new SIEConnectionError(`GET ${url}: the connection ended`, "connect");
 }
 
-/** One connection, from its opening to its end. */
+/** One WebSocket connection. */
 class Connection {
   opened = false;
   readonly #socket: InstanceType<WebSocketClass>;
@@ -81,7 +81,7 @@ class Connection {
     try {
       this.#socket = new WebSocket(url, { headers: call.headers });
     } catch {
-      // In a browser it takes no headers.
+      // In a browser, it takes no headers.
       this.#socket = new WebSocket(url);
     }
     this.#socket.onopen = () => this.#heard(() => (this.opened = true));
@@ -89,7 +89,7 @@ class Connection {
     this.#socket.onclose = this.#socket.onerror = () => this.#heard(() => (this.#over = true));
   }
 
-  /** What it says until it ends, has been silent for the timeout, or the call's signal is aborted. */
+  /** Yields messages until the connection ends, is silent for the timeout, or the call's signal is aborted. */
   async *texts(): AsyncGenerator<string, void, undefined> {
     const { signal, timeoutMs } = this.#call;
     const stop = () => this.#heard(() => (this.#over = true));
@@ -112,7 +112,7 @@ class Connection {
 
   #heard(noted: () => void): void {
     noted();
-    if (this.#unread.length > MOST_UNREAD) this.#unread.shift();
+    if (this.#unread.length > MAX_UNREAD) this.#unread.shift();
     this.#wake();
   }
 }

@@ -1,8 +1,8 @@
-/** The WebSocket that a status stream comes over. */
+/** Types of the WebSocket that the status stream uses. */
 
-/** What a status stream needs of a WebSocket: those of browsers, Node, Bun, Deno and of the package `ws` have it. */
+/** The part of a WebSocket that the status stream uses; browsers, Node, Bun, Deno and the package `ws` have it. */
 export interface WebSocketLike {
-  // biome-ignore lint/suspicious/noExplicitAny: the events of each of them are of classes of its own
+  // biome-ignore lint/suspicious/noExplicitAny: each of them has event classes of its own
   onopen: ((event: any) => void) | null;
   // biome-ignore lint/suspicious/noExplicitAny: as above
   onmessage: ((event: any) => void) | null;
@@ -13,6 +13,6 @@ export interface WebSocketLike {
   close(): void;
 }
 
-/** Makes a WebSocket; outside of browsers the second argument is `{ headers }`. */
-// biome-ignore lint/suspicious/noExplicitAny: they differ in what else that may be
+/** A constructor of WebSockets; outside of browsers its second argument is `{ headers }`. */
+// biome-ignore lint/suspicious/noExplicitAny: they differ in the second argument
 export type WebSocketClass = new (url: string, options?: any) => WebSocketLike;

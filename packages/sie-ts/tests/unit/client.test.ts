@@ -47,7 +47,7 @@ describe("the client", () => {
   ])("%o can't be right", (options) => expect(() => new SIEClient(BASE_URL, options)).toThrow(/timeout|ASCII/));
 
   test.each(["", "/", "a/../b", "..", "a//b"])("no model id: %s", async (model) => {
-    await expect(new Server().client().score(model, QUERY, ITEMS)).rejects.toThrow("not a model id");
+    await expect(new Server().client().score(model, QUERY, ITEMS)).rejects.toThrow("invalid model id");
   });
 
   test("warns once of options without effect", async () => {
@@ -111,9 +111,9 @@ describe("score", () => {
     const item = { text: "a", [field]: [Uint8Array.of(1)] };
     const inItems = client.score("m", QUERY, [...ITEMS, item]);
     await expect(inItems).rejects.toThrow(
-      new TypeError(`items[2].${field} is not supported: models read the text of an item`),
+      new TypeError(`Field 'items[2].${field}' is not supported: models read text only`),
     );
-    await expect(client.score("m", item, ITEMS)).rejects.toThrow(`query.${field} is not supported`);
+    await expect(client.score("m", item, ITEMS)).rejects.toThrow(`Field 'query.${field}' is not supported`);
   });
 
   test("an item that names no medium is sent", async () => {
@@ -249,7 +249,7 @@ describe("encode", () => {
     [{ dense: [1] }, "NumPy array for dense.values"],
     [{ dense: { values: float32([1, 2], [1, 2]) } }, "one-dimensional NumPy array"],
     [{ multivector: { values: float32([1, 2]) } }, "two-dimensional NumPy array"],
-    [{ sparse: { indices: float32([1]), values: float32([1, 2]) } }, "1 indices for 2 values"],
+    [{ sparse: { indices: float32([1]), values: float32([1, 2]) } }, "1 indices but 2 values"],
   ])("an answer that is no embedding: %o", async (entry, message) => {
     await expect(new Server(encoded(entry)).client().encode("m", QUERY)).rejects.toThrow(message);
   });

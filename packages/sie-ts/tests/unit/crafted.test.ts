@@ -4,7 +4,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { contentOf } from "../../src/content.js";
+import { readBody } from "../../src/body.js";
 import { pause } from "../../src/exchange.js";
 import { RequestError, ServerError, SIEClient, SIEConnectionError, SIEError } from "../../src/index.js";
 import { LONGEST_DELAY_MS, parseRetryAfter } from "../../src/retry.js";
@@ -109,7 +109,7 @@ describe("what unpacks to gigabytes", () => {
     const error = await new SIEClient(`${url}/200`).score("m", { text: "q" }, [{ text: "d" }], once).catch((e) => e);
     expect(error).toBeInstanceOf(SIEConnectionError);
     expect(error).toMatchObject({ kind: "other" });
-    expect(error.message).toContain("more than the 67108864 bytes");
+    expect(error.message).toContain("exceeds the limit of 67108864 bytes");
   });
 
   test("is no more than its status, of an error", async () => {
@@ -120,7 +120,7 @@ describe("what unpacks to gigabytes", () => {
 });
 
 test("an error's body is cut", async () => {
-  expect(await contentOf(new Response(new Uint8Array(3 * MIB), { status: 500 }))).toHaveLength(MIB);
-  expect(await contentOf(new Response(new Uint8Array(3 * MIB)))).toHaveLength(3 * MIB);
-  expect(await contentOf(new Response(null))).toHaveLength(0);
+  expect(await readBody(new Response(new Uint8Array(3 * MIB), { status: 500 }))).toHaveLength(MIB);
+  expect(await readBody(new Response(new Uint8Array(3 * MIB)))).toHaveLength(3 * MIB);
+  expect(await readBody(new Response(null))).toHaveLength(0);
 });

@@ -104,7 +104,7 @@ describe("waits", () => {
     expect(outcome).toMatchObject({ model: "m" });
     expect(waited).toBe(1.5);
     expect(console.warn).toHaveBeenCalledExactlyOnceWith(
-      "sie: POST http://sie.test:8080/v1/score/m: fetch failed (connect ECONNREFUSED); asking again for up to 900 s",
+      "sie: POST http://sie.test:8080/v1/score/m: fetch failed (connect ECONNREFUSED); retrying for up to 900 s",
     );
   });
 

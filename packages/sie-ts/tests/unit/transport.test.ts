@@ -80,7 +80,7 @@ test.each([
 
 test("a slow answer is not asked for again", async () => {
   const { url, sockets } = await listening("stall", "answer");
-  await expect(score(url, { timeoutMs: 200 })).rejects.toThrow("no answer within 0.2 s");
+  await expect(score(url, { timeoutMs: 200 })).rejects.toThrow("no response within 0.2 s");
   await expect(score(url, {}, { timeoutMs: 100 })).resolves.toBeDefined();
   expect(sockets).toHaveLength(2);
 });

@@ -177,5 +177,7 @@ test("only the newest of what is unread is kept", async () => {
 
 test("a runtime without a WebSocket says so", () => {
   vi.stubGlobal("WebSocket", undefined);
-  expect(() => new SIEClient("http://sie.test").watch()).toThrow("this runtime has no WebSocket, as Node before 22");
+  expect(() => new SIEClient("http://sie.test").watch()).toThrow(
+    "this runtime has no WebSocket (Node has one from version 22 on)",
+  );
 });
