@@ -2,11 +2,12 @@
 
     .venv/bin/python reliability/invariance.py                                            # 5 minutes
     .venv/bin/python reliability/invariance.py --seconds 5 --documents 6 --only bert gemma    # one
-    .venv/bin/python reliability/invariance.py --matrix --seconds 10 --documents 8          # an hour
+    .venv/bin/python reliability/invariance.py --matrix --seconds 4 --documents 4           # an hour
 
 Small checkpoints with random weights of every architecture and head that is served, as the server's tests build them,
 and the embedded default. Every pair is scored alone, then many connections send requests of 1 to 100 documents to all
-of them at once; encoders embed likewise. One bit that differs is an error.
+of them at once; encoders embed likewise. Then 240 pairs of the default and 240 of a cross-encoder are scored alone,
+beside one other document and beside 19 (`pairs.py`). One bit that differs is an error.
 
 `--matrix` does it once for each level of instructions that PyTorch, oneDNN, MKL and the kernels can be held to, without
 the kernels, and on one and two threads (`processors.py`). What this processor lacks is skipped by name.
@@ -31,6 +32,7 @@ import aiohttp
 import msgspec
 from instance import EMBEDDED, Instance, end_cleanly
 from mixture import Mixture, checkpoint_words, common_words, mixture
+from pairs import differing
 from processors import Processor, processors
 from tally import Tally, counted
 from traffic import Outcome, closed, session
@@ -41,7 +43,10 @@ sys.path.append(str(Path(__file__).parents[1] / "packages" / "sie-server" / "tes
 from checkpoints import ARCHITECTURES, DECODERS, build, build_modular
 from late_checkpoints import pylate, stanford
 
-COLUMNS = ("precision", "models", "pairs", "requests", "scores compared", "texts embedded", "differ", "lost", "refused")
+COLUMNS = (
+    *("precision", "models", "pairs, differ", "requests", "scores compared", "texts embedded", "differ"),
+    *("lost", "refused"),
+)
 PRECISIONS = ("float32", "bfloat16", "int8")
 _LAYOUTS: dict[str, Callable[[Path], object]] = {
     "minilm-l12": lambda folder: build(folder, "minilm-l12", num_hidden_layers=4),
@@ -49,6 +54,7 @@ _LAYOUTS: dict[str, Callable[[Path], object]] = {
     "stanford": stanford,
     "pylate": pylate,
 }
+_FEW = (EMBEDDED, "bert")  # late interaction, and a cross-encoder
 EVERY = tuple({**ARCHITECTURES, **DECODERS, **_LAYOUTS})
 
 
@@ -141,9 +147,18 @@ def compare(
     }
 
 
+def compare_few(url: str, models: Sequence[str]) -> dict[str, Any]:
+    """Some hundred pairs, every one in three companies (`pairs.py`)."""
+    few = [differing(url, model, _text(model)) for model in models if model in _FEW]
+    return {"few": sum(count for count, _ in few), "few differ": sum(differ for _, differ in few)}
+
+
 def _mixture(model: str, documents: int) -> Mixture:
-    text = common_words if model == EMBEDDED else checkpoint_words
-    return mixture(model, 2, documents, seed=len(model), text=text)
+    return mixture(model, 2, documents, seed=len(model), text=_text(model))
+
+
+def _text(model: str) -> Callable[[random.Random, int], str]:
+    return common_words if model == EMBEDDED else checkpoint_words
 
 
 def _outputs(url: str, model: str) -> list[str]:
@@ -170,40 +185,47 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         flags = build_all(Path(folder), arguments.only)
         for processor in processors() if arguments.matrix else [Processor("", {}, (), None)]:
+            refused = _refused(processor)
             for precision in arguments.precision:
                 name = f"{precision} {processor.name}".strip()
-                why = f"this processor has no {processor.lacks}" if processor.lacks else _refused(processor, precision)
-                if why is not None:
-                    skipped.append(f"skipped: {name}: {why}")
+                if precision in refused:
+                    skipped.append(f"skipped: {name}: {refused[precision]}")
                     continue
                 more = ("--preload", EMBEDDED, "--precision", precision, *processor.flags, *flags)
                 with Instance(*more, environment=processor.environment) as server:
                     models = [EMBEDDED, *arguments.only]
-                    rows[name] = compare(server, models, arguments.documents, arguments.connections, arguments.seconds)
+                    figures = compare(server, models, arguments.documents, arguments.connections, arguments.seconds)
+                    rows[name] = figures | compare_few(server.url, models)
                 if arguments.matrix:
-                    print(f"{name}: {rows[name]['documents']:,} scores, {len(rows[name]['differ'])} differ", flush=True)
+                    print(" | ".join(row(name, rows[name])), flush=True)
     print(table(COLUMNS, (row(name, figures) for name, figures in rows.items())))
     print("\n".join(skipped))
     print("\n".join(difference for figures in rows.values() for difference in figures["differ"][:10]))
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2))
-    return int(any(figures["differ"] or figures["lost"] for figures in rows.values()))
+    return int(any(figures["few differ"] or figures["differ"] or figures["lost"] for figures in rows.values()))
 
 
-def _refused(processor: Processor, precision: str) -> str | None:
-    """Why there is no such precision on such a processor; None where there is."""
+def _refused(processor: Processor) -> dict[str, str]:
+    """The precisions that there are not on such a processor, and why."""
+    if processor.lacks:
+        return dict.fromkeys(PRECISIONS, f"this processor has no {processor.lacks}")
     tried = "import sys, torch; from sie_server.nn.device import resolve_precision as resolve\n"
-    tried += "try: resolve(sys.argv[1], torch.device('cpu'))\nexcept ValueError as error: print(error)"
+    tried += "for precision in sys.argv[1:]:\n    try: resolve(precision, torch.device('cpu'))\n"
+    tried += "    except ValueError as error: print(precision, error)"
     environment = {**os.environ, **processor.environment}
-    done = subprocess.run([sys.executable, "-c", tried, precision], env=environment, capture_output=True, text=True)
-    return done.stdout.strip() or None
+    command = [sys.executable, "-c", tried, *PRECISIONS]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return dict(line.split(" ", 1) for line in done.stdout.splitlines())
 
 
 def row(precision: str, figures: dict[str, Any]) -> tuple[str, ...]:
     """For a table with COLUMNS."""
-    numbers = (f"{figures[name]:,}" for name in ("models", "pairs", "requests", "documents", "vectors"))
+    numbers = (f"{figures[name]:,}" for name in ("requests", "documents", "vectors"))
     return (
         precision,
+        str(figures["models"]),
+        f"{figures['few']}, {figures['few differ']}",
         *numbers,
         str(len(figures["differ"])),
         counted(Counter(figures["lost"])),

@@ -49,14 +49,8 @@ class Truth:
         connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
         for mixture in mixtures:
             for request in mixture.alone():
-                connection.request("POST", request.path, request.body, {"Accept": "application/json"})
-                response = connection.getresponse()
-                read = response.read()
-                if response.status != 200:
-                    raise RuntimeError(f"{request.model} alone: {response.status} {read[:500]!r}")
-                [entry] = msgspec.json.decode(read, type=Answer).scores
-                assert math.isfinite(entry.score)
-                self._scores[request.model, request.query, request.documents[0]] = entry.score
+                [score] = scores(connection, request)
+                self._scores[request.model, request.query, request.documents[0]] = score
         connection.close()
 
     def fault(self, request: Request, body: bytes) -> str | None:
@@ -83,3 +77,20 @@ class Truth:
 def tokens(body: bytes) -> int:
     """Input tokens that a 200 counts."""
     return msgspec.json.decode(body, type=Answer).usage.input_tokens
+
+
+def scores(connection: http.client.HTTPConnection, request: Request) -> list[float]:
+    """Ask for these scores, which are finite, in the order of the documents.
+
+    Raises:
+        RuntimeError: the server answered with an error.
+    """
+    connection.request("POST", request.path, request.body, {"Accept": "application/json"})
+    response = connection.getresponse()
+    read = response.read()
+    if response.status != 200:
+        raise RuntimeError(f"{request.model}, {len(request.numbers)} documents: {response.status} {read[:500]!r}")
+    found = {entry.item_id: entry.score for entry in msgspec.json.decode(read, type=Answer).scores}
+    in_order = [found[f"item-{number}"] for number in range(len(request.numbers))]
+    assert all(map(math.isfinite, in_order))
+    return in_order

@@ -23,7 +23,8 @@ from instance import EMBEDDED, Instance
 from instrumented import threads
 from invariance import EVERY, build_all, compare
 from load import Loads
-from mixture import Mixture, checkpoint_words, mixture
+from mixture import Mixture, Request, checkpoint_words, mixture
+from pairs import differing
 from soak import Held, checkpoints, instrumented, leaks, soak, spread
 from stalls import measured, watched
 from truth import Truth
@@ -59,6 +60,7 @@ def test_architectures_at_once_score_as_alone(tmp_path: Path, names: tuple[str, 
     flags = build_all(tmp_path, names)
     with Instance("--preload", EMBEDDED, *flags) as server:
         figures = compare(server, [EMBEDDED, *names], documents=2, connections=12, seconds=1)
+        assert differing(server.url, "bert", checkpoint_words, queries=1) == (20, 0)
     assert (figures["differ"], figures["lost"], figures["said"]) == ([], {}, {})
     assert figures["right"]
     assert figures["vectors"]
@@ -110,6 +112,15 @@ def test_a_wrong_answer_is_found(body: bytes, fault: str | None) -> None:
     truth = Truth({("m", "query", "a"): 0.25, ("m", "query", "b"): 0.5})
     found = truth.fault(REQUEST, body)
     assert found == fault if fault is None else fault in (found or "")
+
+
+def test_pairs_that_score_otherwise_in_company_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def one_more_in_company(_: object, request: Request) -> list[float]:
+        # Of the third document alone, beside others.
+        return [0.5 + (number == 2 and len(request.numbers) > 1) for number in request.numbers]
+
+    monkeypatch.setattr("pairs.scores", one_more_in_company)
+    assert differing("http://nowhere", "m", checkpoint_words, queries=2) == (40, 2)
 
 
 def test_growth_is_found() -> None:
