@@ -278,6 +278,7 @@ def test_a_precision_the_cpu_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("torch.ops.mkldnn._is_mkldnn_bf16_supported", lambda: False, raising=False)
     with pytest.raises(ValueError, match="precision 'bfloat16' is not supported by this CPU"):
         resolve_precision("bfloat16", CPU)
+    assert resolve_precision("auto", CPU) == torch.float32
 
 
 def test_an_entry_that_scores_needs_a_head(tmp_path: Path) -> None:

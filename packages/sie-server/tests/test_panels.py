@@ -356,3 +356,6 @@ def test_int8_is_refused_where_it_can_not_be_computed(monkeypatch: pytest.Monkey
     monkeypatch.setattr(device_module, "installed_library", lambda: None)
     with pytest.raises(ValueError, match="were not built"):
         resolve_precision("int8", CPU)
+    monkeypatch.setenv("SIE_MAX_CPU_ISA", "none")
+    with pytest.raises(ValueError, match="SIE_MAX_CPU_ISA is none"):
+        resolve_precision("int8", CPU)

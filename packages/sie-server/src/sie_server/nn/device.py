@@ -27,7 +27,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """Dtype of the products. `auto`: bfloat16 where the hardware multiplies it natively, float32 elsewhere.
+    """Dtype of the products. `auto`: bfloat16 where the hardware multiplies it natively and may, float32 elsewhere.
 
     Raises:
         ValueError: this device or CPU can't multiply it.
@@ -36,7 +36,8 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
         if device.type != "cpu":
             raise ValueError(f"precision 'int8' is not supported on {device.type}, only on CPU; use auto")
         if installed_library() is None:
-            raise ValueError("precision 'int8' needs the kernels, which were not built at installation; use auto")
+            why = "SIE_MAX_CPU_ISA is none" if max_isa() == "none" else "they were not built at installation"
+            raise ValueError(f"precision 'int8' needs the kernels: {why}; use auto")
         if panel_level() == 0:
             why = "it has no AVX512-VNNI, or SIE_MAX_CPU_ISA is below that"
             raise ValueError(f"precision 'int8' is not supported by this CPU: {why}; use auto")
@@ -51,6 +52,8 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
         native = torch.cuda.get_device_capability(device) >= (8, 0)
     else:
         native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        # ONEDNN_MAX_CPU_ISA may keep oneDNN from it.
+        native = native and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return torch.bfloat16 if native else torch.float32
 
 
