@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sie_server import cli, server
 from sie_server.catalog.catalog import Entry
-from sie_server.engine.worker_pool import Pool
+from sie_server.engine.worker_pool import WorkerPool
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
 from sie_server.settings import Precision
@@ -83,9 +83,9 @@ class Pools:
 
     def __init__(self) -> None:
         self.bounds: dict[str, int] = {}
-        make, make_executor = Pool.__init__, ThreadPoolExecutor.__init__
+        make, make_executor = WorkerPool.__init__, ThreadPoolExecutor.__init__
 
-        def pool(made: Pool, threads: int, name: str) -> None:
+        def pool(made: WorkerPool, threads: int, name: str) -> None:
             make(made, threads, name)
             self.bounds[name] = threads
 
@@ -94,7 +94,7 @@ class Pools:
             if thread_name_prefix:
                 self.bounds[thread_name_prefix] = made._max_workers
 
-        Pool.__init__ = pool  # type: ignore[method-assign]
+        WorkerPool.__init__ = pool  # type: ignore[method-assign]
         ThreadPoolExecutor.__init__ = executor  # type: ignore[method-assign, assignment]
 
 

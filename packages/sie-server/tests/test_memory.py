@@ -14,7 +14,7 @@ from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import load
 from sie_server.checkpoints.tensor_file import SafetensorsFile
 from sie_server.machine.memory import machine_budget, resident_memory, usable_memory
-from sie_server.machine.peak_memory import Peak
+from sie_server.machine.peak_memory import PeakMemory
 from sie_server.nn import linear_backends as pack
 from sie_server.nn.kernels.library import installed_library
 from sie_server.nn.packed import Packed
@@ -56,9 +56,9 @@ def test_a_load_imports_no_compiler() -> None:
 FREED = """
 import resource, threading
 import numpy as np
-from sie_server.machine.malloc import settle
+from sie_server.machine.malloc import trim_and_tune
 
-settle()
+trim_and_tune()
 faults = []
 
 def run():
@@ -114,7 +114,7 @@ def test_batches_come_in_few_sizes(models: Path, sizes: list[int], monkeypatch: 
 
 
 def test_tensors_are_counted_while_they_live() -> None:
-    peak = Peak()
+    peak = PeakMemory()
     with torch.inference_mode(), peak:
         a = torch.ones(1000)
         b = a + 1

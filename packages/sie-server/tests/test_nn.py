@@ -14,7 +14,7 @@ from sie_server.nn.attention import attention
 from sie_server.nn.attention_bias import Bias, SharedBias, biased_attention, t5_buckets
 from sie_server.nn.config import Disentangled, HeadConfig, Projection
 from sie_server.nn.disentangled import DisentangledBias, PositionTables, columns_of, log_buckets
-from sie_server.nn.heads import ClassificationHead, Dense, Multivector, Together
+from sie_server.nn.heads import ClassificationHead, Dense, HeadGroup, Multivector
 from sie_server.nn.kernels.attention import installed_kernel
 from sie_server.nn.linear import GatedLinear, Linear
 from sie_server.nn.linear_backends import pack_linears
@@ -226,7 +226,7 @@ def test_maxsim_is_the_sum_of_maxima() -> None:
 
 def test_together_gives_every_head_per_sequence() -> None:
     hidden = torch.randn(6, 16)
-    [first, second] = Together({"dense": Dense(), "multivector": Multivector(nn.Identity())})(
+    [first, second] = HeadGroup({"dense": Dense(), "multivector": Multivector(nn.Identity())})(
         hidden, [2, 4], blanks(2, 4)
     )
     assert first["dense"].shape == second["dense"].shape == (16,)

@@ -15,7 +15,7 @@ from live import connect, error, in_process, poll
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import inspect
 from sie_server.errors import LoadClass
-from sie_server.residency.housekeeping import Keeper
+from sie_server.residency.housekeeping import Housekeeper
 from sie_server.residency.models_folder import ModelsFolder
 
 QUERY = {"query": {"text": "what is python"}, "items": [{"text": "a language"}]}
@@ -155,7 +155,7 @@ async def test_what_looks_after_models_goes_on_whatever_happens(
     from sie_server.settings import Settings
 
     monkeypatch.setattr("sie_server.residency.housekeeping._EVERY_S", 0.001)
-    keeper = Keeper(Models().residency, Settings(idle_evict_s=1), Metrics(), lambda: 0.0)
+    housekeeper = Housekeeper(Models().residency, Settings(idle_evict_s=1), Metrics(), lambda: 0.0)
     evictions = looks = 0
 
     def evict() -> None:
@@ -168,10 +168,10 @@ async def test_what_looks_after_models_goes_on_whatever_happens(
         looks += 1
         return False
 
-    monkeypatch.setattr(keeper, "evict_idle", evict)
-    monkeypatch.setattr(keeper, "is_quiet", quiet)
-    keeper.start()
+    monkeypatch.setattr(housekeeper, "evict_idle", evict)
+    monkeypatch.setattr(housekeeper, "is_quiet", quiet)
+    housekeeper.start()
     while evictions < 3 or looks < 3:
         await asyncio.sleep(0.001)
-    keeper.close()
+    housekeeper.close()
     assert caplog.text.count("idle models can't be looked after: ZeroDivisionError: of an eviction") == 1

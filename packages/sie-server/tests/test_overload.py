@@ -26,7 +26,7 @@ from live import InProcess, connect, error, in_process, metric, poll, scores
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import load
 from sie_server.engine.admission import Admission, estimate
-from sie_server.engine.batch_limit import Ceiling
+from sie_server.engine.batch_limit import BatchLimit
 from sie_server.engine.request import Batch, Scheduled
 from sie_server.engine.runner import Work
 from sie_server.engine.scheduler import Scheduler
@@ -370,16 +370,16 @@ def test_a_sequence_that_does_not_fit_fails_its_request_alone(overloaded: Overlo
 
 
 def test_a_ceiling_recovers_slowly() -> None:
-    ceiling = Ceiling(512)
-    ceiling.lower(512)
-    ceiling.lower(256)
-    assert ceiling.tokens == 128
+    limit = BatchLimit(512)
+    limit.reduce(512)
+    limit.reduce(256)
+    assert limit.tokens == 128
     for _ in range(64):
-        ceiling.passed()
-    assert ceiling.tokens == 128 + 32
+        limit.count_batch()
+    assert limit.tokens == 128 + 32
     for _ in range(64 * 16):
-        ceiling.passed()
-    assert ceiling.tokens == 512
+        limit.count_batch()
+    assert limit.tokens == 512
 
 
 # --- a device that is lost -------------------------------------------------------------------------------------------

@@ -10,12 +10,12 @@ import pytest
 
 from sie_server.cooperative import LONG, Steps, finished
 from sie_server.engine.scheduling_params import SchedulingParams
-from sie_server.engine.worker_pool import Pool
+from sie_server.engine.worker_pool import WorkerPool
 
 
 def run(threads: int, work: "Any") -> Any:
     async def with_pool() -> Any:
-        pool = Pool(threads, "test")
+        pool = WorkerPool(threads, "test")
         try:
             return await asyncio.wait_for(work(pool), 30)
         finally:
@@ -48,7 +48,7 @@ async def started(*jobs: Coroutine[Any, Any, Any]) -> list["asyncio.Task[Any]"]:
 def test_turns_go_round_the_clients_and_round_the_jobs_of_each() -> None:
     log: list[str] = []
 
-    async def work(pool: Pool) -> None:
+    async def work(pool: WorkerPool) -> None:
         gate = threading.Event()
         tasks = await started(
             pool.run(SchedulingParams("x"), held(gate)),
@@ -82,7 +82,7 @@ def test_what_is_cancelled_takes_no_further_step_and_is_let_go(late: bool) -> No
         finally:
             closed.set()
 
-    async def work(pool: Pool) -> None:
+    async def work(pool: WorkerPool) -> None:
         params = SchedulingParams(deadline=time.perf_counter() if late else None)
         [task] = await started(pool.run(params, endless()))
         while not begun.is_set():
@@ -106,7 +106,7 @@ def test_what_is_cancelled_takes_no_further_step_and_is_let_go(late: bool) -> No
 
 
 def test_long_steps_leave_one_thread_to_the_others() -> None:
-    async def work(pool: Pool) -> str:
+    async def work(pool: WorkerPool) -> str:
         gate = threading.Event()
         tasks = await started(*[pool.run(SchedulingParams("greedy"), held(gate, LONG + 1), LONG + 1) for _ in range(5)])
         answer: str = await pool.run(SchedulingParams(), steps("short", 3, []))
@@ -122,7 +122,7 @@ def test_an_error_is_the_callers() -> None:
         yield 0
         raise ValueError("no")
 
-    async def work(pool: Pool) -> str:
+    async def work(pool: WorkerPool) -> str:
         with pytest.raises(ValueError, match="no"):
             await pool.run(SchedulingParams(), wrong())
         answer: str = await pool.run(SchedulingParams(), steps("next", 1, []))

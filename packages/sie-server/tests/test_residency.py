@@ -21,8 +21,8 @@ from sie_server.errors import Code, LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.residency import eviction as room
-from sie_server.residency.housekeeping import Keeper
-from sie_server.residency.memory_budget import Memory, Need
+from sie_server.residency.housekeeping import Housekeeper
+from sie_server.residency.memory_budget import Footprint, MemoryBudget
 from sie_server.residency.models_folder import Changes
 from sie_server.residency.residency import Residency
 from sie_server.settings import Settings
@@ -54,7 +54,7 @@ class Models:
         self.at_once = Counter[str]()
         options = {"load_wait_s": 20.0, "load_timeout_s": 20.0, "batch_tokens": 512, **options}
         self.residency = Residency(
-            MODELS, self._load, Memory(budget, 1), self.metrics, clock=lambda: self.now, **options
+            MODELS, self._load, MemoryBudget(budget, 1), self.metrics, clock=lambda: self.now, **options
         )
 
     def _load(self, entry: Entry) -> LoadedModel:
@@ -196,10 +196,10 @@ async def test_a_model_that_is_larger_than_its_files_makes_room_afterwards() -> 
 
 
 async def test_batches_take_memory_once_per_device_thread() -> None:
-    memory = Memory(1000, device_threads=3)
-    needs = [Need(300, 50), Need(400, 100)]
+    memory = MemoryBudget(1000, device_threads=3)
+    needs = [Footprint(300, 50), Footprint(400, 100)]
     assert memory.excess(needs) == 0
-    assert memory.excess([*needs, Need(10, 20)]) == 10
+    assert memory.excess([*needs, Footprint(10, 20)]) == 10
 
 
 async def test_a_model_in_use_goes_last_and_its_requests_are_answered() -> None:
@@ -372,7 +372,7 @@ async def test_a_load_that_nobody_waits_for_is_told_to_end(how: str) -> None:
 
     timeout_s = 0.1 if how == "time-out" else 20.0
     residency = Residency(
-        MODELS, load, Memory(1000, 1), Metrics(), batch_tokens=1, load_wait_s=20, load_timeout_s=timeout_s
+        MODELS, load, MemoryBudget(1000, 1), Metrics(), batch_tokens=1, load_wait_s=20, load_timeout_s=timeout_s
     )
     waiting = asyncio.ensure_future(residency.model("a"))
     await until(began.is_set)
@@ -395,7 +395,9 @@ async def test_a_failed_load_leaves_nothing_in_memory() -> None:
         made.append(weakref.ref(weights))
         raise LoadError(LoadClass.STORAGE, "cut off") from KeyError(id(weights))
 
-    residency = Residency(MODELS, load, Memory(1000, 1), Metrics(), batch_tokens=1, load_wait_s=20, load_timeout_s=20)
+    residency = Residency(
+        MODELS, load, MemoryBudget(1000, 1), Metrics(), batch_tokens=1, load_wait_s=20, load_timeout_s=20
+    )
     await refusal(residency.model("a"))
     gc.collect()
     assert made[0]() is None
@@ -408,7 +410,7 @@ async def test_models_that_come_and_go_under_many_requests() -> None:
     answered = Counter[str]()
 
     def in_memory() -> int:
-        return sum(resident.need.weights for resident in models.residency._room._residents.values())
+        return sum(resident.footprint.weights for resident in models.residency._resident_models._residents.values())
 
     async def ask() -> None:
         for _ in range(8):
@@ -421,7 +423,7 @@ async def test_models_that_come_and_go_under_many_requests() -> None:
     async def compute(model: LoadedModel) -> str:
         with models.residency.using(model):
             for _ in range(rng.randrange(4)):
-                assert models.residency._room._residents[id(model)].model is model
+                assert models.residency._resident_models._residents[id(model)].model is model
                 assert in_memory() <= 2 * SIZE
                 await asyncio.sleep(0.001)
             return model.id
@@ -437,7 +439,7 @@ async def test_models_that_come_and_go_under_many_requests() -> None:
 
 async def test_idle_models_go_but_for_pinned_ones_and_those_in_use() -> None:
     models = Models(pinned=("c",))
-    keeper = Keeper(models.residency, Settings(idle_evict_s=60), models.metrics, lambda: 0.0)
+    housekeeper = Housekeeper(models.residency, Settings(idle_evict_s=60), models.metrics, lambda: 0.0)
     for model_id in "bcd":
         await models.get(model_id)
     done = asyncio.Event()
@@ -445,14 +447,14 @@ async def test_idle_models_go_but_for_pinned_ones_and_those_in_use() -> None:
     await until(lambda: "a" in models.loaded())
     models.now += 59
     await models.get("d")
-    keeper.evict_idle()
+    housekeeper.evict_idle()
     await until(lambda: models.loaded() == {"a", "c", "d"})
     models.now += 60
-    keeper.evict_idle()
+    housekeeper.evict_idle()
     await until(lambda: models.loaded() == {"a", "c"})
     done.set()
     await using
-    keeper.evict_idle()
+    housekeeper.evict_idle()
     assert models.state("a") == "loaded", "it was used up to now"
     idle = models.metrics.registry.get_sample_value
     assert [idle("sie_idle_evictions_total", {"model": model_id}) for model_id in "abcd"] == [None, 1, None, 1]
@@ -460,11 +462,11 @@ async def test_idle_models_go_but_for_pinned_ones_and_those_in_use() -> None:
 
 async def test_a_device_is_quiet_once_after_ten_looks_without_work() -> None:
     busy_s = 0.0
-    keeper = Keeper(Models().residency, Settings(), Metrics(), lambda: busy_s)
-    assert not any(keeper.is_quiet() for _ in range(20)), "it has never done anything"
+    housekeeper = Housekeeper(Models().residency, Settings(), Metrics(), lambda: busy_s)
+    assert not any(housekeeper.is_quiet() for _ in range(20)), "it has never done anything"
     for _ in range(2):
         busy_s += 1
-        assert [keeper.is_quiet() for _ in range(30)] == [look == 10 for look in range(30)]
+        assert [housekeeper.is_quiet() for _ in range(30)] == [look == 10 for look in range(30)]
 
 
 # --- files that change -----------------------------------------------------------------------------------------------
@@ -485,7 +487,7 @@ async def test_a_changed_model_answers_until_the_new_one_is_there() -> None:
     models.gates["a"].set()
     await until(lambda: models.state("a") == "loaded")
     assert (await models.get("a")).entry.revision == "2"
-    await until(lambda: len(models.residency._room._residents) == 1)
+    await until(lambda: len(models.residency._resident_models._residents) == 1)
     assert models.gauge("sie_model_loaded", "a") == 1
 
 
@@ -548,7 +550,7 @@ async def test_a_removed_model_is_not_found_and_finishes_its_requests() -> None:
     models.gates["b"].set()
     done.set()
     assert await using == "a"
-    await until(lambda: not models.residency._room._residents)
+    await until(lambda: not models.residency._resident_models._residents)
     assert models.gauge("sie_model_loaded", "a") == 0
 
 
@@ -572,7 +574,7 @@ async def test_closing_lets_everybody_go() -> None:
 
 async def test_a_look_that_takes_long_holds_up_nothing_and_is_not_begun_twice(tmp_path: Path) -> None:
     models = Models()
-    keeper = Keeper(models.residency, Settings(models_dir=str(tmp_path)), models.metrics, lambda: 0.0)
+    housekeeper = Housekeeper(models.residency, Settings(models_dir=str(tmp_path)), models.metrics, lambda: 0.0)
     looks, gate = [], threading.Event()
 
     class Slow:
@@ -583,15 +585,15 @@ async def test_a_look_that_takes_long_holds_up_nothing_and_is_not_begun_twice(tm
 
     slow: Any = Slow()
     for _ in range(5):
-        await keeper.look(slow)
+        await housekeeper.look(slow)
     await until(lambda: looks)
     assert looks == [0]
     gate.set()
     for _ in range(1000):
-        await keeper.look(slow)
+        await housekeeper.look(slow)
         models.now += 100
         await asyncio.sleep(0.002)
         if "new" in models.residency.slots:
             break
     assert "new" in models.residency.slots
-    keeper.close()
+    housekeeper.close()

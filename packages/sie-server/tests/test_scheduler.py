@@ -15,7 +15,7 @@ from sie_server.engine.fair_queue import WEIGHTS
 from sie_server.engine.request import Batch, Request, Scheduled
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.scheduling_params import SchedulingParams
-from sie_server.nn.heads import Together
+from sie_server.nn.heads import HeadGroup
 from sie_server.options import Priority
 from sie_server.tokenization.sequence import Sequence
 
@@ -34,7 +34,7 @@ MODELS = {name: SimpleNamespace(id=name) for name in "mab"}
 
 def request(lengths: list[int], model: str = "m", **params: Any) -> Request:
     sequences = [Sequence(np.zeros(n, np.int32), np.zeros(n, np.int32)) for n in lengths]
-    return Request(MODELS[model], Together({}), sequences, Future(), SchedulingParams(**params))  # type: ignore[arg-type]
+    return Request(MODELS[model], HeadGroup({}), sequences, Future(), SchedulingParams(**params))  # type: ignore[arg-type]
 
 
 def served(each: Request) -> int:
@@ -349,10 +349,10 @@ def test_whatever_happens_each_sequence_is_taken_once_or_given_up(steps: list[tu
             if (batch := scheduler.next_batch()) is None:
                 return
             assert not over & {id(entry.request) for entry in batch.scheduled}
-            assert batch.tokens <= ceilings.get(batch.model.id, BUDGET) or len(batch) == 1
+            assert batch.tokens <= limits.get(batch.model.id, BUDGET) or len(batch) == 1
             batches.append(batch)
 
-    ceilings: dict[str, int] = {}
+    limits: dict[str, int] = {}
     for step, *details in steps:
         match step:
             case "add":
@@ -370,7 +370,7 @@ def test_whatever_happens_each_sequence_is_taken_once_or_given_up(steps: list[tu
                 over.add(id(each))
             case "shrink":
                 scheduler.shrink(*details)
-                ceilings[details[0]] = scheduler.ceiling(details[0])
+                limits[details[0]] = scheduler.batch_limit(details[0])
         pending = Counter({each.model.id: 0 for each in requests})
         for each in requests:
             pending[each.model.id] += sum(len(entry.sequence) for entry in each.pending)

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from sie_server.residency.address import Address
+from sie_server.residency.address import ModelAddress
 
 
-def describe(address: Address) -> dict[str, Any]:
+def describe(address: ModelAddress) -> dict[str, Any]:
     """One entry of the list: limits, state, and what its scores mean. A profile has the state of its model."""
     entry, slot, error = address.entry, address.slot, address.slot.error
     return {

@@ -38,7 +38,7 @@ from sie_server.models.loaded_model import Comparison, LoadedModel
 from sie_server.nn.muvera import FixedDimensional
 from sie_server.options import LongDocuments, Muvera, ScoreMode
 from sie_server.request_context import current_request
-from sie_server.residency.address import Address
+from sie_server.residency.address import ModelAddress
 from sie_server.settings import Settings
 from sie_server.tokenization.config import LengthLimits
 
@@ -129,7 +129,7 @@ class Routes:
         request: Request,
         body: wire.ScoreRequest,
         asked: wire.ScoreOptions,
-        address: Address,
+        address: ModelAddress,
         terms: SchedulingParams,
     ) -> tuple[Scored, list[wire.ScoreEntry]]:
         options = completed(asked, address.profile)

@@ -31,7 +31,7 @@ from sie_server.large_bodies.reader import Reader
 from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.heads import Vectors
-from sie_server.residency.address import Address
+from sie_server.residency.address import ModelAddress
 from sie_server.settings import Settings
 from sie_server.tokenization.config import LengthLimits
 
@@ -92,7 +92,12 @@ class Embeddings:
         return body, self._inputs(body.input)
 
     async def _encoded(
-        self, request: Request, texts: _Texts, body: wire.EmbeddingsRequest, address: Address, terms: SchedulingParams
+        self,
+        request: Request,
+        texts: _Texts,
+        body: wire.EmbeddingsRequest,
+        address: ModelAddress,
+        terms: SchedulingParams,
     ) -> tuple[LoadedModel, Encoded]:
         options = completed(wire.EncodeOptions(), address.profile)
         model = await self._engine.model(address.slot.entry.id, ["dense"], terms)

@@ -33,7 +33,7 @@ from sie_server.checkpoints.tensor_file import TensorFile, open_tensors
 from sie_server.checkpoints.tokenizer_file import read_tokenizer
 from sie_server.checkpoints.weights import Weights
 from sie_server.errors import LoadClass, LoadError, SIEError, UnsupportedModelError
-from sie_server.machine.peak_memory import Peak
+from sie_server.machine.peak_memory import PeakMemory
 from sie_server.models.encoder import Encoder
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.models.model_config import ModelConfig
@@ -44,7 +44,7 @@ from sie_server.nn.linear import LibraryLinear, Linear
 from sie_server.nn.linear_backends import Trials, pack_linears
 from sie_server.nn.packed import Packed
 from sie_server.nn.panel_linear import INT8_BYTES
-from sie_server.nn.sparse import Lexical, TokenWeights
+from sie_server.nn.sparse import SpladeHead, TokenWeights
 from sie_server.options import Output, Precision, Score
 from sie_server.tokenization.chat_template import ChatTemplate
 from sie_server.tokenization.config import LateInteraction, LengthLimits
@@ -179,7 +179,9 @@ class _Opened:
             with torch.device("meta"):
                 encoder = kind(config, self.answers or int(self.head == "classifier" or config.modular_head))
                 if self.head == "lexical":
-                    encoder.lexical = Lexical(config.hidden_size, config.vocab_size, config.norm_eps, config.activation)
+                    encoder.lexical = SpladeHead(
+                        config.hidden_size, config.vocab_size, config.norm_eps, config.activation
+                    )
                 elif config.token_weights:
                     encoder.lexical = TokenWeights(config.hidden_size, special_ids)
         except (RuntimeError, TypeError, OverflowError) as error:  # of torch, for sizes it has no number for
@@ -444,7 +446,7 @@ def _forward(model: LoadedModel, words: int) -> tuple[int, int]:
         sequences = model.tokenizer.singles(["warm " * words], limits)
     except SIEError as error:
         raise UnsupportedModelError(error.message) from error
-    peak = Peak()
+    peak = PeakMemory()
     with peak:
         hidden, rows = encoder(Packed.of(sequences, model.device))
         for head in (encoder.head, encoder.lexical):

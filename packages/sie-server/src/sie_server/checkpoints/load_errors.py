@@ -5,7 +5,7 @@ import errno
 import torch
 
 from sie_server.errors import LoadClass, LoadError
-from sie_server.nn.device import ran_out
+from sie_server.nn.device import is_out_of_memory
 
 # The disk is full, or a quota used up.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
@@ -21,7 +21,7 @@ def classified(error: Exception, source: str) -> LoadError:
     match error:
         case OSError(errno=number) if number in _NO_ROOM:
             return LoadError(LoadClass.STORAGE, f"no room on the disk for {source}: {error}")
-        case _ if ran_out(error):
+        case _ if is_out_of_memory(error):
             return LoadError(LoadClass.OOM, f"{source} does not fit into memory: {error}")
         case ImportError():
             return LoadError(LoadClass.DEPENDENCY, f"{source} needs what is not installed: {error}")

@@ -5,7 +5,7 @@ _PATIENCE = 64
 _STEP = 16
 
 
-class Ceiling:
+class BatchLimit:
     """Most tokens in a batch of one model.
 
     Halved when a batch did not fit, and raised by a sixteenth of the budget after 64 batches that did: what took the
@@ -17,12 +17,12 @@ class Ceiling:
         self._budget = budget
         self._batches = 0
 
-    def lower(self, tokens: int) -> None:
+    def reduce(self, tokens: int) -> None:
         """A batch of so many did not fit."""
         self.tokens = max(min(self.tokens, tokens // 2), 1)
         self._batches = 0
 
-    def passed(self) -> None:
+    def count_batch(self) -> None:
         """A batch is taken."""
         self._batches += 1
         if self._batches % _PATIENCE == 0:

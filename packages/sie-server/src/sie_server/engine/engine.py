@@ -25,20 +25,20 @@ from sie_server.engine.runner import Runner
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.scheduling_params import TIMER_SLACK_S, SchedulingParams
 from sie_server.engine.watchdog import Watchdog
-from sie_server.engine.worker_pool import Pool
+from sie_server.engine.worker_pool import WorkerPool
 from sie_server.errors import Code, SIEError
 from sie_server.machine.cores import usable_cores
-from sie_server.machine.malloc import settle
+from sie_server.machine.malloc import trim_and_tune
 from sie_server.machine.memory import machine_budget
 from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import Comparison, LoadedModel, no_matches
 from sie_server.nn.device import resolve_device, resolve_precision
-from sie_server.nn.heads import Head, Together
+from sie_server.nn.heads import Head, HeadGroup
 from sie_server.nn.linear_backends import Trials
 from sie_server.options import Precision
 from sie_server.request_context import record, timed
-from sie_server.residency.housekeeping import Keeper
-from sie_server.residency.memory_budget import Memory
+from sie_server.residency.housekeeping import Housekeeper
+from sie_server.residency.memory_budget import MemoryBudget
 from sie_server.residency.residency import Residency
 from sie_server.settings import Settings
 from sie_server.tokenization.config import LengthLimits
@@ -86,7 +86,7 @@ class Engine:
         self.residency = Residency(
             (),
             partial(self._load, loader or partial(load, trials=Trials())),
-            Memory(settings.memory_budget or machine_budget(self.device), workers),
+            MemoryBudget(settings.memory_budget or machine_budget(self.device), workers),
             metrics,
             batch_tokens=budget,
             load_wait_s=settings.load_wait,
@@ -97,10 +97,10 @@ class Engine:
         )
         for entry, fault in map(inspect, entries.values()):
             self.residency.put(entry, fault)
-        self._keeper = Keeper(self.residency, settings, metrics, lambda: self.busy_seconds)
+        self._housekeeper = Housekeeper(self.residency, settings, metrics, lambda: self.busy_seconds)
         per_model = settings.model_queue_tokens or settings.queue_tokens
         self._admission = Admission(self.scheduler, settings.queue_tokens, per_model)
-        self._tokenizers = Pool(settings.tokenizer_threads, "tokenize")
+        self._tokenizers = WorkerPool(settings.tokenizer_threads, "tokenize")
         self._runner: Runner | None = None
         self._watchdog: Watchdog | None = None
         self._on_lost = on_lost
@@ -115,7 +115,7 @@ class Engine:
         """Start the device threads, and what looks after them, on the running event loop."""
         self._runner = Runner(self.scheduler, self.device, self._metrics, self._observe, self._lose)
         self._runner.start()
-        self._keeper.start()
+        self._housekeeper.start()
         if self._settings.wedged_after:
             self._watchdog = Watchdog(self._runner, self._settings.wedged_after, self._lose)
             self._watchdog.start()
@@ -127,7 +127,7 @@ class Engine:
 
     async def close(self) -> None:
         """Finish what is queued, then stop every thread."""
-        self._keeper.close()
+        self._housekeeper.close()
         self.scheduler.close()
         if self._watchdog is not None:
             self._watchdog.stop()
@@ -278,7 +278,7 @@ class Engine:
                     sequences = await self._tokenize(tokenize.steps(texts, self._limited(limits)), timing, terms)
                 counted = one_step(lambda: sum(map(_vectors, sequences)))
                 check(await self.aside(counted, terms, quick=len(sequences) <= FEW))
-                vectors = await self._run("encoding", model, Together(heads), sequences, timing, terms, weigh)
+                vectors = await self._run("encoding", model, HeadGroup(heads), sequences, timing, terms, weigh)
             return Encoded(vectors, sum(map(len, sequences)), timing)
         finally:
             self._let_go(sequences)
@@ -366,7 +366,7 @@ class Engine:
         started = time.perf_counter()
         model = loader(entry, self.device, self._settings.precision)
         self._metrics.load_seconds.labels(model.id).observe(time.perf_counter() - started)
-        settle()
+        trim_and_tune()
         return model
 
 

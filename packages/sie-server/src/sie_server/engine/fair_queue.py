@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import NamedTuple
 
-from sie_server.engine.batch_limit import Ceiling
+from sie_server.engine.batch_limit import BatchLimit
 from sie_server.engine.request import Batch, Request, Scheduled
 from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.models.loaded_model import LoadedModel
@@ -40,7 +40,7 @@ class BatchBuilder:
 
     room: int
     share: int
-    ceilings: Mapping[str, Ceiling]
+    batch_limits: Mapping[str, BatchLimit]
     now: float
     scheduled: list[Scheduled] = field(default_factory=list)
     model: LoadedModel | None = None
@@ -52,9 +52,9 @@ class BatchBuilder:
     def begin(self, model: LoadedModel) -> None:
         """From now on it is one of this model's."""
         self.model = model
-        if (ceiling := self.ceilings.get(model.id)) is not None:
-            ceiling.passed()
-            self.room = min(self.room, ceiling.tokens)
+        if (limit := self.batch_limits.get(model.id)) is not None:
+            limit.count_batch()
+            self.room = min(self.room, limit.tokens)
             self.share = min(self.share, self.room)
 
     def build(self) -> Batch | None:

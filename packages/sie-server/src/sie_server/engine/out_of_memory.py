@@ -9,7 +9,7 @@ import torch
 from sie_server.engine.request import Batch
 from sie_server.engine.scheduler import Scheduler
 from sie_server.errors import Code, SIEError
-from sie_server.machine.malloc import settle
+from sie_server.machine.malloc import trim_and_tune
 from sie_server.metrics import Metrics
 
 _MOST_SPLITS = 4
@@ -17,7 +17,7 @@ _MOST_SPLITS = 4
 Answer = Callable[[Batch, int], list[Any]]
 
 
-class Recovery:
+class OutOfMemoryRecovery:
     """Runs a batch that did not fit in halves, and teaches the scheduler what fits."""
 
     def __init__(self, scheduler: Scheduler, metrics: Metrics) -> None:
@@ -68,4 +68,4 @@ def _clear_cache(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.empty_cache()
     else:
-        settle()
+        trim_and_tune()

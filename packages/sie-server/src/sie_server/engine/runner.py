@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from sie_server.engine.forward import forward
-from sie_server.engine.out_of_memory import Recovery
+from sie_server.engine.out_of_memory import OutOfMemoryRecovery
 from sie_server.engine.request import Batch, Request, Scheduled
 from sie_server.engine.scheduler import Scheduler
 from sie_server.metrics import Metrics
-from sie_server.nn.device import ran_out
+from sie_server.nn.device import is_out_of_memory
 from sie_server.nn.kernels.library import computing, use_cores
 from sie_server.request_context import Stage
 
@@ -59,7 +59,7 @@ class Runner:
         self._scheduler = scheduler
         self._loop = asyncio.get_running_loop()
         self._on_cpu = device.type == "cpu"
-        self._recovery = Recovery(scheduler, metrics)
+        self._recovery = OutOfMemoryRecovery(scheduler, metrics)
         self._observe = observe
         self._lost = lost
         self._works = [
@@ -120,7 +120,7 @@ class Runner:
         except torch.AcceleratorError:
             raise  # this process can do nothing more with the device
         except Exception as error:  # a request must not take the thread, or its neighbours, with it
-            out_of_memory = ran_out(error)
+            out_of_memory = is_out_of_memory(error)
             parts = [Batch(batch.model, list(part)) for _, part in groupby(batch.scheduled, key=_request)]
             count = len(batch)
             if not out_of_memory and len(parts) == 1:

@@ -22,7 +22,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from sie_server.engine.backlog import Backlog, Sender
-from sie_server.engine.batch_limit import Ceiling
+from sie_server.engine.batch_limit import BatchLimit
 from sie_server.engine.fair_queue import BatchBuilder, Turns
 from sie_server.engine.request import Batch, Request
 from sie_server.options import Priority
@@ -49,7 +49,7 @@ class Scheduler:
         self._condition = threading.Condition()
         self._idle = 0
         self._backlog = Backlog()
-        self._ceilings: dict[str, Ceiling] = {}
+        self._batch_limits: dict[str, BatchLimit] = {}
         self._closed = False
 
     @property
@@ -101,12 +101,12 @@ class Scheduler:
     def shrink(self, model_id: str, tokens: int) -> None:
         """So many tokens of a model in one batch did not fit into memory."""
         with self._condition:
-            self._ceilings.setdefault(model_id, Ceiling(self.budget)).lower(tokens)
+            self._batch_limits.setdefault(model_id, BatchLimit(self.budget)).reduce(tokens)
 
-    def ceiling(self, model_id: str) -> int:
+    def batch_limit(self, model_id: str) -> int:
         """Most tokens in a batch of a model."""
-        ceiling = self._ceilings.get(model_id)
-        return self.budget if ceiling is None else ceiling.tokens
+        limit = self._batch_limits.get(model_id)
+        return self.budget if limit is None else limit.tokens
 
     def next_batch(self) -> Batch | None:
         """Block until there is work, then take a batch. None: closed."""
@@ -135,7 +135,7 @@ class Scheduler:
 
     def _take(self, room: int) -> Batch | None:
         """A batch of up to `room` tokens; None if nothing but requests whose time is over was waiting."""
-        batch = BatchBuilder(room, room, self._ceilings, time.perf_counter())
+        batch = BatchBuilder(room, room, self._batch_limits, time.perf_counter())
         while not batch.full and (turn := self._turns.take(batch)):
             if not (turn.taken or turn.dropped):
                 break

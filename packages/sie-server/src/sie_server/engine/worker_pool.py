@@ -30,7 +30,7 @@ class _Job(Generic[T]):
         self.given_up = False
 
 
-class Pool:
+class WorkerPool:
     """Threads for work in steps. Turns, of one step each, go round the clients, and round the jobs of each.
 
     Where there are several threads, one of them takes no long steps, so that short ones never wait for those.

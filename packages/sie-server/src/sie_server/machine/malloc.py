@@ -8,7 +8,7 @@ _MMAP_BYTES = 32 * 2**20
 _KEPT_BYTES = 4 * _MMAP_BYTES
 
 
-def settle() -> None:
+def trim_and_tune() -> None:
     """Give all that is free back to the kernel, and from now on keep up to 128 MiB that is free on top of each heap.
 
     To be called when a model was loaded: what a load leaves between the weights is not needed again. By itself malloc

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the storages that operators of this thread make, as long as they live. `bytes`: most at one moment.
 
     It is the same on every device and whatever other threads do, which what an allocator or the kernel say of the whole

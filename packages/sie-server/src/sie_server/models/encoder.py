@@ -9,7 +9,7 @@ from sie_server.models.model_config import ModelConfig
 from sie_server.nn.heads import ClassificationHead, LogitHead, Pooled, Projections
 from sie_server.nn.packed import Packed
 from sie_server.nn.rotary import Rotary
-from sie_server.nn.sparse import Lexical, TokenWeights
+from sie_server.nn.sparse import SpladeHead, TokenWeights
 
 
 class Encoder(nn.Module):
@@ -34,7 +34,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: ModelConfig, outputs: int) -> None:
         super().__init__()
-        self.lexical: Lexical | TokenWeights | None = None
+        self.lexical: SpladeHead | TokenWeights | None = None
         self.rotary = Rotary(config.head_dim)
         self.projections = Projections(config.hidden_size, config.projections)
         self.pooled = Pooled(config.hidden_size, config.pooled)

@@ -67,7 +67,7 @@ _NO_MEMORY = (
 )
 
 
-def ran_out(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory could not be had, and nothing else is wrong."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True

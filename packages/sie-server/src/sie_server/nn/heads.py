@@ -46,7 +46,7 @@ class Head(Protocol):
     def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[Any]: ...
 
 
-class Alone:
+class StatelessHead:
     """A head that reads nothing but its sequences. Where they have a prefix, the layers read that."""
 
     lead: ClassVar[None] = None
@@ -110,7 +110,7 @@ class Pooled(nn.Module):
         return x
 
 
-class ClassificationHead(Alone, nn.Module):
+class ClassificationHead(StatelessHead, nn.Module):
     """Projections and norms of the first token or the mean: BERT's pooler and classifier, say.
 
     Returns one float per sequence: the raw logit.
@@ -129,7 +129,7 @@ class ClassificationHead(Alone, nn.Module):
         return logits
 
 
-class LogitHead(Alone, nn.Module):
+class LogitHead(StatelessHead, nn.Module):
     """Projection of the last token: one logit, or the first of two less the second ("yes" less "no").
 
     The sigmoid of that difference is the softmax over the two. Returns one float per sequence.
@@ -145,7 +145,7 @@ class LogitHead(Alone, nn.Module):
         return logits
 
 
-class Dense(Alone):
+class Dense(StatelessHead):
     """One vector per sequence: the mean over its tokens, its first or its last, through the layers behind the pooling;
     optionally scaled to length 1.
     """
@@ -163,7 +163,7 @@ class Dense(Alone):
         return list(x.cpu().numpy())
 
 
-class Multivector(Alone):
+class Multivector(StatelessHead):
     """One vector per token that has one, special tokens included, optionally scaled to length 1: `[tokens, width]`."""
 
     def __init__(self, projections: nn.Module, normalize: bool = True) -> None:
@@ -176,7 +176,7 @@ class Multivector(Alone):
         return [rows.numpy() for rows in torch.split(x.cpu(), counts)]
 
 
-class Together(Alone):
+class HeadGroup(StatelessHead):
     """Several heads over the same hidden states. Returns a dict of their results per sequence."""
 
     def __init__(self, heads: Mapping[str, Head]) -> None:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sie_server.nn.heads import Alone, Head, Vectors
+from sie_server.nn.heads import Head, StatelessHead, Vectors
 from sie_server.options import Muvera
 from sie_server.tokenization.sequence import Sequence
 
@@ -63,7 +63,7 @@ def fixed_dimensional_encoding(
     return encoding.ravel()
 
 
-class FixedDimensional(Alone):
+class FixedDimensional(StatelessHead):
     """The fixed dimensional encoding of what a head for token vectors gives: `[settings.dims]` per sequence."""
 
     def __init__(self, multivector: Head, settings: Muvera, *, is_query: bool) -> None:

@@ -34,7 +34,7 @@ class Similarity(Protocol):
     def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[Any]: ...
 
 
-class _Led:
+class QueryHead:
     """`_query` is what was read off the query, None until its rows came."""
 
     def __init__(self, query: Sequence) -> None:
@@ -46,7 +46,7 @@ class _Led:
         return self.query if self._query is None else None
 
 
-class MaxSim(_Led):
+class MaxSim(QueryHead):
     """Late interaction (Khattab and Zaharia 2020, eq. 3).
 
     Σ over query tokens of the largest dot product with a document token, both normalised; `mean` divides it by the
@@ -104,7 +104,7 @@ class Matches(MaxSim):
         return Matched(score, places if sequence.keep is None else np.flatnonzero(sequence.keep)[places], largest)
 
 
-class Cosine(_Led):
+class Cosine(QueryHead):
     """Cosine of the pooled vectors."""
 
     def __init__(self, query: Sequence, pooling: Pooling) -> None:
@@ -122,7 +122,7 @@ class Cosine(_Led):
         return scores
 
 
-class LexicalMatch(_Led):
+class LexicalMatch(QueryHead):
     """Dot product of the sparse vectors that `lexical` reads off query and document."""
 
     def __init__(self, query: Sequence, lexical: Head) -> None:

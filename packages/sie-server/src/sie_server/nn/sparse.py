@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sie_server.nn.heads import Alone
+from sie_server.nn.heads import StatelessHead
 from sie_server.nn.linear import Linear
 from sie_server.nn.norm import LayerNorm
 from sie_server.options import Activation
@@ -17,7 +17,7 @@ from sie_server.tokenization.sequence import Sequence
 SparseVector = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 
-class Lexical(Alone, nn.Module):
+class SpladeHead(StatelessHead, nn.Module):
     """SPLADE (Formal et al. 2021, equation 2 with max pooling): ln(1 + max(0, the largest logit over the tokens)).
 
     Returns for each sequence the token ids with a weight above zero, ascending int32, and their weights, float32.
@@ -40,7 +40,7 @@ class Lexical(Alone, nn.Module):
         return indices.int().cpu().numpy(), weights[indices].cpu().numpy()
 
 
-class TokenWeights(Alone, nn.Module):
+class TokenWeights(StatelessHead, nn.Module):
     """A weight for each token of the text (Chen et al. 2024, M3-Embedding, section 3.1): max(0, hᵀw + b), the largest
     where a token stands there more than once; `special` tokens have none.
     """

@@ -8,7 +8,7 @@ from sie_server.residency.slot import Slot
 
 
 @dataclass(frozen=True)
-class Address:
+class ModelAddress:
     """A model, and what a request to it means where it says nothing.
 
     name: the profile in the id, "default" where there is none; a request's options may have chosen another `profile`.

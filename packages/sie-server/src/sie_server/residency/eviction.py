@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from sie_server.errors import LoadClass, LoadError
-from sie_server.machine.malloc import settle
+from sie_server.machine.malloc import trim_and_tune
 from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel
-from sie_server.residency.memory_budget import Memory, Need
+from sie_server.residency.memory_budget import Footprint, MemoryBudget
 from sie_server.residency.slot import Resident, Slot
 
 _LOG = logging.getLogger(__name__)
@@ -21,10 +21,12 @@ _DRAIN_S = 30.0
 _MB = 2**20
 
 
-class Room:
+class ResidentModels:
     """What `slots` have in memory, within a budget. Lives on the event loop."""
 
-    def __init__(self, slots: Mapping[str, Slot], memory: Memory, metrics: Metrics, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, slots: Mapping[str, Slot], memory: MemoryBudget, metrics: Metrics, clock: Callable[[], float]
+    ) -> None:
         self._slots = slots
         self._memory = memory
         self._metrics = metrics
@@ -52,20 +54,20 @@ class Room:
         finally:
             resident.used_at = self._clock()
 
-    async def make(self, slot: Slot, need: Need, certain: Need) -> None:
-        """Unload models, those first that nobody uses and that were not asked for the longest, until `need` fits.
+    async def make_room(self, slot: Slot, footprint: Footprint, certain: Footprint) -> None:
+        """Unload models, those first that nobody uses and that were not asked for the longest, until `footprint` fits.
 
         Raises:
             LoadError: OOM, not even `certain` does. Where it would not beside those that can't be unloaded, none goes.
         """
         lasting = [
-            other.resident.need
+            other.resident.footprint
             for other in self._slots.values()
             if other.pinned and other is not slot and other.resident is not None
         ]
         self._require(slot, certain, self._memory.excess([*lasting, certain]))
-        while self._excess(need) > 0:
-            victim = self.victim(slot)
+        while self._excess(footprint) > 0:
+            victim = self.least_recently_used(slot)
             if victim is not None:
                 _LOG.info("%s: unloading %s to make room", slot.entry.id, victim.entry.id)
             leaving = self._going if victim is None else {self.unload(victim)}
@@ -74,7 +76,7 @@ class Room:
             await asyncio.wait(leaving, return_when=asyncio.FIRST_COMPLETED)
         self._require(slot, certain, self._excess(certain))
 
-    def victim(self, slot: Slot) -> Slot | None:
+    def least_recently_used(self, slot: Slot) -> Slot | None:
         """The model to unload for that of `slot`; one that is about to be replaced comes last."""
         loaded = [(other, other.resident) for other in self._slots.values() if other.resident is not None]
         ranks = {
@@ -84,9 +86,9 @@ class Room:
         }
         return min(ranks, key=ranks.__getitem__, default=None)
 
-    def put(self, slot: Slot, model: LoadedModel, need: Need) -> None:
+    def add(self, slot: Slot, model: LoadedModel, footprint: Footprint) -> None:
         """A model that was loaded; one that was there before goes as soon as nobody uses it."""
-        resident = Resident(model, need, self._clock())
+        resident = Resident(model, footprint, self._clock())
         replaced, slot.resident = slot.resident, resident
         self._residents[id(model)] = resident
         labels = model.id, str(model.device)
@@ -109,16 +111,16 @@ class Room:
             slot.resident = None
         self._residents.clear()
 
-    def _require(self, slot: Slot, need: Need, excess: int) -> None:
+    def _require(self, slot: Slot, footprint: Footprint, excess: int) -> None:
         if excess > 0:
             raise LoadError(
                 LoadClass.OOM,
-                f"{slot.entry.source} needs {sum(need) / _MB:,.1f} MB; with the models that can't be unloaded, that "
-                f"is {excess / _MB:,.1f} MB over the memory budget of {self._memory.budget / _MB:,.1f} MB",
+                f"{slot.entry.source} needs {sum(footprint) / _MB:,.1f} MB; with the models that can't be unloaded, "
+                f"that is {excess / _MB:,.1f} MB over the memory budget of {self._memory.budget / _MB:,.1f} MB",
             )
 
-    def _excess(self, need: Need) -> int:
-        return self._memory.excess([*(resident.need for resident in self._residents.values()), need])
+    def _excess(self, footprint: Footprint) -> int:
+        return self._memory.excess([*(resident.footprint for resident in self._residents.values()), footprint])
 
     def _begin(self, leaving: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(leaving)
@@ -157,6 +159,6 @@ class Room:
 def give_back() -> None:
     """Return memory that is free now to the kernel or the device."""
     gc.collect()
-    settle()
+    trim_and_tune()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()

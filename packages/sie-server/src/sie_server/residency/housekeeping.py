@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from sie_server.machine.malloc import settle
+from sie_server.machine.malloc import trim_and_tune
 from sie_server.metrics import Metrics
 from sie_server.residency.models_folder import Changes, ModelsFolder
 from sie_server.residency.residency import Residency
@@ -31,7 +31,7 @@ _APPLIED = 50
 _QUIET_LOOKS = 10
 
 
-class Keeper:
+class Housekeeper:
     """Looks after a residency, once a second. Lives on the event loop."""
 
     def __init__(
@@ -109,7 +109,7 @@ class Keeper:
 
     async def _settle(self) -> None:
         if self.is_quiet():
-            await asyncio.to_thread(settle)
+            await asyncio.to_thread(trim_and_tune)
 
     async def _watch(self) -> None:
         if self._folder is not None:

@@ -16,9 +16,9 @@ from sie_server.checkpoints.load_errors import classified
 from sie_server.errors import Code, LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel
-from sie_server.residency.address import Address
-from sie_server.residency.eviction import Room, give_back
-from sie_server.residency.memory_budget import Memory, Need
+from sie_server.residency.address import ModelAddress
+from sie_server.residency.eviction import ResidentModels, give_back
+from sie_server.residency.memory_budget import Footprint, MemoryBudget
 from sie_server.residency.slot import Resident, Slot, loading
 
 _LOG = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Residency:
         self,
         entries: Iterable[Entry],
         load: Callable[[Entry], LoadedModel],
-        memory: Memory,
+        memory: MemoryBudget,
         metrics: Metrics,
         *,
         batch_tokens: int,
@@ -60,7 +60,7 @@ class Residency:
         """
         self.clock = clock
         self.slots: dict[str, Slot] = {}
-        self._room = Room(self.slots, memory, metrics, clock)
+        self._resident_models = ResidentModels(self.slots, memory, metrics, clock)
         self._metrics = metrics
         self._load = load
         self._fetch = fetch
@@ -76,15 +76,15 @@ class Residency:
             self.put(entry)
 
     @property
-    def addresses(self) -> list[Address]:
+    def addresses(self) -> list[ModelAddress]:
         """Every model, and behind it each of its profiles but the default."""
         return [
-            Address(slot, name, profile)
+            ModelAddress(slot, name, profile)
             for slot in self.slots.values()
             for name, profile in slot.entry.every_profile.items()
         ]
 
-    def address(self, model_id: str, profile: str | None = None) -> Address:
+    def address(self, model_id: str, profile: str | None = None) -> ModelAddress:
         """The model and profile of an `id` or `id:profile`, where `profile` wins over the one in the id.
 
         Raises:
@@ -98,7 +98,7 @@ class Residency:
         if chosen not in profiles:
             named = chosen[:_MOST_NAMED]
             raise SIEError(Code.INVALID_INPUT, f"Profile '{named}' not found. Available: {list(profiles)}")
-        return Address(slot, name, profiles[chosen])
+        return ModelAddress(slot, name, profiles[chosen])
 
     def knows(self, model_id: str) -> str | None:
         """The id of the model that an `id` or `id:profile` is of; None where there is no such model."""
@@ -131,8 +131,8 @@ class Residency:
         return resident.model
 
     def using(self, model: LoadedModel) -> AbstractContextManager[None]:
-        """As `Room.using`."""
-        return self._room.using(model)
+        """As `ResidentModels.using`."""
+        return self._resident_models.using(model)
 
     async def preload(self, model_id: str) -> None:
         """Load a model, however long it takes.
@@ -152,7 +152,7 @@ class Residency:
         Raises:
             SIEError: MODEL_NOT_FOUND.
         """
-        return self._room.unload(self.slot(model_id))
+        return self._resident_models.unload(self.slot(model_id))
 
     def put(self, entry: Entry, fault: LoadError | None = None) -> None:
         """A model is new, or its files have changed. fault: what is wrong with them, as far as is known.
@@ -166,7 +166,7 @@ class Residency:
             self.slots[entry.id] = Slot(entry, entry, pinned=entry.id in self._pinned, error=fault)
             return
         slot.given = slot.entry = entry
-        slot.need = None
+        slot.footprint = None
         slot.forgive()
         slot.error = fault
         if slot.serving is not None:
@@ -178,7 +178,7 @@ class Residency:
         if slot.loading is not None:
             slot.loading.cancel()
         self._tell(slot, self._not_found(model_id))
-        self._room.unload(slot)
+        self._resident_models.unload(slot)
 
     async def close(self) -> None:
         """Drop the models. A load that is under way is told to end, and not waited for."""
@@ -186,7 +186,7 @@ class Residency:
             if slot.loading is not None:
                 slot.loading.cancel()
             self._tell(slot, loading(slot.entry.id))
-        self._room.close()
+        self._resident_models.close()
         for executor in (self._loads, self._fetches):
             executor.shutdown(wait=False, cancel_futures=True)
 
@@ -253,33 +253,36 @@ class Residency:
     async def _bring_in(self, slot: Slot, given: Entry) -> None:
         """Make room for what is expected, load, make room for what was measured, and let requests at it."""
         expected, certain = await self._expected(slot, given)
-        await self._room.make(slot, expected, certain)
+        await self._resident_models.make_room(slot, expected, certain)
         model = await self._load_with_room(slot, given)
-        slot.need = Need(model.bytes, model.token_bytes * self._batch_tokens)
-        await self._room.make(slot, slot.need, slot.need)
-        self._room.put(slot, model, slot.need)
+        slot.footprint = Footprint(model.bytes, model.token_bytes * self._batch_tokens)
+        await self._resident_models.make_room(slot, slot.footprint, slot.footprint)
+        self._resident_models.add(slot, model, slot.footprint)
         slot.entry = model.entry
         slot.forgive()
 
-    async def _expected(self, slot: Slot, given: Entry) -> tuple[Need, Need]:
+    async def _expected(self, slot: Slot, given: Entry) -> tuple[Footprint, Footprint]:
         """What a model is likely to need, and what in any case: the same where its files have been looked at."""
-        if slot.need is not None:
-            return slot.need, slot.need
+        if slot.footprint is not None:
+            return slot.footprint, slot.footprint
         if (weights := await self._in_time(slot, given, self._weigh)) is not None:
-            return Need(weights), Need(weights)
+            return Footprint(weights), Footprint(weights)
         likely = 4 * (given.parameters or 0)
         # No precision takes fewer than half its bytes of float32: what may fit is tried.
-        return Need(likely), Need(likely // 2)
+        return Footprint(likely), Footprint(likely // 2)
 
     async def _load_with_room(self, slot: Slot, given: Entry) -> LoadedModel:
         """The model; where memory does not suffice after all, another one goes and it is tried once more."""
         try:
             return await self._in_time(slot, given, self._load)
         except Exception as error:
-            if classified(error, given.source).kind is not LoadClass.OOM or (victim := self._room.victim(slot)) is None:
+            if (
+                classified(error, given.source).kind is not LoadClass.OOM
+                or (victim := self._resident_models.least_recently_used(slot)) is None
+            ):
                 raise
             _LOG.warning("%s: %s; unloading %s", given.id, error, victim.entry.id)
-        await asyncio.wait({self._room.unload(victim)})
+        await asyncio.wait({self._resident_models.unload(victim)})
         return await self._in_time(slot, given, self._load)
 
     async def _in_time(self, slot: Slot, given: Entry, work: Callable[[Entry], T]) -> T:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sie_server.catalog.catalog import Entry
 from sie_server.errors import COOLDOWN_S, Code, LoadError, SIEError
 from sie_server.models.loaded_model import LoadedModel
-from sie_server.residency.memory_budget import Need
+from sie_server.residency.memory_budget import Footprint
 
 _MAX_COOLDOWN_S = 1800.0
 _MAX_ATTEMPTS = 8
@@ -26,7 +26,7 @@ class Resident:
     """
 
     model: LoadedModel
-    need: Need
+    footprint: Footprint
     used_at: float
     users: set["asyncio.Future[Any]"] = field(default_factory=set)
     _refused: set["asyncio.Future[Any]"] = field(default_factory=set)
@@ -91,7 +91,7 @@ class Slot:
     loading: "asyncio.Task[None] | None" = None
     unloading: "asyncio.Task[None] | None" = None
     waiting: "set[asyncio.Future[Resident]]" = field(default_factory=set)
-    need: Need | None = None
+    footprint: Footprint | None = None
     hanging: bool = False
     error: LoadError | None = None
     attempts: int = 0
