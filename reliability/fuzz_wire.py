@@ -21,6 +21,8 @@ with atheris.instrument_imports(include=["sie_server.codec", "sie_server.wire", 
     from sie_server import codec, wire
     from sie_server.api import cohere as rerank
     from sie_server.errors import SIEError
+    from sie_server.http.error_responses import error_body
+from sie_server.http.error_responses import error_body
 
 KINDS: tuple[Any, ...] = (wire.ScoreRequest, wire.EncodeRequest, wire.ExtractRequest, wire.EmbeddingsRequest)
 WIRE = Path(__file__).parents[1] / "packages/sie-server/tests/wire.json"
@@ -45,7 +47,7 @@ def read(data: bytes) -> None:
     except SIEError as error:
         if error.answer.status not in (400, 422):
             raise
-        json.loads(codec.encode(error.body, msgpack=False))
+        json.loads(codec.encode(error_body("", error), msgpack=False))
         _seen(kind, msgpack_, re.sub(r"\d+|'[^']*'", "", error.message))
 
 

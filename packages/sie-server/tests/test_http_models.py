@@ -234,7 +234,7 @@ def test_the_openapi_document_names_every_route_and_every_schema(api: httpx2.Cli
     assert set(document["paths"]) == {
         *("/v1/score/{model}", "/v1/encode/{model}", "/v1/extract/{model}", "/v1/rerank", "/v1/embeddings"),
         *("/v1/models", "/v1/models/{model}"),
-        *("/healthz", "/readyz", "/livez", "/metrics"),
+        *("/healthz", "/readyz", "/livez", "/metrics", "/ws/status"),
     }
     references = set(re.findall(r'"#/components/schemas/(\w+)"', str(document).replace("'", '"')))
     assert references

@@ -13,10 +13,12 @@ import httpx2
 import pytest
 import torch
 from httpx2.websockets import WebSocketDisconnect, WebSocketSession, WebSocketUpgradeError
+from jsonschema_rs import Draft202012Validator
 from live import EMBEDDED, InProcess, Server, connect, in_process, poll, serving
 
 from sie_server import __version__
 from sie_server.api import status
+from sie_server.api.openapi import openapi
 
 HANDSHAKE = (
     "GET /ws/status HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -57,6 +59,8 @@ def test_a_frame_says_what_the_server_does(server: Server) -> None:
         "server": dict, "gpus": list, "models": list,
     }  # fmt: skip
     assert {name: type(value) for name, value in said.items()} == kinds
+    schemas = openapi()["components"]
+    Draft202012Validator({"$ref": "#/components/schemas/StatusFrame", "components": schemas}).validate(said)
     assert abs(said["timestamp"] - time.time()) < 60
     assert (said["ready"], said["machine_profile"], said["gpu_count"], said["gpus"]) == (True, "cpu", 0, [])
     assert (said["server"]["version"], said["server"]["pid"]) == (__version__, server.process.pid)
@@ -200,10 +204,10 @@ def test_an_api_key_has_no_more_watchers_than_leave_room_for_others(monkeypatch:
 
 
 def test_a_client_that_does_not_read_is_dropped(in_memory: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "_SLOWEST_S", 0.2)
+    monkeypatch.setattr(status, "_SEND_TIMEOUT_S", 0.2)
     monkeypatch.setattr(status, "_INTERVAL_S", 0.001)
     ended = threading.Event()
-    gone = status._gone
+    gone = status._disconnected
 
     async def noticed(websocket: Any) -> None:
         try:
@@ -211,7 +215,7 @@ def test_a_client_that_does_not_read_is_dropped(in_memory: InProcess, monkeypatc
         finally:
             ended.set()  # cancelled when the handler returns
 
-    monkeypatch.setattr(status, "_gone", noticed)
+    monkeypatch.setattr(status, "_disconnected", noticed)
     with socket.create_connection(urlsplit(in_memory.url).netloc.split(":")) as stalled:
         stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         stalled.sendall(HANDSHAKE.encode())

@@ -85,14 +85,11 @@ class SIEError(Exception):
         self.message = _cut(message)
         super().__init__(self.message)
         self.code = code
-        self.extras = {name: _cut(value) if isinstance(value, str) else value for name, value in extras.items()}
+        self.extras: dict[str, Any] = {
+            name: _cut(value) if isinstance(value, str) else value for name, value in extras.items()
+        }
         self.answer = ANSWERS[code]
         self.retry_after = self.answer.retry_after if retry_after is None else retry_after
-
-    @property
-    def body(self) -> dict[str, Any]:
-        """JSON body: `{"detail": {"code", "message", …extras}}`."""
-        return {"detail": {"code": self.answer.wire, "message": self.message, **self.extras}}
 
 
 class LoadClass(StrEnum):

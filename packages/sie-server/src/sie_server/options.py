@@ -19,6 +19,8 @@ LongDocuments = Literal["truncate", "chunk_max", "error"]
 Activation = Literal["none", "gelu", "gelu_tanh", "silu"]
 # How a model with several outputs compares a query with a document; "colbert" is late interaction.
 ScoreMode = Literal["dense", "sparse", "colbert", "hybrid"]
+# State of a model in memory, or of its absence.
+State = Literal["available", "loading", "loaded", "unloading", "failed"]
 # Who is served first; `engine/scheduler.py` says by how much.
 Priority = Literal["interactive", "normal", "batch"]
 HeadActivation = Literal["identity", "tanh", "gelu", "relu"]

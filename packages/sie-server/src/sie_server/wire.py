@@ -1,14 +1,20 @@
 """What goes over the wire: the bodies of requests and answers. `codec.py` has their bytes."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from numpy.typing import NDArray
 
-from sie_server.options import Dtype, LongDocuments, Muvera, Pooling, ScoreMode
+from sie_server.errors import LoadClass
+from sie_server.options import Dtype, LongDocuments, Muvera, Output, Pooling, Score, ScoreMode, State
 
 Positive = Annotated[int, Meta(ge=1)]
 Weight = Annotated[float, Meta(ge=0, lt=1e9)]
+# In JSON nested lists, in MessagePack the map of msgpack-numpy.
+Numbers = Annotated[NDArray[Any], Meta(extra_json_schema={"items": {"type": "number"}})]
+Rows = Annotated[NDArray[Any], Meta(extra_json_schema={"items": {"type": "array", "items": {"type": "number"}}})]
+Indices = Annotated[NDArray[Any], Meta(extra_json_schema={"items": {"type": "integer"}})]
 
 
 class Item(Struct, gc=False):
@@ -200,7 +206,7 @@ class RerankResponse(Struct):
 class DenseVector(Struct, gc=False):
     dims: int
     dtype: str
-    values: NDArray[Any]
+    values: Numbers
 
 
 class SparseVector(Struct, gc=False):
@@ -208,15 +214,15 @@ class SparseVector(Struct, gc=False):
 
     dims: int | None
     dtype: str
-    indices: NDArray[Any]
-    values: NDArray[Any]
+    indices: Indices
+    values: Numbers
 
 
 class MultiVector(Struct, gc=False):
     token_dims: int
     num_tokens: int
     dtype: str
-    values: NDArray[Any]
+    values: Rows
 
 
 class EncodedItem(Struct, gc=False):
@@ -266,3 +272,98 @@ class EmbeddingsResponse(Struct):
     data: list[Embedding]
     usage: EmbeddingsUsage
     object: Literal["list"] = "list"
+
+
+class ModelLoadError(Struct):
+    """Why the last load of a model failed. `permanent`: it is not tried again."""
+
+    code: LoadClass
+    message: str
+    attempts: int
+    permanent: bool
+
+
+class ModelProfile(Struct):
+    is_default: bool
+
+
+class Model(Struct):
+    """A model of `GET /v1/models`. `dims`: width of each kind of embedding. `score`: what its scores mean."""
+
+    name: str
+    inputs: list[Literal["text"]]
+    outputs: Sequence[Output]
+    dims: dict[str, int]
+    loaded: bool
+    state: State
+    last_error: ModelLoadError | None
+    max_sequence_length: int | None
+    profiles: dict[str, ModelProfile]
+    revision: str | None
+    score: Score | None
+    prompt: str | None
+    license: str | None
+
+
+class ModelList(Struct):
+    models: list[Model]
+
+
+class ServerStatus(Struct):
+    version: str
+    uptime_seconds: int
+    user: str
+    working_dir: str
+    pid: int
+
+
+class GpuStatus(Struct):
+    """`memory_threshold_pct`: the budget for models, in per cent of the GPU's memory."""
+
+    device: str
+    name: str
+    gpu_type: str
+    utilization_pct: float
+    memory_used_bytes: int
+    memory_total_bytes: int
+    memory_threshold_pct: float
+
+
+class StatusModelConfig(Struct):
+    hf_id: str
+    adapter: str
+    inputs: list[Literal["text"]]
+    outputs: Sequence[Output]
+    dims: dict[str, int]
+    max_sequence_length: int | None
+
+
+class ModelStatus(Struct):
+    """`queue_depth`: waiting requests. `queue_pending_items`: their sequences."""
+
+    name: str
+    state: State
+    device: str | None
+    memory_bytes: int
+    config: StatusModelConfig
+    queue_depth: int
+    queue_pending_items: int
+
+
+class StatusFrame(Struct):
+    """A frame of `WS /ws/status`. `models` by descending memory. Pool and bundle are those of a server alone."""
+
+    timestamp: float
+    ready: bool
+    name: str
+    machine_profile: str
+    pool_name: Literal["default"]
+    gpu_count: int
+    bundle: Literal["default"]
+    bundle_config_hash: Literal[""]
+    loaded_models: list[str]
+    max_batch_requests: int
+    saturated: bool
+    server: ServerStatus
+    gpus: list[GpuStatus]
+    models: list[ModelStatus]

@@ -22,7 +22,7 @@ from sie_server.engine.engine import Engine
 from sie_server.errors import Code, SIEError
 from sie_server.http.api_keys import Doors, Keys
 from sie_server.http.drain import Drain
-from sie_server.http.error_responses import answer
+from sie_server.http.error_responses import error_response
 from sie_server.http.event_loop_lag import watch_lag
 from sie_server.http.request_log import Observed
 from sie_server.metrics import Metrics
@@ -131,7 +131,7 @@ class ServerHeaders:
 
 
 async def _sie_error(request: Request, error: SIEError) -> Response:
-    return answer(request.scope["path"], error)
+    return error_response(request.scope["path"], error)
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
@@ -140,13 +140,13 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
         told = SIEError(Code.METHOD_NOT_ALLOWED, f"this path takes {methods}, not {request.method}")
     else:
         told = _nothing()
-    response = answer(request.scope["path"], told)
+    response = error_response(request.scope["path"], told)
     response.headers.update(error.headers or {})
     return response
 
 
 async def _no_websocket(websocket: WebSocket) -> None:
-    await websocket.send_denial_response(answer(websocket.scope["path"], _nothing()))
+    await websocket.send_denial_response(error_response(websocket.scope["path"], _nothing()))
 
 
 def _nothing() -> SIEError:
@@ -158,7 +158,7 @@ async def _internal_error(request: Request, _: Exception) -> Response:
 
 
 def _internal(path: str) -> Response:
-    response = answer(path, SIEError(Code.INTERNAL_ERROR, "internal error"))
+    response = error_response(path, SIEError(Code.INTERNAL_ERROR, "internal error"))
     # The exception goes on to uvicorn, which logs it and closes the connection: the client has to know.
     response.headers["Connection"] = "close"
     return response

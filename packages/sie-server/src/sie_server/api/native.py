@@ -15,14 +15,14 @@ from sie_server.api.cohere import Rerank
 from sie_server.api.disconnect import until_disconnect
 from sie_server.api.docs_page import asked_at, docs
 from sie_server.api.extract import Extract
-from sie_server.api.model_info import describe
+from sie_server.api.model_info import model_info
 from sie_server.api.openai import Embeddings
 from sie_server.api.openapi import openapi
 from sie_server.api.options import around_texts, is_query, written
 from sie_server.api.profile import completed
 from sie_server.api.responses import MANY, embeddings, is_large, ranking, written_highlights
 from sie_server.api.scheduling_headers import terms_of
-from sie_server.api.status import Status
+from sie_server.api.status import StatusStream
 from sie_server.api.timing import in_body, observe
 from sie_server.cooperative import one_step
 from sie_server.engine.capabilities import unsupported
@@ -62,7 +62,7 @@ class Routes:
         self._extract = Extract(engine, self._bodies)
         self._rerank = Rerank(self.ranked, self._bodies)
         self._clients = Clients()
-        self._status = Status(engine, settings, lambda: self.ready)
+        self._status = StatusStream(engine, settings, lambda: self.ready)
         self.ready = False
         metrics.ready.set_function(lambda: self.ready)
         metrics.body_bytes.set_function(lambda: self._bodies.account.bytes)
@@ -237,10 +237,10 @@ class Routes:
         return model, await self._engine.encode(model, texts, chosen, limits, queries, terms, check, weigh)
 
     async def models(self, request: Request) -> Response:
-        return json({"models": [describe(address) for address in self._engine.residency.addresses]})
+        return json(wire.ModelList([model_info(address) for address in self._engine.residency.addresses]))
 
     async def model(self, request: Request) -> Response:
-        return json(describe(self._engine.residency.address(request.path_params["model"])))
+        return json(model_info(self._engine.residency.address(request.path_params["model"])))
 
     async def root(self, request: Request) -> Response:
         return RedirectResponse("/docs", status_code=307)

@@ -7,8 +7,8 @@ import torch
 
 from sie_server.engine.scheduler import Scheduler
 from sie_server.metrics import Metrics
+from sie_server.options import State
 from sie_server.residency.residency import Residency
-from sie_server.residency.slot import State
 
 
 class Gauges:

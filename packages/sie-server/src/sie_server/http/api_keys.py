@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket
 from sie_server.errors import Code, SIEError
 from sie_server.http.client_identity import KEY, owner
 from sie_server.http.connection_limits import ADMITTED
-from sie_server.http.error_responses import answer
+from sie_server.http.error_responses import error_response
 
 _LOG = logging.getLogger(__name__)
 # What an orchestrator asks, which has no key, and whose answers say nothing of models or requests.
@@ -119,7 +119,7 @@ class Doors:
 
 
 def _refused(scope: Scope, error: SIEError) -> Response:
-    response = answer(scope["path"], error)
+    response = error_response(scope["path"], error)
     if error.code is Code.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = 'Bearer realm="sie"'
     else:

@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from sie_server.errors import ANSWERS, Code, SIEError
 from sie_server.http.connection_limits import ADMITTED, Crowd
-from sie_server.http.error_responses import answer
+from sie_server.http.error_responses import error_response
 from sie_server.http.negotiation import SLOWEST_BYTES_PER_S
 from sie_server.metrics import Metrics
 
@@ -267,7 +267,7 @@ class Connection(HttpToolsProtocol):
         if not self._idle and (self.cycle.response_started or (waiting and not of_request)):
             self.transport.close()
             return
-        response = answer(self.cycle.scope["path"] if of_request else "", error)
+        response = error_response(self.cycle.scope["path"] if of_request else "", error)
         head = [STATUS_LINE[response.status_code][:-2]]
         head += [name + b": " + value for name, value in response.raw_headers if name != b"connection"]
         self.transport.write(b"\r\n".join([*head, b"connection: close", b"", bytes(response.body)]))

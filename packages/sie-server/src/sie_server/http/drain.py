@@ -7,6 +7,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sie_server.errors import ANSWERS, Code, CutOff
+from sie_server.http.error_responses import ShuttingDown
 from sie_server.http.negotiation import json
 
 _ANSWER = ANSWERS[Code.SHUTTING_DOWN]
@@ -84,12 +85,12 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _refusal() -> Response:
-    # The two texts are what clients of SIE know. One of them asks again where it finds no code beside them, the others
-    # only where a header names one that they know.
-    body = {
-        "code": _ANSWER.wire,
-        "error": "Service shutting down",
-        "detail": "Server is draining requests before shutdown. Retry on another instance.",
-    }
+    # Clients of SIE know these texts. One of them retries only if `detail` has no code in it, the others only if a
+    # header has a code that they know.
+    body = ShuttingDown(
+        _ANSWER.wire,
+        error="Service shutting down",
+        detail="Server is draining requests before shutdown. Retry on another instance.",
+    )
     headers = {"Retry-After": str(_ANSWER.retry_after), "Connection": "close", "X-SIE-Error-Code": _ANSWER.wire}
     return json(body, _ANSWER.status, headers)

@@ -1,29 +1,88 @@
-"""Errors in the shape that the clients of a route expect: SIE's own, or OpenAI's."""
+"""Bodies of errors, in the shape that the clients of a route expect: SIE's own, or OpenAI's."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.responses import Response
 
-from sie_server.errors import SIEError
+from sie_server.errors import ANSWERS, Code, LoadClass, SIEError
 from sie_server.http.negotiation import json
 from sie_server.request_context import CURRENT
 
 _OPENAI = frozenset({"/v1/embeddings", "/v1/rerank"})
 
 
-def answer(path: str, error: SIEError) -> Response:
-    """What a client of this path is told."""
-    # Connections are refused before there is a request.
+def _codes(*others: Code) -> list[str]:
+    return sorted({answer.wire for code, answer in ANSWERS.items() if code not in (Code.SHUTTING_DOWN, *others)})
+
+
+class ErrorDetail(Struct):
+    """`param`: the field at fault. The last three: of a model that failed to load."""
+
+    code: Annotated[str, Meta(extra_json_schema={"enum": _codes(Code.UNSUPPORTED_FIELD)})]
+    message: str
+    param: str | UnsetType = UNSET
+    error_class: LoadClass | UnsetType = UNSET
+    attempts: int | UnsetType = UNSET
+    permanent: bool | UnsetType = UNSET
+
+
+class Error(Struct):
+    """Body of an error of SIE's own routes."""
+
+    detail: ErrorDetail
+
+
+class OpenAIErrorDetail(Struct):
+    """`param`: the field at fault. The last three: of a model that failed to load."""
+
+    message: str
+    type: Literal["invalid_request_error", "server_error"]
+    param: str | None
+    code: Annotated[str, Meta(extra_json_schema={"enum": _codes()})]
+    error_class: LoadClass | UnsetType = UNSET
+    attempts: int | UnsetType = UNSET
+    permanent: bool | UnsetType = UNSET
+
+
+class OpenAIError(Struct):
+    """Body of an error of the routes that are compatible with OpenAI's and Cohere's APIs."""
+
+    error: OpenAIErrorDetail
+
+
+class ShuttingDown(Struct):
+    """Body of every response once the server refuses new requests."""
+
+    code: Annotated[str, Meta(extra_json_schema={"enum": [ANSWERS[Code.SHUTTING_DOWN].wire]})]
+    error: Literal["Service shutting down"]
+    detail: str
+
+
+class Refusal(Struct):
+    """Body of a refused status stream."""
+
+    detail: str
+
+
+def error_response(path: str, error: SIEError) -> Response:
+    """The response to a failed request to `path`."""
+    # A connection may be refused before there is a request.
     if (request := CURRENT.get()) is not None:
         request.code = error.answer.wire
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    # What is left of a body that was refused half way is not worth reading.
+    # The rest of a body that was refused half way is not worth reading.
     if error.answer.status == 408:
         headers["Connection"] = "close"
-    return json(_openai(error) if path in _OPENAI else error.body, error.answer.status, headers)
+    return json(error_body(path, error), error.answer.status, headers)
 
 
-def _openai(error: SIEError) -> dict[str, Any]:
-    kind = "invalid_request_error" if error.answer.status < 500 else "server_error"
-    fields = {"message": error.message, "type": kind, "param": None, "code": error.answer.wire}
-    return {"error": {**fields, **error.extras}}
+def error_body(path: str, error: SIEError) -> Error | OpenAIError:
+    """The body of that response."""
+    if path not in _OPENAI:
+        return Error(ErrorDetail(error.answer.wire, error.message, **error.extras))
+    kind: Literal["invalid_request_error", "server_error"] = (
+        "invalid_request_error" if error.answer.status < 500 else "server_error"
+    )
+    fields: dict[str, Any] = {"param": None, **error.extras}
+    return OpenAIError(OpenAIErrorDetail(message=error.message, type=kind, code=error.answer.wire, **fields))

@@ -4,17 +4,16 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from sie_server.catalog.catalog import Entry
 from sie_server.errors import COOLDOWN_S, Code, LoadError, SIEError
 from sie_server.models.loaded_model import LoadedModel
+from sie_server.options import State
 from sie_server.residency.memory_budget import Footprint
 
 _MAX_COOLDOWN_S = 1800.0
 _MAX_ATTEMPTS = 8
-
-State = Literal["available", "loading", "loaded", "unloading", "failed"]
 
 
 @dataclass(eq=False)
