@@ -1,4 +1,4 @@
-"""Clients of a server that is not there, in a time that only they move."""
+"""Fixtures: clients of a stand-in server, and a fake clock."""
 
 import asyncio
 import sys
@@ -26,7 +26,7 @@ def fake_time(monkeypatch):
 
 @pytest.fixture(params=["sync", "async"])
 def connect(request, fake_time, monkeypatch) -> Callable[..., Driven]:
-    """Makes a client, of either kind, of a stand-in server; it lives in fake time."""
+    """Makes a blocking or an asyncio client of a stand-in server, on the fake clock."""
     monkeypatch.delenv("SIE_BASE_URL", raising=False)
     monkeypatch.delenv("SIE_API_KEY", raising=False)
     client_class, http_class = {

@@ -1,4 +1,4 @@
-"""A server that meets each request in the way that the fault table says."""
+"""A server that answers each request as the fault table says."""
 
 import gzip
 import json
@@ -13,7 +13,10 @@ RANKING = msgpack.packb(SCORED)
 
 
 class FaultServer:
-    """Met in the n-th way, the last one from then on. Nobody listens until `refused` pauses have passed."""
+    """Answers the n-th request with the n-th answer, then repeats the last one.
+
+    Refuses connections until `refused` pauses have passed.
+    """
 
     def __init__(self, case):
         self.answers = [{} if answer == "ranking" else answer for answer in case.get("answers", [])]
@@ -88,7 +91,7 @@ def _receive(connection):
 
 
 def _bytes(answer):
-    """The whole answer as it goes over the wire."""
+    """Returns the bytes of the whole response."""
     if "raw" in answer:
         return answer["raw"].encode()
     body = RANKING

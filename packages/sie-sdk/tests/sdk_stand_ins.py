@@ -1,4 +1,4 @@
-"""Stand-ins for what is outside the SDK: a server (in process, or on a real socket) and time."""
+"""Stand-ins for a server (in process, or on a real socket) and for time."""
 
 import asyncio
 import inspect
@@ -21,7 +21,7 @@ SCORED = {
 
 
 def packed(body, **headers):
-    """A 200 as the server packs it, by an implementation of the format that is not ours."""
+    """Returns a 200 as the server encodes it, by an independent implementation of the format."""
     content = msgpack.packb(body, default=msgpack_numpy.encode)
     return httpx2.Response(200, content=content, headers={"content-type": "application/msgpack", **headers})
 
@@ -33,7 +33,7 @@ def refused(status, code=None, message="no", headers=None, **extras):
 
 @dataclass
 class FakeTime:
-    """A clock that only pauses move."""
+    """A clock that only sleeps advance."""
 
     now: float = 1000.0
     pauses: list[float] = field(default_factory=list)
@@ -67,12 +67,12 @@ class Server:
 
     @property
     def sent(self):
-        """The body of the last request, read by an implementation of the format that is not ours."""
+        """The body of the last request, decoded by an independent implementation of the format."""
         return msgpack.unpackb(self.requests[-1].content, object_hook=msgpack_numpy.decode)
 
 
 class Engine:
-    """Answers score, encode and extract as a server does, each request by itself.
+    """Answers score, encode and extract like a server, each request by itself.
 
     A text is a number: its score, and the only component of its embedding. `refuse` may answer first.
     """
@@ -111,7 +111,7 @@ def name(body, i):
 
 
 class Driven:
-    """One of the two clients, driven from blocking code."""
+    """One of the two clients, called from blocking code."""
 
     def __init__(self, client):
         self.client = client

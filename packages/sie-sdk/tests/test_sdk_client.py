@@ -1,4 +1,4 @@
-"""Requests and results: what the clients send and what they make of the answers. Every test runs with both."""
+"""Requests that the clients send, and results that they return. Every test runs with both clients."""
 
 from types import MappingProxyType
 
@@ -63,7 +63,7 @@ def test_model_in_path(connect, model, path):
 
 
 @pytest.mark.parametrize("model", ["", "/", "a//b", "../models", "a/./b", "\ud800"])
-def test_model_that_is_no_id(connect, model):
+def test_an_invalid_model_id(connect, model):
     server = Server(packed(SCORED))
     with pytest.raises(ValueError, match="model"):
         connect(server).score(model, QUERY, ITEMS)
@@ -101,7 +101,7 @@ def test_request_info_and_revision(connect):
         {"model": "m", "scores": [{"item_id": "a", "score": "1", "rank": 0}]},
     ],
 )
-def test_score_answer_that_is_no_ranking(connect, body):
+def test_a_response_without_a_ranking(connect, body):
     with pytest.raises(errors.RequestError, match=r"Malformed score MessagePack response \("):
         connect(Server(packed(body))).score("m", QUERY, ITEMS)
 
@@ -206,7 +206,7 @@ def test_incomplete_batch(connect):
         ({"sparse": {"indices": np.zeros(1, "<i4"), "values": np.zeros(2, "<f4")}}, "1 indices but 2 values"),
     ],
 )
-def test_encode_answer_that_is_no_embedding(connect, entry, message):
+def test_a_response_without_embeddings(connect, entry, message):
     with pytest.raises(errors.RequestError, match=message):
         connect(Server(encoded(entry))).encode("m", QUERY)
 
@@ -241,7 +241,7 @@ def test_models(connect):
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"models": [1]}', b"\xff", b"[" * 9999])
-def test_models_answer_that_is_none(connect, content):
+def test_a_response_without_models(connect, content):
     with pytest.raises(errors.RequestError, match="Malformed models JSON response"):
         connect(Server(httpx2.Response(200, content=content))).list_models()
 

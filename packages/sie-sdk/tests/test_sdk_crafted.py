@@ -1,4 +1,4 @@
-"""Whatever answers, and whatever it says: a result, or an exception of this package, in bounded memory."""
+"""Hostile or broken responses give a result or an exception of this package, in bounded memory."""
 
 import asyncio
 import gzip
@@ -105,7 +105,7 @@ arrays = st.fixed_dictionaries(
     | st.sampled_from([b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\x91" * 100_000])
 )
 @pytest.mark.parametrize("route", ["score", "encode", "extract", "list_models"])
-def test_an_answer_that_is_none_is_an_error_of_this_package(connect, route, body):
+def test_an_invalid_response_raises_an_error_of_this_package(connect, route, body):
     client = connect(Server(httpx2.Response(200, content=body)))
     call = {
         "score": lambda: client.score("m", Item(text="q"), [Item(text="d")], provision_timeout_s=0),
@@ -116,7 +116,7 @@ def test_an_answer_that_is_none_is_an_error_of_this_package(connect, route, body
 
 
 @given(st.text(max_size=40) | delays)
-def test_a_retry_after_is_a_number_to_sleep_for_or_none(value):
+def test_a_retry_after_can_be_slept_for_or_is_none(value):
     seconds = parse_retry_after(value, now_s=1e9)
     assert seconds is None or 0 <= seconds <= LONGEST_DELAY_S
 
@@ -128,7 +128,7 @@ def bomb(mebibytes):
 
 @pytest.fixture(scope="module")
 def crafted():
-    """A server whose path says the status, and whose body is gzip of 512 MiB."""
+    """A server that answers with the status in the path and 512 MiB of gzip."""
     packed = bomb(512)
 
     class Handler(BaseHTTPRequestHandler):
@@ -188,7 +188,7 @@ def content(status, encoding, *pieces):
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
 @pytest.mark.parametrize("encoding", ["gzip", "X-GZIP", "deflate", "", None, "identity"])
-def test_bodies_are_unpacked_whatever_their_pieces(encoding, size):
+def test_bodies_are_decompressed_in_any_pieces(encoding, size):
     body = msgpack.packb(SCORED) * 100
     packed = {"gzip": gzip.compress, "x-gzip": gzip.compress, "deflate": zlib.compress}.get(
         (encoding or "").lower(), bytes
@@ -201,7 +201,7 @@ def test_members_of_gzip_follow_each_other():
     assert content(200, "gzip", gzip.compress(b"one ") + gzip.compress(b"two")) == b"one two"
 
 
-def test_an_empty_body_needs_no_end():
+def test_an_empty_compressed_body_is_complete():
     assert content(200, "gzip") == b""
 
 
@@ -209,7 +209,7 @@ def test_an_empty_body_needs_no_end():
     ("encoding", "body"),
     [("gzip", b"no gzip"), ("gzip", gzip.compress(b"x" * 1000, mtime=0)[:-9]), ("br", b"x"), ("gzip, gzip", b"x")],
 )
-def test_what_can_not_be_unpacked_is_an_error_and_an_error_stays_one(encoding, body):
+def test_a_corrupt_body_fails_unless_it_is_an_error_response(encoding, body):
     with pytest.raises(UnreadableError):
         content(200, encoding, body)
     assert isinstance(content(503, encoding, body), bytes)

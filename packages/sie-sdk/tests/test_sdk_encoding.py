@@ -1,4 +1,4 @@
-"""Embeddings out of results."""
+"""Functions that read embeddings out of results."""
 
 import numpy as np
 import pytest

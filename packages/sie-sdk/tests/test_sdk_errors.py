@@ -1,4 +1,4 @@
-"""Whatever the server says reaches the caller as one exception with the server's words in it."""
+"""Every error of the server reaches the caller as one exception with the server's message."""
 
 import pickle
 
@@ -60,7 +60,7 @@ def test_param_of_an_openai_error(connect):
         (b"[" * 100_000, "HTTP 500: " + "[" * 200),
     ],
 )
-def test_body_that_is_no_error_body(connect, content, message):
+def test_an_error_without_an_error_body(connect, content, message):
     error = raised(connect, httpx2.Response(500, content=content))
     assert type(error) is errors.ServerError
     assert str(error) == message

@@ -1,4 +1,4 @@
-"""A call keeps its time budget, without any real waiting."""
+"""Calls keep their time budget; tested without real waiting."""
 
 import logging
 import math
@@ -28,7 +28,7 @@ def call(**changes):
 
 
 def run(fake_time, the_call, answer, *, trace=None):
-    """Plays the driver: `answer(attempt)` is the reply or the failure, and may let time pass."""
+    """Drives an exchange: `answer(attempt)` returns the reply or the failure, and may let time pass."""
     attempts = []
     steps = exchange(the_call, trace or Trace(), VersionSkew(), fake_time.clock())
     sent = None
@@ -112,7 +112,7 @@ def test_no_attempt_after_a_pause_that_took_too_long(fake_time):
     assert len(sent) == 1
 
 
-def test_no_budget_is_a_single_attempt_with_all_its_time(fake_time):
+def test_a_budget_of_zero_is_a_single_attempt_with_full_timeouts(fake_time):
     sent = []
 
     def answer(attempt):

@@ -1,4 +1,4 @@
-"""The fault table, case by case, over real sockets. Only pauses take no time."""
+"""Every case of the fault table, over real sockets, with sleeps that take no time."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ REAL_SLEEP = asyncio.sleep
 
 
 class Pauses(FakeTime):
-    """Those of a client, not those of 0 s that aiohttp takes. `server` is told of each."""
+    """Records the sleeps of a client, except those of 0 s in aiohttp, and reports each to `server`."""
 
     def sleep(self, seconds):
         super().sleep(seconds)
@@ -90,5 +90,5 @@ def expect(error, case):
 
 
 def test_page_is_current():
-    """`make docs` writes it."""
+    """Fails if docs/sdk-faults.md is out of date; `make docs` writes it."""
     assert PAGE.read_text() == page()

@@ -1,4 +1,4 @@
-"""More items than one request takes: cut, sent a few at a time, and put together again. Most run with both clients."""
+"""Large inputs are split, sent a few requests at a time, and merged. Most tests run with both clients."""
 
 import asyncio
 import sys
@@ -228,7 +228,7 @@ def test_each_part_is_tried_again_by_itself(connect):
 
 
 @pytest.mark.usefixtures("parts_of_three")
-def test_nothing_is_sent_once_a_part_has_failed():
+def test_nothing_is_sent_after_a_chunk_has_failed():
     asked = threading.Semaphore(0)
 
     def refuse(body):
@@ -275,7 +275,7 @@ def test_tasks_are_cancelled_once_a_part_has_failed():
 
 @pytest.mark.usefixtures("parts_of_three")
 def test_threads_in_flight():
-    """Four at once, or the barrier breaks; and no more, or it lets them go too soon."""
+    """Requires exactly four requests at a time: with fewer the barrier breaks, with more it opens too soon."""
     together, load = threading.Barrier(IN_FLIGHT, timeout=30), []
 
     def refuse(_):

@@ -1,4 +1,4 @@
-"""The retry table, row by row."""
+"""Every row of the retry table."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""MaxSim against the formula, written as a loop."""
+"""MaxSim against the formula as a plain loop."""
 
 import tracemalloc
 
@@ -70,7 +70,7 @@ def test_products_are_float32(dtype):
     assert maxsim(query, [document]) == [57600.0]
 
 
-def test_every_float16_is_itself():
+def test_every_float16_is_cast_exactly():
     halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
     values = halves[np.isfinite(halves)]
     expected = values.astype(np.float32)

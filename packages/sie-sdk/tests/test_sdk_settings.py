@@ -1,4 +1,4 @@
-"""Settings, headers, waiting and errors of transport: what surrounds a request. Every test runs with both clients."""
+"""Settings, headers, retries and transport errors. Every test runs with both clients."""
 
 import inspect
 import ssl
@@ -81,7 +81,7 @@ def test_password_in_the_url_is_not_shown(connect, caplog):
 
 
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
-def test_budget_that_is_none(connect, seconds):
+def test_an_invalid_budget(connect, seconds):
     with pytest.raises(ValueError, match="provision_timeout_s"):
         connect(Server()).score("m", QUERY, ITEMS, provision_timeout_s=seconds)
 

@@ -1,4 +1,4 @@
-"""Over TLS: whom the clients trust."""
+"""Certificates that the clients trust."""
 
 import asyncio
 import http.server

@@ -1,4 +1,4 @@
-"""Over real sockets: how each way of failing ends for the caller."""
+"""Transport failures over real sockets, and the errors that callers get."""
 
 import asyncio
 import gzip
@@ -19,7 +19,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/msgpack\r\nContent-Length: %
 
 @contextmanager
 def listening(*handlers):
-    """A server whose n-th connection is handled by `handlers[n]`, the last one from then on; and what it was sent."""
+    """Runs a server whose n-th connection goes to `handlers[n]`, or the last one; yields the requests it received."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(60)
         accepted = []
@@ -57,7 +57,7 @@ def hang_up(_):
 
 
 def stall(connection):
-    """Until the client has had enough."""
+    """Sleeps until the client gives up."""
     connection.settimeout(30)
     with suppress(OSError):
         while connection.recv(65536):
@@ -131,7 +131,7 @@ def test_budget_cuts_a_slow_answer_short(score):
         score(url, provision_timeout_s=0.2)
 
 
-def test_nobody_listens(score):
+def test_a_refused_connection(score):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(SIEConnectionError, match=f"http://127.0.0.1:{port}/v1/score/m") as caught:

@@ -1,4 +1,4 @@
-"""What the public SDK has for gateways, images and documents is ignored with a warning, or refused, by its name."""
+"""Gateways, images and documents of the public SDK are ignored with a warning, or refused, by name."""
 
 import asyncio
 import importlib
@@ -86,7 +86,7 @@ def test_types_of_a_gateway_are_still_dicts(name):
 def test_functions_of_images_and_documents(name):
     module, _, function = name.rpartition(".")
     importlib.import_module(f"sie_sdk.{module}")
-    with pytest.raises(ImportError, match=rf"sie_sdk\.{module}\.{function} does not exist: items are texts"):
+    with pytest.raises(ImportError, match=rf"sie_sdk\.{module}\.{function} does not exist: this SDK sends text only"):
         exec(f"from sie_sdk.{module} import {function}")
 
 

@@ -1,4 +1,4 @@
-"""Watching a server: what is asked, when it is asked again, and what ends it."""
+"""Status streams: how they are opened and reopened, and what ends them."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ def missing(path=404):
 
 
 class Script:
-    """Plays both driver and server: each step that wants an answer gets the next; ends with the script."""
+    """Drives a stream and plays the server: each step that needs an answer gets the next one of the script."""
 
     def __init__(self, fake_time, *answers, wait_for_capacity=True, provision_timeout_s=60.0):
         endpoint = Endpoint(BASE_URL, read_timeout_s=20.0, api_key="k")
@@ -71,7 +71,7 @@ def test_the_handshake(fake_time):
     assert (attempt.headers["upgrade"], attempt.headers["connection"]) == ("websocket", "upgrade")
 
 
-def test_frames_however_they_are_cut(fake_time):
+def test_frames_in_any_pieces(fake_time):
     data = status(n=1, text="é" * 200) + frame(9, b"ping") + status(n=2)
     script = Script(fake_time, OPENED, *(data[i : i + 1] for i in range(len(data))))
     assert [shown["n"] for shown in script.shown] == [1, 2]
@@ -79,7 +79,7 @@ def test_frames_however_they_are_cut(fake_time):
     assert pong[0] == 0x8A
 
 
-def test_it_is_opened_again_after_the_pauses_of_a_call(fake_time):
+def test_it_is_reopened_after_the_pauses_of_a_call(fake_time):
     script = Script(fake_time, REFUSED, REFUSED, REFUSED, OPENED, status(n=1), ENDED, REFUSED, OPENED, status(n=2))
     assert fake_time.pauses == [0.5, 1.0, 2.0, 0.5, 1.0]
     assert [shown["n"] for shown in script.shown] == [1, 2]
@@ -97,21 +97,21 @@ def test_a_silent_connection_is_given_up(fake_time):
     assert (len(script.sent), fake_time.pauses) == (2, [0.5])
 
 
-def test_a_server_that_accepts_and_says_nothing_is_not_asked_for_ever(fake_time):
+def test_a_silent_server_is_not_retried_forever(fake_time):
     with pytest.raises(errors.SIEConnectionError) as caught:
         Script(fake_time, *[OPENED, ENDED] * 100)
     assert caught.value.kind == "connect"
     assert fake_time.now - 1000.0 <= 60.0
 
 
-def test_the_budget_starts_anew_with_every_status(fake_time):
+def test_every_status_renews_the_budget(fake_time):
     lost = [REFUSED] * 5
     script = Script(fake_time, *[OPENED, status(n=1), ENDED, *lost] * 10)
     assert len(script.shown) == 10
     assert fake_time.now - 1000.0 > 60.0
 
 
-def test_a_full_server_is_asked_again_when_it_says(fake_time):
+def test_a_full_server_is_retried_after_its_retry_after(fake_time):
     full = Reply(503, {"retry-after": "5"}, b'{"detail":{"code":"QUEUE_FULL","message":"64 clients watch already"}}')
     Script(fake_time, full, OPENED, status(n=1))
     assert fake_time.pauses == [5.0]
@@ -127,7 +127,7 @@ def test_a_server_without_such_a_stream(fake_time, code):
 
 
 @pytest.mark.parametrize("content", [b"not json", b"[1]"])
-def test_a_frame_that_is_no_status(fake_time, content):
+def test_an_invalid_status_frame(fake_time, content):
     with pytest.raises(errors.RequestError, match="Malformed status JSON response"):
         Script(fake_time, OPENED, frame(1, content))
 
@@ -150,7 +150,7 @@ def test_modes(client_class):
 
 @contextmanager
 def serving(*connections):
-    """A server that says each of these to one connection after another, and keeps the last one open."""
+    """Runs a server that sends one of `connections` per connection, and keeps the last one open."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         accepted = []
 

@@ -1,4 +1,4 @@
-"""What goes over the wire, to the byte: the clients send and read what the server's `wire.json` has recorded of it."""
+"""Bytes on the wire: the clients send and read the requests and responses recorded in the server's `wire.json`."""
 
 import base64
 import json
@@ -31,7 +31,7 @@ def answer(exchange):
 
 
 def call(client, exchange):
-    """The call of the SDK that sends the request of an exchange, or any other that gets its answer."""
+    """Returns the SDK call that sends the request of an exchange, or any call that gets its response."""
     model = "/".join(exchange["path"].split("/")[3:])
     sdk, body = exchange.get("sdk", "score"), exchange.get("request", {}).get("body", {})
     if sdk == "list_models":

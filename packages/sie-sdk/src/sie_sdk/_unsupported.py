@@ -24,7 +24,7 @@ def gateway_method(owner: type, name: str) -> None:
 
 
 def gateway_type(name: str) -> Any:
-    """The run-time type, dict, that stands in for a TypedDict which the public SDK has for gateways; warns.
+    """Returns dict, with a warning, for a TypedDict that the public SDK has for gateways.
 
     Raises AttributeError for any other name.
     """
@@ -38,11 +38,11 @@ def media_function(module: str, name: str) -> NoReturn:
     """Raises ImportError for a function of the public SDK's `images` or `documents` module."""
     if name.startswith("__"):
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
-    raise ImportError(f"{module}.{name} does not exist: items are texts, and this SDK sends nothing else")
+    raise ImportError(f"{module}.{name} does not exist: this SDK sends text only")
 
 
 def _level_of_caller() -> int:
-    """The `stacklevel` of the nearest frame outside this package, for a call of `warnings.warn` by our caller."""
+    """Returns the `stacklevel` at which `warnings.warn`, called by our caller, points outside this package."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("sie_sdk", "importlib"):
         level, frame = level + 1, frame.f_back

@@ -1,4 +1,4 @@
-"""An empty module, there so that programs which import it fail at the function they miss: items are texts here."""
+"""Kept so that the public SDK's import path exists. Importing any name from it raises ImportError with the reason."""
 
 from typing import TYPE_CHECKING, NoReturn
 

@@ -36,34 +36,36 @@ def score_result(reply: Reply) -> ScoreResult:
     return cast(ScoreResult, body)
 
 
-def merged_scores(parts: Sequence[ScoreResult], top_k: Any) -> ScoreResult:
+def merged_scores(rankings: Sequence[ScoreResult], top_k: Any) -> ScoreResult:
     """Merges the rankings of all chunks of an input into one; returns a single ranking as it is.
 
     Documents with equal scores stay in their order, as they do in each chunk.
     """
-    if len(parts) == 1:
-        return parts[0]
-    entries = sorted((entry for part in parts for entry in part["scores"]), key=lambda entry: -entry["score"])
+    if len(rankings) == 1:
+        return rankings[0]
+    entries = sorted((entry for ranking in rankings for entry in ranking["scores"]), key=lambda entry: -entry["score"])
     if isinstance(top_k, int):
         del entries[top_k:]
     ranked = [{**entry, "rank": rank} for rank, entry in enumerate(entries)]
-    counted = {name: _added([part.get(name) for part in parts if name in part]) for name in ("usage", "request")}
-    result = {**parts[0], "scores": ranked, **{name: count for name, count in counted.items() if count}}
+    result: dict[str, Any] = {**rankings[0], "scores": ranked}
+    for name in ("usage", "request"):
+        if total := _added([ranking.get(name) for ranking in rankings if name in ranking]):
+            result[name] = total
     return cast(ScoreResult, result)
 
 
-def encode_results(reply: Reply, part: Chunk) -> list[EncodeResult]:
+def encode_results(reply: Reply, chunk: Chunk) -> list[EncodeResult]:
     """Parses one result per item, in the order of the items."""
     body = _body(reply, "encode")
     results = [_encode_result(entry, body, reply) for entry in _entries(body, "encode")]
-    _check_complete(results, part.items, reply)
+    _check_complete(results, chunk.items, reply)
     return results
 
 
-def extract_results(reply: Reply, part: Chunk) -> list[ExtractResult]:
+def extract_results(reply: Reply, chunk: Chunk) -> list[ExtractResult]:
     """Parses one result per item, in the order of the items."""
     results = cast(list[ExtractResult], _entries(_body(reply, "extract"), "extract"))
-    _check_complete(results, part.items, reply)
+    _check_complete(results, chunk.items, reply)
     return results
 
 

@@ -70,7 +70,7 @@ Steps = Generator[Pause | Open | Read | Write | ShowStatus, Any, None]
 
 
 def watch_statuses(call: Call[StatusMessage], skew: VersionSkew, clock: Clock) -> Steps:
-    """Shows statuses forever; raises if the budget of `call` passes without one, or the server has no such stream."""
+    """Yields statuses forever; raises if the budget of `call` passes without one, or the server has no such stream."""
     trace, deadline = Trace(), clock.monotonic() + call.budget_s
     while True:
         attempt = _upgrade(next_attempt(call, deadline - clock.monotonic()))
@@ -98,10 +98,10 @@ def _upgrade(attempt: Attempt) -> Attempt:
 
 
 def _frames(call: Call[StatusMessage], clock: Clock) -> Generator[Read | Write | ShowStatus, Any, tuple[bool, Failure]]:
-    """Shows statuses until the connection ends; returns whether there were any, and how it ended."""
-    # Imported here as few programs watch. Not `httpx2.websockets`, which is built on wsproto too: its blocking session
-    # leaves a thread behind that keeps a program from ending while the server is silent, and its asyncio one cancels
-    # the task that leaves an `async for` loop early.
+    """Yields statuses until the connection ends; returns whether there were any, and how it ended."""
+    # Imported here because few programs watch. Not `httpx2.websockets`, which is built on wsproto too: its blocking
+    # session leaves a thread behind that keeps a program from ending while the server is silent, and its asyncio one
+    # cancels the task that leaves an `async for` loop early.
     from wsproto import ConnectionType, events
     from wsproto.connection import Connection
     from wsproto.utilities import ProtocolError

@@ -33,8 +33,8 @@ class SIEAsyncClient(AsyncSession):
         >>> asyncio.run(best("What is Python?", ["Snakes are reptiles.", "Python is a language."]))
         'item-1'
 
-    Takes one argument more: `max_concurrency` bounds the calls under way, those that wait for the server included; the
-    others queue in order. By default only `max_connections` (100) bounds them.
+    One argument is new: `max_concurrency` limits the calls in flight, including those that wait for the server; further
+    calls queue in order. By default only `max_connections` (100) limits them.
 
     `arguments` are `timeout_s`, `connect_timeout_s`, `read_timeout_s`, `api_key`, `options`, `base_url_headers` and
     `remote`, as for `SIEClient`.

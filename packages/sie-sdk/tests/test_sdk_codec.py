@@ -1,4 +1,4 @@
-"""The format, against `msgpack` and `msgpack_numpy`, which are not used by the SDK."""
+"""The MessagePack codec against `msgpack` and `msgpack_numpy`, which the SDK does not use."""
 
 from contextlib import suppress
 from enum import Enum
@@ -56,7 +56,7 @@ def test_arrays_are_read_only():
         decoded(GOOD)[0] = 1.0
 
 
-def test_text_keys_make_no_array():
+def test_a_map_with_text_keys_is_not_an_array():
     value = {key.decode(): entry for key, entry in GOOD.items()}
     assert decoded(value) == value
 
@@ -96,7 +96,7 @@ def test_text_keys_make_no_array():
     ],
     ids=repr,
 )
-def test_array_that_is_refused(changes):
+def test_an_invalid_array(changes):
     with pytest.raises(RequestError, match=r"^Malformed encode MessagePack response \(.+\)$"):
         decoded(GOOD | changes)
 
@@ -128,7 +128,7 @@ def test_complex_scalar_is_refused():
         b"\x81\xa1a\xc6\xff\xff\xff\xff",
     ],
 )
-def test_answer_that_is_no_map(content):
+def test_a_response_that_is_not_a_map(content):
     with pytest.raises(RequestError, match="Malformed score MessagePack response"):
         codec.decode(content, "score")
 
