@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sie_server.http.api_keys import Keys
+from sie_server.http.api_keys import ApiKeys
 from sie_server.http.client_identity import MOST_NAMES, Clients
 
 ADDRESS = ("192.0.2.1", 4711)
@@ -26,7 +26,7 @@ SPELLINGS = ["Bearer secret", "bEaRer secret", "bearer   secret", "BEARER secret
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_a_key_is_one_client_however_it_is_spelled(spelling: str) -> None:
-    keys, clients, names = Keys(["secret", "other"], None), Clients(), []
+    keys, clients, names = ApiKeys(["secret", "other"], None), Clients(), []
     for asked in (scope("Bearer secret"), scope(spelling.lstrip(), ("198.51.100.9", 1)), scope("Bearer other")):
         assert keys.refusal(asked) is None
         names.append(named(clients, asked))

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx2
 from live import connect, poll, serving
 
-from sie_server.http.request_log import Observed
+from sie_server.http.request_log import RequestLogMiddleware
 from sie_server.logs import JsonLines, Lines, _with_request_id
 from sie_server.metrics import Metrics
 from sie_server.request_context import CURRENT, RequestContext
@@ -62,7 +62,7 @@ async def _raise(*_: object) -> None:
 
 def test_what_a_request_raises_is_logged_with_its_id() -> None:
     async def answer() -> str | None:
-        observed = Observed(_raise, Metrics(), None, json_logs=False)
+        observed = RequestLogMiddleware(_raise, Metrics(), None, json_logs=False)
         scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"x-request-id", b"r-3")]}
         with suppress(ZeroDivisionError):
             await observed(scope, _raise, _raise)  # type: ignore[arg-type]

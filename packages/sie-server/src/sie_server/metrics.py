@@ -1,6 +1,7 @@
 """Every Prometheus metric of the server, declared once. docs/metrics.md is written from here, by `make docs`."""
 
 from collections.abc import Callable
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
@@ -23,147 +24,113 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        registry = self.registry = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
         self.refreshing: list[Callable[[], None]] = []
 
         # Requests
-        self.requests = Counter("sie_requests", "Requests answered", ["model", "endpoint", "status"], registry=registry)
-        self.errors = Counter(
+        self.requests = counter("sie_requests", "Requests answered", ["model", "endpoint", "status"])
+        self.errors = counter(
             "sie_errors",
             "Error answers of /v1/*, by error code, or HTTP_<status> if there is none",
             ["model", "endpoint", "code"],
-            registry=registry,
         )
-        self.duration = Histogram(
+        self.duration = histogram(
             "sie_request_duration_seconds",
             "Time per request and phase (total, queue, tokenize, inference, postprocess)",
             ["model", "endpoint", "phase"],
             buckets=_SECONDS,
-            registry=registry,
         )
-        self.in_progress = Gauge("sie_requests_in_progress", "Requests to /v1/* in progress", registry=registry)
-        self.body_bytes = Gauge(
+        self.in_progress = gauge("sie_requests_in_progress", "Requests to /v1/* in progress")
+        self.body_bytes = gauge(
             "sie_request_body_bytes",
             "Bytes in the bodies of unanswered requests, including bodies that are still arriving",
-            registry=registry,
         )
-        self.refused_connections = Counter(
-            "sie_connections_refused",
-            "Connections closed because of a limit, by error code",
-            ["code"],
-            registry=registry,
+        self.refused_connections = counter(
+            "sie_connections_refused", "Connections closed because of a limit, by error code", ["code"]
         )
-        self.disconnects = Counter(
+        self.disconnects = counter(
             "sie_disconnects",
             "Requests whose client disconnected before the answer; their status is 499",
             ["model", "endpoint"],
-            registry=registry,
         )
-        self.tokens = Counter(
-            "sie_tokens_processed", "Tokens of answered sequences, as usage counts them", ["model"], registry=registry
-        )
+        self.tokens = counter("sie_tokens_processed", "Tokens of answered sequences, as usage counts them", ["model"])
 
         # Queue
-        self.queue_depth = Gauge("sie_queue_depth", "Tokens waiting for the device", registry=registry)
-        self.queue_tokens = Gauge(
-            "sie_queue_tokens", "Tokens waiting for the device, by model in memory", ["model"], registry=registry
-        )
-        self.queue_limit = Gauge(
-            "sie_queue_limit_tokens", "Tokens that may wait before requests get QUEUE_FULL", registry=registry
-        )
+        self.queue_depth = gauge("sie_queue_depth", "Tokens waiting for the device")
+        self.queue_tokens = gauge("sie_queue_tokens", "Tokens waiting for the device, by model in memory", ["model"])
+        self.queue_limit = gauge("sie_queue_limit_tokens", "Tokens that may wait before requests get QUEUE_FULL")
 
         # Batches
-        self.batch_size = Histogram(
-            "sie_batch_size", "Sequences per batch", ["model"], buckets=_SEQUENCES, registry=registry
+        self.batch_size = histogram("sie_batch_size", "Sequences per batch", ["model"], buckets=_SEQUENCES)
+        self.batch_tokens = histogram(
+            "sie_batch_tokens", "Tokens per batch, none of them padding", ["model"], buckets=_TOKENS
         )
-        self.batch_tokens = Histogram(
-            "sie_batch_tokens", "Tokens per batch, none of them padding", ["model"], buckets=_TOKENS, registry=registry
+        self.batch_seconds = histogram(
+            "sie_batch_duration_seconds", "Device time per batch", ["model"], buckets=_SECONDS
         )
-        self.batch_seconds = Histogram(
-            "sie_batch_duration_seconds", "Device time per batch", ["model"], buckets=_SECONDS, registry=registry
-        )
-        self.batch_budget = Gauge("sie_batch_budget_tokens", "The most tokens in a batch", registry=registry)
-        self.padding_avoided = Counter(
+        self.batch_budget = gauge("sie_batch_budget_tokens", "The most tokens in a batch")
+        self.padding_avoided = counter(
             "sie_padding_avoided_tokens",
             "Tokens that padding each batch to its longest sequence would have added",
             ["model"],
-            registry=registry,
         )
 
         # Work that was not done, and memory that ran out
-        self.cancelled = Counter(
+        self.cancelled = counter(
             "sie_cancelled_sequences",
             "Sequences that were never computed (gone: the client disconnected; deadline: the deadline had passed; "
             "failed: another part of the request failed)",
             ["model", "reason"],
-            registry=registry,
         )
-        self.oom_recoveries_attempted = Counter(
-            "sie_oom_recoveries_attempted", "Batches that did not fit into memory", registry=registry
+        self.oom_recoveries_attempted = counter("sie_oom_recoveries_attempted", "Batches that did not fit into memory")
+        self.oom_recoveries_succeeded = counter(
+            "sie_oom_recoveries_succeeded", "Such batches that were computed after all"
         )
-        self.oom_recoveries_succeeded = Counter(
-            "sie_oom_recoveries_succeeded", "Such batches that were computed after all", registry=registry
-        )
-        self.oom_terminal_failures = Counter(
-            "sie_oom_terminal_failures", "Parts of such batches that failed", registry=registry
-        )
-        self.oom_cache_clears = Counter("sie_oom_cache_clears", "Times the cache was emptied", registry=registry)
-        self.oom_batch_splits = Counter("sie_oom_batch_splits", "Times a batch was halved", registry=registry)
+        self.oom_terminal_failures = counter("sie_oom_terminal_failures", "Parts of such batches that failed")
+        self.oom_cache_clears = counter("sie_oom_cache_clears", "Times the cache was emptied")
+        self.oom_batch_splits = counter("sie_oom_batch_splits", "Times a batch was halved")
 
         # Tokenizer
-        self.words = Counter(
+        self.words = counter(
             "sie_tokenizer_words",
             "Words whose ids were known (hit) or not (miss), for tokenizers that read words one by one",
             ["model", "result"],
-            registry=registry,
         )
-        self.words_known = Gauge(
-            "sie_tokenizer_known_words", "Words whose ids a tokenizer remembers", ["model"], registry=registry
-        )
+        self.words_known = gauge("sie_tokenizer_known_words", "Words whose ids a tokenizer remembers", ["model"])
 
         # Models
-        self.loaded = Gauge("sie_model_loaded", "1 while a model is in memory", ["model", "device"], registry=registry)
-        self.memory = Gauge(
-            "sie_model_memory_bytes",
-            "Bytes of a model's weights, 0 once it is unloaded",
-            ["model", "device"],
-            registry=registry,
+        self.loaded = gauge("sie_model_loaded", "1 while a model is in memory", ["model", "device"])
+        self.memory = gauge(
+            "sie_model_memory_bytes", "Bytes of a model's weights, 0 once it is unloaded", ["model", "device"]
         )
-        self.idle_evictions = Counter(
-            "sie_idle_evictions", "Models unloaded because they were idle", ["model"], registry=registry
-        )
-        self.models = Gauge("sie_models", "Models of this server by state", ["state"], registry=registry)
-        self.load_seconds = Histogram(
+        self.idle_evictions = counter("sie_idle_evictions", "Models unloaded because they were idle", ["model"])
+        self.models = gauge("sie_models", "Models of this server by state", ["state"])
+        self.load_seconds = histogram(
             "sie_model_load_duration_seconds",
             "Time per successful load, without its download; its count is the number of loads",
             ["model"],
             buckets=_LOAD_SECONDS,
-            registry=registry,
         )
-        self.load_failures = Counter(
+        self.load_failures = counter(
             "sie_model_load_failures",
             "Failed loads and downloads, by class (GATED, NOT_FOUND, CONFIG, …)",
             ["model", "error_class"],
-            registry=registry,
         )
 
         # Server
-        self.ready = Gauge("sie_ready", "1 while /readyz answers 200: every preload is in memory", registry=registry)
-        self.loop_lag = Histogram(
-            "sie_event_loop_lag_seconds",
-            "Delay of the event loop, measured four times a second",
-            buckets=_LAG_SECONDS,
-            registry=registry,
+        self.ready = gauge("sie_ready", "1 while /readyz answers 200: every preload is in memory")
+        self.loop_lag = histogram(
+            "sie_event_loop_lag_seconds", "Delay of the event loop, measured four times a second", buckets=_LAG_SECONDS
         )
-        self.device_threads = Gauge("sie_device_threads", "Threads that run batches", ["device"], registry=registry)
-        self.device_busy = Counter(
-            "sie_device_busy_seconds",
-            "Time device threads spent in batches, summed over threads",
-            ["device"],
-            registry=registry,
+        self.device_threads = gauge("sie_device_threads", "Threads that run batches", ["device"])
+        self.device_busy = counter(
+            "sie_device_busy_seconds", "Time device threads spent in batches, summed over threads", ["device"]
         )
-        self.device_memory = Gauge(
-            "sie_device_memory_bytes", "Memory of a CUDA device (used, total)", ["device", "kind"], registry=registry
+        self.device_memory = gauge(
+            "sie_device_memory_bytes", "Memory of a CUDA device (used, total)", ["device", "kind"]
         )
         # process_resident_memory_bytes, process_start_time_seconds and their like, under the names of all exporters.
         self.process = ProcessCollector(registry=registry)

@@ -20,8 +20,7 @@ from sie_server.engine.engine import Engine
 from sie_server.errors import LoadClass, LoadError, SIEError
 from sie_server.http.connection import Connection
 from sie_server.http.connection_limits import Crowd
-from sie_server.http.drain import Drain
-from sie_server.http.shutdown import DrainingServer, leave
+from sie_server.http.shutdown import Drain, DrainingServer, leave
 from sie_server.http.websocket import Watcher
 from sie_server.metrics import Metrics
 from sie_server.self_check import load_verified

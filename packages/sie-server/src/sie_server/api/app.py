@@ -1,8 +1,9 @@
-"""The ASGI application: routes, errors, the headers every answer carries, start and stop."""
+"""The ASGI application: routes, errors, middleware, start and stop."""
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -20,17 +21,18 @@ from sie_server import CONTRACT_VERSION, __version__
 from sie_server.api.native import Routes
 from sie_server.engine.engine import Engine
 from sie_server.errors import Code, SIEError
-from sie_server.http.api_keys import Doors, Keys
-from sie_server.http.drain import Drain
+from sie_server.http.api_keys import ApiKeyMiddleware, ApiKeys
 from sie_server.http.error_responses import error_response
-from sie_server.http.event_loop_lag import watch_lag
-from sie_server.http.request_log import Observed
+from sie_server.http.request_log import RequestLogMiddleware
+from sie_server.http.shutdown import Drain, DrainMiddleware
 from sie_server.metrics import Metrics
 from sie_server.request_context import current_request
 from sie_server.settings import Settings
 
 if TYPE_CHECKING:
     from sie_server.http.tracing import Traces  # OpenTelemetry is an extra
+
+_LAG_INTERVAL_S = 0.25
 
 
 def create_app(
@@ -45,15 +47,15 @@ def create_app(
 ) -> ASGIApp:
     """The server as an ASGI application; it starts and stops the engine with its lifespan.
 
-    It answers while it preloads; `/readyz` turns 200 and `on_ready` is called when every preload is in memory,
-    `on_failed` when one can't be had. traces: where those of its requests go, if they are wanted. `drain` is begun by
-    whoever runs the application.
+    It answers requests while it preloads. When every preload is in memory, `/readyz` turns 200 and `on_ready` is
+    called; if one fails to load, `on_failed` is called. traces: receives the traces of requests. drain: begun by the
+    caller.
 
     Raises:
-        ValueError: the API keys can't be used.
+        ValueError: an API key is malformed, or the file of API keys cannot be read.
     """
     routes = Routes(engine, settings, metrics)
-    keys = Keys(settings.api_keys, settings.api_keys_file)
+    keys = ApiKeys(settings.api_keys, settings.api_keys_file)
 
     async def preload() -> None:
         try:
@@ -68,7 +70,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         engine.start()
-        preloading, lag = asyncio.create_task(preload()), asyncio.create_task(watch_lag(metrics))
+        preloading, lag = asyncio.create_task(preload()), asyncio.create_task(_measure_lag(metrics))
         try:
             yield
         finally:
@@ -87,23 +89,33 @@ def create_app(
         exception_handlers=handlers,  # type: ignore[arg-type] # each handler takes the type it is keyed by
     )
     app.router.redirect_slashes = False
-    # Around it all, not as its middleware: Starlette answers what nothing caught outside of those.
-    drained = (drain or Drain()).around(Doors(app, keys))
-    guarded = ServerHeaders(Contained(_readable_from(drained, settings.cors_origins)))
-    return Observed(guarded, metrics, traces, json_logs=settings.json_logs)
+    # Around the application, not as its middleware: Starlette answers uncaught exceptions outside of its middleware.
+    # From the innermost to the outermost, which sees a request first.
+    wrapped: ASGIApp = ApiKeyMiddleware(app, keys)
+    wrapped = DrainMiddleware(wrapped, drain or Drain())
+    if settings.cors_origins:
+        wrapped = CORSMiddleware(
+            wrapped,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
+    wrapped = ServerErrorMiddleware(wrapped)
+    wrapped = ServerHeadersMiddleware(wrapped)
+    return RequestLogMiddleware(wrapped, metrics, traces, json_logs=settings.json_logs)
 
 
-def _readable_from(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
-    """The application, with leave for the pages of these origins to call it and to read what they need of an answer."""
-    if not origins:
-        return app
-    return CORSMiddleware(
-        app, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"], expose_headers=["*"]
-    )
+async def _measure_lag(metrics: Metrics) -> None:
+    """Measure the delay of the event loop, which every request waits for at each of its steps, until cancelled."""
+    while True:
+        due = time.perf_counter() + _LAG_INTERVAL_S
+        await asyncio.sleep(_LAG_INTERVAL_S)
+        metrics.loop_lag.observe(max(time.perf_counter() - due, 0.0))
 
 
-class ServerHeaders:
-    """Adds the headers every answer carries."""
+class ServerHeadersMiddleware:
+    """Adds the headers that every response carries."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -159,13 +171,13 @@ async def _internal_error(request: Request, _: Exception) -> Response:
 
 def _internal(path: str) -> Response:
     response = error_response(path, SIEError(Code.INTERNAL_ERROR, "internal error"))
-    # The exception goes on to uvicorn, which logs it and closes the connection: the client has to know.
+    # The exception goes on to uvicorn, which logs it and closes the connection; the client must be told.
     response.headers["Connection"] = "close"
     return response
 
 
-class Contained:
-    """The application, whose every failure has an answer: those of other languages too, which are no `Exception`."""
+class ServerErrorMiddleware:
+    """Answers every failure with INTERNAL_ERROR, including those of compiled code that are not an `Exception`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -174,20 +186,20 @@ class Contained:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        answered = False
+        started = False
 
-        async def send_seen(message: Message) -> None:
-            nonlocal answered
-            answered = True
+        async def send_noticed(message: Message) -> None:
+            nonlocal started
+            started = True
             await send(message)
 
         try:
-            await self._app(scope, receive, send_seen)
+            await self._app(scope, receive, send_noticed)
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException:  # uvicorn logs it
-            if not answered and scope["type"] == "websocket":
+            if not started and scope["type"] == "websocket":
                 await WebSocket(scope, receive, send).send_denial_response(_internal(scope["path"]))
-            elif not answered:
+            elif not started:
                 await _internal(scope["path"])(scope, receive, send)
             raise

@@ -24,7 +24,7 @@ PROBES = frozenset({"/healthz", "/readyz", "/livez"})
 _Seen = tuple[int, int, int]
 
 
-class Keys:
+class ApiKeys:
     """The keys of the settings, and those of a file as it is now. Without either, whoever comes is let in.
 
     What is kept of a key is its digest under a secret of this process, so that all have the same length and a
@@ -99,10 +99,10 @@ class Keys:
         return hashlib.blake2b(key.encode(), key=self._secret, digest_size=32).digest()
 
 
-class Doors:
+class ApiKeyMiddleware:
     """Lets those in that have a key, over HTTP and WebSocket."""
 
-    def __init__(self, app: ASGIApp, keys: Keys) -> None:
+    def __init__(self, app: ASGIApp, keys: ApiKeys) -> None:
         self._app = app
         self._keys = keys
 

@@ -23,7 +23,7 @@ _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 _GONE = 499
 
 
-class Observed:
+class RequestLogMiddleware:
     """The application, watched. A client's own `X-Request-ID` is the id of its request.
 
     A finished request is logged at debug; one to /v1/* at info where `json_logs` are read by machines.
