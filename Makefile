@@ -13,7 +13,7 @@ MODELS := cross-encoder/ms-marco-MiniLM-L-6-v2 sentence-transformers/all-MiniLM-
 
 BIN := .venv/bin
 PACKAGES := -e packages/sie-sdk -e packages/sie-server
-# Those of the SDK whose every type is known; the frameworks that the others build on are typed in part.
+# The fully typed modules of the SDK; the frameworks that the others build on are typed only in part.
 TYPED := $(addprefix sie_sdk.,client client.sync client.async_ encoding errors exceptions retry scoring types)
 
 .PHONY: install serve test test-long lint types pytest ts docs wire wheels clean

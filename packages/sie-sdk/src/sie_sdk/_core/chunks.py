@@ -17,7 +17,7 @@ Items = TypeVar("Items")
 # server computes a query once per request.
 VECTOR_ITEMS, VECTOR_BYTES = 256, 2**20
 SCORE_ITEMS, SCORE_BYTES = 1000, 2**24
-_MEDIA = ("images", "audio", "video", "document")
+_MEDIA = frozenset({"images", "audio", "video", "document"})
 
 
 def listed(items: Iterable[Item]) -> list[Item]:
@@ -34,10 +34,10 @@ def checked(items: Items) -> Items:
 
 def check_text_only(item: Any, path: str) -> None:
     """Raises ValueError, naming the field, for an item with an image, audio, a video or a document."""
-    if not isinstance(item, Mapping):
+    if not isinstance(item, Mapping) or _MEDIA.isdisjoint(item):
         return
-    for name in _MEDIA:
-        value = item.get(name)
+    for name in _MEDIA.intersection(item):
+        value = item[name]
         if value is not None and not (isinstance(value, list | tuple) and not value):
             raise ValueError(f"Field '{path}.{name}' is not supported: models read text only")
 
@@ -104,9 +104,9 @@ class Chunker:
         return Chunk(start, SCORE_ITEMS, SCORE_BYTES) if self._has_ids else Chunk(start, VECTOR_ITEMS, VECTOR_BYTES)
 
     def _packed(self, item: Item) -> bytes:
-        index = self._chunk.end
         body: Any = item
-        check_text_only(item, f"items[{index}]")
+        path = f"items[{self._chunk.end}]"
+        check_text_only(body, path)
         if self._has_ids and self._chunk.start and isinstance(body, Mapping) and body.get("id") is None:
-            body = {**body, "id": f"item-{index}"}
-        return codec.encode(body, f"items[{index}]")
+            body = {**body, "id": f"item-{self._chunk.end}"}
+        return codec.encode(body, path)
