@@ -190,7 +190,7 @@ def test_an_encoder_whose_texts_go_into_a_template_is_refused(tmp_path: Path) ->
     (tmp_path / "chat_template.jinja").write_text(TEMPLATES["short"])
     assert "the folder's texts go into a chat template" in refusal(tmp_path)
     assert load(Entry("m", folder=tmp_path, prompt="none"), CPU).entry.prompt is None
-    with pytest.raises(UnsupportedModelError, match="is for rerankers that are decoders"):
+    with pytest.raises(UnsupportedModelError, match="is for decoder rerankers"):
         load(Entry("m", folder=tmp_path, prompt="zerank-2"), CPU)
 
 

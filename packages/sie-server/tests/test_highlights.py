@@ -124,7 +124,7 @@ def test_only_what_is_returned_is_traced_and_windows_keep_their_place(api: httpx
 def test_models_without_token_vectors_say_so(api: httpx2.Client) -> None:
     options = {"return_highlights": True}
     body = {"query": {"text": "a"}, "items": [{"text": "b"}], "options": options}
-    message = "Field 'options.return_highlights' needs a score of token vectors; that of 'bert' is none"
+    message = "Field 'options.return_highlights' needs a score from token vectors; 'bert' has another kind of score"
     assert error(api.post("/v1/score/bert", json=body)) == (400, "INVALID_INPUT", message)
 
 

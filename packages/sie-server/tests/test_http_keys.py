@@ -207,11 +207,11 @@ def test_keys_of_a_file_come_and_go_with_it(tmp_path: Path, caplog: pytest.LogCa
 @pytest.mark.parametrize(
     ("keys", "content", "message"),
     [
-        (("good", ""), "good", "--api-keys, key 2: it is empty"),
+        (("good", ""), "good", "--api-keys, key 2 is empty"),
         (("sécret",), "good", "--api-keys, key 1: a key has letters"),
         ((), None, "can't be read: No such file or directory"),
-        ((), "", "has no key in it"),
-        ((), "# only words\n \n", "has no key in it"),
+        ((), "", "contains no key"),
+        ((), "# only words\n \n", "contains no key"),
         ((), "good\nse cret\n", "line 2: a key has letters"),
     ],
 )
@@ -233,7 +233,7 @@ def sie_server(*arguments: str, **environment: str) -> "subprocess.CompletedProc
 def test_a_server_whose_key_was_forgotten_does_not_start_open() -> None:
     run = sie_server("serve", "--port=0", "--host=127.0.0.1", SIE_API_KEYS="")
     assert run.returncode == 2
-    assert "--api-keys, key 1: it is empty" in run.stderr
+    assert "--api-keys, key 1 is empty" in run.stderr
     assert "Traceback" not in run.stderr
 
 

@@ -444,7 +444,7 @@ def test_a_shard_that_is_not_there_is_named_and_waited_for(tmp_path: Path) -> No
     build(tmp_path, "bert")
     sharded(tmp_path, "model-0000{}-of-00003.safetensors")
     (tmp_path / "model-00002-of-00003.safetensors").unlink()
-    with pytest.raises(LoadError, match=r"names model-00002-of-00003\.safetensors, which is not there") as refused:
+    with pytest.raises(LoadError, match=r"names model-00002-of-00003\.safetensors, which does not exist") as refused:
         load(Entry("m", folder=tmp_path), CPU, "float32")
     assert (refused.value.kind, refused.value.permanent) == (LoadClass.STORAGE, False)
 

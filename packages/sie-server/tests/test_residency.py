@@ -343,7 +343,7 @@ async def test_a_load_that_hangs_holds_up_no_other_and_is_not_begun_twice() -> N
     models.gates["a"] = threading.Event()
     hung = await refusal(models.get("a"))
     assert (hung.code, hung.extras["error_class"]) == (Code.MODEL_LOAD_FAILED, "TIMEOUT")
-    assert "was not loaded in 0.1 s" in hung.message
+    assert "was not loaded within 0.1 s" in hung.message
     assert (await models.get("b")).id == "b"
     models.now += 31
     assert "an earlier load of a has not ended yet" in (await refusal(models.get("a"))).message

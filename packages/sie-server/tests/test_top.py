@@ -107,7 +107,7 @@ def test_a_server_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("url", ["localhost:8080", "ftp://x", "http://"])
 def test_what_is_no_url(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert top("--url", url) == 1
-    assert "is no URL of a server" in capsys.readouterr().err
+    assert "is not the URL of a server" in capsys.readouterr().err
 
 
 class Guarded(BaseHTTPRequestHandler):
@@ -125,7 +125,7 @@ class Guarded(BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize(
     ("status", "key", "words"),
-    [(401, None, "wants a key (401)"), (403, "wrong", "SIE_API_KEY"), (401, "right", "is no SIE server")],
+    [(401, None, "requires a key (401)"), (403, "wrong", "SIE_API_KEY"), (401, "right", "is not an SIE server")],
 )
 def test_a_server_that_wants_a_key(status: int, key: str | None, words: str) -> None:
     with HTTPServer(("127.0.0.1", 0), Guarded) as server:

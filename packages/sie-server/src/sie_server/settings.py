@@ -27,7 +27,7 @@ def _check_origins(_: Any, origins: tuple[str, ...]) -> None:
     # A browser sends scheme, host and port; with a path, or without a scheme, one would never match.
     for origin in origins:
         if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", origin):
-            raise ValueError(f"{origin!r} is no origin, such as https://search.example")
+            raise ValueError(f"{origin!r} is not an origin, such as https://search.example")
 
 
 def _check_idle(_: Any, seconds: float) -> None:

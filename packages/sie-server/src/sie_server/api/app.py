@@ -162,7 +162,7 @@ async def _no_websocket(websocket: WebSocket) -> None:
 
 
 def _nothing() -> SIEError:
-    return SIEError(Code.NOT_FOUND, "there is nothing at this path; /docs lists what there is")
+    return SIEError(Code.NOT_FOUND, "there is nothing at this path; /docs lists the routes")
 
 
 async def _internal_error(request: Request, _: Exception) -> Response:

@@ -25,7 +25,7 @@ def terms_of(request: Request, started: float) -> SchedulingParams:
     if timeout is not None and not _SECONDS.fullmatch(timeout):
         raise SIEError(Code.INVALID_INPUT, f"Header '{TIMEOUT}' is {timeout[:100]!r}; it holds seconds, such as 2.5")
     if priority not in get_args(Priority):
-        raise SIEError(Code.INVALID_INPUT, f"Header '{PRIORITY}' is none of {', '.join(get_args(Priority))}")
+        raise SIEError(Code.INVALID_INPUT, f"Header '{PRIORITY}' must be one of {', '.join(get_args(Priority))}")
     return SchedulingParams(
         request.state.client, cast(Priority, priority), None if timeout is None else started + float(timeout)
     )

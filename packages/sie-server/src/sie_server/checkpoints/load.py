@@ -185,7 +185,7 @@ class _Opened:
                 elif config.token_weights:
                     encoder.lexical = TokenWeights(config.hidden_size, special_ids)
         except (RuntimeError, TypeError, OverflowError) as error:  # of torch, for sizes it has no number for
-            raise UnsupportedModelError(f"config.json's sizes make no model: {error}") from error
+            raise UnsupportedModelError(f"the sizes in config.json are not those of a model: {error}") from error
         encoder.has_own_head = self.head is not None
         return encoder
 
@@ -393,10 +393,10 @@ def _check_plain(entry: Entry, folder: Path, scores: bool) -> None:
         UnsupportedModelError: the folder says so, or the entry.
     """
     if entry.prompt not in (None, PLAIN):
-        raise UnsupportedModelError(f"prompt {entry.prompt!r} is for rerankers that are decoders, which this is not")
+        raise UnsupportedModelError(f"prompt {entry.prompt!r} is for decoder rerankers, and this model is not one")
     if entry.prompt is None and (scores or (folder / "modules.json").is_file()) and reads_messages(folder):
         raise UnsupportedModelError(
-            "the folder's texts go into a chat template, which is supported for rerankers that are decoders alone; "
+            "the folder's texts go into a chat template, which is supported only for decoder rerankers; "
             f"prompt {PLAIN!r} reads them as they are"
         )
 
@@ -481,8 +481,8 @@ def _answers(folder: Path, prompt: Prompt | ChatTemplate | None, tokenizer: Text
     answers = [tokenizer.token_id(answer) for answer in _answer_tokens(prompt)]
     if own not in (None, answers):
         raise UnsupportedModelError(
-            f"{folder} answers with tokens {own}, the prompt {prompt_name(prompt)!r} with {answers}; "
-            "its prompt is another"
+            f"{folder} answers with tokens {own}, but the prompt {prompt_name(prompt)!r} with {answers}: "
+            "it was trained with another prompt"
         )
     return answers
 

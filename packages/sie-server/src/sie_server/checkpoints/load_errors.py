@@ -24,15 +24,15 @@ def classified(error: Exception, source: str) -> LoadError:
         case _ if is_out_of_memory(error):
             return LoadError(LoadClass.OOM, f"{source} does not fit into memory: {error}")
         case ImportError():
-            return LoadError(LoadClass.DEPENDENCY, f"{source} needs what is not installed: {error}")
+            return LoadError(LoadClass.DEPENDENCY, f"{source} needs a package that is not installed: {error}")
         case TimeoutError():
             return LoadError(LoadClass.TIMEOUT, f"{source} took too long to load: {error}")
         case ConnectionError():
-            return LoadError(LoadClass.NETWORK, f"the connection broke while {source} was downloaded: {error}")
+            return LoadError(LoadClass.NETWORK, f"the connection was lost while {source} was downloaded: {error}")
         case OSError():
             return LoadError(LoadClass.STORAGE, f"the files of {source} can't be read: {error}")
         case torch.AcceleratorError():
             return LoadError(LoadClass.PLACEMENT, f"{source} could not be placed on the device: {error}")
         case RuntimeError():  # torch's operators raise no other
-            return LoadError(LoadClass.ENGINE, f"{source} can't compute here: {error}")
+            return LoadError(LoadClass.ENGINE, f"{source} can't run on this machine: {error}")
     return LoadError(LoadClass.UNKNOWN, f"{source} could not be loaded: {error}")

@@ -166,13 +166,13 @@ def _require_weights(folder: Path, entry: Entry) -> None:
             # Not for ever: it may still be on its way here.
             raise LoadError(
                 LoadClass.STORAGE,
-                f"{folder} is not complete: {_INDEX} names {absent[0]}, which is not there"
+                f"{folder} is not complete: {_INDEX} names {absent[0]}, which does not exist"
                 + (f" ({len(absent)} of {len(files)} files are missing)" if len(absent) > 1 else ""),
             )
         return
     if not folder.is_dir():
         # Not for ever: it may just be replaced, or its disk be away.
-        raise LoadError(LoadClass.STORAGE, f"{folder} is not there")
+        raise LoadError(LoadClass.STORAGE, f"{folder} does not exist")
     if (instead := _instead(folder)) is not None:
         raise UnsupportedModelError(f"{folder} has no model.safetensors. {instead}")
     missing = "model.safetensors" if (folder / "config.json").is_file() else "config.json and no model.safetensors"
@@ -248,8 +248,8 @@ def _not_downloaded(entry: Entry, error: Exception) -> LoadError:
     if status in (401, 403):
         return LoadError(
             LoadClass.GATED,
-            f"the hub, {_hub()}, does not let {entry.repository} be read (HTTP {status}): "
-            "set HF_TOKEN to a token that may",
+            f"the hub, {_hub()}, denies access to {entry.repository} (HTTP {status}): "
+            "set HF_TOKEN to a token with access",
         )
     said = " ".join(str(error).split())[:_SAID_CHARS]
     return LoadError(LoadClass.NETWORK, f"{entry.repository} could not be downloaded: {said}. {_ADVICE}")

@@ -198,7 +198,7 @@ class PickleFile(TensorFile):
         begin = getattr(tensor.untyped_storage(), "_checkpoint_offset", None)
         if begin is None or not tensor.is_contiguous():
             raise UnsupportedModelError(
-                f"{self.path}: {name} does not lie in one piece, or was saved by a PyTorch before 1.6; save it anew"
+                f"{self.path}: {name} is not contiguous, or was saved by PyTorch before 1.6; save it again"
             )
         dtype = next((name for name, dtype in _FLOATS.items() if dtype == tensor.dtype), str(tensor.dtype))
         return Stored(dtype, tuple(tensor.shape), begin + tensor.storage_offset() * tensor.element_size())

@@ -58,7 +58,7 @@ class ApiKeys:
         if len(sent) == 1 and scheme.lower() == "bearer" and (digest := self._known(key.strip())) is not None:
             scope[KEY] = digest.hex()[:16]
             return None
-        return SIEError(Code.UNAUTHORIZED, "the API key is none of this server's")
+        return SIEError(Code.UNAUTHORIZED, "invalid API key")
 
     def _known(self, key: str) -> bytes | None:
         """Its digest, if it is a key of this server."""
@@ -92,7 +92,7 @@ class ApiKeys:
             raise ValueError(f"--api-keys-file {file} is not UTF-8") from None
         keys = _keys(lines, file)
         if not keys:
-            raise ValueError(f"--api-keys-file {file} has no key in it")
+            raise ValueError(f"--api-keys-file {file} contains no key")
         return [self._digest(key) for key in keys]
 
     def _digest(self, key: str) -> bytes:
@@ -134,7 +134,7 @@ def _keys(lines: Iterable[str], file: Path) -> list[str]:
 
 def _checked(key: str, place: str) -> str:
     if not key:
-        raise ValueError(f"{place}: it is empty")
+        raise ValueError(f"{place} is empty")
     if not key.isascii() or not key.isprintable() or " " in key or "#" in key:
         raise ValueError(f"{place}: a key has letters, digits and signs of ASCII other than #, and no space")
     return key

@@ -42,8 +42,8 @@ class Account:
         if others and (free < 0 or (own and own + hold.bytes + count > free)) and not self._is_small(hold, count):
             raise SIEError(
                 Code.QUEUE_FULL,
-                f"bodies and answers of other requests take {others} bytes, {own} of them this client's; together at "
-                f"most {self._most} are held, and of one client no more than are free",
+                f"bodies and answers of other requests take {others} bytes, {own} of them from this client; the limit "
+                f"is {self._most} (--max-bodies-bytes), and a client may take no more than it leaves free",
             )
         hold.bytes += count
         self._count(hold.client, count)

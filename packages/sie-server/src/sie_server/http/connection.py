@@ -123,7 +123,7 @@ class Connection(HttpToolsProtocol):
         if self._in_head and self._head_bytes > _MAX_HEAD_BYTES:
             self._refuse(_head_too_large())
         elif in_body and self._framing > _MAX_HEAD_BYTES:
-            self._refuse(SIEError(Code.INVALID_INPUT, "the body has too much around it"))
+            self._refuse(SIEError(Code.INVALID_INPUT, "too much chunk framing around the request body"))
         elif self._idle and self._head_timer is None:
             self._expect_head()
 
@@ -235,7 +235,7 @@ class Connection(HttpToolsProtocol):
 
     def _head_is_late(self) -> None:
         if self._in_head:
-            self._refuse(SIEError(Code.TOO_SLOW, f"no request came in {self._receive_s:g} s"))
+            self._refuse(SIEError(Code.TOO_SLOW, f"no request arrived within {self._receive_s:g} s"))
         else:
             self.transport.close()
 

@@ -49,7 +49,7 @@ async def read_body(request: Request, limit: int, patience_s: float, hold: Calla
     """
     encoding = request.headers.get("content-encoding", "identity").lower()
     if encoding not in ("", "identity"):
-        raise SIEError(Code.BODY_ENCODED, f"Content-Encoding '{encoding}' is not read: send the body as it is")
+        raise SIEError(Code.BODY_ENCODED, f"Content-Encoding '{encoding}' is not supported: send the body uncompressed")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise _too_large(limit)
@@ -74,7 +74,7 @@ async def read_body(request: Request, limit: int, patience_s: float, hold: Calla
                 due = min(due + len(chunk) / SLOWEST_BYTES_PER_S, loop.time() + patience_s)
                 deadline.reschedule(due)
     except TimeoutError:
-        raise SIEError(Code.TOO_SLOW, f"{size} bytes of the body came in time, and not its end") from None
+        raise SIEError(Code.TOO_SLOW, f"only {size} bytes of the body arrived in time") from None
     return [*segments, bytes(segment)]
 
 

@@ -92,7 +92,7 @@ def too_many_values(most: int) -> SIEError:
 
 def too_much_beside(listed: Listed) -> SIEError:
     """The error of a body whose other fields are too large to be decoded at once."""
-    return SIEError(Code.INVALID_INPUT, f"the body holds too much beside '{listed.field}' and its longest texts")
+    return SIEError(Code.INVALID_INPUT, f"the body holds too much data outside '{listed.field}' and its longest texts")
 
 
 def spliced(

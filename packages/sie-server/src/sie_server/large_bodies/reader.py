@@ -87,7 +87,7 @@ class Reader:
             raw = self._notation.several(self._body, start, end, last - first, cuts)
             if len(raw) > MOST_BYTES_AT_ONCE:
                 field = f"{listed.field}[{first}]"
-                raise SIEError(Code.INVALID_INPUT, f"Field '{field}' is too large beside its texts", param=field)
+                raise SIEError(Code.INVALID_INPUT, f"Field '{field}' has too much data outside its texts", param=field)
             for index, element in enumerate(self._decoded(raw, first, last - first), first):
                 yield self.filled(element, f"{listed.field}[{index}]") if cuts else element
             first = last
@@ -135,7 +135,7 @@ class Reader:
         except SIEError as error:
             raise SIEError(error.code, _INDEX.sub(place, error.message, count=1)) from None
         if len(elements) != count:
-            raise SIEError(self._invalid, "JSON is malformed: there is a comma too many")
+            raise SIEError(self._invalid, "JSON is malformed: trailing comma")
         return elements
 
 

@@ -107,6 +107,6 @@ def no_matches(entry: Entry) -> SIEError:
     """The answer to a request for highlights that the score of a model can't give."""
     return SIEError(
         Code.INVALID_INPUT,
-        f"Field 'options.return_highlights' needs a score of token vectors; that of '{entry.id}' is none",
+        f"Field 'options.return_highlights' needs a score from token vectors; '{entry.id}' has another kind of score",
         param="options.return_highlights",
     )

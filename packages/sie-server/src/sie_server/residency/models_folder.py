@@ -141,7 +141,7 @@ class ModelsFolder:
         else:
             entry = msgspec.convert(model_file(path), ModelFile).entry(self._path)
             if not is_text(entry.id):
-                raise ValueError(f"sie_id {entry.id!r} is no text")
+                raise ValueError(f"sie_id {entry.id!r} is not text")
         for profile in entry.every_profile:
             if (claimed := address(entry.id, profile)) in self._reserved or owners.get(claimed, name) != name:
                 raise ValueError(f"the name {claimed!r} is taken by another model")

@@ -299,7 +299,8 @@ class Residency:
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise LoadError(LoadClass.TIMEOUT, f"{given.source} was not loaded in {self._load_timeout_s:g} s") from None
+            late = f"{given.source} was not loaded within {self._load_timeout_s:g} s"
+            raise LoadError(LoadClass.TIMEOUT, late) from None
         finally:
             if not task.done():
                 given_up.set()

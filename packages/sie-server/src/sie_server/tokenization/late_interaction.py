@@ -22,7 +22,7 @@ class LateTokens:
         self._skipped = int32([token for token in map(tokenizer.token_to_id, rules.skip) if token is not None])
         masks = [token for token in map(tokenizer.token_to_id, MASKS) if token is not None]
         if rules.expansion and not masks:
-            raise UnsupportedModelError(f"the tokenizer has none of {', '.join(MASKS)} to fill queries up with")
+            raise UnsupportedModelError(f"the tokenizer has no mask token to fill up queries ({', '.join(MASKS)})")
         self._mask = masks[0] if masks else 0
 
     def marked(self, template: Template, marker: str) -> Template:

@@ -324,8 +324,8 @@ class TextTokenizer:
         if over and limits.long_documents == "error":
             raise SIEError(
                 Code.INPUT_TOO_LONG,
-                f"Field 'items[{over[0]}].text' has {len(encoded[over[0]])} tokens and is not to be cut; "
-                f"there is room for {room}",
+                f"Field 'items[{over[0]}].text' has {len(encoded[over[0]])} tokens; there is room for "
+                f"{room}, and the request forbids cutting it",
             )
         if not over or limits.long_documents != "chunk_max":
             if limits.total is not None and (room + beside) * len(texts) > limits.total:

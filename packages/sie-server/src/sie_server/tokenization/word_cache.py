@@ -166,8 +166,8 @@ def _check_growth(tokenizer: Tokenizer, text: str) -> None:
         if length > _MOST_GROWTH * len(text):
             raise SIEError(
                 Code.INVALID_INPUT,
-                f"a text of {len(text):,} characters becomes more than {_MOST_GROWTH} times as long when the model's "
-                f"tokenizer normalizes it, which one of more than {LONG:,} must not",
+                f"a text of {len(text):,} characters becomes more than {_MOST_GROWTH} times as long in the model's "
+                f"normalizer; texts of more than {LONG:,} characters must not",
             )
 
 

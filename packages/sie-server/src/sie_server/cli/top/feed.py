@@ -27,7 +27,7 @@ class Feed:
     def __init__(self, url: str, interval_s: float, api_key: str | None) -> None:
         """Raises RefusedError: `url` is none."""
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
-            raise RefusedError(f"{url!r} is no URL of a server, such as http://localhost:8080")
+            raise RefusedError(f"{url!r} is not the URL of a server, such as http://localhost:8080")
         self.url = url.rstrip("/")
         self._interval_s = interval_s
         self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
@@ -74,7 +74,7 @@ class Feed:
 
     def _refused(self, status: int) -> Exception:
         if status in _REFUSED:
-            return RefusedError(f"{self.url} wants a key ({status}): give it by --api-key or SIE_API_KEY")
+            return RefusedError(f"{self.url} requires a key ({status}): pass it with --api-key or SIE_API_KEY")
         if status >= 500:
             return ConnectionError(f"{self.url} answers {status}")
-        return RefusedError(f"{self.url} is no SIE server: it answers {status}")
+        return RefusedError(f"{self.url} is not an SIE server: it answers {status}")
