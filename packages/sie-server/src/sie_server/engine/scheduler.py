@@ -1,19 +1,20 @@
-"""The queue of one device: whose tokens go into the next batch. No timer.
+"""The queue of one device: forms batches from waiting requests, without a timer.
 
-A batch forms because requests arrive while the device is busy; an idle device starts at once. Whose turn it is
-(`fair_queue.py`) is decided in this order:
+Batches form because requests arrive while the device is busy; an idle device starts at once. The next sequences for a
+batch are chosen (`fair_queue.py`) by, in this order:
 
-1. Priority. "interactive", "normal" and "batch" requests share the device 16 : 4 : 1 while they all wait. A class that
-   had nothing to do for a while is served at once. None starves: of three that wait, "batch" has every 21st token.
-2. Length. A short request, of no more than a budget per worker, waits for the next free worker, however many long ones
-   there are, as a sparse flow does in FQ-CoDel (RFC 8290). Where both wait, short and long ones share workers : 1. A
-   batch for short ones has a worker's share of those that wait, or half a budget if that is more.
-3. Client. Turns go round the clients, a budget per turn for long requests, so that a client with a hundred requests has
-   no more of the device than one with a single request.
-4. Request. A client's short requests come in order, its long ones in turns of a budget: one that comes to n others
-   waits for at most n turns.
+1. Priority. While "interactive", "normal" and "batch" requests all wait, they share the device 16 : 4 : 1. A class that
+   was idle is served at once. None starves: with all three waiting, "batch" gets every 21st token.
+2. Length. A short request, of at most one budget per worker, waits only for the next free worker, however many long
+   requests there are, like a sparse flow in FQ-CoDel (RFC 8290). While both kinds wait, short and long requests share
+   the device `workers` : 1. A batch for short requests gets one worker's part of those that wait, or half a budget if
+   that is more.
+3. Client. Clients take turns, of one budget each for long requests, so that a client with a hundred requests gets no
+   more of the device than a client with one.
+4. Request. A client's short requests are served in order, its long ones in turns of one budget: a long request that
+   joins n others waits for at most n turns.
 
-All sequences of a batch are for one model, that of the first. A request whose deadline has passed is dropped.
+All sequences of a batch are for one model, that of the first sequence. Requests whose deadline has passed are dropped.
 """
 
 import threading
@@ -23,13 +24,13 @@ from typing import NamedTuple
 
 from sie_server.engine.backlog import Backlog, Sender
 from sie_server.engine.batch_limit import BatchLimit
-from sie_server.engine.fair_queue import BatchBuilder, Turns
+from sie_server.engine.fair_queue import BatchBuilder, FairQueue
 from sie_server.engine.request import Batch, Request
 from sie_server.options import Priority
 
 
 class Waiting(NamedTuple):
-    """What of one model waits for the device."""
+    """Work of one model that waits for the device."""
 
     requests: int = 0
     sequences: int = 0
@@ -39,13 +40,14 @@ class Waiting(NamedTuple):
 class Scheduler:
     """Requests that wait for one device, counted in tokens. Thread-safe.
 
-    `budget`: most tokens in a batch; a longer sequence makes a batch alone. `workers`: how many threads take batches.
+    budget: maximum number of tokens in a batch; a longer sequence is a batch of its own. workers: number of threads
+    that take batches.
     """
 
     def __init__(self, budget: int, workers: int = 1) -> None:
         self.budget = budget
         self.workers = workers
-        self._turns = Turns(budget, workers)
+        self._queue = FairQueue(budget, workers)
         self._condition = threading.Condition()
         self._idle = 0
         self._backlog = Backlog()
@@ -58,25 +60,25 @@ class Scheduler:
         return self._backlog.tokens
 
     def tokens_by_model(self) -> Counter[str]:
-        """Those of each model that has some."""
+        """Waiting tokens by model; only models that have some."""
         with self._condition:
             return self._backlog.by_model()
 
     def tokens_by_sender(self, model_id: str | None = None) -> Counter[Sender]:
-        """Those of each sender that has some, for one model or for all."""
+        """Waiting tokens by sender, for one model or for all; only senders that have some."""
         with self._condition:
             return self._backlog.by_sender(model_id)
 
     def ahead(self, client: str, priority: Priority, tokens: int) -> int:
-        """About how many tokens a request of so many has to see served, its own included."""
+        """Estimate the tokens computed before a request of `tokens` tokens completes, including its own."""
         with self._condition:
-            return self._turns.ahead(client, priority, tokens)
+            return self._queue.ahead(client, priority, tokens)
 
     def waiting(self) -> dict[str, Waiting]:
-        """What waits, by the id of its model."""
+        """Waiting work by model id."""
         waiting: dict[str, Waiting] = {}
         with self._condition:
-            for request in self._turns:
+            for request in self._queue:
                 before = waiting.get(request.model.id, Waiting())
                 tokens = before.tokens + request.waiting
                 waiting[request.model.id] = Waiting(
@@ -87,29 +89,29 @@ class Scheduler:
     def add(self, request: Request) -> None:
         """Queue all of a request's sequences."""
         with self._condition:
-            self._turns.add(request)
+            self._queue.add(request)
             self._backlog.count(request.model.id, request.params, request.tokens)
             self._condition.notify_all()
 
     def discard(self, request: Request) -> None:
-        """Forget what is left of a request; a no-op when nothing is."""
+        """Drop the rest of a request; does nothing if no sequence waits."""
         with self._condition:
             if request.pending:
-                tokens = self._turns.remove(request)
+                tokens = self._queue.remove(request)
                 self._backlog.count(request.model.id, request.params, -tokens)
 
     def shrink(self, model_id: str, tokens: int) -> None:
-        """So many tokens of a model in one batch did not fit into memory."""
+        """Lower a model's batch limit: `tokens` tokens in one batch did not fit into memory."""
         with self._condition:
             self._batch_limits.setdefault(model_id, BatchLimit(self.budget)).reduce(tokens)
 
     def batch_limit(self, model_id: str) -> int:
-        """Most tokens in a batch of a model."""
+        """Maximum number of tokens in a batch of a model."""
         limit = self._batch_limits.get(model_id)
         return self.budget if limit is None else limit.tokens
 
     def next_batch(self) -> Batch | None:
-        """Block until there is work, then take a batch. None: closed."""
+        """Block until there is work, then return a batch. None: the scheduler is closed and the queue is empty."""
         with self._condition:
             self._idle += 1
             batch: Batch | None = None
@@ -118,27 +120,27 @@ class Scheduler:
                     self._condition.wait()
                 if not self._backlog.tokens:
                     break
-                # Workers that wait as well get an even share of what there is; those that will be free soon find
-                # something left, so that all finish at about the same time. Below a quarter of a budget a batch would
-                # cost more than that.
-                share = -(-self._backlog.tokens // self._idle)
-                rest = max(-(-self._backlog.tokens // self.workers), self.budget // 4)
-                batch = self._take(min(self.budget, share, rest))
+                # An equal part for every worker, so that those that will be free soon find work too and all finish at
+                # about the same time. At least a quarter of the budget, since smaller batches cost more than that
+                # gains, unless the workers that are idle now would get less.
+                part = max(-(-self._backlog.tokens // self.workers), self.budget // 4)
+                idle_part = -(-self._backlog.tokens // self._idle)
+                batch = self._take(min(self.budget, part, idle_part))
             self._idle -= 1
             return batch
 
     def close(self) -> None:
-        """Let waiting workers go once the queue is empty."""
+        """Make `next_batch` return None once the queue is empty."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()
 
     def _take(self, room: int) -> Batch | None:
-        """A batch of up to `room` tokens; None if nothing but requests whose time is over was waiting."""
+        """Take a batch of up to `room` tokens; None if only requests whose deadline has passed were waiting."""
         batch = BatchBuilder(room, room, self._batch_limits, time.perf_counter())
-        while not batch.full and (turn := self._turns.take(batch)):
-            if not (turn.taken or turn.dropped):
+        while not batch.full and (quantum := self._queue.take(batch)):
+            if not (quantum.taken or quantum.dropped):
                 break
             assert batch.model is not None
-            self._backlog.count(batch.model.id, turn.params, -turn.taken - turn.dropped)
+            self._backlog.count(batch.model.id, quantum.params, -quantum.taken - quantum.dropped)
         return batch.build()
