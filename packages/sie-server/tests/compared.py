@@ -37,7 +37,7 @@ def differing(model: LoadedModel) -> tuple[int, int]:
         compared = model.similarity(query, Comparison())
         assert isinstance(compared, MaxSim)
         hidden, _ = model.encoder(Packed.of([query], CPU))
-        compared.read_lead(hidden)
+        compared.observe_lead(hidden)
         head = compared
     together = results(model, head, sequences)
     alone = [results(model, head, [sequence])[0] for sequence in sequences]

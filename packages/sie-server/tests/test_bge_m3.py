@@ -147,7 +147,7 @@ def test_nothing_depends_on_the_batch(checkpoint: tuple[Path, Reference], precis
         leading, _ = model.encoder(Packed.of([query], CPU))
         hidden, lengths = model.encoder(Packed.of(sequences, CPU))
         for mode, head in heads.items():
-            head.read_lead(leading)
+            head.observe_lead(leading)
             together = head(hidden, lengths, sequences)
             for sequence, score in zip(sequences, together, strict=True):
                 assert head(*model.encoder(Packed.of([sequence], CPU)), [sequence]) == [score], mode

@@ -35,7 +35,7 @@ from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.heads import Dense
 from sie_server.nn.packed import Packed
 from sie_server.tokenization.config import LengthLimits
-from sie_server.tokenization.sequence import Prefix, Sequence
+from sie_server.tokenization.sequence import Lead, Sequence
 from sie_server.tokenization.tokenizer import TextTokenizer
 
 CPU = torch.device("cpu")
@@ -270,7 +270,7 @@ def test_two_turns_of_one_request_in_a_batch_share_its_prefix(tmp_path: Path) ->
 def _fresh(call: list[Sequence]) -> list[Sequence]:
     assert call[0].prefix is not None
     front = call[0].prefix.sequence
-    return [Sequence(one.ids, one.type_ids, prefix=Prefix(front)) for one in call]
+    return [Sequence(one.ids, one.type_ids, prefix=Lead(front)) for one in call]
 
 
 @pytest.mark.parametrize("name", ["qwen3", "qwen3-encoder"])

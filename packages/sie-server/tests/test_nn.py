@@ -216,9 +216,7 @@ def test_dense_is_the_mean_or_the_first_token() -> None:
 def test_maxsim_is_the_sum_of_maxima() -> None:
     query, hidden = torch.randn(5, 16), torch.randn(9, 16)
     head = MaxSim(*blanks(5), nn.Identity())
-    assert head.lead is not None
-    head.read_lead(query)
-    assert head.lead is None
+    head.observe_lead(query)
     scores = head(hidden, [1, 8], blanks(1, 8))
     expected = (F.normalize(query, dim=-1) @ F.normalize(hidden[1:], dim=-1).T).max(dim=1).values.sum()
     assert scores[1] == pytest.approx(float(expected), abs=1e-5)

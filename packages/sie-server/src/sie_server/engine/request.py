@@ -56,7 +56,7 @@ class Batch:
 
 
 class Request:
-    """Sequences of one call that wait for the device, longest first.
+    """Sequences of one call that wait for the device, longest first; `lead` goes ahead of them, if there is one.
 
     `pending`, `waiting` (tokens in those), `allowance` and `dropped` (sequences that were given up) belong to the
     scheduler and change under its lock; results are delivered on the event loop.
@@ -76,6 +76,7 @@ class Request:
         "ended",
         "future",
         "head",
+        "lead",
         "model",
         "origin",
         "params",
@@ -101,6 +102,7 @@ class Request:
         self._weigh = weigh
         # Neighbours of equal length share one attention call, and the short rest fills the last batches evenly.
         scheduled = [Scheduled(self, index, sequence) for index, sequence in enumerate(sequences)]
+        self.lead = scheduled[0].sequence.prefix if head.lead is None and scheduled else head.lead
         self.pending = deque(sorted(scheduled, key=_tokens, reverse=True))
         self.tokens = self.waiting = sum(map(_tokens, scheduled))
         self.allowance = 0

@@ -19,7 +19,7 @@ from sie_server.nn.elementwise import in_whole_vectors
 from sie_server.nn.linear import Linear
 from sie_server.nn.norm import LayerNorm
 from sie_server.options import HeadActivation, Pooling
-from sie_server.tokenization.sequence import Sequence
+from sie_server.tokenization.sequence import Lead, Sequence
 
 Vectors = NDArray[np.float32]
 
@@ -34,24 +34,24 @@ _FUNCTIONS: dict[HeadActivation, Callable[[Tensor], Tensor]] = {
 class Head(Protocol):
     """Shapes: hidden float32 `[rows, hidden]`, `lengths` of them for each sequence → one result per sequence.
 
-    Those are a sequence's tokens, or one of them where the encoder computes no more. `lead`, where it is not None, has
-    to go through the encoder in the same batch; its rows go to `read_lead` first.
+    The rows are those of a sequence's tokens, or one of them if the encoder computes no more. `lead`: a sequence that
+    the head compares the others with; its rows go to `observe_lead`, before any others.
     """
 
     @property
-    def lead(self) -> Sequence | None: ...
+    def lead(self) -> Lead | None: ...
 
-    def read_lead(self, hidden: Tensor) -> None: ...
+    def observe_lead(self, hidden: Tensor) -> None: ...
 
     def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[Any]: ...
 
 
 class StatelessHead:
-    """A head that reads nothing but its sequences. Where they have a prefix, the layers read that."""
+    """A head without a lead, which keeps nothing of one batch for the next."""
 
     lead: ClassVar[None] = None
 
-    def read_lead(self, hidden: Tensor) -> None:
+    def observe_lead(self, hidden: Tensor) -> None:
         pass
 
 

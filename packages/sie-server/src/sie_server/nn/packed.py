@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sie_server.tokenization.sequence import Prefix, Sequence
+from sie_server.tokenization.sequence import Lead, Sequence
 
 Rows = NDArray[np.int64]
 
@@ -34,8 +34,8 @@ class Shared:
     followed by those of `stored`.
     """
 
-    computed: tuple[tuple[Prefix, slice], ...]
-    stored: tuple[Prefix, ...]
+    computed: tuple[tuple[Lead, slice], ...]
+    stored: tuple[Lead, ...]
     key_rows: Tensor
 
 
@@ -127,8 +127,8 @@ def _runs(lengths: Iterable[int], keys: Iterable[int]) -> Iterator[Run]:
 def _share(sequences: list[Sequence], offsets: Rows, device: torch.device) -> Shared:
     own = {id(s): np.arange(start, start + len(s)) for s, start in zip(sequences, offsets[:-1], strict=True)}
     front: dict[int, Rows] = {}
-    computed: list[tuple[Prefix, slice]] = []
-    stored: list[Prefix] = []
+    computed: list[tuple[Lead, slice]] = []
+    stored: list[Lead] = []
     end = int(offsets[-1])
     for prefix in {id(s.prefix): s.prefix for s in sequences if s.prefix is not None}.values():
         rows = own.get(id(prefix.sequence))

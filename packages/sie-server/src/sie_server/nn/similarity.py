@@ -1,7 +1,4 @@
-"""Heads that compare each sequence with one query, which leads the first batch.
-
-What is read off the query is kept for the other batches. Two threads may both compute it: their bits are the same.
-"""
+"""Heads that compare each sequence with one query, which goes ahead of them in their first batch."""
 
 import math
 from collections.abc import Mapping
@@ -18,32 +15,25 @@ from sie_server.nn.heads import Head, kept, pool, segments
 from sie_server.nn.similarity_product import Product
 from sie_server.nn.sparse import SparseVector
 from sie_server.options import Pooling
-from sie_server.tokenization.sequence import Sequence
+from sie_server.tokenization.sequence import Lead, Sequence
 
 
 class Similarity(Protocol):
-    """Of each sequence to `query`: a float each, or what `Matches` gives."""
+    """A head that gives the similarity of each sequence to a query: a float, or a `Matched` of `Matches`."""
 
-    query: Sequence
+    lead: Lead
 
-    @property
-    def lead(self) -> Sequence | None: ...
-
-    def read_lead(self, hidden: Tensor) -> None: ...
+    def observe_lead(self, hidden: Tensor) -> None: ...
 
     def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[Any]: ...
 
 
 class QueryHead:
-    """`_query` is what was read off the query, None until its rows came."""
+    """Keeps what it reads off the query's rows, in `_query`, for all batches of a request."""
 
     def __init__(self, query: Sequence) -> None:
-        self.query = query
+        self.lead = Lead(query)
         self._query: Any = None
-
-    @property
-    def lead(self) -> Sequence | None:
-        return self.query if self._query is None else None
 
 
 class MaxSim(QueryHead):
@@ -59,8 +49,8 @@ class MaxSim(QueryHead):
         self._tokens = len(query) if query.keep is None else int(query.keep.sum())
         self._scale = 1 / self._tokens if mean else 1.0
 
-    def read_lead(self, hidden: Tensor) -> None:
-        vectors, _ = self._unit(hidden, [len(hidden)], [self.query])
+    def observe_lead(self, hidden: Tensor) -> None:
+        vectors, _ = self._unit(hidden, [len(hidden)], [self.lead.sequence])
         self._query = Product(vectors)
 
     def _unit(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> tuple[Tensor, list[int]]:
@@ -114,7 +104,7 @@ class Cosine(QueryHead):
     def _pooled(self, hidden: Tensor, lengths: Items[int]) -> Tensor:
         return F.normalize(pool(hidden, lengths, self._pooling), dim=-1)
 
-    def read_lead(self, hidden: Tensor) -> None:
+    def observe_lead(self, hidden: Tensor) -> None:
         self._query = Product(self._pooled(hidden, [len(hidden)]))
 
     def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[float]:
@@ -129,8 +119,8 @@ class LexicalMatch(QueryHead):
         super().__init__(query)
         self._lexical = lexical
 
-    def read_lead(self, hidden: Tensor) -> None:
-        [self._query] = self._lexical(hidden, [len(hidden)], [self.query])
+    def observe_lead(self, hidden: Tensor) -> None:
+        [self._query] = self._lexical(hidden, [len(hidden)], [self.lead.sequence])
 
     def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[float]:
         return [self._match(vector) for vector in self._lexical(hidden, lengths, sequences)]
@@ -147,15 +137,11 @@ class Hybrid:
 
     def __init__(self, weights: Mapping[Similarity, float]) -> None:
         self._weights = weights
-        self.query = next(iter(weights)).query
+        self.lead = next(iter(weights)).lead
 
-    @property
-    def lead(self) -> Sequence | None:
-        return next((part.lead for part in self._weights if part.lead is not None), None)
-
-    def read_lead(self, hidden: Tensor) -> None:
+    def observe_lead(self, hidden: Tensor) -> None:
         for part in self._weights:
-            part.read_lead(hidden)
+            part.observe_lead(hidden)
 
     def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[float]:
         columns = [

@@ -26,7 +26,7 @@ class Sequence:
     tokens: range = range(0)
     span: tuple[int, int] | None = None
     truncated: bool = False
-    prefix: "Prefix | None" = None
+    prefix: "Lead | None" = None
     keep: NDArray[np.bool_] | None = None
     unattended: int = 0
 
@@ -34,18 +34,20 @@ class Sequence:
         return len(self.ids)
 
 
-class Prefix:
-    """Tokens in front of every document of one request; `sequence` goes through the model with the first of them.
+class Lead:
+    """A sequence that goes through the encoder once per request, in the batch with the first of the others.
 
-    layers: keys and values `[tokens, kv_heads, head_dim]` of every layer, once they are computed. Two threads may both
-    compute them: their bits are the same.
+    A decoder's prefix, which the others attend to, or a query, which a head compares them with. layers: keys and values
+    `[tokens, kv_heads, head_dim]` of every layer, if the others attend to it. computed: whether a batch with it is
+    through, so that no further one needs it. Two device threads may both compute it, with the same bits.
     """
 
-    __slots__ = ("layers", "sequence")
+    __slots__ = ("computed", "layers", "sequence")
 
     def __init__(self, sequence: Sequence) -> None:
         self.sequence = sequence
         self.layers: tuple[KeysValues, ...] | None = None
+        self.computed = False
 
     def __len__(self) -> int:
         return len(self.sequence)

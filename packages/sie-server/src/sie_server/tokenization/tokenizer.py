@@ -14,7 +14,7 @@ from sie_server.tokenization.chat_template import ChatTemplate
 from sie_server.tokenization.config import LateInteraction, LengthLimits
 from sie_server.tokenization.late_interaction import LateTokens
 from sie_server.tokenization.prompt import Prompt, instructed
-from sie_server.tokenization.sequence import Prefix, Sequence
+from sie_server.tokenization.sequence import Lead, Sequence
 from sie_server.tokenization.special_tokens import Ids, Template, int32, token_id
 from sie_server.tokenization.split_points import Parted, parted
 from sie_server.tokenization.windows import Piece, check_total, check_windows, room_for, starts
@@ -236,7 +236,7 @@ class TextTokenizer:
         front = np.concatenate(self._embedded(shared, "query"))
         special = len(front) - tokens + len(self._after)
         room = room_for(self._limit(limits), special, tokens, limits.long_documents)
-        prefix = Prefix(Sequence(front, np.zeros_like(front)))
+        prefix = Lead(Sequence(front, np.zeros_like(front)))
         texts = [prompt.piece(document) for document in documents]
         kept = int32([*prompt.kept])
         if windows := limits.long_documents == "chunk_max":
