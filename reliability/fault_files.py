@@ -26,7 +26,7 @@ from verdict import Verdict
 
 sys.path.append(str(Path(__file__).parents[1] / "packages" / "sie-server" / "tests"))
 from checkpoints import build
-from test_hub import Hub
+from hub_server import Hub
 
 REMOTE, NEIGHBOUR = "owner/reranker", "neighbour"
 _SMALL_KIB = 64  # less than a checkpoint has

@@ -1,6 +1,11 @@
 """Layers with weights, for the tests of the kernels."""
 
+import pytest
+
+from sie_server.nn.kernels.library import panel_level
 from sie_server.nn.linear import Linear
+
+needs_int8 = pytest.mark.skipif(panel_level() == 0, reason="no AVX512-VNNI, or no kernels")
 
 
 def filled(layer: Linear) -> Linear:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import build
+from loads import CPU, refusal
 from sentence_transformers import CrossEncoder
-from test_load import CPU, refusal
 
 from sie_server.catalog.catalog import Entry, shipped, with_models
 from sie_server.checkpoints.chat_template_file import read_chat_template

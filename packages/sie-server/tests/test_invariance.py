@@ -10,9 +10,9 @@ import pytest
 from checkpoints import build, build_modular, text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from layers import needs_int8
 from live import EMBEDDED, Server
 from running import Running, running
-from test_panels import needs_int8
 
 from sie_server.catalog.catalog import Entry, shipped
 from sie_server.tokenization.config import LengthLimits

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from checkpoints import build
+from loads import CPU, refusal
 from safetensors.torch import load_file, save_file
 from transformers import BertTokenizer
 
@@ -26,8 +27,6 @@ from sie_server.models.loaded_model import LoadedModel
 from sie_server.models.registry import resolve
 from sie_server.nn.device import resolve_precision
 from sie_server.nn.packed import Packed
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -52,13 +51,6 @@ def scores(model: LoadedModel) -> list[float]:
     sequences = model.tokenizer.pairs("what is python", ["a language", "snakes are reptiles"])
     assert model.encoder.head is not None
     return model.encoder.head(*model.encoder(Packed.of(sequences, CPU)), sequences)
-
-
-def refusal(folder: Path) -> str:
-    with pytest.raises(UnsupportedModelError) as caught:
-        load(Entry("m", folder=folder), CPU, "float32")
-    assert caught.value.permanent
-    return str(caught.value)
 
 
 def test_pickled_weights_are_refused_with_what_to_do(folder: Path) -> None:

@@ -1,6 +1,5 @@
 """What is wrong with one folder stays with it: the server starts, looks after the others, and says what it is."""
 
-import asyncio
 import json
 import os
 import shutil
@@ -15,7 +14,6 @@ from live import connect, error, in_process, poll
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import inspect
 from sie_server.errors import LoadClass
-from sie_server.residency.housekeeping import Housekeeper
 from sie_server.residency.models_folder import ModelsFolder
 
 QUERY = {"query": {"text": "what is python"}, "items": [{"text": "a language"}]}
@@ -143,35 +141,3 @@ def test_a_server_serves_the_others_and_finds_those_that_come_later(models: Path
         shutil.copy(models / "bert" / "config.json", watched / "first-bad")
         poll(lambda: api.post("/v1/score/first-bad", json=QUERY).status_code == 200)
         assert api.get("/v1/models/first-bad").json()["last_error"] is None
-
-
-@pytest.mark.asyncio
-async def test_what_looks_after_models_goes_on_whatever_happens(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    from test_residency import Models
-
-    from sie_server.metrics import Metrics
-    from sie_server.settings import Settings
-
-    monkeypatch.setattr("sie_server.residency.housekeeping._EVERY_S", 0.001)
-    housekeeper = Housekeeper(Models().residency, Settings(idle_evict_s=1), Metrics(), lambda: 0.0)
-    evictions = looks = 0
-
-    def evict() -> None:
-        nonlocal evictions
-        evictions += 1
-        raise ZeroDivisionError("of an eviction")
-
-    def quiet() -> bool:
-        nonlocal looks
-        looks += 1
-        return False
-
-    monkeypatch.setattr(housekeeper, "evict_idle", evict)
-    monkeypatch.setattr(housekeeper, "is_quiet", quiet)
-    housekeeper.start()
-    while evictions < 3 or looks < 3:
-        await asyncio.sleep(0.001)
-    housekeeper.close()
-    assert caplog.text.count("idle models can't be looked after: ZeroDivisionError: of an eviction") == 1

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoints import build
-from test_load import CPU
+from loads import CPU
 from transformers import AutoTokenizer
 
 from sie_server.catalog.catalog import Entry

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from checkpoints import build, text
-from layers import filled
+from layers import filled, needs_int8
 from torch import Tensor
 
 from sie_server.catalog.catalog import Entry
@@ -26,7 +26,6 @@ from sie_server.nn.similarity_product import Product
 
 CPU = torch.device("cpu")
 needs_bfloat16 = pytest.mark.skipif(panel_level() < 2, reason="no AVX512-BF16, or no kernels")
-needs_int8 = pytest.mark.skipif(panel_level() == 0, reason="no AVX512-VNNI, or no kernels")
 ENCODERS = ["bert", "xlm-roberta", "electra-narrow", "distilbert", "modernbert", "gte", "deberta-v2", "mpnet"]
 DECODERS = ["qwen3", "qwen2", "gemma"]
 # The widest row of values taken out, the lanes they are found by, and how many lanes have theirs taken.

@@ -597,3 +597,29 @@ async def test_a_look_that_takes_long_holds_up_nothing_and_is_not_begun_twice(tm
             break
     assert "new" in models.residency.slots
     housekeeper.close()
+
+
+async def test_what_looks_after_models_goes_on_whatever_happens(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("sie_server.residency.housekeeping._EVERY_S", 0.001)
+    housekeeper = Housekeeper(Models().residency, Settings(idle_evict_s=1), Metrics(), lambda: 0.0)
+    evictions = looks = 0
+
+    def evict() -> None:
+        nonlocal evictions
+        evictions += 1
+        raise ZeroDivisionError("of an eviction")
+
+    def quiet() -> bool:
+        nonlocal looks
+        looks += 1
+        return False
+
+    monkeypatch.setattr(housekeeper, "evict_idle", evict)
+    monkeypatch.setattr(housekeeper, "is_quiet", quiet)
+    housekeeper.start()
+    while evictions < 3 or looks < 3:
+        await asyncio.sleep(0.001)
+    housekeeper.close()
+    assert caplog.text.count("idle models can't be looked after: ZeroDivisionError: of an eviction") == 1

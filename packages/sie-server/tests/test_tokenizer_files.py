@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from checkpoints import build
-from test_load import CPU
+from loads import CPU
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer
 
