@@ -1,16 +1,12 @@
 """Fixtures shared by the server's tests."""
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from checkpoints import build
 from live import Server, connect, in_process, serving
 

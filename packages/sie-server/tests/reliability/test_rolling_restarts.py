@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).resolve().parents[3] / "reliability"))
+sys.path.append(str(Path(__file__).resolve().parents[4] / "reliability"))
 from rolling import BALANCERS, rolling
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[3] / "reliability"
+FOLDER = Path(__file__).parents[4] / "reliability"
 
 
 def run(program: str, *arguments: str, cwd: Path) -> str:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from metrics_page import declared
 
-DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
+DEPLOY = Path(__file__).resolve().parents[4] / "deploy"
 DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "sie.json").read_text())
 ALERTS = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())["groups"][0]["rules"]
 OPERATIONS = (DEPLOY.parent / "docs" / "operations.md").read_text()

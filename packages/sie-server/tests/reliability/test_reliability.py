@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-sys.path.append(str(Path(__file__).resolve().parents[3] / "reliability"))
+sys.path.append(str(Path(__file__).resolve().parents[4] / "reliability"))
 from bodies import bombs
 from fault_files import flipped
 from fault_network import half_sent

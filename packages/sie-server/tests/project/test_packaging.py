@@ -16,7 +16,7 @@ import sie_sdk
 import sie_sdk._version
 import sie_server
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 
 def test_the_packages_have_one_version() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[3] / "reliability"))
+sys.path.append(str(Path(__file__).parents[4] / "reliability"))
 from processors import Processor, processors
 
 NAMES = [
@@ -17,7 +17,7 @@ NAMES = [
     "SIE_MAX_CPU_ISA=none MKL_ENABLE_INSTRUCTIONS=AVX2",
     "SIE_MAX_CPU_ISA=none ONEDNN_MAX_CPU_ISA=AVX512_CORE",
 ]
-COMPARED = Path(__file__).with_name("compared.py")
+COMPARED = Path(__file__).parents[1] / "compared.py"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -23,7 +23,7 @@ from sie_sdk import RequestError, ServerError, SIEAsyncClient, SIEClient
 from sie_sdk.scoring import maxsim
 from sie_sdk.types import Item, StatusMessage
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 README = (ROOT / "README.md").read_text()
 EMBEDDINGS = (ROOT / "docs" / "embeddings.md").read_text()
 SDK = (ROOT / "docs" / "sdk-python.md").read_text()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from live import Server, serving
 
-EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[4] / "examples"
 DECIMAL = r"\d+\.\d+|\d+e[-+]\d+"
 
 

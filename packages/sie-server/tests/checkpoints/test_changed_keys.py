@@ -1,7 +1,7 @@
 """One key of a checkpoint's JSON files changed: it is served rightly, or refused with a sentence that names the place.
 
 All of it is inspected; of what is not refused then a sample is loaded, scored, and compared with sentence-transformers.
-`CHANGED_KEYS=all pytest packages/sie-server/tests/test_changed_keys.py` does so with all, in half an hour.
+`CHANGED_KEYS=all pytest packages/sie-server/tests/checkpoints/test_changed_keys.py` does so with all, in half an hour.
 """
 
 import os

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 KINDS = {".md", ".py", ".ts", ".toml", ".json", ".yml", ".yaml", ".ipynb", ".cfg", ".conf", ""}
 SKIPPED = {"node_modules", ".venv", ".git", "dist", ".programs"}
 INSTALL = re.compile(
