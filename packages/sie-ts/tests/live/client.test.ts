@@ -1,4 +1,4 @@
-/** The SDK against a really running server. */
+/** The SDK against a running server. */
 
 import { expect, inject, test } from "vitest";
 import { WebSocket } from "ws";
@@ -117,7 +117,7 @@ test("models", async () => {
   });
 });
 
-test("errors carry what the server says", async () => {
+test("errors carry the server's message", async () => {
   const unknown = client.score(`${MODEL}x`, QUERY, ITEMS);
   await expect(unknown).rejects.toMatchObject({ name: "RequestError", code: "MODEL_NOT_FOUND", statusCode: 404 });
   await expect(unknown).rejects.toThrow("Did you mean");

@@ -50,7 +50,7 @@ test.each([...programs.keys()])("%s runs as it stands", async (name) => {
   expect(await output(name)).not.toBe("");
 });
 
-test("the page's programs say what they should", async () => {
+test("the page's programs print the expected output", async () => {
   expect(await output("quick-example")).toMatch(/^Rank 0: \d+\.\d{3}\nRank 1: \d+\.\d{3}\nRank 2: \d+\.\d{3}\n$/);
   expect(await output("two-stage")).toBe("384 10 doc-42\n");
   expect(await output("multi-vector")).toMatch(/^1: /);

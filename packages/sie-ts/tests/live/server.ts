@@ -1,4 +1,4 @@
-/** A really running `sie-server` on a free port of the loopback interface, stopped at the end whatever happens. */
+/** Runs `sie-server` on a free port of the loopback interface, and always stops it at the end. */
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";

@@ -99,7 +99,7 @@ describe("score", () => {
     });
   });
 
-  test("what is not given is not sent", async () => {
+  test("omitted options are not sent", async () => {
     const server = new Server(packed(SCORED));
     await server.client().score("m", QUERY, ITEMS);
     expect(server.sent[0]?.body).toEqual({ query: QUERY, items: ITEMS });
@@ -150,7 +150,7 @@ describe("score", () => {
     { model: "m", scores: [1] },
     { model: "m", scores: [{ item_id: "a", score: 1 }] },
     { model: "m", scores: [{ item_id: "a", score: "1", rank: 0 }] },
-  ])("an answer that is no ranking: %j", async (body) => {
+  ])("a response without a ranking: %j", async (body) => {
     await expect(new Server(packed(body)).client().score("m", QUERY, ITEMS)).rejects.toThrow(
       "Malformed score MessagePack response (",
     );
@@ -250,7 +250,7 @@ describe("encode", () => {
     [{ dense: { values: float32([1, 2], [1, 2]) } }, "one-dimensional NumPy array"],
     [{ multivector: { values: float32([1, 2]) } }, "two-dimensional NumPy array"],
     [{ sparse: { indices: float32([1]), values: float32([1, 2]) } }, "1 indices but 2 values"],
-  ])("an answer that is no embedding: %o", async (entry, message) => {
+  ])("a response without an embedding: %o", async (entry, message) => {
     await expect(new Server(encoded(entry)).client().encode("m", QUERY)).rejects.toThrow(message);
   });
 });

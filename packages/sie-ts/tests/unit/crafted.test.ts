@@ -1,4 +1,4 @@
-/** Whatever answers, and whatever it says: an exception of this package, in bounded memory. */
+/** Hostile or broken responses give an exception of this package, in bounded memory. */
 
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -19,7 +19,7 @@ function answering(response: () => Response): SIEClient {
   return new SIEClient("http://sie.test", { fetch: async () => response() });
 }
 
-/** A small generator, so that a failure can be repeated. */
+/** A small random generator with a seed, so that failures can be reproduced. */
 function draws(seed: number): () => number {
   let state = seed;
   return () => {
@@ -58,7 +58,7 @@ test("an error is one of this package, of its status, whatever its body", async 
   }
 });
 
-test.each(["score", "encode", "listModels"] as const)("an answer that is none is an error: %s", async (route) => {
+test.each(["score", "encode", "listModels"] as const)("an invalid response is an error: %s", async (route) => {
   const lists = [Uint8Array.of(0xdd, 0xff, 0xff, 0xff, 0xff), new Uint8Array(100_000).fill(0x91)];
   const noise = Array.from({ length: 100 }, (_, seed) => {
     const draw = draws(seed);
@@ -86,7 +86,7 @@ test("a pause that no timer can wait for is not over at once", async () => {
   await expect(pause(LONGEST_DELAY_MS, stop.signal)).rejects.toBe("stopped");
 });
 
-describe("what unpacks to gigabytes", () => {
+describe("a body that expands to gigabytes", () => {
   let server: Server;
   let url: string;
   beforeAll(async () => {
@@ -112,7 +112,7 @@ describe("what unpacks to gigabytes", () => {
     expect(error.message).toContain("exceeds the limit of 67108864 bytes");
   });
 
-  test("is no more than its status, of an error", async () => {
+  test("of an error counts only by its status", async () => {
     const error = await new SIEClient(`${url}/500`).score("m", { text: "q" }, [{ text: "d" }], once).catch((e) => e);
     expect(error).toBeInstanceOf(ServerError);
     expect(error.statusCode).toBe(500);

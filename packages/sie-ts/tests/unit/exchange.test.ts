@@ -1,4 +1,4 @@
-/** What a call does after an answer that is no result: errors, waits, time and cancelling. */
+/** Calls that do not succeed at once: errors, retries, time limits and cancellation. */
 
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import * as errors from "../../src/errors.js";
@@ -17,7 +17,7 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-/** The outcome of a call, and how many seconds it waited, in a time that only its waits move. */
+/** Returns the outcome of a call and the seconds it waited, on a clock that only its waits advance. */
 async function ask(server: Server, options: ScoreOptions = {}) {
   const outcome = server
     .client()
@@ -55,12 +55,12 @@ describe("errors", () => {
     expect(outcome).toMatchObject({ name, code, statusCode: response.status, message: expect.stringMatching(message) });
   });
 
-  test("carry what the headers say", async () => {
+  test("carry the details in the headers", async () => {
     const { outcome } = await ask(new Server(refused(503, "X", "m", { "retry-after": "7", "x-sie-request-id": "r" })));
     expect(outcome).toMatchObject({ retryAfter: 7000, requestId: "r", request: { id: "r" } });
   });
 
-  test("carry what their class has fields for", async () => {
+  test("carry the details that their class has fields for", async () => {
     const extras = { error_class: "GATED", permanent: true, attempts: 2, param: "query" };
     const failed = await ask(new Server(refused(502, "MODEL_LOAD_FAILED", "m", {}, extras)));
     expect(failed.outcome).toBeInstanceOf(errors.ServerError);
@@ -98,7 +98,7 @@ describe("waits", () => {
     expect([server.sent.length, waited]).toEqual([1, 0]);
   });
 
-  test("for a server that is not there, and says so once", async () => {
+  test("for a server that is down, with one warning", async () => {
     const refusal = fetchFailed("ECONNREFUSED");
     const { outcome, waited } = await ask(new Server(refusal, refusal, packed(SCORED)));
     expect(outcome).toMatchObject({ model: "m" });
@@ -108,7 +108,7 @@ describe("waits", () => {
     );
   });
 
-  test("not for a server that is not there, unless asked to", async () => {
+  test("not for a server that is down, unless asked to", async () => {
     const { outcome } = await ask(new Server(fetchFailed("ENOTFOUND")), { waitForCapacity: false });
     expect(outcome).toMatchObject({ name: "SIEConnectionError", kind: "connect", cause: { message: "fetch failed" } });
     const server = new Server(fetchFailed("ECONNREFUSED"));

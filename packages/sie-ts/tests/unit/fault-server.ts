@@ -1,4 +1,4 @@
-/** A server that meets each request in the way that the fault table says. */
+/** A server that answers each request as the fault table says. */
 
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import { gzipSync } from "node:zlib";
@@ -37,10 +37,10 @@ export interface Case {
 }
 
 const ranking = Buffer.from(pack(SCORED));
-/** Tests may stand in for the global one. */
+/** Tests may replace the global one. */
 export const realTimeout = globalThis.setTimeout;
 
-/** Meets the n-th request in the n-th way; nobody listens until `refused` pauses have passed. */
+/** Answers the n-th request with the n-th answer; refuses connections until `refused` pauses have passed. */
 export class FaultServer {
   met = 0;
   url = "";
@@ -111,7 +111,7 @@ function complete(received: Buffer): boolean {
   return end >= 0 && received.length - end - 4 >= Number(length);
 }
 
-/** The whole answer as it goes over the wire. */
+/** Returns the bytes of the whole response. */
 function bytes(answer: Answer): Buffer {
   if (answer.raw !== undefined) return Buffer.from(answer.raw);
   let body = ranking;

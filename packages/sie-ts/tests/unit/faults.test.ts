@@ -1,4 +1,4 @@
-/** The fault table, case by case, over real sockets; the Python SDK reads the same. Only pauses take no time. */
+/** Every case of the fault table, shared with the Python SDK, over real sockets, with pauses that take no time. */
 
 import { readFileSync } from "node:fs";
 import { afterEach, describe, expect, test, vi } from "vitest";
@@ -14,7 +14,7 @@ afterEach(async () => {
   vi.restoreAllMocks();
 });
 
-/** The pauses of a call in seconds, which pass at once; `exchange.ts` takes them, and nobody else. */
+/** Records the pauses of `exchange.ts`, in seconds, and lets them pass at once. */
 function pausesOf(server: FaultServer): number[] {
   const pauses: number[] = [];
   const start = performance.now();

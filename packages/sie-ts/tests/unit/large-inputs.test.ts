@@ -1,4 +1,4 @@
-/** More items than one request takes: cut, sent a few at a time, and put together again. */
+/** Large inputs are split, sent a few requests at a time, and merged. */
 
 import { expect, test, vi } from "vitest";
 import type { Item } from "../../src/index.js";
@@ -8,7 +8,7 @@ const QUERY = { id: "q", text: "0" };
 const numbers = (n: number): Item[] => Array.from({ length: n }, (_, i) => ({ text: String(i) }));
 const firstText = ({ body }: Sent) => Number(body.items[0].text);
 
-/** Answers as a server does, each request by itself. A text is a number: its score, and its whole embedding. */
+/** Answers like a server, each request by itself. A text is a number: its score, and its whole embedding. */
 function engine({ url, body }: Sent): Response {
   const items: Item[] = body.items;
   const id = (i: number) => items[i]?.id ?? `item-${i}`;
@@ -140,7 +140,7 @@ test("the first error by position is thrown, in the caller's numbers", async () 
   });
 });
 
-test("what is under way ends with the error, and with the signal", async () => {
+test("requests in flight end with the error, and with the signal", async () => {
   const server = new Server(({ body }) => {
     if (body.items[0].text === "0") return refused(400, "INVALID_INPUT");
     return new Promise<Response>(() => {});

@@ -31,7 +31,7 @@ test("every float16 becomes the float32 of the same value", () => {
   });
 });
 
-test("two dimensions are a list of rows, more are lists of lists, none is a number", () => {
+test("two dimensions are a list of rows, more are lists of lists, zero are a number", () => {
   const values = [1, 2, 3, 4, 5, 6];
   expect(roundTrip(float32(values, [3, 2]))).toEqual(
     [
@@ -63,7 +63,7 @@ test.each([
   ["kind", { nd: true, type: "<f4", kind: "O", shape: [2], data }],
   ["fields", { nd: true, type: "<f4", data }],
   ["__proto__", new Map([["__proto__", 1]])],
-])("what can't be an array or a map is refused by its %s", (what, value) => {
+])("an invalid array or map is refused by its %s", (what, value) => {
   const message = value instanceof Map ? Uint8Array.of(0x81, 0xa9, ...Buffer.from("__proto__"), 1) : pack(value);
   expect(() => unpackMessage(message)).toThrow(what);
 });

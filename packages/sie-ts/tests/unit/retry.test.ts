@@ -1,4 +1,4 @@
-/** The retry table, row by row; the Python SDK reads the same. */
+/** Every row of the retry table, which is shared with the Python SDK. */
 
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";

@@ -1,4 +1,4 @@
-/** Stand-ins for what is outside the SDK: a server behind `fetch`, and its MessagePack, written independently of ours. */
+/** Stand-ins for a server behind `fetch`, and for its MessagePack, independent of the SDK's. */
 
 import { decode } from "@msgpack/msgpack";
 import { vi } from "vitest";
@@ -16,7 +16,7 @@ export const SCORED = {
   ],
 };
 
-/** A NumPy array, or a scalar where `shape` is null, as the server packs it. */
+/** A NumPy array, or a scalar if `shape` is null, as the server encodes it. */
 export class NdArray {
   constructor(
     readonly dtype: string,
@@ -29,7 +29,7 @@ export function float32(values: number[], shape = [values.length]): NdArray {
   return new NdArray("<f4", shape, new Uint8Array(Float32Array.from(values).buffer));
 }
 
-/** The longest form of everything: correct, and seldom what another packer makes of it. */
+/** Encodes everything in its longest form, which is valid but rare. */
 export function pack(value: unknown): Uint8Array {
   if (value === null) return Uint8Array.of(0xc0);
   if (typeof value === "boolean") return Uint8Array.of(value ? 0xc3 : 0xc2);
@@ -83,12 +83,12 @@ export function refused(
   return Response.json({ detail: { code, message, ...extras } }, { status, headers });
 }
 
-/** What `fetch` of Node rejects with. */
+/** Returns the error that Node's `fetch` rejects with. */
 export function fetchFailed(code: string): TypeError {
   return new TypeError("fetch failed", { cause: Object.assign(new Error(`connect ${code}`), { code }) });
 }
 
-/** What the server got. */
+/** A request that the server received. */
 export interface Sent {
   readonly url: string;
   readonly method: string;
@@ -100,7 +100,7 @@ export interface Sent {
 
 type Answer = Response | Error | ((sent: Sent) => Response | Promise<Response>);
 
-/** Answers each request with the next of `answers`, the last one from then on. */
+/** Answers each request with the next of `answers`, then repeats the last one. */
 export class Server {
   readonly sent: Sent[] = [];
 

@@ -1,4 +1,4 @@
-/** Watching a server: which stream is opened, when it is opened again, and what ends it. */
+/** Status streams: how they are opened and reopened, and what ends them. */
 
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -17,7 +17,7 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
-/** A server whose n-th stream says `frames[n]` and ends, the last one stays open; `absent`: it has no such route. */
+/** A server whose n-th stream sends `frames[n]` and ends, but the last stays open; `absent`: it has no such route. */
 async function served(frames: string[][], { absent = false, port = 0 } = {}) {
   const asked: { path: string; headers: Record<string, unknown> }[] = [];
   const http: Server = createServer((request, response) => {
@@ -51,7 +51,7 @@ async function served(frames: string[][], { absent = false, port = 0 } = {}) {
 
 const frame = (n: number) => JSON.stringify({ n });
 
-/** The first statuses of a stream. */
+/** Returns the first statuses of a stream. */
 async function first(count: number, statuses: AsyncGenerator<StatusMessage>): Promise<unknown[]> {
   const seen: unknown[] = [];
   for await (const status of statuses) if (seen.push(status) === count) break;
@@ -153,7 +153,7 @@ test.each([{ waitForCapacity: false }, { provisionTimeout: 0 }])("not waiting: %
   await expect(first(1, gone.watch("worker", options))).rejects.toMatchObject({ kind: "connect" });
 });
 
-test.each(["not json", "[1]"])("a frame that is no status: %s", async (text) => {
+test.each(["not json", "[1]"])("an invalid status frame: %s", async (text) => {
   const server = await served([[text]]);
   await expect(first(1, server.client().watch("worker"))).rejects.toThrow("Malformed status JSON response");
 });

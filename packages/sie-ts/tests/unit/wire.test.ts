@@ -1,4 +1,4 @@
-/** What goes over the wire, to the byte: the client sends and reads what the server's `wire.json` has recorded of it. */
+/** Bytes on the wire: the client sends and reads the requests and responses recorded in the server's `wire.json`. */
 
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
@@ -30,7 +30,7 @@ const { exchanges } = JSON.parse(readFileSync(path, "utf8")) as { exchanges: Exc
 const answered = exchanges.filter(({ raises }) => raises === undefined);
 const named = (name: string) => exchanges.find((exchange) => exchange.name === name) as Exchange;
 
-/** A client whose server gives the answer of an exchange, and what was sent to it. */
+/** Returns a client whose server gives the response of an exchange, and the requests sent to it. */
 function served({ status, answer, retry_after }: Exchange) {
   const sent: { url: string; init: RequestInit }[] = [];
   const content = answer.msgpack === undefined ? answer.json : Uint8Array.from(Buffer.from(answer.msgpack, "hex"));
@@ -41,7 +41,7 @@ function served({ status, answer, retry_after }: Exchange) {
   return { client: new SIEClient("http://sie.test", { fetch: fetch as typeof globalThis.fetch }), sent };
 }
 
-/** The call of the SDK that sends the request of an exchange, or any other that gets its answer. */
+/** Makes the SDK call that sends the request of an exchange, or any call that gets its response. */
 async function call(client: SIEClient, { sdk, path, request }: Exchange): Promise<Body> {
   const model = path.split("/").slice(3).join("/");
   const body = request?.body;
@@ -175,7 +175,7 @@ describe("all forms say the same", () => {
   });
 });
 
-/** The value with lists in the place of arrays. */
+/** Returns the value with lists in place of arrays. */
 function listed(value: unknown): unknown {
   if (ArrayBuffer.isView(value)) return Array.from(value as Uint8Array);
   if (Array.isArray(value)) return value.map(listed);
