@@ -20,7 +20,7 @@ from sie_server.checkpoints.cancellation import stop_if_given_up
 from sie_server.errors import Code, LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel
-from sie_server.residency import eviction as room
+from sie_server.residency import eviction
 from sie_server.residency.housekeeping import Housekeeper
 from sie_server.residency.memory_budget import Footprint, MemoryBudget
 from sie_server.residency.models_folder import Changes
@@ -220,7 +220,7 @@ async def test_a_model_in_use_goes_last_and_its_requests_are_answered() -> None:
 
 
 async def test_a_drain_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_DRAIN_S", 0.05)
+    monkeypatch.setattr(eviction, "_DRAIN_S", 0.05)
     models = Models(budget=SIZE)
     using = asyncio.create_task(models.use("a", asyncio.Event()))
     await until(lambda: models.loaded() == {"a"})
@@ -585,12 +585,12 @@ async def test_a_look_that_takes_long_holds_up_nothing_and_is_not_begun_twice(tm
 
     slow: Any = Slow()
     for _ in range(5):
-        await housekeeper.look(slow)
+        await housekeeper.poll(slow)
     await until(lambda: looks)
     assert looks == [0]
     gate.set()
     for _ in range(1000):
-        await housekeeper.look(slow)
+        await housekeeper.poll(slow)
         models.now += 100
         await asyncio.sleep(0.002)
         if "new" in models.residency.slots:
@@ -602,7 +602,7 @@ async def test_a_look_that_takes_long_holds_up_nothing_and_is_not_begun_twice(tm
 async def test_what_looks_after_models_goes_on_whatever_happens(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("sie_server.residency.housekeeping._EVERY_S", 0.001)
+    monkeypatch.setattr("sie_server.residency.housekeeping._INTERVAL_S", 0.001)
     housekeeper = Housekeeper(Models().residency, Settings(idle_evict_s=1), Metrics(), lambda: 0.0)
     evictions = looks = 0
 
@@ -622,4 +622,4 @@ async def test_what_looks_after_models_goes_on_whatever_happens(
     while evictions < 3 or looks < 3:
         await asyncio.sleep(0.001)
     housekeeper.close()
-    assert caplog.text.count("idle models can't be looked after: ZeroDivisionError: of an eviction") == 1
+    assert caplog.text.count("evicting idle models failed: ZeroDivisionError: of an eviction") == 1

@@ -1,1 +1,1 @@
-"""Which models are in memory: loading, unloading, and the memory they may take."""
+"""Models in memory: loading, unloading, and the memory budget."""

@@ -1,4 +1,4 @@
-"""What a model id of a request stands for."""
+"""Model ids of requests."""
 
 from dataclasses import dataclass, replace
 
@@ -9,9 +9,9 @@ from sie_server.residency.slot import Slot
 
 @dataclass(frozen=True)
 class ModelAddress:
-    """A model, and what a request to it means where it says nothing.
+    """A model and the profile with a request's default options.
 
-    name: the profile in the id, "default" where there is none; a request's options may have chosen another `profile`.
+    name: the profile in the id, "default" if there is none; a request's options may select another `profile`.
     """
 
     slot: Slot
@@ -20,24 +20,24 @@ class ModelAddress:
 
     @property
     def id(self) -> str:
-        """As configured."""
+        """The id with its profile."""
         return address(self.slot.entry.id, self.name)
 
     @property
     def long_documents(self) -> LongDocuments:
-        """What becomes of a document that does not fit, where a request does not say."""
+        """Default treatment of documents over the length limit."""
         return self.profile.long_documents or self.slot.entry.long_documents
 
     @property
     def entry(self) -> Entry:
-        """The model as if the profile were one of its own, as far as it is known."""
+        """The model's entry with the profile applied, as far as it is known before the load."""
         entry, profile = self.slot.entry, self.profile
-        kept = profile.output_types and ("score", *profile.output_types)
+        selected = profile.output_types and ("score", *profile.output_types)
         limits = [limit for limit in (profile.max_seq_length, entry.max_length) if limit is not None]
         return replace(
             entry,
             id=self.id,
-            outputs=entry.outputs and tuple(output for output in entry.outputs if not kept or output in kept),
+            outputs=entry.outputs and tuple(output for output in entry.outputs if not selected or output in selected),
             max_length=min(limits, default=None),
             long_documents=self.long_documents,
         )

@@ -1,11 +1,10 @@
-"""The models that are in memory, and which of them goes when another one needs the room."""
+"""Models in memory, and which of them is unloaded to make room for another."""
 
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
@@ -22,7 +21,7 @@ _MB = 2**20
 
 
 class ResidentModels:
-    """What `slots` have in memory, within a budget. Lives on the event loop."""
+    """The models of `slots` that are in memory, within a budget. Lives on the event loop."""
 
     def __init__(
         self, slots: Mapping[str, Slot], memory: MemoryBudget, metrics: Metrics, clock: Callable[[], float]
@@ -31,9 +30,9 @@ class ResidentModels:
         self._memory = memory
         self._metrics = metrics
         self._clock = clock
-        # By the identity of their models; those on their way out, and out of the slots, are among them.
+        # By the id() of their models; includes models being unloaded or replaced, which no slot holds any more.
         self._residents: dict[int, Resident] = {}
-        self._going: set[asyncio.Task[None]] = set()
+        self._unloading: set[asyncio.Task[None]] = set()
 
     @contextmanager
     def using(self, model: LoadedModel) -> Iterator[None]:
@@ -55,10 +54,10 @@ class ResidentModels:
             resident.used_at = self._clock()
 
     async def make_room(self, slot: Slot, footprint: Footprint, certain: Footprint) -> None:
-        """Unload models, those first that nobody uses and that were not asked for the longest, until `footprint` fits.
+        """Unload models, unused and least recently used ones first, until `footprint` fits.
 
         Raises:
-            LoadError: OOM, not even `certain` does. Where it would not beside those that can't be unloaded, none goes.
+            LoadError: OOM, not even `certain` fits. Nothing is unloaded if it would not fit beside the pinned models.
         """
         lasting = [
             other.resident.footprint
@@ -70,14 +69,14 @@ class ResidentModels:
             victim = self.least_recently_used(slot)
             if victim is not None:
                 _LOG.info("%s: unloading %s to make room", slot.entry.id, victim.entry.id)
-            leaving = self._going if victim is None else {self.unload(victim)}
+            leaving = self._unloading if victim is None else {self.unload(victim)}
             if not leaving:
                 break
             await asyncio.wait(leaving, return_when=asyncio.FIRST_COMPLETED)
         self._require(slot, certain, self._excess(certain))
 
     def least_recently_used(self, slot: Slot) -> Slot | None:
-        """The model to unload for that of `slot`; one that is about to be replaced comes last."""
+        """The model to unload for that of `slot`: unused ones first, then the least recently used; its own one last."""
         loaded = [(other, other.resident) for other in self._slots.values() if other.resident is not None]
         ranks = {
             other: (other is slot, bool(resident.users), resident.used_at)
@@ -87,7 +86,7 @@ class ResidentModels:
         return min(ranks, key=ranks.__getitem__, default=None)
 
     def add(self, slot: Slot, model: LoadedModel, footprint: Footprint) -> None:
-        """A model that was loaded; one that was there before goes as soon as nobody uses it."""
+        """Put a loaded model into its slot; a model that it replaces is unloaded once it is unused."""
         resident = Resident(model, footprint, self._clock())
         replaced, slot.resident = slot.resident, resident
         self._residents[id(model)] = resident
@@ -95,17 +94,17 @@ class ResidentModels:
         self._metrics.loaded.labels(*labels).set(1)
         self._metrics.memory.labels(*labels).set(model.bytes)
         if replaced is not None:
-            self._begin(self._retire(slot, replaced))
+            self._start_unload(slot, replaced)
 
     def unload(self, slot: Slot) -> "asyncio.Task[None]":
-        """Let a model go once nobody uses it. Requests that come in between are held, and load it again."""
+        """Unload a model once it is unused, or after 30 s."""
         if slot.unloading is None:
-            slot.unloading = self._begin(self._unload(slot))
+            slot.unloading = self._start_unload(slot)
         return slot.unloading
 
     def close(self) -> None:
         """Drop the models."""
-        for task in self._going:
+        for task in self._unloading:
             task.cancel()
         for slot in self._slots.values():
             slot.resident = None
@@ -122,28 +121,27 @@ class ResidentModels:
     def _excess(self, footprint: Footprint) -> int:
         return self._memory.excess([*(resident.footprint for resident in self._residents.values()), footprint])
 
-    def _begin(self, leaving: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        task = asyncio.create_task(leaving)
-        self._going.add(task)
-        task.add_done_callback(self._going.discard)
+    def _start_unload(self, slot: Slot, replaced: Resident | None = None) -> "asyncio.Task[None]":
+        task = asyncio.create_task(self._unload(slot, replaced))
+        self._unloading.add(task)
+        task.add_done_callback(self._unloading.discard)
         return task
 
-    async def _unload(self, slot: Slot) -> None:
+    async def _unload(self, slot: Slot, resident: Resident | None) -> None:
+        """Unload a resident that was replaced, or, if None is given, the one that is in the slot."""
+        is_replaced = resident is not None
+        resident = resident or slot.resident
         try:
-            if slot.resident is not None:
-                await self._retire(slot, slot.resident)
+            if resident is not None:
+                await resident.drain(_DRAIN_S)
+                self._drop(slot, resident)
+                del resident  # the last reference to the model
+                await asyncio.to_thread(release_memory)
         finally:
-            slot.unloading = None
+            if not is_replaced:
+                slot.unloading = None
 
-    async def _retire(self, slot: Slot, resident: Resident) -> None:
-        """Wait for who uses the model, send away who still does after 30 s, and give its memory back."""
-        try:
-            async with asyncio.timeout(_DRAIN_S):
-                await resident.drained()
-        except TimeoutError:
-            _LOG.warning("%s: %d requests refused to unload it", slot.entry.id, len(resident.users))
-            resident.refuse()
-            await resident.drained()
+    def _drop(self, slot: Slot, resident: Resident) -> None:
         del self._residents[id(resident.model)]
         if slot.resident is resident:
             slot.resident = None
@@ -152,12 +150,10 @@ class ResidentModels:
             self._metrics.loaded.labels(*labels).set(0)
             self._metrics.memory.labels(*labels).set(0)
         _LOG.info("%s: unloaded", slot.entry.id)
-        del resident
-        await asyncio.to_thread(give_back)
 
 
-def give_back() -> None:
-    """Return memory that is free now to the kernel or the device."""
+def release_memory() -> None:
+    """Return free memory to the kernel or the device."""
     gc.collect()
     trim_and_tune()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""What happens without a request: idle models go, those of a folder come and change, free memory is given back."""
+"""Periodic work: evicts idle models, follows the models folder, and returns free memory."""
 
 import asyncio
 import errno
@@ -18,26 +18,26 @@ from sie_server.settings import Settings
 T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
-_EVERY_S = 1.0
-# A look that takes longer is worth a word.
-_LOOK_S = 30.0
-# Times as long as a look took is the pause behind it: thousands of folders do not keep a core busy.
+_INTERVAL_S = 1.0
+# A poll of the folder that takes longer is reported as an error.
+_POLL_TIMEOUT_S = 30.0
+# Pause after a poll, in multiples of its CPU time, so that thousands of folders do not keep a core busy.
 _REST = 9.0
-# Moments of a second at which a look is asked whether it is through.
-_WAITS = 20
-# Changes that are applied before others have their turn.
+# Times per second at which a poll is checked for its result.
+_CHECKS = 20
+# Changes that are applied before the event loop gets a turn.
 _APPLIED = 50
-# So many looks at a device that does nothing, and what malloc keeps for the next batch is given back.
-_QUIET_LOOKS = 10
+# Consecutive checks of an idle device after which the memory that malloc keeps for the next batch is returned.
+_QUIET_CHECKS = 10
 
 
 class Housekeeper:
-    """Looks after a residency, once a second. Lives on the event loop."""
+    """Does the periodic work of a residency, once a second. Lives on the event loop."""
 
     def __init__(
         self, residency: Residency, settings: Settings, metrics: Metrics, busy_seconds: Callable[[], float]
     ) -> None:
-        """Takes the models folder as it is now. busy_seconds: in which the device has computed, up to now.
+        """Adds the models of the models folder. busy_seconds: the device's total computing time so far.
 
         Raises:
             ValueError: there is no such folder.
@@ -47,98 +47,104 @@ class Housekeeper:
         self._metrics = metrics
         self._busy_seconds = busy_seconds
         self._busy_s = 0.0
-        self._quiet_looks = 0
+        self._quiet_checks = 0
         self._folder: ModelsFolder | None = None
         self._task: asyncio.Task[None] | None = None
-        # A thread of its own, which a file system that does not answer may keep for ever.
-        self._looks = ThreadPoolExecutor(1, thread_name_prefix="look")
-        self._look: Future[tuple[Changes, float]] | None = None
-        self._next_look = 0.0
-        self._looking_since = 0.0
+        # A thread of its own, which a file system that does not answer may block for ever.
+        self._poll_thread = ThreadPoolExecutor(1, thread_name_prefix="models-folder")
+        self._poll: Future[tuple[Changes, float]] | None = None
+        self._next_poll = 0.0
+        self._polling_since = 0.0
         if settings.models_dir:
             reserved = {address.id for address in residency.addresses}
             self._folder = ModelsFolder(Path(settings.models_dir).expanduser(), reserved)
             self._apply(self._folder.look())
 
     def start(self) -> None:
-        """Begin, on the running event loop."""
+        """Start, on the running event loop."""
         self._task = asyncio.create_task(self._run())
 
     def close(self) -> None:
         if self._task is not None:
             self._task.cancel()
-        self._looks.shutdown(wait=False, cancel_futures=True)
+        self._poll_thread.shutdown(wait=False, cancel_futures=True)
 
     def evict_idle(self) -> None:
-        """Unload what nobody has asked for in a while."""
+        """Unload models that have not been used for the idle time."""
         for slot in self._residency.slots.values():
             resident = slot.serving
             if resident is None or slot.pinned or slot.loading is not None or resident.users:
                 continue
             if self._residency.clock() - resident.used_at >= self._idle_evict_s:
-                _LOG.info("%s: unloading, not asked for in %g s", slot.entry.id, self._idle_evict_s)
+                _LOG.info("%s: unloading, not used for %g s", slot.entry.id, self._idle_evict_s)
                 self._metrics.idle_evictions.labels(slot.entry.id).inc()
                 self._residency.unload(slot.entry.id)
 
     def is_quiet(self) -> bool:
-        """Whether the device has just done nothing for ten looks in a row; once, until it has done something again."""
+        """Whether the device has been idle for ten checks in a row. True once, until the device has computed again."""
         busy_s = self._busy_seconds()
-        self._quiet_looks = self._quiet_looks + 1 if busy_s == self._busy_s else 0
+        self._quiet_checks = self._quiet_checks + 1 if busy_s == self._busy_s else 0
         self._busy_s = busy_s
-        return busy_s > 0 and self._quiet_looks == _QUIET_LOOKS
+        return busy_s > 0 and self._quiet_checks == _QUIET_CHECKS
 
     async def _run(self) -> None:
-        said: dict[str, str] = {}
-        chores = {"idle models": self._evict, "free memory": self._settle, "the models folder": self._watch}
+        reported: dict[str, str] = {}
+        tasks = {
+            "evicting idle models": self._evict,
+            "returning free memory": self._trim,
+            "polling the models folder": self._watch,
+        }
         while True:
-            await asyncio.sleep(_EVERY_S)
-            for subject, chore in chores.items():
+            await asyncio.sleep(_INTERVAL_S)
+            for subject, task in tasks.items():
                 try:
-                    await chore()
-                    said.pop(subject, None)
-                except Exception as error:  # nobody else would look after the rest
-                    # Once: a file system that is away for a moment is asked every second. What was there is served on.
-                    if said.get(subject) != (what := f"{type(error).__name__}: {error}"):
+                    await task()
+                    reported.pop(subject, None)
+                except Exception as error:  # the other tasks must go on
+                    # Once: a file system that is gone for a while fails every second. Known models are still served.
+                    if reported.get(subject) != (message := f"{type(error).__name__}: {error}"):
                         trace = None if isinstance(error, OSError) else error
-                        _LOG.error("%s can't be looked after: %s", subject, what, exc_info=trace)
-                    said[subject] = what
+                        _LOG.error("%s failed: %s", subject, message, exc_info=trace)
+                    reported[subject] = message
 
     async def _evict(self) -> None:
         if self._idle_evict_s:
             self.evict_idle()
 
-    async def _settle(self) -> None:
+    async def _trim(self) -> None:
         if self.is_quiet():
             await asyncio.to_thread(trim_and_tune)
 
     async def _watch(self) -> None:
         if self._folder is not None:
-            await self.look(self._folder)
+            await self.poll(self._folder)
 
-    async def look(self, folder: ModelsFolder) -> None:
-        """Look at the models folder and take what is found, where it answers by the next look; never two at once.
+    async def poll(self, folder: ModelsFolder) -> None:
+        """Poll the models folder and apply its changes; if it does not answer in time, a later call does.
+
+        Never two polls at once.
 
         Raises:
             OSError: the folder can't be read, or does not answer.
         """
         now = self._residency.clock()
-        if self._look is None and now >= self._next_look:
-            self._looking_since = now
-            self._look = self._looks.submit(_timed, folder.look)
-        look = self._look
-        if look is None:
+        if self._poll is None and now >= self._next_poll:
+            self._polling_since = now
+            self._poll = self._poll_thread.submit(_timed, folder.look)
+        poll = self._poll
+        if poll is None:
             return
-        for _ in range(_WAITS):
-            if look.done():
+        for _ in range(_CHECKS):
+            if poll.done():
                 break
-            await asyncio.sleep(_EVERY_S / _WAITS)
-        if not look.done():
-            if self._residency.clock() - self._looking_since >= _LOOK_S:
-                raise OSError(errno.ETIMEDOUT, f"no answer for {_LOOK_S:g} s")
+            await asyncio.sleep(_INTERVAL_S / _CHECKS)
+        if not poll.done():
+            if self._residency.clock() - self._polling_since >= _POLL_TIMEOUT_S:
+                raise OSError(errno.ETIMEDOUT, f"no answer for {_POLL_TIMEOUT_S:g} s")
             return
-        self._look = None
-        changes, took_s = look.result()
-        self._next_look = self._residency.clock() + _REST * took_s
+        self._poll = None
+        changes, took_s = poll.result()
+        self._next_poll = self._residency.clock() + _REST * took_s
         for some in changes.slices(_APPLIED):
             self._apply(some)
             await asyncio.sleep(0)
@@ -153,6 +159,6 @@ class Housekeeper:
 
 
 def _timed(work: Callable[[], T]) -> tuple[T, float]:
-    """What comes of it, and the seconds of a core that it took: waiting for a disk is no work."""
+    """The result of work, and the CPU seconds it took; waiting for a disk does not count."""
     started = time.thread_time()
     return work(), time.thread_time() - started

@@ -1,29 +1,29 @@
-"""How much memory models may take: a budget, and what a model adds to it."""
+"""The memory budget, and the footprint that a model has in it."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 
 class Footprint(NamedTuple):
-    """Bytes of a model: its weights, and the tensors of a batch that fills the token budget, where they are most."""
+    """Bytes of a model: of its weights, and at the peak of a batch that fills the token budget."""
 
     weights: int
     batch: int = 0
 
 
 class MemoryBudget:
-    """The budget of one device, in bytes.
+    """Memory budget of one device, in bytes.
 
-    Every model in memory takes its weights. Batches are of any model, but never more at once than there are device
-    threads, so they take as many times the largest one.
+    It must hold the weights of every model in memory, and one batch for each device thread; since any of them may be
+    for any model, all count as the largest one.
     """
 
     def __init__(self, budget: int, device_threads: int) -> None:
         self.budget = budget
         self._threads = device_threads
 
-    def excess(self, needs: Iterable[Footprint]) -> int:
-        """Bytes by which these models are over the budget; not above zero where they fit."""
-        needs = list(needs)
-        batches = self._threads * max((need.batch for need in needs), default=0)
-        return sum(need.weights for need in needs) + batches - self.budget
+    def excess(self, footprints: Iterable[Footprint]) -> int:
+        """Bytes by which these models exceed the budget; zero or less if they fit."""
+        footprints = list(footprints)
+        batches = self._threads * max((footprint.batch for footprint in footprints), default=0)
+        return sum(footprint.weights for footprint in footprints) + batches - self.budget

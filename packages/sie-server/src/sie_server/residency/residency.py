@@ -1,4 +1,4 @@
-"""Which models there are, and how they get into memory: on first use, once; failures are remembered."""
+"""Residency of models: loaded once, on first use; failed loads are remembered."""
 
 import asyncio
 import contextvars
@@ -17,7 +17,7 @@ from sie_server.errors import Code, LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.residency.address import ModelAddress
-from sie_server.residency.eviction import ResidentModels, give_back
+from sie_server.residency.eviction import ResidentModels, release_memory
 from sie_server.residency.memory_budget import Footprint, MemoryBudget
 from sie_server.residency.slot import Resident, Slot, loading
 
@@ -25,16 +25,16 @@ _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _FETCHES = 4
-# Characters of a client's name for a model or profile that an error repeats.
-_MOST_NAMED = 500
-# Failures whose message alone does not say enough: their stack goes into the log.
+# Maximum number of characters of a model or profile name that an error repeats.
+_MAX_NAME = 500
+# Failures logged with their traceback, because the message alone does not explain them.
 _UNEXPLAINED = {LoadClass.UNKNOWN, LoadClass.ENGINE, LoadClass.PLACEMENT}
 
 
 class Residency:
-    """The models of one device. Lives on the event loop; loads run one at a time in a thread of their own.
+    """The models of one device. Lives on the event loop; loads run one at a time on a thread of their own.
 
-    slots: by the id of their model. clock: in seconds.
+    slots: by model id. clock: in seconds.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class Residency:
         weigh: Callable[[Entry], int | None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """batch_tokens: most in a batch. load_wait_s: how long a request is held. load_timeout_s: after which a load
-        has failed, without its download; its thread is told to end. pinned: ids of models that are never evicted.
-        fetch: brings a model's files to this machine, ahead of `load`: downloads run beside loads and each other, so
-        that no model waits for the files of another. weigh: bytes that a model's weights will take, None where nobody
-        can tell yet.
+        """batch_tokens: maximum number of tokens in a batch. load_wait_s: how long a request waits for a load.
+        load_timeout_s: duration, without the download, after which a load fails and its thread is told to end. pinned:
+        ids of models that are never evicted. fetch: downloads a model's files, before `load`; downloads run in parallel
+        with loads and each other, so that no model waits for the files of another. weigh: bytes of a model's weights,
+        None if not known yet.
         """
         self.clock = clock
         self.slots: dict[str, Slot] = {}
@@ -77,7 +77,7 @@ class Residency:
 
     @property
     def addresses(self) -> list[ModelAddress]:
-        """Every model, and behind it each of its profiles but the default."""
+        """All models, each followed by its profiles other than the default."""
         return [
             ModelAddress(slot, name, profile)
             for slot in self.slots.values()
@@ -96,12 +96,12 @@ class Residency:
         profiles = slot.entry.every_profile
         chosen = name if profile is None else profile
         if chosen not in profiles:
-            named = chosen[:_MOST_NAMED]
+            named = chosen[:_MAX_NAME]
             raise SIEError(Code.INVALID_INPUT, f"Profile '{named}' not found. Available: {list(profiles)}")
         return ModelAddress(slot, name, profiles[chosen])
 
     def knows(self, model_id: str) -> str | None:
-        """The id of the model that an `id` or `id:profile` is of; None where there is no such model."""
+        """The model id of an `id` or `id:profile`; None if there is no such model."""
         slot, name = self._named(model_id)
         return None if slot is None or name not in slot.entry.every_profile else slot.entry.id
 
@@ -112,7 +112,7 @@ class Residency:
         return self.slots.get(model), name
 
     def slot(self, model_id: str) -> Slot:
-        """The slot of a model, which its profiles share.
+        """The slot of a model, shared by its profiles.
 
         Raises:
             SIEError: MODEL_NOT_FOUND, as `address`.
@@ -135,7 +135,7 @@ class Residency:
         return self._resident_models.using(model)
 
     async def preload(self, model_id: str) -> None:
-        """Load a model, however long it takes.
+        """Load a model and wait until that is done.
 
         Raises:
             SIEError: MODEL_NOT_FOUND or MODEL_LOAD_FAILED.
@@ -147,7 +147,7 @@ class Residency:
             raise slot.failed()
 
     def unload(self, model_id: str) -> "asyncio.Task[None]":
-        """Let a model go once nobody uses it, or after 30 s. Requests that come in between are held, and load it again.
+        """Unload a model once it is unused, or after 30 s. Requests that arrive meanwhile wait, and load it again.
 
         Raises:
             SIEError: MODEL_NOT_FOUND.
@@ -155,9 +155,9 @@ class Residency:
         return self._resident_models.unload(self.slot(model_id))
 
     def put(self, entry: Entry, fault: LoadError | None = None) -> None:
-        """A model is new, or its files have changed. fault: what is wrong with them, as far as is known.
+        """Add a model, or update one whose files have changed. fault: what is known to be wrong with the files.
 
-        One that is in memory is loaded anew; where there is room for both, the old one answers until then.
+        A model in memory is loaded again; if there is room for both, the old one serves requests until then.
         """
         if fault is not None:
             _LOG.error("%s: %s", entry.id, fault)
@@ -173,7 +173,7 @@ class Residency:
             self._ensure_loading(slot)
 
     def remove(self, model_id: str) -> None:
-        """A model is not served any more; who uses it now still gets an answer."""
+        """Stop serving a model; requests that use it now are still answered."""
         slot = self.slots.pop(model_id)
         if slot.loading is not None:
             slot.loading.cancel()
@@ -181,7 +181,7 @@ class Residency:
         self._resident_models.unload(slot)
 
     async def close(self) -> None:
-        """Drop the models. A load that is under way is told to end, and not waited for."""
+        """Drop all models. A load that is running is told to end, but not waited for."""
         for slot in self.slots.values():
             if slot.loading is not None:
                 slot.loading.cancel()
@@ -205,12 +205,12 @@ class Residency:
                 waiter.result().leave(waiter)
 
     def _tell(self, slot: Slot, outcome: Resident | SIEError) -> None:
-        """Answer the requests that wait for a load."""
+        """Pass the outcome of a load to the requests that wait for it."""
         for waiter in slot.waiting:
             if waiter.done():
                 continue
             if isinstance(outcome, Resident):
-                # It uses the model from here on, so that nobody takes it away before the request gets its turn.
+                # It counts as a user from here on, so that the model is not unloaded before the request's task runs.
                 outcome.users.add(waiter)
                 waiter.set_result(outcome)
             else:
@@ -226,7 +226,7 @@ class Residency:
     async def _run_load(self, slot: Slot) -> None:
         try:
             given = None
-            while given is not slot.given:  # at first, and where the files have changed meanwhile
+            while given is not slot.given:  # the first time, and if the files have changed meanwhile
                 given = slot.given
                 await self._attempt(slot, given)
         finally:
@@ -240,21 +240,21 @@ class Residency:
                 await asyncio.wait({slot.unloading})
             await asyncio.get_running_loop().run_in_executor(self._fetches, self._fetch, given)
             async with self._turn:
-                await self._bring_in(slot, given)
+                await self._load_within_budget(slot, given)
             return
-        except Exception as error:  # whatever a checkpoint does to the loader, the server stays up and says so
+        except Exception as error:  # whatever a checkpoint makes the loader raise, the server stays up
             failure = classified(error, given.source)
             self._metrics.load_failures.labels(given.id, failure.kind).inc()
             _LOG.error("%s: %s", given.id, failure, exc_info=error if failure.kind in _UNEXPLAINED else None)
         slot.fail(failure, self.clock())
-        # Not before the handler is left: the error holds on to what was loaded.
-        await asyncio.to_thread(give_back)
+        # After the handler, because the error holds what was loaded.
+        await asyncio.to_thread(release_memory)
 
-    async def _bring_in(self, slot: Slot, given: Entry) -> None:
-        """Make room for what is expected, load, make room for what was measured, and let requests at it."""
+    async def _load_within_budget(self, slot: Slot, given: Entry) -> None:
+        """Make room for the expected footprint, load the model, make room for the measured one, and start serving."""
         expected, certain = await self._expected(slot, given)
         await self._resident_models.make_room(slot, expected, certain)
-        model = await self._load_with_room(slot, given)
+        model = await self._load_with_retry(slot, given)
         slot.footprint = Footprint(model.bytes, model.token_bytes * self._batch_tokens)
         await self._resident_models.make_room(slot, slot.footprint, slot.footprint)
         self._resident_models.add(slot, model, slot.footprint)
@@ -262,19 +262,19 @@ class Residency:
         slot.forgive()
 
     async def _expected(self, slot: Slot, given: Entry) -> tuple[Footprint, Footprint]:
-        """What a model is likely to need, and what in any case: the same where its files have been looked at."""
+        """A model's likely and its minimum footprint; both the same if its files or an earlier load have shown it."""
         if slot.footprint is not None:
             return slot.footprint, slot.footprint
-        if (weights := await self._in_time(slot, given, self._weigh)) is not None:
+        if (weights := await self._on_load_thread(slot, given, self._weigh)) is not None:
             return Footprint(weights), Footprint(weights)
         likely = 4 * (given.parameters or 0)
-        # No precision takes fewer than half its bytes of float32: what may fit is tried.
+        # No precision takes less than half the bytes of float32; a model that may fit is tried.
         return Footprint(likely), Footprint(likely // 2)
 
-    async def _load_with_room(self, slot: Slot, given: Entry) -> LoadedModel:
-        """The model; where memory does not suffice after all, another one goes and it is tried once more."""
+    async def _load_with_retry(self, slot: Slot, given: Entry) -> LoadedModel:
+        """Load a model; if memory runs out all the same, unload another one and try once more."""
         try:
-            return await self._in_time(slot, given, self._load)
+            return await self._on_load_thread(slot, given, self._load)
         except Exception as error:
             if (
                 classified(error, given.source).kind is not LoadClass.OOM
@@ -283,10 +283,10 @@ class Residency:
                 raise
             _LOG.warning("%s: %s; unloading %s", given.id, error, victim.entry.id)
         await asyncio.wait({self._resident_models.unload(victim)})
-        return await self._in_time(slot, given, self._load)
+        return await self._on_load_thread(slot, given, self._load)
 
-    async def _in_time(self, slot: Slot, given: Entry, work: Callable[[Entry], T]) -> T:
-        """What comes of work on the load thread, within the load timeout. Who waits no longer has it given up."""
+    async def _on_load_thread(self, slot: Slot, given: Entry, work: Callable[[Entry], T]) -> T:
+        """Run work on the load thread within the load timeout. If the caller is cancelled, so is the work."""
         if slot.hanging:
             raise LoadError(LoadClass.TIMEOUT, f"an earlier load of {given.source} has not ended yet")
         limit, given_up = asyncio.timeout(self._load_timeout_s), threading.Event()
@@ -307,16 +307,16 @@ class Residency:
                 self._abandon(slot, task)
 
     def _abandon(self, slot: Slot, task: "Future[Any]") -> None:
-        """Leave the load thread to itself: it may never come back, and others are to be loaded."""
+        """Start a new load thread for other models, since the current one may never finish."""
         loop = asyncio.get_running_loop()
         slot.hanging = True
 
         def ended() -> None:
             slot.hanging = False
-            loop.run_in_executor(None, give_back)
+            loop.run_in_executor(None, release_memory)
 
         def tell(_: "Future[Any]") -> None:
-            with suppress(RuntimeError):  # the loop has gone
+            with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(ended)
 
         task.add_done_callback(tell)
@@ -325,7 +325,7 @@ class Residency:
 
     def _not_found(self, model_id: str) -> SIEError:
         similar = did_you_mean(model_id, [address.id for address in self.addresses])
-        return SIEError(Code.MODEL_NOT_FOUND, f"Model '{model_id[:_MOST_NAMED]}' not found{similar}")
+        return SIEError(Code.MODEL_NOT_FOUND, f"Model '{model_id[:_MAX_NAME]}' not found{similar}")
 
 
 def _load_thread() -> ThreadPoolExecutor:

@@ -1,6 +1,7 @@
-"""What is known of one model's residency: whether it is in memory, who uses it there, and why it is not."""
+"""State of one model: whether it is in memory, which tasks use it, and why its load failed."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from sie_server.models.loaded_model import LoadedModel
 from sie_server.options import State
 from sie_server.residency.memory_budget import Footprint
 
+_LOG = logging.getLogger(__name__)
 _MAX_COOLDOWN_S = 1800.0
 _MAX_ATTEMPTS = 8
 
@@ -20,8 +22,8 @@ _MAX_ATTEMPTS = 8
 class Resident:
     """A model in memory. Lives on the event loop.
 
-    users: what would be cut short if the model went: the tasks that compute with it, and the futures of requests that
-    wait for it and have not yet been told that it is there. used_at: when it was last asked for, on the loop's clock.
+    users: tasks that compute with the model, and futures of requests that waited for its load and have not run since.
+    used_at: time of its last use, by the residency's clock.
     """
 
     model: LoadedModel
@@ -33,10 +35,10 @@ class Resident:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """While the current task is in here, the model is not dropped, up to the end of a drain.
+        """Keeps the model in memory while the current task is inside, or until an unload has waited long enough.
 
         Raises:
-            SIEError: MODEL_LOADING, the drain is over.
+            SIEError: MODEL_LOADING, the unload has waited long enough.
         """
         task = asyncio.current_task()
         assert task is not None
@@ -44,7 +46,7 @@ class Resident:
         try:
             yield
         except asyncio.CancelledError:
-            # As asyncio.timeout() does: a cancellation of ours is an answer, anybody else's stays one.
+            # As in asyncio.timeout(): our own cancellation becomes an error, any other is passed on.
             if task not in self._refused or task.uncancel() > 0:
                 raise
             raise loading(self.model.id) from None
@@ -52,13 +54,27 @@ class Resident:
             self.leave(task)
 
     def leave(self, user: "asyncio.Future[Any]") -> None:
-        """A user is through."""
+        """Remove a user."""
         self.users.discard(user)
         self._refused.discard(user)
         self._left.set()
 
-    async def drained(self) -> None:
-        """Wait until nobody uses the model. Who has looked it up up to now is waited for, who does so later is not."""
+    async def drain(self, limit_s: float) -> None:
+        """Wait until nobody uses the model. After `limit_s` seconds, cancel its users; their clients are told to retry.
+
+        Tasks that have looked the model up before the call are waited for, later ones are not.
+        """
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._unused()
+        except TimeoutError:
+            _LOG.warning("%s: %d requests refused to unload it", self.model.id, len(self.users))
+            for user in self.users:
+                self._refused.add(user)
+                user.cancel()
+            await self._unused()
+
+    async def _unused(self) -> None:
         while True:
             # Between looking a model up and using it, a request does not wait: its task has been scheduled before us.
             await asyncio.sleep(0)
@@ -67,20 +83,14 @@ class Resident:
             self._left.clear()
             await self._left.wait()
 
-    def refuse(self) -> None:
-        """Cut off everybody who still uses the model; they are told to come again."""
-        for user in self.users:
-            self._refused.add(user)
-            user.cancel()
-
 
 @dataclass(eq=False)
 class Slot:
-    """One model of a residency.
+    """A model that the server offers, whether or not it is in memory.
 
-    given: the model as its operator or the catalogue has it; entry: as far as it is known by now. waiting: requests
-    that are held until it is loaded. need: of memory, where it was loaded before. hanging: a load that took too long
-    has not ended yet, so that none may begin.
+    given: the entry as configured; entry: the same, completed by what is known of the model's files by now. waiting:
+    requests that wait for the load. footprint: measured by an earlier load. hanging: a load that has timed out has not
+    ended yet, so no other may start.
     """
 
     given: Entry
@@ -108,38 +118,38 @@ class Slot:
 
     @property
     def model(self) -> LoadedModel | None:
-        """What is in memory, also while it is being unloaded or replaced."""
+        """The model in memory, even while it is being unloaded or replaced."""
         return None if self.resident is None else self.resident.model
 
     @property
     def serving(self) -> Resident | None:
-        """What answers requests that come now."""
+        """The model that serves new requests."""
         return None if self.unloading is not None else self.resident
 
     @property
     def permanent(self) -> bool:
-        """Whether a failed load is never tried again."""
+        """Whether a failed load is never retried."""
         return self.error is not None and (self.error.permanent or self.attempts >= _MAX_ATTEMPTS)
 
     def fail(self, error: LoadError, now: float) -> None:
-        """Remember a failed load, and for how long it is not tried again: twice as long each time."""
+        """Record a failed load and the time before which it is not retried: the cooldown doubles with each attempt."""
         self.error = error
         cooldown = COOLDOWN_S.get(error.kind, _MAX_COOLDOWN_S) * 2 ** (self.attempts - 1)
         self.retry_at = now + min(cooldown, _MAX_COOLDOWN_S)
 
     def forgive(self) -> None:
-        """Forget what failed."""
+        """Clear earlier failures."""
         self.error, self.attempts, self.retry_at = None, 0, 0.0
 
     def cooling(self, now: float) -> bool:
-        """Whether a load has failed and is not to be tried again yet.
+        """Whether a load has failed and must not be retried yet.
 
-        What was found wrong before any load does not count: a file may have been on its way.
+        Faults found without a load do not count: files may have been incomplete.
         """
         return self.error is not None and self.attempts > 0 and (self.permanent or now < self.retry_at)
 
     def failed(self) -> SIEError:
-        """The answer to a request for a model whose load failed."""
+        """Error for requests to a model whose load failed."""
         assert self.error is not None
         return SIEError(
             Code.MODEL_LOAD_FAILED,
@@ -151,5 +161,5 @@ class Slot:
 
 
 def loading(model_id: str) -> SIEError:
-    """The answer to a request for a model that is not there yet, or not any more."""
+    """Error for requests to a model that is not in memory yet, or no longer."""
     return SIEError(Code.MODEL_LOADING, f"Model '{model_id}' is loading, please retry")
