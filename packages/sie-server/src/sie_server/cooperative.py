@@ -1,4 +1,4 @@
-"""Work in steps, between which others have their turn, and its client may have gone."""
+"""Work in steps, between which other work takes its turn and the client may have disconnected."""
 
 from collections.abc import Callable, Generator
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
@@ -7,14 +7,14 @@ S = TypeVar("S")
 T = TypeVar("T")
 P = ParamSpec("P")
 
-# Yields, before a step, about how many characters it reads; returns what comes of them all.
+# Yields, before each step, the estimated number of characters that it reads; returns the result of all steps.
 Steps = Generator[int, None, T]
-# A step that reads more may take a second: all of a text that can't be read in parts.
+# Characters of a long step: a text that can't be read in parts may take a second.
 LONG = 2**16
 
 
 def finished(steps: Steps[T]) -> T:
-    """What comes of the steps, one after the other."""
+    """Run all steps and return their result."""
     while True:
         try:
             next(steps)
@@ -24,19 +24,19 @@ def finished(steps: Steps[T]) -> T:
 
 
 def one_step(work: Callable[[], T]) -> Steps[T]:
-    """Work that is a single step."""
+    """Make steps of work that is a single one."""
     yield 0
     return work()
 
 
 def emptied(elements: list[Any]) -> None:
-    """Takes all elements out of a list. To free many at once would keep every other thread waiting."""
+    """Remove the elements of a list one by one: freeing many at once would block every other thread."""
     while elements:
         elements.pop()
 
 
 class Stepwise(Generic[P, T]):
-    """A method whose `steps` can be taken one by one. To call it is to take them all."""
+    """A method that runs all of its steps when called; `steps` makes them to be run one by one."""
 
     def __init__(self, steps: Callable[P, Steps[T]]) -> None:
         self.steps = steps
@@ -46,7 +46,7 @@ class Stepwise(Generic[P, T]):
 
 
 class stepwise(Generic[S, P, T]):  # noqa: N801 # a decorator
-    """Makes a `Stepwise` method of a generator."""
+    """Decorator that makes a generator a `Stepwise` method."""
 
     def __init__(self, work: Callable[Concatenate[S, P], Steps[T]]) -> None:
         self._work = work

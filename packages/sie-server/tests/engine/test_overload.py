@@ -385,21 +385,21 @@ def test_a_ceiling_recovers_slowly() -> None:
 # --- a device that is lost -------------------------------------------------------------------------------------------
 
 
-def test_a_watchdog_counts_looks_at_one_batch() -> None:
+def test_a_watchdog_counts_checks_of_one_batch() -> None:
     work = Work(threading.current_thread())
 
     class Threads:
         def work(self) -> list[Work]:
             return [work]
 
-    watchdog = Watchdog(Threads(), 8.0, lambda _: None)  # type: ignore[arg-type] # looks once a second
+    watchdog = Watchdog(Threads(), 8.0, lambda _: None)  # type: ignore[arg-type] # checks once a second
     busy = Batch(SimpleNamespace(id="m"), [Scheduled(None, 0, Sequence(np.zeros(7, np.int32), np.zeros(7, np.int32)))])  # type: ignore[arg-type]
     for _ in range(100):
-        assert watchdog.look() is None, "nothing to do"
+        assert watchdog.check() is None, "nothing to do"
     work.batch = busy
     for work.batches in range(1, 10):
-        assert [watchdog.look() for _ in range(8)] == [None] * 8, "another batch each time"
-    assert "MainThread has been at one batch for 8 s: 1 sequences, 7 tokens, model m" in (watchdog.look() or "")
+        assert [watchdog.check() for _ in range(8)] == [None] * 8, "another batch each time"
+    assert "MainThread has been in one batch for 8 s: 1 sequences, 7 tokens, model m" in (watchdog.check() or "")
 
 
 def test_a_device_that_can_not_be_used_any_more_is_not_live(overloaded: Overloaded) -> None:

@@ -231,7 +231,7 @@ def test_a_device_thread_that_hangs_is_told_from_a_process_that_was_stopped(mode
         hanging = running.send(HANGS)
         assert_draining(hanging.result())
         assert running.server.process.wait(20) == 70
-    assert "device-0 has been at one batch for 2 s: 1 sequences, 5 tokens, model bert" in running.server.log
+    assert "device-0 has been in one batch for 2 s: 1 sequences, 5 tokens, model bert" in running.server.log
     assert "in faulty" in running.server.log
 
 
@@ -239,4 +239,4 @@ def test_a_device_thread_that_ends_takes_the_process_along(models: Path, tmp_pat
     with faulty(models, tmp_path) as running:
         assert_draining(running.send(DIES).result())
         assert running.server.process.wait(20) == 70
-    assert "device-0 died at a batch of model 'bert'" in running.server.log
+    assert "device-0 died in a batch of model 'bert'" in running.server.log

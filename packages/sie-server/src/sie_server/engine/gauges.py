@@ -1,4 +1,4 @@
-"""Those metrics of an engine that are read off it when somebody asks, and cost nothing before."""
+"""Gauges computed only when /metrics is scraped."""
 
 from collections import Counter
 from typing import get_args
@@ -12,7 +12,7 @@ from sie_server.residency.residency import Residency
 
 
 class Gauges:
-    """Sets what an engine's queue, models, tokenizers and device are like now."""
+    """Sets the gauges of an engine's queue, models, tokenizers and device to their current values."""
 
     def __init__(self, metrics: Metrics, scheduler: Scheduler, residency: Residency, device: torch.device) -> None:
         self._metrics = metrics
@@ -24,13 +24,13 @@ class Gauges:
         metrics.device_threads.labels(str(device)).set(scheduler.workers)
 
     def refresh(self) -> None:
-        """Called on the event loop, before the metrics are rendered."""
+        """Set the gauges. Called on the event loop, before the metrics are rendered."""
         metrics, waiting = self._metrics, self._scheduler.waiting()
         slots = self._residency.slots.values()
         states = Counter(slot.state for slot in slots)
         for state in get_args(State):
             metrics.models.labels(state).set(states[state])
-        # Those of models that have left memory must not stay.
+        # Gauges of unloaded models must not remain.
         metrics.queue_tokens.clear()
         metrics.words_known.clear()
         for model in [slot.model for slot in slots if slot.model is not None]:

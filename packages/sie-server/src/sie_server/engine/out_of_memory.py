@@ -1,4 +1,4 @@
-"""Running out of the device's memory: how it shows, and how a batch is computed all the same."""
+"""Recovery from a batch that does not fit into the device's memory."""
 
 import gc
 from collections.abc import Callable
@@ -12,35 +12,36 @@ from sie_server.errors import Code, SIEError
 from sie_server.machine.malloc import trim_and_tune
 from sie_server.metrics import Metrics
 
-_MOST_SPLITS = 4
+_MAX_SPLITS = 4
 
 Answer = Callable[[Batch, int], list[Any]]
 
 
 class OutOfMemoryRecovery:
-    """Runs a batch that did not fit in halves, and teaches the scheduler what fits."""
+    """Runs a batch that did not fit in halves, and lowers the batch limit of its model."""
 
     def __init__(self, scheduler: Scheduler, metrics: Metrics) -> None:
         self._scheduler = scheduler
         self._metrics = metrics
 
     def retry(self, batch: Batch, splits: int, answer: Answer) -> list[Any]:
-        """Answers to a batch that came out of so many splits and did not fit.
+        """Return the answers to a batch that did not fit, itself the result of `splits` splits.
 
-        It is split up to four times, one sequence tried once more; what does not fit then is RESOURCE_EXHAUSTED.
-        `answer(batch, splits)` runs one. To be called when no exception holds on to a forward's tensors any more.
+        A batch is split up to four times, and a single sequence is tried once more; if that does not fit either, the
+        answer is RESOURCE_EXHAUSTED. `answer(batch, splits)` runs a batch. To be called once no exception holds the
+        tensors of the failed forward pass.
         """
         model, tokens, count = batch.model, batch.tokens, len(batch)
         if splits == 0:
             self._metrics.oom_recoveries_attempted.inc()
         _clear_cache(model.device)
         self._metrics.oom_cache_clears.inc()
-        if splits == _MOST_SPLITS:
+        if splits == _MAX_SPLITS:
             self._metrics.oom_terminal_failures.inc()
             message = f"a batch of {tokens} tokens of model '{model.id}' does not fit into memory"
             return [SIEError(Code.RESOURCE_EXHAUSTED, message)] * count
         if count == 1:
-            answers = answer(batch, _MOST_SPLITS)
+            answers = answer(batch, _MAX_SPLITS)
         else:
             self._scheduler.shrink(model.id, tokens)
             self._metrics.oom_batch_splits.inc()
@@ -51,7 +52,7 @@ class OutOfMemoryRecovery:
 
 
 def _halves(batch: Batch) -> tuple[Batch, Batch]:
-    """Of about as many tokens; none is empty."""
+    """Split a batch into two parts of about the same number of tokens, neither of them empty."""
     half = batch.tokens // 2
     count = counted = 0
     for entry in batch.scheduled[:-1]:
@@ -63,7 +64,7 @@ def _halves(batch: Batch) -> tuple[Batch, Batch]:
 
 
 def _clear_cache(device: torch.device) -> None:
-    """Give back what is held in reserve."""
+    """Release memory that the allocator holds in reserve."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

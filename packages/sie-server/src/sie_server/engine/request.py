@@ -1,4 +1,4 @@
-"""One call's share of the queue: its sequences, its head, and the future its results go to."""
+"""One call's work on the device: its sequences, its head, and the future its results go to."""
 
 import asyncio
 import time
@@ -15,13 +15,13 @@ from sie_server.request_context import CURRENT, Stage
 from sie_server.tokenization.sequence import Sequence
 
 Weigh = Callable[[Any], None]
-# In a trace; ten thousand documents would have thousands.
-_MOST_BATCHES = 64
+# Batches that a trace lists; a request of ten thousand documents has thousands.
+_MAX_TRACED_BATCHES = 64
 
 
 @dataclass(slots=True, eq=False)
 class Scheduled:
-    """A sequence in the queue, whose result is number `index` of its request's."""
+    """A queued sequence; its result is number `index` of its request's results."""
 
     request: "Request"
     index: int
@@ -30,7 +30,7 @@ class Scheduled:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Sequences that go through one model together. There is at least one."""
+    """One or more sequences that go through a model together."""
 
     model: LoadedModel
     scheduled: list[Scheduled]
@@ -41,28 +41,28 @@ class Batch:
 
     @property
     def sequences(self) -> list[Sequence]:
-        """Those sequences, in order."""
+        """The sequences, in order."""
         return [entry.sequence for entry in self.scheduled]
 
     @property
     def requests(self) -> set["Request"]:
-        """Whose sequences they are."""
+        """The requests that the sequences belong to."""
         return {entry.request for entry in self.scheduled}
 
     @property
     def tokens(self) -> int:
-        """Those of all sequences, without prefixes."""
+        """Tokens of all sequences, leads not included."""
         return sum(map(_tokens, self.scheduled))
 
 
 class Request:
     """Sequences of one call that wait for the device, longest first; `lead` goes ahead of them, if there is one.
 
-    `pending`, `waiting` (tokens in those), `allowance` and `dropped` (sequences that were given up) belong to the
-    scheduler and change under its lock; results are delivered on the event loop.
+    `pending`, `waiting` (tokens of those), `allowance` and `dropped` (number of sequences that were dropped) belong to
+    the scheduler and change under its lock; results are delivered on the event loop.
     added, started, ended: `time.perf_counter()` when it was queued, when its first batch was taken and when its last
-    one was through. origin: id of the HTTP request that it is for. batches: those it was in; None unless it is traced.
-    weigh: is shown each result, and raises what the request fails with.
+    batch ended. origin: id of the HTTP request. batches: stages for its trace; None unless it is traced. weigh: called
+    with each result; the request fails with the error it raises.
     """
 
     __slots__ = (
@@ -100,7 +100,7 @@ class Request:
         self.future = future
         self.params = params
         self._weigh = weigh
-        # Neighbours of equal length share one attention call, and the short rest fills the last batches evenly.
+        # Neighbours of equal length share one attention call, and short sequences fill up the last batches evenly.
         scheduled = [Scheduled(self, index, sequence) for index, sequence in enumerate(sequences)]
         self.lead = scheduled[0].sequence.prefix if head.lead is None and scheduled else head.lead
         self.pending = deque(sorted(scheduled, key=_tokens, reverse=True))
@@ -117,9 +117,9 @@ class Request:
         self._missing = len(self.pending)
 
     def take(self, batch: list[Scheduled], tokens: int, room: int, now: float) -> int:
-        """Move sequences to the batch until they are `tokens` or more, or no more fit; how many tokens they are.
+        """Move sequences to the batch until they have `tokens` tokens or the next one does not fit into `room`.
 
-        An empty batch has room for any sequence.
+        An empty batch has room for any sequence. Returns the number of tokens moved.
         """
         taken = 0
         while self.pending and taken < tokens:
@@ -134,14 +134,14 @@ class Request:
         return taken
 
     def drop(self) -> int:
-        """Give up what waits; how many tokens that are."""
+        """Drop all sequences that wait; returns the number of their tokens."""
         tokens, self.waiting = self.waiting, 0
         self.dropped = len(self.pending)
         self.pending.clear()
         return tokens
 
     def deliver(self, index: int, result: Any, ended: float) -> None:
-        """Take the result of sequence `index`, whose batch ended then; the last one completes the future."""
+        """Store the result of sequence `index`, whose batch ended at `ended`; the last one completes the future."""
         if self._weigh is not None and not self.future.done():
             try:
                 self._weigh(result)
@@ -154,18 +154,24 @@ class Request:
             self.future.set_result(self._results)
 
     def stages(self) -> tuple[Stage, ...]:
-        """What it went through: the queue, and its batches on the device; nothing if it was never taken."""
+        """Stages for the trace: the queue, then the device with its batches. Empty if no batch was taken."""
         if self.started is None:
             return ()
         batches = self.batches or []
         inference = {"sie.batches": len(batches), "sie.tokens": self.tokens, "sie.sequences": len(self._results)}
         return (
             Stage("queue", self.added, self.started),
-            Stage("inference", self.started, max(self.started, self.ended), inference, tuple(batches[:_MOST_BATCHES])),
+            Stage(
+                "inference",
+                self.started,
+                max(self.started, self.ended),
+                inference,
+                tuple(batches[:_MAX_TRACED_BATCHES]),
+            ),
         )
 
     def fail(self, error: Exception) -> None:
-        """Answer with an error, unless there is an answer already."""
+        """Answer with an error, unless the request has been answered."""
         if not self.future.done():
             self.future.set_exception(error)
 

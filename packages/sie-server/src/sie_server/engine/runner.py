@@ -1,4 +1,4 @@
-"""The device threads: take a batch, pack it, run it, hand the results back."""
+"""Device threads: take a batch, run it through its model, hand the results back."""
 
 import asyncio
 import logging
@@ -40,12 +40,12 @@ class Work:
 
 
 class Runner:
-    """Threads that share one device and one set of weights.
+    """Device threads, which share one device and one set of weights.
 
-    On a CPU every thread runs its own batch on one core: that beats one batch spread over all cores, because nothing
-    waits for the slowest core between two layers. Cores that have nothing to do help with the layers of others.
-    `observe(batch, seconds)` is called per batch, on the event loop that runs now, `lost(reason)` on a device thread
-    that ends because of an error.
+    On a CPU every thread runs its own batch on one core. This is faster than one batch spread over all cores, because
+    no core waits for the slowest one between layers. Idle cores help with the layers of other cores' batches.
+    `observe(batch, seconds)` is called for each batch, on the event loop that is running now; `lost(reason)` on a
+    device thread that ends with an error.
     """
 
     def __init__(
@@ -74,18 +74,18 @@ class Runner:
             work.thread.start()
 
     def join(self, timeout: float) -> None:
-        """Wait for the threads to finish after the scheduler was closed, so many seconds in all."""
+        """Wait up to `timeout` seconds for the threads to finish, after the scheduler was closed."""
         end = time.monotonic() + timeout
         for work in self._works:
             work.thread.join(max(end - time.monotonic(), 0))
 
     @property
     def alive(self) -> bool:
-        """Whether every device thread runs."""
+        """Whether every device thread is running."""
         return all(work.thread.is_alive() for work in self._works)
 
     def work(self) -> list[Work]:
-        """What each thread is at now."""
+        """A copy of each thread's current `Work`."""
         return [replace(work) for work in self._works]
 
     def _run(self, index: int) -> None:
@@ -99,9 +99,9 @@ class Runner:
                     with computing() if self._on_cpu else nullcontext():
                         self._step(batch)
                     work.batch = None
-                    del batch  # while there is no work, its model may have to go
-        except BaseException as error:  # nobody else would see it, and clients would wait for ever
-            _LOG.critical("%s died at a batch of model '%s'", work.thread.name, work.model_id, exc_info=True)
+                    del batch  # while the thread waits, the model may be unloaded
+        except BaseException as error:  # otherwise unnoticed, and clients would wait for ever
+            _LOG.critical("%s died in a batch of model '%s'", work.thread.name, work.model_id, exc_info=True)
             self._lost(f"{work.thread.name} died: {error!r}")
 
     def _step(self, batch: Batch) -> None:
@@ -111,15 +111,15 @@ class Runner:
         self._post(lambda: self._deliver(batch, answers, started, ended))
 
     def _answer(self, batch: Batch, splits: int = 0) -> list[Any]:
-        """A result or an exception per sequence. A batch that fails is run again request by request.
+        """Compute a result or an exception per sequence. A batch that fails is run again request by request.
 
-        splits: how often it was split for want of memory.
+        splits: how often the batch has been split for lack of memory.
         """
         try:
             return forward(batch)
         except torch.AcceleratorError:
-            raise  # this process can do nothing more with the device
-        except Exception as error:  # a request must not take the thread, or its neighbours, with it
+            raise  # the device can no longer be used by this process
+        except Exception as error:  # a request must not end the thread or fail its neighbours
             out_of_memory = is_out_of_memory(error)
             parts = [Batch(batch.model, list(part)) for _, part in groupby(batch.scheduled, key=_request)]
             count = len(batch)
@@ -143,14 +143,14 @@ class Runner:
                 entry.request.fail(answer)
             else:
                 entry.request.deliver(entry.index, answer, ended)
-        # Behind the coroutines that the results have woken.
+        # After the coroutines that the results have woken.
         self._loop.call_soon(self._observe, batch, ended - started)
 
     def _post(self, call: Callable[[], None]) -> None:
         try:
             self._loop.call_soon_threadsafe(call)
         except RuntimeError:
-            _LOG.debug("the event loop is gone; results dropped")
+            _LOG.debug("the event loop is closed; results dropped")
 
 
 def _request(scheduled: Scheduled) -> Request:

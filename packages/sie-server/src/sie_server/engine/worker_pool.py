@@ -1,4 +1,4 @@
-"""Threads that take the steps of many jobs, so that none waits for all of another."""
+"""Threads that run jobs step by step, so that no job waits for the whole of another one."""
 
 import asyncio
 import logging
@@ -16,9 +16,9 @@ T = TypeVar("T")
 
 
 class _Job(Generic[T]):
-    """Steps of somebody who waits for `future`, and about how many characters the next one reads."""
+    """Steps whose result `future` gets. size: estimated number of characters that the next step reads."""
 
-    __slots__ = ("client", "future", "given_up", "loop", "running", "size", "steps")
+    __slots__ = ("cancelled", "client", "future", "loop", "running", "size", "steps")
 
     def __init__(self, client: str, steps: Steps[T], size: int, loop: asyncio.AbstractEventLoop) -> None:
         self.client = client
@@ -27,17 +27,17 @@ class _Job(Generic[T]):
         self.loop = loop
         self.future: asyncio.Future[T] = loop.create_future()
         self.running = False
-        self.given_up = False
+        self.cancelled = False
 
 
 class WorkerPool:
-    """Threads for work in steps. Turns, of one step each, go round the clients, and round the jobs of each.
+    """Threads that run work in steps. Clients take turns of one step, and so do the jobs of each client.
 
-    Where there are several threads, one of them takes no long steps, so that short ones never wait for those.
+    Unless there is only one thread, one is kept free of long steps, so that short steps never wait for long ones.
     """
 
     def __init__(self, threads: int, name: str) -> None:
-        self._most = threads
+        self._max_threads = threads
         self._name = name
         self._condition = threading.Condition()
         self._waiting: OrderedDict[str, OrderedDict[_Job[Any], None]] = OrderedDict()
@@ -47,10 +47,10 @@ class WorkerPool:
         self._closed = False
 
     async def run(self, params: SchedulingParams, steps: Steps[T], size: int = 0) -> T:
-        """What comes of the steps. size: about how many characters the first one reads.
+        """Run the steps and return their result. size: estimated number of characters that the first step reads.
 
-        When it is cancelled no further step is taken, and it ends when nothing is held on to any more; at once where
-        that is because of the deadline, since a client waits for that answer.
+        If cancelled, no further step is run, and this returns once the step that is running has ended and holds nothing
+        any more; at once if the deadline has passed, because a client waits for that answer.
         """
         job = _Job(params.client, steps, size, asyncio.get_running_loop())
         with self._condition:
@@ -58,18 +58,18 @@ class WorkerPool:
         try:
             return await asyncio.shield(job.future)
         except asyncio.CancelledError:
-            if not self._withdrawn(job) and not params.expired(time.perf_counter() + TIMER_SLACK_S):
+            if not self._withdraw(job) and not params.expired(time.perf_counter() + TIMER_SLACK_S):
                 await asyncio.wait({job.future})
             raise
 
     def later(self, steps: Steps[None]) -> None:
-        """Take steps that nobody waits for."""
+        """Run steps in the background."""
         job = _Job("", steps, 0, asyncio.get_running_loop())
         with self._condition:
             self._put(job)
 
     def close(self) -> None:
-        """Let the threads go; what waits is given up."""
+        """End the threads; jobs that wait are dropped."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()
@@ -78,14 +78,14 @@ class WorkerPool:
         self._waiting.setdefault(job.client, OrderedDict())[job] = None
         if self._idle:
             self._condition.notify()
-        elif self._threads < self._most and not self._closed:
+        elif self._threads < self._max_threads and not self._closed:
             self._threads += 1
             threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
 
-    def _withdrawn(self, job: _Job[Any]) -> bool:
-        """Whether the job is gone already; if not it goes when its step is over."""
+    def _withdraw(self, job: _Job[Any]) -> bool:
+        """Cancel a job. Returns whether it has ended; otherwise it ends with the step that is running."""
         with self._condition:
-            job.given_up = True
+            job.cancelled = True
             if job.running or job.future.done():
                 return job.future.done()
             self._remove(job)
@@ -100,8 +100,8 @@ class WorkerPool:
             del self._waiting[job.client]
 
     def _take(self) -> _Job[Any] | None:
-        """The next job, whose client has its next turn behind all others."""
-        reserved = self._most > 1 and self._long >= self._most - 1
+        """Remove and return the next job; its client's next turn comes after those of all others."""
+        reserved = self._max_threads > 1 and self._long >= self._max_threads - 1
         for client, jobs in self._waiting.items():
             job = next((job for job in jobs if not reserved or job.size <= LONG), None)
             if job is not None:
@@ -126,33 +126,33 @@ class WorkerPool:
             del job
 
     def _step(self, job: _Job[Any]) -> None:
-        size, result, error, over = 0, None, None, False
+        size, result, error, ended = 0, None, None, False
         try:
             size = next(job.steps)
         except StopIteration as stop:
-            result, over = stop.value, True
-        except BaseException as raised:  # whoever waits is told; the thread goes on
-            error, over = raised, True
+            result, ended = stop.value, True
+        except BaseException as raised:  # raised where the job is awaited; the thread goes on
+            error, ended = raised, True
         with self._condition:
             self._long -= job.size > LONG
             job.running = False
-            if not over and not job.given_up:
+            if not ended and not job.cancelled:
                 job.size = size
                 self._put(job)
                 return
-        if job.given_up:
+        if job.cancelled:
             job.steps.close()
         self._post(job, result, error)
 
     def _post(self, job: _Job[Any], result: Any, error: BaseException | None) -> None:
         try:
-            job.loop.call_soon_threadsafe(_settle, job, result, error)
+            job.loop.call_soon_threadsafe(_complete, job, result, error)
         except RuntimeError:
-            _LOG.debug("the event loop is gone; a result dropped")
+            _LOG.debug("the event loop is closed; a result dropped")
 
 
-def _settle(job: _Job[Any], result: Any, error: BaseException | None) -> None:
-    if job.given_up:
+def _complete(job: _Job[Any], result: Any, error: BaseException | None) -> None:
+    if job.cancelled:
         job.future.cancel()
     elif error is not None:
         job.future.set_exception(error)

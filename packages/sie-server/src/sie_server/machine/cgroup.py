@@ -1,4 +1,4 @@
-"""Which control groups this process is in: a container often has less of a machine than all of it."""
+"""Control groups of this process, which may limit it to a part of the machine, as containers do."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -8,10 +8,10 @@ SYSTEM = Path("/")
 
 
 def control_groups(controller: str, system: Path = SYSTEM) -> Iterator[tuple[Path, int]]:
-    """The folder of each group that limits `controller` ("cpu", "memory"), from our own to the root, and its version.
+    """Yield the folder and version of each group that limits `controller` ("cpu", "memory"), from our own to the root.
 
-    Some may not exist: which of them are to be seen depends on how the file system is mounted (cgroups(7)).
-    `system`: the root of the file system.
+    Some of the folders may not exist: the mount decides which ones are visible (cgroups(7)). `system`: the root of the
+    file system.
     """
     mounted = system / "sys/fs/cgroup"
     groups = ""
@@ -22,7 +22,7 @@ def control_groups(controller: str, system: Path = SYSTEM) -> Iterator[tuple[Pat
         if controllers and controller not in controllers.split(","):
             continue
         mounts = (mounted / controllers, mounted / controller) if controllers else (mounted, mounted / "unified")
-        # In a container the path may be the host's, of which only the root is to be seen.
+        # In a container, the path may be that of the host, of which only the root is visible.
         inside = Path(path.lstrip("/"))
         for group in {mount / part for mount in mounts for part in (inside, *inside.parents)}:
             yield group, 1 if controllers else 2

@@ -1,4 +1,4 @@
-"""How much memory the tensors of a computation take at their peak."""
+"""Peak memory of the tensors of a computation."""
 
 import weakref
 from typing import Any
@@ -9,10 +9,10 @@ from torch.utils._pytree import tree_leaves
 
 
 class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the storages that operators of this thread make, as long as they live. `bytes`: most at one moment.
+    """Counts the storages that operators allocate on this thread, while they are alive. bytes: the peak so far.
 
-    It is the same on every device and whatever other threads do, which what an allocator or the kernel say of the whole
-    process is not. Scratch memory inside an operator is not seen.
+    Unlike the figures of an allocator or the kernel, it is the same on every device and does not depend on other
+    threads. Scratch memory inside an operator is not counted.
     """
 
     def __init__(self) -> None:
@@ -23,17 +23,17 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # Nothing is compiled here. To skip it, PyTorch would import all of its compiler, with sympy: a second of the
-        # first load, and 120,000 objects for the collector of cycles to walk through from then on.
+        # Nothing is compiled here. To skip dynamo, PyTorch would import its whole compiler, with sympy: one second of
+        # the first load, and 120,000 more objects for every run of the garbage collector.
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {id(tensor.untyped_storage()) for tensor in _plain((args, kwargs))}
+        arguments = {id(tensor.untyped_storage()) for tensor in _plain((args, kwargs))}
         made = func(*args, **(kwargs or {}))
         for tensor in _plain(made):
             storage = tensor.untyped_storage()
-            # What an operator returns of its arguments is no new memory, nor is a view.
-            if id(storage) not in self._alive and id(storage) not in given:
+            # Arguments that an operator returns, and views of them, are not new memory.
+            if id(storage) not in self._alive and id(storage) not in arguments:
                 self._count(storage)
         return made
 
@@ -50,5 +50,5 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _plain(values: Any) -> list[torch.Tensor]:
-    """The tensors that have a storage of their own; weights that oneDNN has packed have none to be seen."""
+    """Tensors with a storage of their own; weights packed by oneDNN have none."""
     return [v for v in tree_leaves(values) if isinstance(v, torch.Tensor) and v.layout == torch.strided]

@@ -1,4 +1,4 @@
-"""What is read off an encoder's output. A head maps hidden states to one result per sequence.
+"""Heads: what maps the hidden states of an encoder to one result per sequence.
 
 Every head computes a sequence's result from that sequence's rows alone, with bits that do not depend on its
 neighbours, and in float32.
@@ -56,7 +56,7 @@ class StatelessHead:
 
 
 class _Projection(Linear):
-    """A linear layer and torch's own activation: a head is a small part of the work, so nothing is won by fusing."""
+    """A linear layer followed by torch's activation: a head is too small a part of the work for fusing to pay."""
 
     def __init__(self, inputs: int, config: Projection) -> None:
         super().__init__(inputs, config.width, bias=config.bias)
@@ -72,7 +72,7 @@ class _Projection(Linear):
 
 
 class Projections(nn.Module):
-    """What token vectors go through, one after the other; nothing where there are none.
+    """Projections of token vectors, applied in order; the identity if there are none.
 
     Shapes: hidden float32 `[tokens, hidden]` → `[tokens, width of the last]`.
     """
@@ -95,7 +95,7 @@ class _Unit(nn.Module):
 
 
 class Pooled(nn.Module):
-    """What a pooled vector goes through, one after the other; nothing where there are no layers.
+    """Layers behind the pooling, applied in order; the identity if there are none.
 
     Shapes: x float32 `[sequences, hidden]` → `[sequences, width of the last projection]`.
     """
@@ -111,7 +111,7 @@ class Pooled(nn.Module):
 
 
 class ClassificationHead(StatelessHead, nn.Module):
-    """Projections and norms of the first token or the mean: BERT's pooler and classifier, say.
+    """Projections and norms of the pooled tokens, such as BERT's pooler and classifier.
 
     Returns one float per sequence: the raw logit.
     """
@@ -130,7 +130,7 @@ class ClassificationHead(StatelessHead, nn.Module):
 
 
 class LogitHead(StatelessHead, nn.Module):
-    """Projection of the last token: one logit, or the first of two less the second ("yes" less "no").
+    """Projection of the last token: one logit, or the difference of two ("yes" minus "no").
 
     The sigmoid of that difference is the softmax over the two. Returns one float per sequence.
     """
@@ -146,9 +146,7 @@ class LogitHead(StatelessHead, nn.Module):
 
 
 class Dense(StatelessHead):
-    """One vector per sequence: the mean over its tokens, its first or its last, through the layers behind the pooling;
-    optionally scaled to length 1.
-    """
+    """Pooled vector of each sequence, after the layers behind the pooling; optionally scaled to length 1."""
 
     def __init__(
         self, pooling: Pooling = "mean", normalize: bool = True, pooled: Callable[[Tensor], Tensor] = lambda x: x
@@ -164,7 +162,9 @@ class Dense(StatelessHead):
 
 
 class Multivector(StatelessHead):
-    """One vector per token that has one, special tokens included, optionally scaled to length 1: `[tokens, width]`."""
+    """Vectors `[tokens, width]` of each sequence's tokens, special ones included, except those that `Sequence.keep`
+    leaves out; optionally scaled to length 1.
+    """
 
     def __init__(self, projections: nn.Module, normalize: bool = True) -> None:
         self.projections = projections
@@ -177,7 +177,7 @@ class Multivector(StatelessHead):
 
 
 class HeadGroup(StatelessHead):
-    """Several heads over the same hidden states. Returns a dict of their results per sequence."""
+    """Several heads that read the same hidden states. Returns a dict of their results per sequence."""
 
     def __init__(self, heads: Mapping[str, Head]) -> None:
         self.heads = heads
@@ -188,7 +188,7 @@ class HeadGroup(StatelessHead):
 
 
 def _append(module: nn.Module, width: int, layers: Mapping[str, Projection | Norm | Unit]) -> None:
-    """Add layers by their names, behind features `width` wide."""
+    """Add layers by name to a module; the first one's input is `width` wide."""
     for name, layer in layers.items():
         match layer:
             case Projection():
@@ -201,7 +201,7 @@ def _append(module: nn.Module, width: int, layers: Mapping[str, Projection | Nor
 
 
 def pool(hidden: Tensor, lengths: Items[int], pooling: Pooling) -> Tensor:
-    """One row per sequence: `[tokens, hidden]` → `[sequences, hidden]`."""
+    """Pool the rows of each sequence into one: `[tokens, hidden]` → `[sequences, hidden]`."""
     match pooling:
         case "cls":
             return hidden[_starts(lengths, hidden.device)]
@@ -212,7 +212,7 @@ def pool(hidden: Tensor, lengths: Items[int], pooling: Pooling) -> Tensor:
 
 
 def kept(rows: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> tuple[Tensor, list[int]]:
-    """The rows of tokens that have a vector of their own, and how many of them each sequence has."""
+    """Select the rows of tokens that have a vector of their own; returns them and their number per sequence."""
     if all(sequence.keep is None for sequence in sequences):
         return rows, list(lengths)
     masks = [np.ones(len(s), np.bool_) if s.keep is None else s.keep for s in sequences]
@@ -221,7 +221,7 @@ def kept(rows: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> tuple
 
 
 def _starts(lengths: Items[int], device: torch.device) -> Tensor:
-    """Row where each sequence starts: int64 `[sequences]`."""
+    """First row of each sequence: int64 `[sequences]`."""
     return torch.tensor([0, *lengths[:-1]], device=device).cumsum(0)
 
 

@@ -1,7 +1,7 @@
 """Fixed dimensional encodings (Dhulipala et al. 2024, "MUVERA", arXiv 2405.19504): token vectors as one vector.
 
-The inner product of a query's encoding with a document's approximates their MaxSim, so that an index of single vectors
-finds what late interaction would.
+The inner product of a query's and a document's encoding approximates their MaxSim, so that an index of single vectors
+can retrieve candidates for late interaction.
 """
 
 from collections.abc import Sequence as Items
@@ -19,10 +19,10 @@ Codes = NDArray[np.int64]
 
 
 def draw(settings: Muvera, dim: int) -> tuple[Tensor, Tensor]:
-    """Normals of the hyperplanes `[dim, repetitions * planes]`, signs of the projections `[dim, repetitions * width]`.
+    """Draw normals of hyperplanes `[dim, repetitions * planes]` and signs of projections `[dim, repetitions * width]`.
 
-    The same settings draw the same on every machine and in every release: legacy `RandomState` is the stream that NumPy
-    promises to keep.
+    The same settings give the same numbers on every machine and in every release: NumPy guarantees the stream of its
+    legacy `RandomState`.
     """
     random = np.random.RandomState(settings.seed)
     normals = random.standard_normal((dim, settings.num_repetitions * settings.num_simhash_projections))
@@ -33,16 +33,17 @@ def draw(settings: Muvera, dim: int) -> tuple[Tensor, Tensor]:
 def fixed_dimensional_encoding(
     vectors: Vectors, settings: Muvera, normals: Tensor, signs: Tensor, *, is_query: bool
 ) -> Vectors:
-    """One vector of `settings.dims` for the token vectors `[tokens, dim]` of a text; float32 both.
+    """Encode the token vectors `[tokens, dim]` of a text as one vector `[settings.dims]`; both float32.
 
-    Each repetition cuts the space by random hyperplanes into partitions (SimHash) and has, per partition, a random
-    projection of the sum of a query's tokens there, or of the mean of a document's. A partition without a token of the
-    document has its token whose code is nearest (the first of several). Repetitions are scaled so that the inner
-    product does not grow with their number. It estimates MaxSim from below: a mean is no nearer than the best token.
+    Each repetition divides the space into partitions by random hyperplanes (SimHash). For each partition it holds a
+    random projection of the sum of a query's tokens in it, or of the mean of a document's tokens. A partition without a
+    token of the document gets the token whose code is nearest (the first of several). Repetitions are scaled so that
+    the inner product does not grow with their number. It underestimates MaxSim: a mean is no nearer than the best
+    token.
     """
     repetitions, planes, width = settings.num_repetitions, settings.num_simhash_projections, settings.projection_dim
     partitions = 2**planes
-    # torch's own memory is aligned the same way for every sequence, as equal bits need.
+    # A copy in memory of torch's own, aligned the same for every sequence: equal bits need that.
     tokens = torch.from_numpy(vectors).clone()
     above = (tokens @ normals).numpy().reshape(-1, repetitions, planes) > 0
     codes: Codes = above @ (1 << np.arange(planes))
@@ -64,7 +65,7 @@ def fixed_dimensional_encoding(
 
 
 class FixedDimensional(StatelessHead):
-    """The fixed dimensional encoding of what a head for token vectors gives: `[settings.dims]` per sequence."""
+    """Fixed dimensional encoding `[settings.dims]` of the token vectors that another head gives for each sequence."""
 
     def __init__(self, multivector: Head, settings: Muvera, *, is_query: bool) -> None:
         self.multivector = multivector
@@ -75,7 +76,7 @@ class FixedDimensional(StatelessHead):
     def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[Vectors]:
         encodings = []
         for vectors in self.multivector(hidden, lengths, sequences):
-            # Two threads may both draw: what they draw is the same.
+            # Two threads may both draw; their numbers are the same.
             self._drawn = self._drawn or draw(self.settings, vectors.shape[1])
             encodings.append(fixed_dimensional_encoding(vectors, self.settings, *self._drawn, is_query=self.is_query))
         return encodings

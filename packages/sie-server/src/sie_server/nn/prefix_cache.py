@@ -1,4 +1,4 @@
-"""What all documents of a request begin with, computed once: the keys and values that they attend to."""
+"""Keys and values of prefixes: computed once per request, attended to by all of its documents."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class PrefixCache:
-    """Keys and values of the prefixes of one batch, while the batch goes through the layers in order."""
+    """Keys and values of the prefixes of one batch, which must go through the layers in order."""
 
     def __init__(self, packed: "Packed") -> None:
         self._shared = packed.shared
@@ -20,7 +20,7 @@ class PrefixCache:
         self._depth = 0
 
     def extend(self, k: Tensor, v: Tensor) -> KeysValues:
-        """A layer's keys and values with each sequence's prefix in front of it.
+        """Put the prefix's keys and values of the next layer in front of those of each sequence.
 
         Shapes: k, v `[tokens, kv_heads, head_dim]` → `[key_tokens, kv_heads, head_dim]`.
         """
@@ -35,7 +35,7 @@ class PrefixCache:
         return keys[shared.key_rows], values[shared.key_rows]
 
     def publish(self) -> None:
-        """Keep what this batch computed for the batches that follow."""
+        """Store the keys and values that this batch computed in their `Lead`s, for later batches."""
         if self._shared is not None:
             for layers, (prefix, _) in zip(self._layers, self._shared.computed, strict=True):
                 prefix.layers = tuple(layers)

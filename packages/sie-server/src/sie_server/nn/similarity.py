@@ -39,8 +39,8 @@ class QueryHead:
 class MaxSim(QueryHead):
     """Late interaction (Khattab and Zaharia 2020, eq. 3).
 
-    Σ over query tokens of the largest dot product with a document token, both normalised; `mean` divides it by the
-    number of query tokens. Tokens without a vector of their own take no part.
+    Sum over query tokens of the largest dot product with a document token, both normalised; with `mean`, divided by the
+    number of query tokens. Tokens without a vector of their own are left out.
     """
 
     def __init__(self, query: Sequence, projections: nn.Module, mean: bool = False) -> None:
@@ -58,7 +58,7 @@ class MaxSim(QueryHead):
         return F.normalize(vectors, dim=-1), counts
 
     def _cosines(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> tuple[Tensor, list[int]]:
-        """Of the documents' tokens with those of the query, in one product `[tokens, query tokens]`; tokens of each."""
+        """Cosines `[tokens, query tokens]` of all documents' tokens, in one product; tokens of each document."""
         documents, counts = self._unit(hidden, lengths, sequences)
         return self._query(documents, counts), counts
 
@@ -71,9 +71,9 @@ class MaxSim(QueryHead):
 
 
 class Matched(NamedTuple):
-    """A MaxSim score taken apart, by token of the query that has a vector.
+    """A MaxSim score and its terms, one per query token that has a vector.
 
-    rows: int64, which token of the document's sequence is nearest. cosines: float32, how near.
+    rows: int64, the nearest token of the document's sequence. cosines: float32, of the two tokens.
     """
 
     score: float
@@ -82,7 +82,7 @@ class Matched(NamedTuple):
 
 
 class Matches(MaxSim):
-    """MaxSim, and which tokens made it."""
+    """MaxSim with the terms of each score. Returns a `Matched` per sequence."""
 
     def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[Any]:
         cosines, counts = self._cosines(hidden, lengths, sequences)
@@ -90,8 +90,8 @@ class Matches(MaxSim):
         return [self._matched(score, part, sequence) for score, part, sequence in parts]
 
     def _matched(self, score: float, cosines: Tensor, sequence: Sequence) -> Matched:
-        largest, places = (x.cpu().numpy() for x in cosines.max(dim=0))
-        return Matched(score, places if sequence.keep is None else np.flatnonzero(sequence.keep)[places], largest)
+        largest, nearest = (x.cpu().numpy() for x in cosines.max(dim=0))
+        return Matched(score, nearest if sequence.keep is None else np.flatnonzero(sequence.keep)[nearest], largest)
 
 
 class Cosine(QueryHead):
@@ -113,7 +113,7 @@ class Cosine(QueryHead):
 
 
 class LexicalMatch(QueryHead):
-    """Dot product of the sparse vectors that `lexical` reads off query and document."""
+    """Dot product of the sparse vectors that the head `lexical` gives for query and document."""
 
     def __init__(self, query: Sequence, lexical: Head) -> None:
         super().__init__(query)
@@ -127,9 +127,9 @@ class LexicalMatch(QueryHead):
 
     def _match(self, vector: SparseVector) -> float:
         (query_tokens, query_weights), (tokens, weights) = self._query, vector
-        _, ours, theirs = np.intersect1d(query_tokens, tokens, assume_unique=True, return_indices=True)
-        # Exact products, and their sum rounded once: no order decides.
-        return math.fsum(np.multiply(query_weights[ours], weights[theirs], dtype=np.float64).tolist())
+        _, of_query, of_document = np.intersect1d(query_tokens, tokens, assume_unique=True, return_indices=True)
+        # Exact products and a sum that is rounded once: the result does not depend on the order.
+        return math.fsum(np.multiply(query_weights[of_query], weights[of_document], dtype=np.float64).tolist())
 
 
 class Hybrid:

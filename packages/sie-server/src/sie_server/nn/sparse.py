@@ -41,8 +41,10 @@ class SpladeHead(StatelessHead, nn.Module):
 
 
 class TokenWeights(StatelessHead, nn.Module):
-    """A weight for each token of the text (Chen et al. 2024, M3-Embedding, section 3.1): max(0, hᵀw + b), the largest
-    where a token stands there more than once; `special` tokens have none.
+    """Weights of the tokens of a text (Chen et al. 2024, M3-Embedding, section 3.1): max(0, hᵀw + b).
+
+    A token that occurs more than once has its largest weight, a `special` token none. Returns for each sequence the
+    token ids with a weight above zero, ascending int32, and their weights, float32.
     """
 
     def __init__(self, hidden: int, special: Items[int]) -> None:
@@ -58,7 +60,7 @@ class TokenWeights(StatelessHead, nn.Module):
     def _vector(self, ids: NDArray[np.int32], weights: NDArray[np.float32]) -> SparseVector:
         # Not `> 0`, which would hide a NaN.
         counted = ~(weights <= 0) & ~np.isin(ids, self._special)
-        tokens, places = np.unique(ids[counted], return_inverse=True)
+        tokens, positions = np.unique(ids[counted], return_inverse=True)
         largest = np.zeros(len(tokens), np.float32)
-        np.maximum.at(largest, places, weights[counted])
+        np.maximum.at(largest, positions, weights[counted])
         return tokens, largest
