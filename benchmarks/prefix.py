@@ -92,7 +92,7 @@ def measure(engine: Ours, mean: int, arguments: argparse.Namespace) -> dict[str,
 
 def pairs(engine: Ours, query: str, documents: list[str]) -> list[Sequence]:
     """Sequences behind a prefix that is not computed yet."""
-    return engine.model.tokenizer.pairs(query, documents)
+    return engine.model.tokenizer.encode_pairs(query, documents)
 
 
 def whole(sequence: Sequence) -> Sequence:

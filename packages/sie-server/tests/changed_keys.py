@@ -92,10 +92,10 @@ def ours(folder: Path) -> np.ndarray:
     model: LoadedModel = load(Entry("m", folder=folder), CPU, "float32")
     if model.score is not None:
         assert model.encoder.head is not None
-        sequences = model.tokenizer.pairs(QUERY, DOCUMENTS)
+        sequences = model.tokenizer.encode_pairs(QUERY, DOCUMENTS)
         logits = model.encoder.head(*model.encoder(Packed.of(sequences, CPU)), sequences)
         return np.array([FUNCTIONS.get(model.score, float)(logit) for logit in logits])
-    sequences = model.tokenizer.singles(DOCUMENTS)
+    sequences = model.tokenizer.encode_documents(DOCUMENTS)
     head = model.embedders(normalize=True)["dense"]
     return np.stack(head(*model.encoder(Packed.of(sequences, CPU)), sequences))
 

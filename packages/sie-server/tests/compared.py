@@ -31,9 +31,9 @@ def differing(model: LoadedModel) -> tuple[int, int]:
     texts = [text(length, seed=length) for length in LENGTHS]
     head = model.encoder.head
     if head is not None:
-        sequences = model.tokenizer.pairs("what is python", texts)
+        sequences = model.tokenizer.encode_pairs("what is python", texts)
     else:
-        query, *sequences = model.tokenizer.singles(["what is it made of", *texts])
+        query, *sequences = model.tokenizer.encode_documents(["what is it made of", *texts])
         compared = model.similarity(query, Comparison())
         assert isinstance(compared, MaxSim)
         hidden, _ = model.encoder(Packed.of([query], CPU))

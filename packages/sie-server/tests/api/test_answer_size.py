@@ -38,11 +38,11 @@ def score(api: httpx2.Client, query: str, texts: list[str], model: str = EMBEDDE
     return api.post(f"/v1/score/{model}", json=body)
 
 
-def refused(answer: httpx2.Response, field: str, *said: str, code: str = "INVALID_INPUT") -> None:
+def refused(answer: httpx2.Response, field: str, *parts: str, code: str = "INVALID_INPUT") -> None:
     status, found, message = error(answer)
     assert (status, found, answer.json()["detail"]["param"]) == (400, code, field)
-    for each in (f"'{field}'", *said):
-        assert each in message
+    for part in (f"'{field}'", *parts):
+        assert part in message
 
 
 def test_a_template_times_its_instruction_times_the_items(limited: httpx2.Client) -> None:
@@ -50,8 +50,8 @@ def test_a_template_times_its_instruction_times_the_items(limited: httpx2.Client
     assert encode(limited, ["w1"], instruction="i" * 100, options=template).status_code == 200
     for texts, size in ((["w1"], 112), (["w1"] * 2, 56), (["w1"] * 10, 12)):
         answer = encode(limited, texts, "application/msgpack", instruction="i" * size, options=template)
-        said = f"puts {9 * size:,} bytes around each of {len(texts)} texts", "is 1,000 (--max-rendered-bytes)"
-        refused(answer, "params.options.doc_template", *said)
+        added = f"adds {9 * size:,} bytes, including the instruction, to each of {len(texts)} texts"
+        refused(answer, "params.options.doc_template", added, "is 1,000 (--max-rendered-bytes)")
 
 
 def test_windows_and_tokens(limited: httpx2.Client) -> None:

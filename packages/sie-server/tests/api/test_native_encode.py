@@ -247,12 +247,12 @@ def test_a_text_is_not_a_template(api: httpx2.Client) -> None:
 @pytest.mark.parametrize(
     ("template", "fault"),
     [
-        ("{query}", "has the slot {query}; slots are {instruction} and {text}"),
-        ("{text} {}", "has the slot {}; slots are {instruction} and {text}"),
-        ("{text} {0}", "has the slot {0}; slots are {instruction} and {text}"),
-        ("{text.__class__}", "has the slot {text.__class__}; slots are {instruction} and {text}"),
-        ("{text!r}", "has the slot {text!r}; slots are {instruction} and {text}"),
-        ("{text:>999999999}", "has the slot {text:>999999999}; slots are {instruction} and {text}"),
+        ("{query}", "has the slot {query}; the slots are {instruction} and {text}"),
+        ("{text} {}", "has the slot {}; the slots are {instruction} and {text}"),
+        ("{text} {0}", "has the slot {0}; the slots are {instruction} and {text}"),
+        ("{text.__class__}", "has the slot {text.__class__}; the slots are {instruction} and {text}"),
+        ("{text!r}", "has the slot {text!r}; the slots are {instruction} and {text}"),
+        ("{text:>999999999}", "has the slot {text:>999999999}; the slots are {instruction} and {text}"),
         ("{instruction}", "must have the slot {text} once, not 0 times"),
         ("", "must have the slot {text} once, not 0 times"),
         ("{text}{text}", "must have the slot {text} once, not 2 times"),

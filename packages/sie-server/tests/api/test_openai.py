@@ -223,8 +223,8 @@ def test_openai_s_client_waits_for_a_cold_model(models: Path) -> None:
         (["a", [1]], "Field 'input' must be a text, a list of texts, a list of token ids, or a list of such lists"),
         ([[5], 5], "Field 'input' must be a text, a list of texts, a list of token ids, or a list of such lists"),
         (["a"] * 10_001, "Field 'input' must contain at most 10000 texts"),
-        ([[5], [-1]], "token id -1 is outside of the vocabulary of 30522"),
-        ([5, 2**64], "token id 18446744073709551616 is outside of the vocabulary of 30522"),
+        ([[5], [-1]], "token id -1 is outside of the vocabulary of 30522 tokens"),
+        ([5, 2**64], "token id 18446744073709551616 is outside of the vocabulary of 30522 tokens"),
         (["a", "b" * 2**21 + "c"], "Field 'input[1]' must hold at most 2097152 bytes of UTF-8 text"),
     ],
 )

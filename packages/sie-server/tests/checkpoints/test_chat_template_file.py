@@ -69,7 +69,7 @@ def test_scores_are_those_of_sentence_transformers(kind: str, template: str, tmp
         if instruction is not None and "system" not in template and "m.role" not in template:
             continue
         theirs = reference.predict([(QUERY, document) for document in DOCUMENTS], prompt=instruction)
-        sequences = model.tokenizer.pairs(QUERY, DOCUMENTS, instruction=instruction)
+        sequences = model.tokenizer.encode_pairs(QUERY, DOCUMENTS, instruction=instruction)
         np.testing.assert_allclose(scores(model, sequences), theirs, rtol=0, atol=1e-4)
         assert [sequence.truncated for sequence in sequences] == [False] * 4 + [True]
 
@@ -83,7 +83,7 @@ def test_settings_of_the_template_and_the_default_prompt_are_read(tmp_path: Path
     reference = CrossEncoder(str(folder), device="cpu")
     theirs = reference.predict([(QUERY, document) for document in DOCUMENTS])
     model = load(Entry("m", folder=folder), CPU, "float32")
-    np.testing.assert_allclose(scores(model, model.tokenizer.pairs(QUERY, DOCUMENTS)), theirs, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(scores(model, model.tokenizer.encode_pairs(QUERY, DOCUMENTS)), theirs, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["qwen3-classifier", "bert"])
@@ -95,7 +95,7 @@ def test_the_default_prompt_stands_in_front_of_a_query(kind: str, tmp_path: Path
     documents = DOCUMENTS[:4]
     for instruction, prompt in ((None, None), ("w60", "w60 ")):
         theirs = reference.predict([(QUERY, document) for document in documents], prompt=prompt)
-        sequences = model.tokenizer.pairs(QUERY, documents, instruction=instruction)
+        sequences = model.tokenizer.encode_pairs(QUERY, documents, instruction=instruction)
         np.testing.assert_allclose(scores(model, sequences), theirs, rtol=0, atol=1e-4)
 
 
@@ -103,8 +103,8 @@ def test_windows_of_a_document_end_with_what_the_template_ends_with(tmp_path: Pa
     folder, _ = saved(tmp_path, "qwen3-classifier", TEMPLATES["behind"])
     tokenizer = load(Entry("m", folder=folder, max_length=64), CPU, "float32").tokenizer
     document = " ".join(f"w{i}" for i in range(100, 250))
-    windows = tokenizer.pairs(QUERY, [document], LengthLimits(long_documents="chunk_max"))
-    [whole] = tokenizer.pairs(QUERY, ["w100"])
+    windows = tokenizer.encode_pairs(QUERY, [document], LengthLimits(long_documents="chunk_max"))
+    [whole] = tokenizer.encode_pairs(QUERY, ["w100"])
     assert len(windows) > 2
     assert {tuple(window.ids[-3:].tolist()) for window in windows} == {tuple(whole.ids[-3:].tolist())}
     spans = [window.span for window in windows if window.span is not None]
@@ -118,7 +118,7 @@ def test_templates_come_from_where_transformers_takes_them(tmp_path: Path) -> No
     plain = json.loads(settings.read_text())
 
     def behind() -> str:
-        return read_chat_template(tmp_path).plain.behind
+        return read_chat_template(tmp_path).plain.suffix
 
     def configure(template: Any) -> None:
         settings.write_text(json.dumps({**plain, "chat_template": template}))
@@ -144,7 +144,7 @@ def test_templates_come_from_where_transformers_takes_them(tmp_path: Path) -> No
         (f"{QUERY_SLOT} {DOCUMENT_SLOT} {DOCUMENT_SLOT}", "writes the document more than once"),
         (f"{DOCUMENT_SLOT} {QUERY_SLOT}", "writes the query or the instruction behind the document"),
         (f"{QUERY_SLOT} {DOCUMENT_SLOT.replace('first', 'first | upper')}", "does not write the document"),
-        (f"{QUERY_SLOT}<{DOCUMENT_SLOT}>w3", "no place before a document where its tokens can be parted"),
+        (f"{QUERY_SLOT}<{DOCUMENT_SLOT}>w3", "can't be split in front of the document without changing its tokens"),
         (f"{QUERY_SLOT} {DOCUMENT_SLOT.replace('first }}', '''first | truncate(50) }}''')}", "changes the texts"),
         (f"{{{{ strftime_now('%Y') }}}} {QUERY_SLOT} {DOCUMENT_SLOT}", "it writes the date"),
         (f"{{{{ raise_exception('no pairs') }}}} {QUERY_SLOT} {DOCUMENT_SLOT}", "no pairs"),

@@ -82,7 +82,7 @@ def positive_scores(folder: Path) -> None:
 def scored(folder: Path) -> list[float]:
     model = load(Entry("m", folder=folder), CPU, "float32")
     assert model.encoder.head is not None
-    sequences = model.tokenizer.pairs(QUERY, DOCUMENTS)
+    sequences = model.tokenizer.encode_pairs(QUERY, DOCUMENTS)
     logits = model.encoder.head(*model.encoder(Packed.of(sequences, CPU)), sequences)
     function = FUNCTIONS.get(model.score, float)
     return [function(logit) for logit in logits]
@@ -91,7 +91,7 @@ def scored(folder: Path) -> list[float]:
 @torch.inference_mode()
 def embedded(folder: Path, normalize: bool = False) -> np.ndarray:
     model = load(Entry("m", folder=folder), CPU, "float32")
-    sequences = model.tokenizer.singles(DOCUMENTS)
+    sequences = model.tokenizer.encode_documents(DOCUMENTS)
     head = model.embedders(normalize=normalize)["dense"]
     return np.stack(head(*model.encoder(Packed.of(sequences, CPU)), sequences))
 

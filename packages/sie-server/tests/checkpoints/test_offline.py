@@ -17,7 +17,7 @@ def refuse(event, arguments):
 sys.addaudithook(refuse)
 
 from sie_server.engine.engine import Engine
-from sie_server.tokenization.config import Limits
+from sie_server.tokenization.config import LengthLimits
 from sie_server.metrics import Metrics
 from sie_server.catalog.catalog import shipped
 from sie_server.settings import Settings
@@ -26,7 +26,7 @@ async def main():
     engine = Engine(Settings(), shipped(), Metrics())
     engine.start()
     model = await engine.model("{EMBEDDED}", ["score"])
-    scored = await engine.score(model, "what is python", ["a language", "a snake"], Limits())
+    scored = await engine.score(model, "what is python", ["a language", "a snake"], LengthLimits())
     await engine.close()
     print(len(scored.scores))
 

@@ -53,7 +53,7 @@ HEADS: dict[str, tuple[str, str, Callable[[int], list[nn.Module]]]] = {
 def ours(model: LoadedModel, texts: list[str]) -> list[float]:
     """Raw logits of one packed batch."""
     assert model.encoder.head is not None
-    sequences = model.tokenizer.pairs(QUERY, texts)
+    sequences = model.tokenizer.encode_pairs(QUERY, texts)
     return model.encoder.head(*model.encoder(Packed.of(sequences, CPU)), sequences)
 
 
@@ -195,7 +195,7 @@ def test_a_cache_without_the_head_is_not_complete(folder: Path, monkeypatch: pyt
 def embedded(model: LoadedModel, template: str | None) -> np.ndarray:
     """DOCUMENTS in the template, as `/v1/encode` embeds them, not normalised."""
     texts = fill(template, DOCUMENTS, None)
-    sequences = model.tokenizer.singles(texts)
+    sequences = model.tokenizer.encode_documents(texts)
     head = model.embedders(normalize=False)["dense"]
     return np.stack(head(*model.encoder(Packed.of(sequences, CPU)), sequences))
 

@@ -274,15 +274,15 @@ def test_a_text_at_which_the_tokenizer_panics_is_an_error_of_that_request(tmp_pa
     ours = TextTokenizer(made, 512, token_types=True)
     bad = "a" * 60 + "!"
     for call in (
-        lambda: ours.pairs("b", ["b", bad]),
-        lambda: ours.pairs(bad, ["b"]),
-        lambda: ours.singles([bad], LengthLimits(long_documents="chunk_max")),
+        lambda: ours.encode_pairs("b", ["b", bad]),
+        lambda: ours.encode_pairs(bad, ["b"]),
+        lambda: ours.encode_documents([bad], LengthLimits(long_documents="chunk_max")),
         lambda: ours.spans(bad, [0]),
     ):
         with pytest.raises(SIEError, match="tokenizer failed at a text") as caught:
             call()
         assert caught.value.code is Code.INFERENCE_ERROR
-    assert len(ours.pairs("b", ["b"])) == 1
+    assert len(ours.encode_pairs("b", ["b"])) == 1
 
 
 def test_tokens_without_an_embedding_are_refused_where_they_occur(
@@ -294,15 +294,15 @@ def test_tokens_without_an_embedding_are_refused_where_they_occur(
     tokenizer.save_pretrained(tmp_path)
     ours = load(Entry("m", folder=tmp_path), CPU, "float32").tokenizer
     assert "2 tokens of the tokenizer have no embedding, first '[ENT]' with id 600 of 600" in caplog.text
-    assert len(ours.pairs("python", ["is", "a"])) == 2
+    assert len(ours.encode_pairs("python", ["is", "a"])) == 2
     for query, documents, field in (("w1", ["is", "[ENT] a"], r"items\[1\].text"), ("[ENT]", ["a"], "query")):
         with pytest.raises(SIEError, match=rf"Field '{field}' has the token '\[ENT\]' with id 600; .* 600 tokens"):
-            ours.pairs(query, documents)
-    with pytest.raises(SIEError, match="token id 600 is outside of the vocabulary of 600"):
-        ours.singles([[5, 600]])
+            ours.encode_pairs(query, documents)
+    with pytest.raises(SIEError, match="token id 600 is outside of the vocabulary of 600 tokens"):
+        ours.encode_documents([[5, 600]])
     for text in ("[ENT]", "w1 [ANT]"):
         with pytest.raises(SIEError, match="has the token"):
-            ours.query(text)
+            ours.encode_query(text)
 
 
 def test_special_tokens_without_an_embedding_are_refused_at_load(tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_special_tokens_without_an_embedding_are_refused_at_load(tmp_path: Path)
     described["model"]["vocab"]["[LAST]"] = 600
     described["post_processor"]["special_tokens"]["[SEP]"] |= {"ids": [600], "tokens": ["[LAST]"]}
     (tmp_path / "tokenizer.json").write_text(json.dumps(described))
-    with pytest.raises(UnsupportedModelError, match=r"every text has the token '\[LAST\]' with id 600"):
+    with pytest.raises(UnsupportedModelError, match=r"the tokenizer adds the token '\[LAST\]' with id 600"):
         load(Entry("m", folder=tmp_path), CPU, "float32")
 
 

@@ -392,7 +392,7 @@ def stalled(models: Path) -> Iterator[Stalled]:
 
     def loader(entry: Entry, device: torch.device, precision: Precision) -> LoadedModel:
         model = load(entry, device, precision)
-        [sequence] = model.tokenizer.singles([POISON])
+        [sequence] = model.tokenizer.encode_documents([POISON])
         gates.append(Gate(model.encoder, poison=int(sequence.ids[1])))
         return replace(model, encoder=gates[0])  # type: ignore[arg-type] # a stand-in
 

@@ -75,7 +75,7 @@ def test_highlights_are_the_largest_cosines_and_leave_the_scores_alone(
     assert plain == [{key: entry[key] for key in ("item_id", "score", "rank")} for entry in entries]
     entry = shipped()[EMBEDDED] if model == EMBEDDED else Entry("m", folder=late / model)
     loaded = load(entry, CPU, "float32")
-    [lead], sequences = loaded.tokenizer.queries([query]), loaded.tokenizer.singles(texts)
+    [lead], sequences = loaded.tokenizer.encode_queries([query]), loaded.tokenizer.encode_documents(texts)
     head = loaded.embedders()["multivector"]
     with torch.inference_mode():
         [asked] = head(*loaded.encoder(Packed.of([lead], CPU)), [lead])

@@ -161,7 +161,7 @@ UNLOADED = """
 import asyncio, sys, time
 from pathlib import Path
 from sie_server.engine.engine import Engine
-from sie_server.tokenization.config import Limits
+from sie_server.tokenization.config import LengthLimits
 from sie_server.machine.memory import resident_memory
 from sie_server.metrics import Metrics
 from sie_server.catalog.catalog import Entry
@@ -175,7 +175,7 @@ async def main():
     for _ in range(4):
         before = resident_memory()
         model = await engine.model("m", ["score"])
-        await asyncio.gather(*(engine.score(model, "what", ["it is"] * 20, Limits()) for _ in range(4)))
+        await asyncio.gather(*(engine.score(model, "what", ["it is"] * 20, LengthLimits()) for _ in range(4)))
         loaded, size = resident_memory(), model.bytes
         del model
         await engine.residency.unload("m")

@@ -39,7 +39,7 @@ class Reference:
 
     @torch.inference_mode()
     def embed(self, one: str) -> tuple[Vectors, dict[int, float], Vectors]:
-        [sequence] = self.tokenizer.singles([one])
+        [sequence] = self.tokenizer.encode_documents([one])
         states = self.encoder(input_ids=torch.from_numpy(sequence.ids)[None]).last_hidden_state[0]
         weights = torch.relu(F.linear(states, self.heads["sparse.weight"], self.heads["sparse.bias"]))[:, 0]
         sparse: dict[int, float] = {}
@@ -140,9 +140,9 @@ def test_nothing_depends_on_the_batch(checkpoint: tuple[Path, Reference], precis
     torch.set_num_threads(1)
     model = load(Entry("m", folder=checkpoint[0]), CPU, precision)
     texts = [*DOCUMENTS, "", text(3, 1), text(17, 2)]
-    query = model.tokenizer.query(QUERY)
+    query = model.tokenizer.encode_query(QUERY)
     heads = {mode: model.similarity(query, Comparison(mode)) for mode in ("dense", "sparse", "colbert", "hybrid")}
-    sequences = model.tokenizer.singles(texts)
+    sequences = model.tokenizer.encode_documents(texts)
     with torch.inference_mode():
         leading, _ = model.encoder(Packed.of([query], CPU))
         hidden, lengths = model.encoder(Packed.of(sequences, CPU))
@@ -160,7 +160,7 @@ def test_pickled_weights_are_read_where_the_catalogue_says_so(
     with pytest.raises(UnsupportedModelError, match=r"only pickled weights \(pytorch_model.bin\)"):
         load(Entry("m", folder=tmp_path), CPU)
     model = load(Entry("m", folder=tmp_path, pickled=True), CPU, "float32")
-    sequences = model.tokenizer.singles(DOCUMENTS)
+    sequences = model.tokenizer.encode_documents(DOCUMENTS)
     with torch.inference_mode():
         vectors = model.embedders()["dense"](*model.encoder(Packed.of(sequences, CPU)), sequences)
     np.testing.assert_allclose(vectors, [checkpoint[1].embed(one)[0] for one in DOCUMENTS], rtol=0, atol=1e-5)

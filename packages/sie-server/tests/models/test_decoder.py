@@ -84,7 +84,7 @@ def test_float32_scores_equal_transformers_alone_and_batched(checkpoint: tuple[P
     assert model.entry.prompt is not None
     theirs = expected(folder, reference, model.entry.prompt)
     assert np.ptp(theirs) > 1e-2, "scores that do not differ prove nothing"
-    sequences = model.tokenizer.pairs(QUERY, DOCUMENTS)
+    sequences = model.tokenizer.encode_pairs(QUERY, DOCUMENTS)
     np.testing.assert_allclose(scores(model, sequences), theirs, rtol=0, atol=1e-5)
     # The prefix is stored now, and each document finds it.
     np.testing.assert_allclose([scores(model, [one])[0] for one in sequences], theirs, rtol=0, atol=1e-5)
@@ -93,7 +93,7 @@ def test_float32_scores_equal_transformers_alone_and_batched(checkpoint: tuple[P
 def test_bfloat16_scores_stay_within_two_percent_of_the_spread(checkpoint: tuple[Path, Any]) -> None:
     exact, rounded = (load(Entry("m", folder=checkpoint[0]), CPU, p) for p in ("float32", "bfloat16"))
     documents = [text(length, seed=i) for i, length in enumerate(LENGTHS * 5)]
-    one, two = (scores(model, model.tokenizer.pairs(QUERY, documents)) for model in (exact, rounded))
+    one, two = (scores(model, model.tokenizer.encode_pairs(QUERY, documents)) for model in (exact, rounded))
     assert np.abs(np.subtract(one, two)).max() <= 2e-2 * np.ptp(one)
     assert one != two, "bfloat16 did not reach the products"
 
@@ -107,7 +107,7 @@ def test_a_classifier_on_a_decoder_equals_transformers(tmp_path: Path) -> None:
             reference(input_ids=torch.tensor([qwen3(encode, QUERY, document)])).logits[0, 0].item()
             for document in DOCUMENTS
         ]
-    np.testing.assert_allclose(scores(model, model.tokenizer.pairs(QUERY, DOCUMENTS)), theirs, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(scores(model, model.tokenizer.encode_pairs(QUERY, DOCUMENTS)), theirs, rtol=0, atol=1e-5)
     assert model.score == "probability"
 
 
@@ -125,7 +125,7 @@ def test_prompts_are_the_cards_token_for_token(prompt: str, data: Path) -> None:
     @example("", "")
     @example("{query} {instruction}", "{document} {} 日本語 🐍‍́")
     def check(query: str, document: str) -> None:
-        [pair] = ours.pairs(query, [document])
+        [pair] = ours.encode_pairs(query, [document])
         assert pair.prefix is not None
         ids = [*pair.prefix.sequence.ids.tolist(), *pair.ids.tolist()]
         assert ids == BUILD[prompt](lambda text: reference.encode(text, add_special_tokens=False).ids, query, document)
@@ -159,32 +159,32 @@ def test_an_instruction_goes_where_the_prompt_has_a_place_for_it(prompt: str, sl
     theirs = BUILD[prompt](encode, "q", "d", "Find it.") if slot else BUILD[prompt](encode, "Find it. q", "d")
     for own, asked in ((None, "Find it."), ("Find it.", None), ("Lose it.", "Find it.")):
         ours = TextTokenizer(Tokenizer.from_file(file), 100_000, False, prompts()[prompt], own)
-        [pair] = ours.pairs("q", ["d"], instruction=asked)
+        [pair] = ours.encode_pairs("q", ["d"], instruction=asked)
         assert pair.prefix is not None
         assert [*pair.prefix.sequence.ids.tolist(), *pair.ids.tolist()] == theirs
 
 
 def test_only_the_document_is_cut(checkpoint: tuple[Path, Any]) -> None:
     tokenizer = load(Entry("m", folder=checkpoint[0]), CPU, "float32").tokenizer
-    [whole] = tokenizer.pairs(QUERY, ["w1 " * 50])
-    [cut] = tokenizer.pairs(QUERY, ["w1 " * 3000])
+    [whole] = tokenizer.encode_pairs(QUERY, ["w1 " * 50])
+    [cut] = tokenizer.encode_pairs(QUERY, ["w1 " * 3000])
     assert whole.prefix is not None
     assert cut.prefix is not None
     assert not whole.truncated
     assert cut.truncated
     assert len(cut.prefix) + len(cut) == tokenizer.max_length == 512
-    after = len(whole) - 50 - (len(tokenizer.pairs(QUERY, [""])[0]) - len(tokenizer._after))
+    after = len(whole) - 50 - (len(tokenizer.encode_pairs(QUERY, [""])[0]) - len(tokenizer._after))
     assert cut.ids[-after:].tolist() == whole.ids[-after:].tolist()
     with pytest.raises(SIEError, match=r"Field 'query' has 600 tokens and leaves no room"):
-        tokenizer.pairs("w1 " * 600, ["w1"])
+        tokenizer.encode_pairs("w1 " * 600, ["w1"])
     with pytest.raises(SIEError, match=r"'items\[1\]\.text' has 6\d\d tokens"):
-        tokenizer.pairs(QUERY, ["w1", "w1 " * 600], LengthLimits(long_documents="error"))
+        tokenizer.encode_pairs(QUERY, ["w1", "w1 " * 600], LengthLimits(long_documents="error"))
 
 
 def test_a_query_is_cut_on_request_only(checkpoint: tuple[Path, Any]) -> None:
     tokenizer = load(Entry("m", folder=checkpoint[0]), CPU, "float32").tokenizer
-    [asked] = tokenizer.pairs("w1 w2 w3 w4", ["w9"], LengthLimits(query=2))
-    [short] = tokenizer.pairs("w1 w2", ["w9"])
+    [asked] = tokenizer.encode_pairs("w1 w2 w3 w4", ["w9"], LengthLimits(query=2))
+    [short] = tokenizer.encode_pairs("w1 w2", ["w9"])
     assert asked.prefix is not None
     assert short.prefix is not None
     assert asked.prefix.sequence.ids.tolist() == short.prefix.sequence.ids.tolist()
@@ -193,12 +193,12 @@ def test_a_query_is_cut_on_request_only(checkpoint: tuple[Path, Any]) -> None:
 def test_windows_of_a_long_document_say_where_they_are(checkpoint: tuple[Path, Any]) -> None:
     tokenizer = load(Entry("m", folder=checkpoint[0]), CPU, "float32").tokenizer
     document = text(1000, seed=5)
-    windows = tokenizer.pairs("w1", [document, "w7"], LengthLimits(long_documents="chunk_max"))
+    windows = tokenizer.encode_pairs("w1", [document, "w7"], LengthLimits(long_documents="chunk_max"))
     *long, short = windows
     assert len(long) > 1
     assert short.span == (0, 2)
     assert {sequence.document for sequence in long} == {0}
-    lead = len(tokenizer.pairs("w1", [""])[0]) - len(tokenizer._after)
+    lead = len(tokenizer.encode_pairs("w1", [""])[0]) - len(tokenizer._after)
     for number, window in enumerate(long):
         assert window.span is not None
         words = document[slice(*window.span)].split()
@@ -225,8 +225,8 @@ def test_the_prefix_is_computed_once_for_a_request(tmp_path: Path) -> None:
         seen: list[int] = []
         model.encoder.embeddings.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
         scored = engine.run(engine.engine.score(model, QUERY, DOCUMENTS, LengthLimits()))
-    prefix = len(model.tokenizer.pairs(QUERY, ["w1"])[0].prefix or ())
-    own = [len(sequence) for sequence in model.tokenizer.pairs(QUERY, DOCUMENTS)]
+    prefix = len(model.tokenizer.encode_pairs(QUERY, ["w1"])[0].prefix or ())
+    own = [len(sequence) for sequence in model.tokenizer.encode_pairs(QUERY, DOCUMENTS)]
     assert len(seen) > 1
     assert sum(seen) == scored.tokens == prefix + sum(own)
     assert scored.lengths == [prefix + length for length in own]
@@ -237,7 +237,7 @@ def test_prefix_of_several_requests_in_one_batch(tmp_path: Path) -> None:
     build(tmp_path, "qwen3")
     model = load(Entry("m", folder=tmp_path), CPU, "float32")
     torch.set_num_threads(1)
-    calls = [model.tokenizer.pairs(query, DOCUMENTS[:4]) for query in ("w1", "w2 w3", "what is it w4")]
+    calls = [model.tokenizer.encode_pairs(query, DOCUMENTS[:4]) for query in ("w1", "w2 w3", "what is it w4")]
     alone = [[scores(model, [fresh])[0] for fresh in _fresh(call)] for call in calls]
     scores(model, calls[1])  # its prefix is stored from here on
     mixed = [*batch(calls[0]), *calls[1], *batch(calls[2])]
@@ -253,7 +253,7 @@ def test_two_turns_of_one_request_in_a_batch_share_its_prefix(tmp_path: Path) ->
     model = load(Entry("m", folder=tmp_path), CPU, "float32")
     torch.set_num_threads(1)
     assert model.encoder.head is not None
-    first, second = (model.tokenizer.pairs(query, DOCUMENTS[:4]) for query in ("w1", "w2 w3"))
+    first, second = (model.tokenizer.encode_pairs(query, DOCUMENTS[:4]) for query in ("w1", "w2 w3"))
     alone = [scores(model, [fresh])[0] for call in (first, second) for fresh in _fresh(call)]
     loop = asyncio.new_event_loop()
     one, other = (Request(model, model.encoder.head, call, loop.create_future()).pending for call in (first, second))
@@ -290,7 +290,7 @@ def test_a_pooled_decoder_embeds_as_sentence_transformers(name: str, tmp_path: P
     assert (model.entry.outputs, model.pooling, model.entry.prompt, model.score) == (("dense",), "last", None, None)
     texts = [*DOCUMENTS, "what is python"]
     with torch.inference_mode():
-        sequences = model.tokenizer.singles(texts)
+        sequences = model.tokenizer.encode_documents(texts)
         vectors = Dense(model.pooling)(*model.encoder(Packed.of(sequences, CPU)), sequences)
     np.testing.assert_allclose(vectors, [reference.encode(one) for one in texts], rtol=0, atol=1e-5)
 

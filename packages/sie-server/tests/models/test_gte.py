@@ -163,7 +163,7 @@ def logit(weights: dict[str, Tensor], ids: list[int]) -> float:
 
 def pairs(model: LoadedModel) -> list[Sequence]:
     lengths = [0, 1, 3, 17, 17, 60, 200, 480, 700]
-    return model.tokenizer.pairs("what is python", [text(length, seed=i) for i, length in enumerate(lengths)])
+    return model.tokenizer.encode_pairs("what is python", [text(length, seed=i) for i, length in enumerate(lengths)])
 
 
 @torch.inference_mode()

@@ -60,7 +60,10 @@ def test_vectors_equal_the_reference(folder: Path, reference: MultiVectorEncoder
     model = load(Entry("m", folder=folder), CPU, "float32")
     assert (model.entry.outputs, model.score) == (("multivector", "score"), "maxsim")
     assert (model.entry.dims, model.max_length) == (WIDTH, 512)
-    sequences = {"query": model.tokenizer.queries(QUERIES), "document": model.tokenizer.singles(DOCUMENTS)}
+    sequences = {
+        "query": model.tokenizer.encode_queries(QUERIES),
+        "document": model.tokenizer.encode_documents(DOCUMENTS),
+    }
     for task, texts in {"query": QUERIES, "document": DOCUMENTS}.items():
         ours = vectors(model, sequences[task])
         for one, mine in zip(texts, ours, strict=True):
@@ -112,7 +115,7 @@ def test_rotary_xlm_roberta_equals_transformers_with_that_attention(tmp_path: Pa
     AttentionInterface.register("rotary", rotary_attention)
     plain.set_attn_implementation("rotary")
     model = load(entry, CPU, "float32")
-    queries, documents = model.tokenizer.queries(QUERIES), model.tokenizer.singles(DOCUMENTS)
+    queries, documents = model.tokenizer.encode_queries(QUERIES), model.tokenizer.encode_documents(DOCUMENTS)
     assert [len(sequence) for sequence in queries] == [12] * len(QUERIES)
     assert not any(sequence.unattended for sequence in queries)
     for sequence, mine in zip([*queries, *documents], vectors(model, [*queries, *documents]), strict=True):
@@ -128,7 +131,7 @@ def test_rotary_xlm_roberta_equals_transformers_with_that_attention(tmp_path: Pa
 def test_vectors_do_not_depend_on_the_batch(tmp_path: Path, layout: str, precision: Any) -> None:
     torch.set_num_threads(1)
     model = load(Entry("m", folder=LAYOUTS[layout](tmp_path)), CPU, precision)
-    sequences = [*model.tokenizer.queries(QUERIES), *model.tokenizer.singles(DOCUMENTS)]
+    sequences = [*model.tokenizer.encode_queries(QUERIES), *model.tokenizer.encode_documents(DOCUMENTS)]
     for sequence, together in zip(sequences, vectors(model, sequences), strict=True):
         [alone] = vectors(model, [sequence])
         assert np.array_equal(alone, together)
@@ -138,17 +141,17 @@ def test_a_request_may_choose_the_lengths(tmp_path: Path) -> None:
     """Above the checkpoint's defaults too, as long as the model has the positions."""
     tokenizer = load(Entry("m", folder=pylate(tmp_path)), CPU).tokenizer
     long = text(100, 1)
-    assert len(tokenizer.singles([long])[0]) == 40
-    assert len(tokenizer.singles([long], LengthLimits(sequence=90))[0]) == 90
-    assert len(tokenizer.singles([long], LengthLimits(sequence=1000))[0]) == 103
-    assert [len(tokenizer.queries([one], LengthLimits(query=20))[0]) for one in ("what", long)] == [20, 20]
-    with pytest.raises(SIEError, match=r"'options.query_max_length' is 3; 3 tokens of a query are special"):
-        tokenizer.queries(["what"], LengthLimits(query=3))
+    assert len(tokenizer.encode_documents([long])[0]) == 40
+    assert len(tokenizer.encode_documents([long], LengthLimits(sequence=90))[0]) == 90
+    assert len(tokenizer.encode_documents([long], LengthLimits(sequence=1000))[0]) == 103
+    assert [len(tokenizer.encode_queries([one], LengthLimits(query=20))[0]) for one in ("what", long)] == [20, 20]
+    with pytest.raises(SIEError, match=r"'options.query_max_length' is 3 and leaves no room for a query"):
+        tokenizer.encode_queries(["what"], LengthLimits(query=3))
     # The window of a layer is 16 tokens to either side.
     with pytest.raises(SIEError, match=r"adds 26 tokens to the query; the model takes 16"):
-        tokenizer.queries(["what"], LengthLimits(query=30))
+        tokenizer.encode_queries(["what"], LengthLimits(query=30))
     with pytest.raises(SIEError, match="leaves no room for a document"):
-        tokenizer.query("what", LengthLimits(sequence=3))
+        tokenizer.encode_query("what", LengthLimits(sequence=3))
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 def sequences(checkpoint: tuple[Path, Any]) -> list[Sequence]:
     tokenizer = load(Entry("m", folder=checkpoint[0]), CPU, "float32").tokenizer
     documents = [text(length, seed=i) for i, length in enumerate(LENGTHS)]
-    return tokenizer.pairs("what is python", documents)
+    return tokenizer.encode_pairs("what is python", documents)
 
 
 def test_float32_logits_equal_transformers_alone_and_batched(
@@ -86,7 +86,7 @@ def test_bfloat16_logits_stay_within_two_percent_of_the_spread(checkpoint: tuple
     """
     exact, rounded = (load(Entry("m", folder=checkpoint[0]), CPU, p) for p in ("float32", "bfloat16"))
     documents = [text(length, seed=i) for i, length in enumerate(LENGTHS * 5)]
-    sequences = exact.tokenizer.pairs("what is python", documents)
+    sequences = exact.tokenizer.encode_pairs("what is python", documents)
     expected, scores = ours(exact, sequences), ours(rounded, sequences)
     bound = 2e-2 if bfloat16_panels() else math.sqrt(2) * 2e-2
     assert np.abs(np.subtract(scores, expected)).max() <= bound * np.ptp(expected)
@@ -99,14 +99,14 @@ def test_cross_encoder_scores_equal_sentence_transformers(checkpoint: tuple[Path
     reference = CrossEncoder(str(folder), device="cpu", max_length=512)
     logits = reference.predict([(query, d) for d in documents], activation_fn=torch.nn.Identity())
     model = load(Entry("m", folder=folder), CPU, "float32")
-    np.testing.assert_allclose(ours(model, model.tokenizer.pairs(query, documents)), logits, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(ours(model, model.tokenizer.encode_pairs(query, documents)), logits, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if "encoder" in name and "lexical" not in name])
 def test_encoder_states_equal_transformers(name: str, tmp_path: Path) -> None:
     reference = build(tmp_path, name)
     model = load(Entry("m", folder=tmp_path), CPU, "float32")
-    sequences = model.tokenizer.singles([text(length, seed=i) for i, length in enumerate(LENGTHS)])
+    sequences = model.tokenizer.encode_documents([text(length, seed=i) for i, length in enumerate(LENGTHS)])
     packed = Packed.of(sequences, CPU)
     with torch.inference_mode():
         vectors = Multivector(nn.Identity(), normalize=False)(*model.encoder(packed), sequences)
@@ -124,7 +124,7 @@ def test_embedded_default_equals_sentence_transformers_on_real_weights() -> None
     assert package.submodule_search_locations is not None
     reference = SentenceTransformer(package.submodule_search_locations[0] + "/model", device="cpu")
     texts = ["", "Python", "Python was created by Guido van Rossum. " * 60, "naïve café — 日本語 🐍"]
-    sequences = model.tokenizer.singles(texts)
+    sequences = model.tokenizer.encode_documents(texts)
     heads = model.embedders()
     with torch.inference_mode():
         hidden = model.encoder(Packed.of(sequences, CPU))

@@ -25,7 +25,7 @@ def test_scores_equal_transformers_alone_and_batched(name: str, tmp_path: Path) 
     assert tokenizer.pad_token_id in tokenizer(documents[0])["input_ids"]
 
     def ours(documents: list[str]) -> list[float]:
-        sequences = model.tokenizer.pairs("w1 what", documents)
+        sequences = model.tokenizer.encode_pairs("w1 what", documents)
         assert model.encoder.head is not None
         return model.encoder.head(*model.encoder(Packed.of(sequences, CPU)), sequences)
 

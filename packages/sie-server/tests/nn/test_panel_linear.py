@@ -336,7 +336,7 @@ def test_int8_stays_near_float32(name: str, tmp_path: Path) -> None:
 def hidden(model: LoadedModel) -> Tensor:
     texts = [text(length, seed=length) for length in (1, 3, 17, 60, 200)]
     with torch.inference_mode():
-        states, _ = model.encoder(Packed.of(model.tokenizer.singles(texts), CPU))
+        states, _ = model.encoder(Packed.of(model.tokenizer.encode_documents(texts), CPU))
     return states
 
 

@@ -48,7 +48,7 @@ def test_weights_equal_sentence_transformers(saved: tuple[Path, Any]) -> None:
     folder, reference = saved
     model = load(Entry("m", folder=folder), CPU, "float32")
     assert (model.entry.outputs, model.entry.sparse_dims, model.score) == (("sparse",), 600, None)
-    sequences = model.tokenizer.singles(TEXTS)
+    sequences = model.tokenizer.encode_documents(TEXTS)
     for one, (indices, weights) in zip(TEXTS, sparse(model, sequences), strict=True):
         expected = reference.encode(one, convert_to_sparse_tensor=False).numpy()
         assert indices.dtype == np.int32
@@ -62,7 +62,7 @@ def test_weights_equal_sentence_transformers(saved: tuple[Path, Any]) -> None:
 def test_weights_do_not_depend_on_the_batch(saved: tuple[Path, Any], precision: Any) -> None:
     torch.set_num_threads(1)
     model = load(Entry("m", folder=saved[0]), CPU, precision)
-    sequences = model.tokenizer.singles(TEXTS)
+    sequences = model.tokenizer.encode_documents(TEXTS)
     for sequence, together in zip(sequences, sparse(model, sequences), strict=True):
         [alone] = sparse(model, [sequence])
         assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))

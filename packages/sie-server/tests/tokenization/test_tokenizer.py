@@ -51,11 +51,11 @@ def test_pairs_equal_the_reference_encoding(real: Path) -> None:
     @example("What is Python?", TEXTS)
     @example("", TEXTS)
     def check(query: str, documents: list[str]) -> None:
-        for document, sequence in zip(documents, ours.pairs(query, documents), strict=True):
+        for document, sequence in zip(documents, ours.encode_pairs(query, documents), strict=True):
             expected = reference.encode(query, document)
             assert sequence.ids.tolist() == expected.ids
             assert sequence.type_ids.tolist() == expected.type_ids
-        for document, sequence in zip(documents, ours.singles(documents), strict=True):
+        for document, sequence in zip(documents, ours.encode_documents(documents), strict=True):
             assert sequence.ids.tolist() == reference.encode(document).ids
 
     check()
@@ -67,7 +67,7 @@ def test_a_document_is_cut_like_the_reference_cuts_it_and_says_so(real: Path) ->
     reference.enable_truncation(32, strategy="only_second")
     ours = TextTokenizer(Tokenizer.from_file(str(real)), max_length=32, token_types=True)
     documents = ["word " * n for n in (1, 10, 20, 30, 300)]
-    sequences = ours.pairs("What is Python?", documents)
+    sequences = ours.encode_pairs("What is Python?", documents)
     for document, sequence in zip(documents, sequences, strict=True):
         assert sequence.ids.tolist() == reference.encode("What is Python?", document).ids
     assert [sequence.truncated for sequence in sequences] == [False, False, False, True, True]
@@ -75,20 +75,20 @@ def test_a_document_is_cut_like_the_reference_cuts_it_and_says_so(real: Path) ->
 
 def test_the_query_is_kept_whole_or_refused() -> None:
     ours = TextTokenizer(tokenizer("bert"), max_length=10, token_types=True)
-    [cut] = ours.pairs("python " * 6, ["snakes " * 5])
+    [cut] = ours.encode_pairs("python " * 6, ["snakes " * 5])
     assert len(cut) == 10
     assert cut.truncated
     with pytest.raises(SIEError, match=r"'query' has 7 tokens and leaves no room .* limit for a pair is 10 tokens"):
-        ours.pairs("python " * 7, ["snakes"])
+        ours.encode_pairs("python " * 7, ["snakes"])
 
 
 def test_limits_of_a_request_only_lower_the_models() -> None:
     ours = TextTokenizer(tokenizer("bert"), max_length=20, token_types=True)
     document = ["w1 " * 50]
-    assert len(ours.pairs("python", document, LengthLimits(12))[0]) == 12
-    assert len(ours.pairs("python", document, LengthLimits(1000))[0]) == 20
-    assert len(ours.singles(document, LengthLimits(7))[0]) == 7
-    [pair] = ours.pairs("python is a language", ["w1"], LengthLimits(query=2))
+    assert len(ours.encode_pairs("python", document, LengthLimits(12))[0]) == 12
+    assert len(ours.encode_pairs("python", document, LengthLimits(1000))[0]) == 20
+    assert len(ours.encode_documents(document, LengthLimits(7))[0]) == 7
+    [pair] = ours.encode_pairs("python is a language", ["w1"], LengthLimits(query=2))
     assert len(pair) == 3 + 2 + 1
 
 
@@ -97,7 +97,7 @@ def test_padding_and_truncation_of_the_file_are_overridden() -> None:
     carried.enable_padding(length=64)
     carried.enable_truncation(8)
     ours = TextTokenizer(carried, max_length=50, token_types=True)
-    assert [len(sequence) for sequence in ours.singles(["w1", "w1 " * 30])] == [3, 32]
+    assert [len(sequence) for sequence in ours.encode_documents(["w1", "w1 " * 30])] == [3, 32]
 
 
 WORDS = st.lists(st.sampled_from(["python", "is", "snakes", "é", "e\u0301", "日本語", "🐍👩", "w9"]), max_size=80)
@@ -117,9 +117,9 @@ def test_windows_are_full_and_cover_the_document(
     ours = TextTokenizer(words, max_length=512, token_types=True)
     texts = [space + space.join(document) + space for document in documents]
     if paired:
-        sequences = ours.pairs("", texts, LengthLimits(room + 3, long_documents="chunk_max"))
+        sequences = ours.encode_pairs("", texts, LengthLimits(room + 3, long_documents="chunk_max"))
     else:
-        sequences = ours.singles(texts, LengthLimits(room + 2, long_documents="chunk_max"))
+        sequences = ours.encode_documents(texts, LengthLimits(room + 2, long_documents="chunk_max"))
     assert [*dict.fromkeys(sequence.document for sequence in sequences)] == [*range(len(texts))]
     for number, (document, text) in enumerate(zip(documents, texts, strict=True)):
         own = [sequence for sequence in sequences if sequence.document == number]
@@ -149,9 +149,9 @@ def test_many_texts_are_tokenized_as_each_alone(long_documents: LongDocuments) -
     ours = TextTokenizer(tokenizer("bert"), max_length=12, token_types=True)
     texts = [f"w{i} " * (i * 7 % 40) for i in range(400)]
     limits = LengthLimits(long_documents=long_documents)
-    every = iter(ours.singles(texts, limits))
+    every = iter(ours.encode_documents(texts, limits))
     for document, text in enumerate(texts):
-        for alone in ours.singles([text], limits):
+        for alone in ours.encode_documents([text], limits):
             sequence = next(every)
             assert (sequence.document, sequence.span, sequence.truncated) == (document, alone.span, alone.truncated)
             assert (sequence.tokens, sequence.ids.tolist()) == (alone.tokens, alone.ids.tolist())
@@ -163,7 +163,7 @@ def test_spans_are_of_the_original_text(real: Path) -> None:
     words = ["naïve", "ﬁne", "日本", "🐍", "don't", "[SEP]", "Ångström", "ét"] * 8
     text = "  " + " \x07 ".join(words) + "  "
     ours = TextTokenizer(Tokenizer.from_file(str(real)), max_length=24, token_types=True)
-    spans = [sequence.span for sequence in ours.singles([text], LengthLimits(long_documents="chunk_max"))]
+    spans = [sequence.span for sequence in ours.encode_documents([text], LengthLimits(long_documents="chunk_max"))]
     assert len(spans) > 3
     assert None not in spans
     starts, ends = zip(*filter(None, spans), strict=True)
@@ -176,13 +176,17 @@ def test_windows_and_tokens_of_a_request_are_counted_before_they_are_made() -> N
     ours = TextTokenizer(tokenizer("bert"), max_length=20, token_types=True)
     texts = ["w1 " * 30, "w1 " * 9, "w1"]
     limits = LengthLimits(12, long_documents="chunk_max")
-    windows = len(ours.pairs("w1 w2", texts, limits))
-    assert len(ours.pairs("w1 w2", texts, replace(limits, windows=windows))) == windows
-    with pytest.raises(SIEError, match=f"makes {windows} windows of 7 tokens .* is {windows - 1} ") as raised:
-        ours.pairs("w1 w2", texts, replace(limits, windows=windows - 1))
+    windows = len(ours.encode_pairs("w1 w2", texts, limits))
+    assert len(ours.encode_pairs("w1 w2", texts, replace(limits, windows=windows))) == windows
+    with pytest.raises(SIEError, match=f"makes {windows} windows of 7 document tokens .* is {windows - 1} ") as raised:
+        ours.encode_pairs("w1 w2", texts, replace(limits, windows=windows - 1))
     assert raised.value.extras == {"param": "options.long_documents"}
     for each in (limits, LengthLimits(12), LengthLimits(50)):
-        for read in (partial(ours.pairs, "w1 w2", texts), partial(ours.singles, texts), partial(ours.queries, texts)):
+        for read in (
+            partial(ours.encode_pairs, "w1 w2", texts),
+            partial(ours.encode_documents, texts),
+            partial(ours.encode_queries, texts),
+        ):
             total = sum(map(len, read(limits=each)))
             assert sum(map(len, read(limits=replace(each, total=total)))) == total
             with pytest.raises(SIEError, match=rf"'items' has {total} tokens, .* is {total - 1} "):
@@ -192,6 +196,8 @@ def test_windows_and_tokens_of_a_request_are_counted_before_they_are_made() -> N
 def test_a_long_query_is_read_no_further_than_it_may_be() -> None:
     ours = TextTokenizer(tokenizer("bert"), max_length=20, token_types=True)
     with pytest.raises(SIEError, match="'query' has more than 20 tokens"):
-        ours.pairs("w1 " * 10_000, ["w1"])
-    assert len(ours.pairs("w1 " * 10_000, ["w1"], LengthLimits(query=5))[0]) == 9
-    assert sum(ours.pairs.steps("w1 " * 10_000, ["w1"], LengthLimits(query=5))) < 100, "characters that were read"
+        ours.encode_pairs("w1 " * 10_000, ["w1"])
+    assert len(ours.encode_pairs("w1 " * 10_000, ["w1"], LengthLimits(query=5))[0]) == 9
+    assert sum(ours.encode_pairs.steps("w1 " * 10_000, ["w1"], LengthLimits(query=5))) < 100, (
+        "characters that were read"
+    )

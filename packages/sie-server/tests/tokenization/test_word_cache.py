@@ -19,7 +19,7 @@ from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.errors import Code, SIEError
 from sie_server.tokenization import word_cache as words
 from sie_server.tokenization.config import LengthLimits
-from sie_server.tokenization.word_cache import Words
+from sie_server.tokenization.word_cache import WordCache
 
 # Few characters, so that they meet: accents alone and composed, a final sigma, other spaces, what is not Latin.
 ALPHABET = "aBé́ςΣİß.,'[]_ \t\n\r\x00\x07\u00a0\u2003\u200d\u0327ﬁ½中日각ᄀ가가🐍"
@@ -41,17 +41,17 @@ def reference(made: Tokenizer, texts: list[str]) -> list[list[int]]:
     return [made.encode(text, add_special_tokens=False).ids for text in texts]
 
 
-def given_by(ours: Words, texts: list[str]) -> list[list[int]]:
+def given_by(ours: WordCache, texts: list[str]) -> list[list[int]]:
     return [ids.tolist() for ids in ours.encode(texts)]
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.lists(some_text, max_size=6).map(" ".join), min_size=1, max_size=4))
 @example(["[SEP] a[SEP]b [MASK]", "  ", "", "a" * 500, "the the"])
-def test_ids_are_the_tokenizers_the_first_time_and_after(texts: list[str]) -> None:
+def test_ids_equal_those_of_the_tokenizer_when_new_and_when_cached(texts: list[str]) -> None:
     made = bert()
-    ours = Words(made)
-    assert ours.apart
+    ours = WordCache(made)
+    assert ours.enabled
     for _ in range(3):
         assert given_by(ours, texts) == reference(made, texts)
 
@@ -59,22 +59,22 @@ def test_ids_are_the_tokenizers_the_first_time_and_after(texts: list[str]) -> No
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.lists(some_text, max_size=6).map(" ".join), min_size=1, max_size=4), st.integers(1, 9))
 @example(["a" * 300 + " b", "a b\nc\td"], 2)
-def test_a_text_in_parts_has_the_same_ids_as_far_as_they_are_wanted(texts: list[str], most: int) -> None:
+def test_a_text_read_in_parts_has_the_same_leading_ids(texts: list[str], most: int) -> None:
     made = bert()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(words, "_CHARACTERS", 8)
+        patch.setattr(words, "_BATCH_CHARACTERS", 8)
         patch.setattr(words, "_CHARACTERS_PER_TOKEN", 2)
-        whole = given_by(Words(made), texts)
-        first = [ids.tolist() for ids in Words(made).encode(texts, most)]
+        whole = given_by(WordCache(made), texts)
+        first = [ids.tolist() for ids in WordCache(made).encode(texts, most)]
     assert whole == reference(made, texts)
     for ids, all_ids in zip(first, whole, strict=True):
         assert ids == all_ids[: len(ids)]
         assert len(ids) >= min(most, len(all_ids))
 
 
-def test_words_that_come_again_are_looked_up() -> None:
+def test_repeated_words_are_looked_up() -> None:
     made = bert()
-    ours = Words(made)
+    ours = WordCache(made)
     texts = ["the cat sat", "on the mat. the end"]
     expected = reference(made, texts)
     for _ in range(7):  # a new word or more each time
@@ -87,8 +87,8 @@ def test_a_real_tokenizer_gives_the_same_ids_to_real_words(data: Path) -> None:
     made = Tokenizer.from_file(str(data / "tokenizers" / "ms-marco-MiniLM-L-6-v2" / "tokenizer.json"))
     made.no_padding()
     made.no_truncation()
-    ours = Words(made)
-    assert ours.apart
+    ours = WordCache(made)
+    assert ours.enabled
 
     @settings(max_examples=200, deadline=None)
     @given(st.lists(some_text | st.sampled_from(["reranking", "it's", "U.S.", "[MASK]"]), max_size=20).map(" ".join))
@@ -100,8 +100,8 @@ def test_a_real_tokenizer_gives_the_same_ids_to_real_words(data: Path) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(some_text, some_text)
-def test_a_space_parts_what_the_tables_name(left: str, right: str) -> None:
-    """What `Words` takes for granted of each normalizer and each splitter that it goes by."""
+def test_listed_normalizers_and_splitters_treat_words_independently(left: str, right: str) -> None:
+    """The assumption of `WordCache` about every normalizer and splitter in its tables."""
     for name in words._NORMALIZERS:
         normalize = getattr(normalizers, name)().normalize_str
         assert normalize(f"{left} {right}") == f"{normalize(left)} {normalize(right)}", name
@@ -114,17 +114,17 @@ def test_a_space_parts_what_the_tables_name(left: str, right: str) -> None:
 
 def test_a_tokenizer_that_reads_across_spaces_gets_whole_texts() -> None:
     made = bert()
-    assert Words(made).apart
+    assert WordCache(made).enabled
     made.add_tokens([AddedToken("new york", normalized=True)])
-    assert not Words(made).apart
-    assert given_by(Words(made), ["in new york"]) == reference(made, ["in new york"])
+    assert not WordCache(made).enabled
+    assert given_by(WordCache(made), ["in new york"]) == reference(made, ["in new york"])
     for part in (pre_tokenizers.ByteLevel(), pre_tokenizers.Metaspace()):
         made = bert()
         made.pre_tokenizer = part  # type: ignore[assignment]
-        assert not Words(made).apart
+        assert not WordCache(made).enabled
     made = bert()
     made.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace("a b", "c")])  # type: ignore[assignment]
-    assert not Words(made).apart
+    assert not WordCache(made).enabled
 
 
 @pytest.mark.parametrize("apart", [True, False])
@@ -133,26 +133,26 @@ def test_a_long_text_that_a_normalizer_makes_many_times_as_long_is_refused(apart
     made.normalizer = normalizers.NFKC()
     if not apart:
         made.pre_tokenizer = pre_tokenizers.Metaspace()
-    ours = Words(made)
-    assert ours.apart is apart
+    ours = WordCache(made)
+    assert ours.enabled is apart
     for text in ("\ufdfa" * 65_536, "中" * 70_000, "ᾂé" * 35_000, "\u0301" * 70_000, "a" * 700_000):
         assert len(given_by(ours, [text])[0])
     for text in ("\ufdfa" * 65_537, "b" * 10_000 + "\ufdfb" * 90_000):
-        with pytest.raises(SIEError, match=r"characters becomes more than 4 times as long") as caught:
+        with pytest.raises(SIEError, match=r"characters more than 4 times as long") as caught:
             given_by(ours, ["a b", text])
         assert caught.value.code is Code.INVALID_INPUT
 
 
 def test_memory_is_bounded_and_threads_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(words, "_MOST_CHARACTERS", 500)
+    monkeypatch.setattr(words, "_MAX_CACHED_CHARACTERS", 500)
     made = bert()
-    ours = Words(made)
+    ours = WordCache(made)
     texts = [" ".join(f"{start}w{i}" for i in range(20)) for start in range(40)]
     with ThreadPoolExecutor(4) as pool:
         for ids in pool.map(lambda start: given_by(ours, texts[start:]), [0, 10, 20, 30] * 5):
             assert ids == reference(made, texts)[len(texts) - len(ids) :]
     ours.encode(["x" * 501])
-    assert not ours._known
+    assert not ours._ids
 
 
 def test_a_small_request_does_not_wait_for_the_tokenizing_of_others(models: Path) -> None:

@@ -18,7 +18,7 @@ from sie_server.checkpoints import chat_template_renderer as rendering
 from sie_server.checkpoints.files import read_file, read_json
 from sie_server.checkpoints.tokenizer_file import named_tokens
 from sie_server.errors import UnsupportedModelError
-from sie_server.tokenization.chat_template import ChatTemplate, Written
+from sie_server.tokenization.chat_template import ChatTemplate, PairTemplate
 
 # Of a render, however slow the machine: the process has its own limit of processor time.
 _WAIT_S = 60.0
@@ -120,7 +120,7 @@ def read_chat_template(folder: Path) -> ChatTemplate:
     context = json.dumps({**named_tokens(folder), **given}, sort_keys=True)
     plain = _take_apart(source, context, structured, system=False)
     instructed = _take_apart(source, context, structured, system=True)
-    if plain.behind != instructed.behind or ("document" in plain.trimmed) != ("document" in instructed.trimmed):
+    if plain.suffix != instructed.suffix or ("document" in plain.stripped) != ("document" in instructed.stripped):
         raise UnsupportedModelError("the chat template writes something else behind a document with an instruction")
     return ChatTemplate(plain, instructed, default_prompt(folder))
 
@@ -158,7 +158,7 @@ def _source(folder: Path) -> str | Mapping[str, str] | None:
     return {entry.name: entry.template for entry in given} if isinstance(given, list) else given
 
 
-def _take_apart(source: str, context: str, structured: bool, system: bool) -> Written:
+def _take_apart(source: str, context: str, structured: bool, system: bool) -> PairTemplate:
     """What the template writes of a pair, with a system message or without."""
     pairs = [(_QUERY, _DOCUMENT, _SYSTEM)]
     pairs += [(probe, "bravo", "charlie") for probe in _PROBES]
@@ -175,11 +175,11 @@ def _take_apart(source: str, context: str, structured: bool, system: bool) -> Wr
     front, behind = whole.split(_DOCUMENT)
     if _QUERY in behind or _SYSTEM in behind:
         raise UnsupportedModelError("the chat template writes the query or the instruction behind the document")
-    written = Written(tuple(_slots(front)), behind)
+    template = PairTemplate(tuple(_slots(front)), behind)
     for roles in product((False, True), repeat=3):
-        trimmed = {role for role, on in zip(("query", "document", "instruction"), roles, strict=True) if on}
-        tried = replace(written, trimmed=frozenset(trimmed))
-        if all(text == tried.text(*pair) for text, pair in zip(texts, pairs[1:], strict=True)):
+        stripped = {role for role, on in zip(("query", "document", "instruction"), roles, strict=True) if on}
+        tried = replace(template, stripped=frozenset(stripped))
+        if all(text == tried.render(*pair) for text, pair in zip(texts, pairs[1:], strict=True)):
             return tried
     raise UnsupportedModelError(
         "the chat template changes the texts that it is given, or writes something else for some"

@@ -302,12 +302,12 @@ def _tokenizer(opened: _Opened) -> TextTokenizer:
         )
     except SIEError as error:  # what it reads around every text
         raise UnsupportedModelError(error.message) from error
-    if tokenizer.beyond:
-        (token, text), *_ = tokenizer.beyond
+    if tokenizer.unembedded:
+        (token, text), *_ = tokenizer.unembedded
         _LOG.warning(
             "%s: %d tokens of the tokenizer have no embedding, first %r with id %d of %d; texts with any are refused",
             entry.id,
-            len(tokenizer.beyond),
+            len(tokenizer.unembedded),
             text,
             token,
             config.vocab_size,
@@ -443,7 +443,7 @@ def _forward(model: LoadedModel, words: int) -> tuple[int, int]:
     stop_if_given_up()
     encoder, limits = model.encoder, LengthLimits(_WARM_TOKENS)
     try:
-        sequences = model.tokenizer.singles(["warm " * words], limits)
+        sequences = model.tokenizer.encode_documents(["warm " * words], limits)
     except SIEError as error:
         raise UnsupportedModelError(error.message) from error
     peak = PeakMemory()

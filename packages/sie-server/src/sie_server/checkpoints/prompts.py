@@ -80,6 +80,6 @@ def _same(prompt: Prompt, template: ChatTemplate, architecture: str, folder: Pat
     ):
         return False
     query, document, instruction = "a query", "a document", template.instruction
-    written, _ = template.written(None)
+    variant, _ = template.variant(None)
     known = "".join((*prompt.shared(query, instruction), prompt.piece(document), *prompt.after))
-    return known == written.text(query, document, instruction)
+    return known == variant.render(query, document, instruction)

@@ -193,17 +193,17 @@ class Engine:
         lead: Sequence | None = None
         if head is not None and comparison.matches:
             raise no_matches(model.entry)
-        quick = model.tokenizer.is_quick(documents, query, instruction)
+        quick = model.tokenizer.is_cheap(documents, query, instruction)
         limits = self._limited(limits)
         sequences: list[Sequence] = []
         try:
             async with terms.until_deadline():
                 with self._admission.tokenizing(model.id, terms, estimate(documents, query)):
                     if head is not None:
-                        pairs = model.tokenizer.pairs.steps(query, documents, limits, instruction)
+                        pairs = model.tokenizer.encode_pairs.steps(query, documents, limits, instruction)
                         sequences = await self._tokenize(pairs, timing, terms, quick)
                     else:
-                        apart = model.tokenizer.apart.steps(query, documents, limits, instruction)
+                        apart = model.tokenizer.encode_apart.steps(query, documents, limits, instruction)
                         read, sequences = await self._tokenize(apart, timing, terms, quick)
                         head, lead = model.similarity(read, comparison), read
                 if lead is not None:
@@ -270,7 +270,7 @@ class Engine:
                 QUEUE_FULL; GATEWAY_TIMEOUT; RESOURCE_EXHAUSTED; INFERENCE_ERROR.
         """
         timing = Timing()
-        tokenize = model.tokenizer.queries if is_query else model.tokenizer.singles
+        tokenize = model.tokenizer.encode_queries if is_query else model.tokenizer.encode_documents
         sequences: list[Sequence] = []
         try:
             async with terms.until_deadline():

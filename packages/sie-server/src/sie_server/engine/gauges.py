@@ -37,11 +37,11 @@ class Gauges:
             queued = waiting.get(model.id)
             metrics.queue_tokens.labels(model.id).set(queued.tokens if queued else 0)
             words = model.tokenizer.words
-            if words.apart:
-                hits, misses = words.counted()
+            if words.enabled:
+                hits, misses = words.take_counts()
                 metrics.words.labels(model.id, "hit").inc(hits)
                 metrics.words.labels(model.id, "miss").inc(misses)
-                metrics.words_known.labels(model.id).set(words.known)
+                metrics.words_known.labels(model.id).set(words.size)
         if self._device.type == "cuda":
             free, total = torch.cuda.mem_get_info(self._device)
             metrics.device_memory.labels(str(self._device), "used").set(total - free)

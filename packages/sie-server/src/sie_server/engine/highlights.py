@@ -57,7 +57,7 @@ class Traced:
         yield len(query)
         keep = self.query.keep
         rows = np.arange(len(self.query)) if keep is None else np.flatnonzero(keep)
-        places = tokenizer.places(self.query, rows, query=True).tolist()
+        places = tokenizer.text_positions(self.query, rows, query=True).tolist()
         # Of these alone: the query may have been cut, and a list of all its tokens' spans holds the interpreter.
         query_spans = tokenizer.spans(query, {place for place in places if place >= 0})
         written = []
@@ -68,7 +68,7 @@ class Traced:
                 yield characters
                 characters = 0
             _, nearest_rows, cosines = self.matches[index]
-            nearest = tokenizer.places(self.documents[index], nearest_rows).tolist()
+            nearest = tokenizer.text_positions(self.documents[index], nearest_rows).tolist()
             spans = tokenizer.spans(texts[index], {token for token in nearest if token >= 0})
             found = [
                 Highlight(_back(query_spans[place], given), spans.get(token), cosine)

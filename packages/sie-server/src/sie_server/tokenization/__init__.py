@@ -1,1 +1,1 @@
-"""From text to sequences of token ids."""
+"""Tokenization: texts to sequences of token ids."""

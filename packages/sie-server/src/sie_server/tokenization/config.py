@@ -1,4 +1,4 @@
-"""How long the texts of a request may be."""
+"""Length limits of a request, and how a late-interaction model reads queries and documents."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,15 @@ from sie_server.options import LongDocuments
 
 @dataclass(frozen=True, slots=True)
 class LengthLimits:
-    """Per-request limits in tokens, where `None` is the model's own, and what becomes of a document over them.
+    """Per-request limits on text lengths, and what happens to documents that exceed them.
 
-    A request can lower the model's limit, not raise it. `query`: a query is cut to it; without it none is ever cut.
-    For late interaction, which has limits of its own for queries and documents, `query` counts special tokens too.
-    `windows`: most sequences that texts may become. `total`: most tokens of all of them together, the query
-    counted with each that it stands in.
+    sequence: tokens per sequence; None: the model's limit. A request can lower the model's limit, not raise it.
+    query: tokens to which a query is cut; None: never cut. Late-interaction models have a length limit of their own for
+        queries; there `query` replaces it and includes special tokens.
+    long_documents: cut, split into windows, or refuse documents that do not fit.
+    windows: limit on the number of sequences made from the texts; None: unlimited.
+    total: limit on the tokens of all sequences together, counting a query once per sequence it is part of;
+        None: unlimited.
     """
 
     sequence: int | None = None
@@ -26,11 +29,13 @@ class LengthLimits:
 class LateInteraction:
     """How a late-interaction model reads queries and documents (Khattab and Zaharia 2020, section 3.2).
 
-    query_marker, document_marker: token behind the first special one; empty for none. query_length, document_length:
-    in tokens, special ones and marker included; what is longer is cut; None: the model's limit, and a query over it is
-    refused. expansion: a query is filled up to its length with mask tokens; attend: whether its tokens attend to those,
-    which always attend to its tokens. skip: tokens of a document that get no vector. first: so many tokens at the
-    front get none.
+    query_marker, document_marker: token inserted after the first special token; empty: none.
+    query_length, document_length: limits in tokens, including special tokens and marker; longer texts are cut.
+        None: the model's limit applies, and a query that exceeds it is refused.
+    expansion: whether queries are padded to their length with mask tokens.
+    attend: whether query tokens attend to those mask tokens; mask tokens always attend to query tokens.
+    skip: document tokens that get no vector.
+    first: number of tokens at the start of a sequence that get no vector.
     """
 
     query_marker: str = ""
@@ -43,5 +48,5 @@ class LateInteraction:
     first: int = 0
 
 
-# The names of transformers' tokenizers; what a query is filled up with.
+# Mask tokens by their names in transformers' tokenizers.
 MASKS = ("[MASK]", "<mask>")

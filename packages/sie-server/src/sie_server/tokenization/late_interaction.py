@@ -1,4 +1,4 @@
-"""What late interaction does to token ids: markers, expansion of queries, and which tokens have vectors."""
+"""Late interaction on token ids: markers, query expansion, and which tokens have vectors."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,41 +6,46 @@ from tokenizers import Tokenizer
 
 from sie_server.errors import Code, SIEError, UnsupportedModelError
 from sie_server.tokenization.config import MASKS, LateInteraction
-from sie_server.tokenization.special_tokens import Ids, Template, int32, token_id
+from sie_server.tokenization.special_tokens import Ids, SpecialTokens, int32, token_id
 
 
-class LateTokens:
-    """`rules` over the ids of one tokenizer. `window`: the least one of the model's layers, where one has a window.
+class LateInteractionTokens:
+    """Applies `rules` to the token ids of one tokenizer.
 
-    Raises UnsupportedModelError where the tokenizer has no token to fill queries up with.
+    window: smallest attention window of the model's layers, in tokens; None: no layer has one.
+
+    Raises:
+        UnsupportedModelError: queries are expanded, and the tokenizer has no mask token.
     """
 
     def __init__(self, rules: LateInteraction, tokenizer: Tokenizer, window: int | None) -> None:
         self.rules = rules
         self._tokenizer = tokenizer
         self._window = window
-        self._skipped = int32([token for token in map(tokenizer.token_to_id, rules.skip) if token is not None])
+        self._skip = int32([token for token in map(tokenizer.token_to_id, rules.skip) if token is not None])
         masks = [token for token in map(tokenizer.token_to_id, MASKS) if token is not None]
         if rules.expansion and not masks:
-            raise UnsupportedModelError(f"the tokenizer has no mask token to fill up queries ({', '.join(MASKS)})")
+            raise UnsupportedModelError(
+                f"query expansion needs a mask token; the tokenizer has neither {MASKS[0]} nor {MASKS[1]}"
+            )
         self._mask = masks[0] if masks else 0
 
-    def marked(self, template: Template, marker: str) -> Template:
-        """The template with the marker in it. PyLate's tokens end with a space, those of other tools do not.
+    def with_marker(self, special: SpecialTokens, marker: str) -> SpecialTokens:
+        """Insert a marker into the special tokens. PyLate's markers end with a space, those of other tools do not.
 
         Raises:
             UnsupportedModelError: the tokenizer does not have the marker.
         """
         if not marker:
-            return template
-        found: int | None = self._tokenizer.token_to_id(marker)
-        return template.marked(token_id(self._tokenizer, marker.strip()) if found is None else found)
+            return special
+        token: int | None = self._tokenizer.token_to_id(marker)
+        return special.with_marker(token_id(self._tokenizer, marker.strip()) if token is None else token)
 
     def expansion(self, missing: int) -> Ids:
-        """What fills up a query that lacks so many tokens.
+        """Mask tokens for a query that is `missing` tokens short of its length: int32 `[missing]`.
 
         Raises:
-            SIEError: INVALID_INPUT, so many that some would see no token of the query.
+            SIEError: INVALID_INPUT, some of them would be too far from the query to attend to any of its tokens.
         """
         if not self.rules.expansion:
             return int32([])
@@ -52,10 +57,10 @@ class LateTokens:
             )
         return np.full(missing, self._mask, np.int32)
 
-    def kept(self, ids: Ids, query: bool) -> NDArray[np.bool_] | None:
-        """Which tokens have a vector: bool `[length]`; None: all."""
-        if not self.rules.first and (query or not len(self._skipped)):
+    def keep_mask(self, ids: Ids, query: bool) -> NDArray[np.bool_] | None:
+        """Mask of the tokens that have a vector: bool `[length]`; None: all have one."""
+        if not self.rules.first and (query or not len(self._skip)):
             return None
-        keep = np.ones(len(ids), np.bool_) if query else ~np.isin(ids, self._skipped)
+        keep = np.ones(len(ids), np.bool_) if query else ~np.isin(ids, self._skip)
         keep[: self.rules.first] = False
         return keep

@@ -1,4 +1,4 @@
-"""How a decoder reranker reads a query and a document: the text that stands around them."""
+"""Prompts of decoder rerankers: the text around a query and a document."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from sie_server.options import Score
 
 @dataclass(frozen=True)
 class Prompt:
-    """One entry of `prompts.toml`, which explains the fields."""
+    """One entry of `prompts.toml`, where the fields are explained."""
 
     name: str
     architecture: str
@@ -22,15 +22,15 @@ class Prompt:
 
     @property
     def kept(self) -> tuple[int, ...]:
-        """Ids that follow a document that is cut, beside those behind all."""
+        """Token ids that follow a truncated document, before those of `after`; always empty here."""
         return ()
 
-    def origin(self, document: str) -> int:  # of a chat template, it varies
-        """Where the piece of a document begins in it, in code points."""
+    def origin(self, document: str) -> int:  # depends on the document only for chat templates
+        """Offset, in code points of the document, at which `piece(document)` begins; negative with a lead."""
         return -self.document.index("{document}")
 
     def shared(self, query: str, instruction: str | None) -> list[str]:
-        """The pieces in front of a document."""
+        """Pieces in front of every document, tokenized one by one."""
         instruction = instruction or self.instruction
         if self.slot is None:
             query, slot = instructed(query, instruction), ""
@@ -39,10 +39,10 @@ class Prompt:
         return [piece.format(instruction=slot, query=query) for piece in self.before]
 
     def piece(self, document: str) -> str:
-        """The piece that holds the document."""
+        """The piece that contains the document."""
         return self.document.format(document=document)
 
 
 def instructed(query: str, instruction: str | None) -> str:
-    """The query as a model reads it that has no place of its own for an instruction."""
+    """Prepend the instruction to the query, for models without an instruction slot."""
     return f"{instruction} {query}" if instruction else query

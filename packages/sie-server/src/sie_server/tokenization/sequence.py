@@ -1,4 +1,4 @@
-"""The unit of work: one tokenized input."""
+"""Sequence: one tokenized input, the unit of work of the engine."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,16 @@ KeysValues = tuple[Tensor, Tensor]
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """Token ids of one (query, document) pair or one text, special tokens included.
+    """Token ids of one (query, document) pair or one text, including special tokens.
 
-    ids, type_ids: int32 `[length]`. `prefix` stands in front of them and is computed once for all that share it; the
-    length is without it. `document`: which text of its call it holds. `tokens`: which of that text's tokens. `span`:
-    which part of that text, in code points, half-open; None unless long documents go in windows. `truncated` says that
-    text was cut to fit. `keep`: bool `[length]`, which tokens have vectors of their own; None: all. The last
-    `unattended` tokens attend to the others, and none attends to them.
+    ids, type_ids: int32 `[length]`, without those of `prefix`.
+    document: index of its text in the call.
+    tokens: range of that text's tokens that it holds.
+    span: the part of that text that it holds, in code points, half-open; None unless documents are split into windows.
+    truncated: whether the text was cut to fit.
+    prefix: tokens in front of `ids`, computed once for all sequences that share them.
+    keep: bool `[length]`, which tokens have vectors of their own; None: all.
+    unattended: number of tokens at the end that attend to the other tokens and are attended to by none.
     """
 
     ids: NDArray[np.int32]
@@ -34,12 +37,12 @@ class Sequence:
         return len(self.ids)
 
 
-class Lead:
-    """A sequence that goes through the encoder once per request, in the batch with the first of the others.
+class Prefix:
+    """Tokens in front of every document of one request, computed in the batch of the request's first sequences.
 
-    A decoder's prefix, which the others attend to, or a query, which a head compares them with. layers: keys and values
-    `[tokens, kv_heads, head_dim]` of every layer, if the others attend to it. computed: whether a batch with it is
-    through, so that no further one needs it. Two device threads may both compute it, with the same bits.
+    sequence: the tokens.
+    layers: per layer, keys and values `[tokens, kv_heads, head_dim]`; None until computed. Two device threads may
+        compute them at the same time; the results are bit-identical.
     """
 
     __slots__ = ("computed", "layers", "sequence")

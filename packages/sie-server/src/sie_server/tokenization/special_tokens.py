@@ -1,4 +1,4 @@
-"""Special tokens around the parts of an input."""
+"""Special tokens around the texts of an input, as the tokenizer's post-processor places them."""
 
 from dataclasses import dataclass
 
@@ -10,17 +10,17 @@ from sie_server.errors import UnsupportedModelError
 from sie_server.rust_panics import contained
 
 Ids = NDArray[np.int32]
-_AT_ONCE = 2**16
-# A vocabulary without a token for what is unknown may lack some of these.
-_TEXTS = ("a", "the", "1", ".", "中", "[UNK]", "<unk>")
+_CONVERTED_AT_ONCE = 2**16
+# A vocabulary without an unknown token may tokenize some of these to nothing.
+_PROBES = ("a", "the", "1", ".", "中", "[UNK]", "<unk>")
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
-    """Special tokens around the parts of an input, as the tokenizer's own post-processor places them.
+class SpecialTokens:
+    """Special tokens before, between and after the parts (texts) of an input.
 
-    One entry more than there are parts: ids and type ids before, between and behind them. `part_types` holds the type
-    id of each part's own tokens.
+    ids, types: token ids and type ids, one int32 array before each part and one after the last.
+    part_types: type id of each part's own tokens.
     """
 
     ids: tuple[Ids, ...]
@@ -29,28 +29,30 @@ class Template:
 
     @property
     def tokens(self) -> int:
+        """Number of special tokens."""
         return sum(map(len, self.ids))
 
     @classmethod
-    def read(cls, tokenizer: Tokenizer, parts: int) -> "Template":
-        """Read the template of a tokenizer for `parts` texts off what it makes of some.
+    def read(cls, tokenizer: Tokenizer, parts: int) -> "SpecialTokens":
+        """Find a tokenizer's special tokens for `parts` texts by tokenizing probe texts.
 
         Raises:
-            UnsupportedModelError: it fails at them, or leaves some out.
+            UnsupportedModelError: the tokenizer fails at a probe, or drops a text from every one of them.
         """
-        for text in _TEXTS:
+        for text in _PROBES:
             try:
                 with contained():
                     encoding = tokenizer.encode(text, text if parts == 2 else None)
             except Exception as error:  # the library raises bare Exception, and panics
-                raise UnsupportedModelError(f"the tokenizer failed at {parts} texts {text!r}: {error}") from error
+                raise UnsupportedModelError(f"the tokenizer fails at the text {text!r}: {error}") from error
             if {*range(parts)} <= {*encoding.sequence_ids}:
                 return cls.of(encoding, parts)
-        raise UnsupportedModelError(f"the tokenizer leaves out parts of {parts} texts such as {', '.join(_TEXTS)}")
+        what = "a text" if parts == 1 else "one of two texts"
+        raise UnsupportedModelError(f"the tokenizer drops {what}; tried with {', '.join(_PROBES)}")
 
     @classmethod
-    def of(cls, encoding: Encoding, parts: int) -> "Template":
-        """Read the template off an encoding of `parts` texts."""
+    def of(cls, encoding: Encoding, parts: int) -> "SpecialTokens":
+        """Extract the special tokens from an encoding of `parts` texts."""
         ids: list[list[int]] = [[] for _ in range(parts + 1)]
         types: list[list[int]] = [[] for _ in range(parts + 1)]
         part_types = [0] * parts
@@ -64,16 +66,19 @@ class Template:
                 part_types[part] = type_id
         return cls(tuple(map(int32, ids)), tuple(map(int32, types)), tuple(part_types))
 
-    def marked(self, marker: int) -> "Template":
-        """With one token more, behind the first special one."""
+    def with_marker(self, marker: int) -> "SpecialTokens":
+        """A copy with the token `marker` inserted after the first special token."""
         front, *ids = self.ids
         front_types, *types = self.types
-        return Template(
+        return SpecialTokens(
             (np.insert(front, 1, marker), *ids), (np.insert(front_types, 1, front_types[0]), *types), self.part_types
         )
 
     def join(self, *parts: Ids) -> tuple[Ids, Ids]:
-        """Ids and type ids of the parts with their special tokens: int32 `[sum of lengths + tokens]` each."""
+        """Join the parts' token ids with the special tokens.
+
+        Returns ids and type ids, int32 `[sum of the parts' lengths + tokens]` each.
+        """
         ids, types = [self.ids[0]], [self.types[0]]
         for part, part_type, after, after_types in zip(
             parts, self.part_types, self.ids[1:], self.types[1:], strict=True
@@ -84,21 +89,21 @@ class Template:
 
 
 def int32(ids: list[int]) -> Ids:
-    """Token ids as an array: int32 `[length]`."""
-    if len(ids) <= _AT_ONCE:
+    """Convert token ids to an int32 array `[length]`."""
+    if len(ids) <= _CONVERTED_AT_ONCE:
         return np.array(ids, dtype=np.int32)
-    # Python's lock is not given away within a call.
-    starts = range(0, len(ids), _AT_ONCE)
-    return np.concatenate([np.array(ids[start : start + _AT_ONCE], dtype=np.int32) for start in starts])
+    # In pieces: the GIL is held for the whole of one conversion.
+    starts = range(0, len(ids), _CONVERTED_AT_ONCE)
+    return np.concatenate([np.array(ids[start : start + _CONVERTED_AT_ONCE], dtype=np.int32) for start in starts])
 
 
 def token_id(tokenizer: Tokenizer, token: str) -> int:
-    """Id of a token of the vocabulary.
+    """Look up the id of a token.
 
     Raises:
-        UnsupportedModelError: there is none.
+        UnsupportedModelError: the vocabulary does not have it.
     """
-    found: int | None = tokenizer.token_to_id(token)
-    if found is None:
+    index: int | None = tokenizer.token_to_id(token)
+    if index is None:
         raise UnsupportedModelError(f"the tokenizer has no token {token!r}, which the model needs")
-    return found
+    return index

@@ -1,4 +1,4 @@
-"""Where a text can be parted so that its parts have the tokens of the whole."""
+"""Chat templates split where the parts tokenize to the same ids as the whole."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -6,29 +6,31 @@ from dataclasses import dataclass
 from tokenizers import Tokenizer
 
 from sie_server.errors import UnsupportedModelError
-from sie_server.tokenization.chat_template import ChatTemplate, Written
+from sie_server.tokenization.chat_template import ChatTemplate, PairTemplate
 from sie_server.tokenization.prompt import instructed
 from sie_server.tokenization.word_cache import encodings
 
-# How texts begin and end that a token might take together with what stands beside them.
-_TEXTS = (
+# Beginnings and ends of texts that a tokenizer might merge with their surroundings.
+_PROBES = (
     *("a", "Paris is", "ing", "A", " x", "  y", "\n", "\n\nx", "\t", "1", "007", ".", "...", ", so", "'s", "!", "?x"),
     *("中", "é", "\u0301x", "🐍", "-", "_", "<", "<b>", ">", ":", "://", "</s>", "<|im_end|>", ")", '"', "x ", "x\n"),
     *("x.", "x,", "x:", "x<", "x-", "x\r\n", "x\u00a0", "x'", "=", "x\u200b", "%", "\u3000"),
 )
-# Of the vocabulary, so many tokens are tried beside these.
-_MORE = 200
-# No further from the text than that: there is no need to go far.
-_FAR = 64
+# Further probes, taken from the vocabulary.
+_SAMPLED_TOKENS = 200
+# Longest lead tried, in characters.
+_MAX_LEAD = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Parted:
-    """A folder's chat template, parted for its tokenizer.
+class SplitChatTemplate:
+    """A checkpoint's chat template, split around the document.
 
-    lead: what stands in front of a document and is tokenized with it; tail: what is behind it and tokenized with it.
-    after: ids of the rest. kept: ids of the tail where a document is cut, which the rest follows (sentence-transformers
-    puts back what all texts end with).
+    lead: text in front of the document that is tokenized together with it.
+    tail: text behind the document that is tokenized together with it.
+    after: token ids of the text behind the tail.
+    kept: token ids of the tail, put between a truncated document and `after` (as sentence-transformers does, which
+        restores the common ending of all texts).
     """
 
     template: ChatTemplate
@@ -38,62 +40,68 @@ class Parted:
     kept: tuple[int, ...]
 
     def shared(self, query: str, instruction: str | None) -> list[str]:
-        """What is in front of every document, up to where it can be parted."""
-        written, filling = self.template.written(instruction)
-        if instruction and not written.instructed:
-            written, query = self.template.plain, instructed(query, instruction)
-        before = written.before(query, filling)
+        """Text in front of every document, without the lead."""
+        variant, filling = self.template.variant(instruction)
+        if instruction and not variant.has_instruction_slot:
+            variant, query = self.template.plain, instructed(query, instruction)
+        before = variant.prefix(query, filling)
         return [before[: len(before) - len(self.lead)]]
 
     def piece(self, document: str) -> str:
-        """The document and what is tokenized with it."""
-        return self.lead + (document.strip() if self._trims else document) + self.tail
+        """The document with its lead and tail."""
+        return self.lead + (document.strip() if self._strips else document) + self.tail
 
     def origin(self, document: str) -> int:
-        """Where the piece of a document begins in it, in code points."""
-        return (len(document) - len(document.lstrip()) if self._trims else 0) - len(self.lead)
+        """Offset, in code points of the document, at which `piece(document)` begins; negative with a lead."""
+        return (len(document) - len(document.lstrip()) if self._strips else 0) - len(self.lead)
 
     @property
-    def _trims(self) -> bool:
-        return "document" in self.template.plain.trimmed
+    def _strips(self) -> bool:
+        return "document" in self.template.plain.stripped
 
 
-def parted(tokenizer: Tokenizer, template: ChatTemplate) -> Parted:
-    """The template, parted at the places nearest to a document.
+def split_chat_template(tokenizer: Tokenizer, template: ChatTemplate) -> SplitChatTemplate:
+    """Split a template as close to the document as the tokenizer allows.
 
     Raises:
-        UnsupportedModelError: there is none in front of it.
+        UnsupportedModelError: there is no such place in front of the document.
     """
-    texts = [*_TEXTS, *_sample(tokenizer)]
+    texts = [*_PROBES, *_sample(tokenizer)]
     forms = [template.plain, template.with_instruction]
-    front = min((form.front[-1][0] for form in forms), key=len)
-    if any(not form.front[-1][0].endswith(front) for form in forms):
-        raise UnsupportedModelError("the chat template writes something else before a document with an instruction")
-    for lead in range(min(len(front), _FAR) + 1):
-        if all(_parts_at(tokenizer, form, lead, texts) for form in forms):
+    front = min((form.segments[-1][0] for form in forms), key=len)
+    if any(not form.segments[-1][0].endswith(front) for form in forms):
+        raise UnsupportedModelError(
+            "the chat template puts other text in front of the document where there is an instruction"
+        )
+    for lead in range(min(len(front), _MAX_LEAD) + 1):
+        if all(_splits_at(tokenizer, form, lead, texts) for form in forms):
             break
     else:
-        raise UnsupportedModelError("the chat template has no place before a document where its tokens can be parted")
-    behind = template.plain.behind
-    for tail in range(len(behind) + 1):
-        kept, rest = behind[:tail], behind[tail:]
+        raise UnsupportedModelError(
+            "the chat template can't be split in front of the document without changing its tokens"
+        )
+    suffix = template.plain.suffix
+    for tail in range(len(suffix) + 1):
+        kept, rest = suffix[:tail], suffix[tail:]
         if all(
-            _ids(tokenizer, text + behind) == _ids(tokenizer, text + kept) + _ids(tokenizer, rest) for text in texts
+            _ids(tokenizer, text + suffix) == _ids(tokenizer, text + kept) + _ids(tokenizer, rest) for text in texts
         ):
             break
     after = _ids(tokenizer, rest)
-    ends = [_ids(tokenizer, template.plain.text(text, text)) for text in ("0", "1 2 3 4")]
+    ends = [_ids(tokenizer, template.plain.render(text, text)) for text in ("0", "1 2 3 4")]
     common = _common_end(*ends)
-    return Parted(template, front[len(front) - lead :], kept, tuple(after), tuple(common[: len(common) - len(after)]))
+    return SplitChatTemplate(
+        template, front[len(front) - lead :], kept, tuple(after), tuple(common[: len(common) - len(after)])
+    )
 
 
-def _parts_at(tokenizer: Tokenizer, form: Written, lead: int, texts: Iterable[str]) -> bool:
-    """Whether no token goes over the place that is `lead` characters in front of the document, for any of the texts."""
+def _splits_at(tokenizer: Tokenizer, form: PairTemplate, lead: int, texts: Iterable[str]) -> bool:
+    """Whether, for all texts, no token spans the place `lead` characters in front of the document."""
     for query in ("what is it?", "a", "x\n"):
-        before = form.before(query, "an instruction")
+        before = form.prefix(query, "an instruction")
         at = len(before) - lead
         first = _ids(tokenizer, before[:at])
-        for text in texts if query == "a" else _TEXTS:
+        for text in texts if query == "a" else _PROBES:
             if _ids(tokenizer, before + text) != first + _ids(tokenizer, before[at:] + text):
                 return False
     return True
@@ -101,7 +109,7 @@ def _parts_at(tokenizer: Tokenizer, form: Written, lead: int, texts: Iterable[st
 
 def _sample(tokenizer: Tokenizer) -> Iterator[str]:
     size = tokenizer.get_vocab_size()
-    for token in range(0, size, max(size // _MORE, 1)):
+    for token in range(0, size, max(size // _SAMPLED_TOKENS, 1)):
         if text := tokenizer.decode([token], skip_special_tokens=False):
             yield text
 

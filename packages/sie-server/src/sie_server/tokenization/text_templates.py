@@ -1,4 +1,4 @@
-"""What an encoder reads in the place of a text: the template it was trained with, filled."""
+"""Text templates of encoders, such as `"query: {text}"`."""
 
 from collections.abc import Iterable, Sequence
 from string import Formatter
@@ -11,18 +11,19 @@ def fill(
     texts: Sequence[str],
     instruction: str | None,
     default: str | None = None,
-    most: int | None = None,
+    max_bytes: int | None = None,
 ) -> list[str]:
-    """Each text in the `{text}` slot of a template such as `"Instruct: {instruction}\\nQuery: {text}"`.
+    """Put each text into the `{text}` slot of a template such as `"Instruct: {instruction}\\nQuery: {text}"`.
 
-    The instruction, or else the `default`, fills the slot of that name; without the slot an instruction stands in front
-    with one space between, and the default nowhere. No template is `"{text}"`. `{{` and `}}` are braces.
+    The instruction, or else `default`, fills the slot `{instruction}`. In a template without that slot, an instruction
+    is put in front, followed by a space, and the default is not used. `{{` and `}}` stand for braces.
 
-    most: bytes of UTF-8 that are put around the texts, all together.
+    template: None means `"{text}"`.
+    max_bytes: limit on the UTF-8 bytes added around all texts together; None: unlimited.
 
     Raises:
-        ValueError: the template has another slot, or not exactly one for the text, or it makes more than `most` of what
-            fills it. The message goes behind its name.
+        ValueError: the template has an unknown slot, does not have exactly one `{text}`, or would add more than
+            `max_bytes`. The message is meant to follow the name of the template's field.
     """
     parts = _parts("{text}" if template is None else template)
     slots = [slot for _, slot in parts]
@@ -30,32 +31,33 @@ def fill(
         raise ValueError(f"must have the slot {{text}} once, not {slots.count('text')} times")
     if "instruction" in slots:
         front = ""
-        given = instruction or default or ""
+        filling = instruction or default or ""
     else:
         front = f"{instruction} " if instruction else ""
-        given = ""
-    each = _bytes(front) + sum(_bytes(literal) for literal, _ in parts) + slots.count("instruction") * _bytes(given)
-    if most is not None and each * len(texts) > most:
+        filling = ""
+    literals = sum(_bytes(literal) for literal, _ in parts)
+    added = _bytes(front) + literals + slots.count("instruction") * _bytes(filling)
+    if max_bytes is not None and added * len(texts) > max_bytes:
         raise ValueError(
-            f"puts {each:,} bytes around each of {len(texts):,} texts, its instruction included; "
-            f"the limit for all together is {most:,} (--max-rendered-bytes)"
+            f"adds {added:,} bytes, including the instruction, to each of {len(texts):,} texts; "
+            f"the limit for all texts together is {max_bytes:,} (--max-rendered-bytes)"
         )
     at = slots.index("text")
-    before = front + _joined(parts[:at], given) + parts[at][0]
-    after = _joined(parts[at + 1 :], given)
+    before = front + _joined(parts[:at], filling) + parts[at][0]
+    after = _joined(parts[at + 1 :], filling)
     return [before + text + after for text in texts]
 
 
 def _parts(template: str) -> list[tuple[str, str | None]]:
-    """Literal text and the slot behind it, in turns. Parsed, not formatted: `format` can reach into objects."""
+    """Split a template into literals, each with the slot that follows it. `str.format` would allow attribute access."""
     try:
         parsed = list(Formatter().parse(template))
     except ValueError as error:
         raise ValueError(f"is malformed: {error}") from None
     for _, slot, spec, conversion in parsed:
         if slot is not None and (slot not in _SLOTS or spec or conversion):
-            written = slot + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
-            raise ValueError(f"has the slot {{{written}}}; slots are {{instruction}} and {{text}}")
+            unknown = slot + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
+            raise ValueError(f"has the slot {{{unknown}}}; the slots are {{instruction}} and {{text}}")
     return [(literal, slot) for literal, slot, _, _ in parsed]
 
 

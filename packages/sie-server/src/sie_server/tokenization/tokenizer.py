@@ -1,4 +1,7 @@
-"""Text → token ids. Queries and documents are tokenized apart and joined by id, exactly as a pair would be."""
+"""Tokenization of texts to sequences.
+
+Queries and documents are tokenized separately and joined by id; the result equals that of tokenizing the pair.
+"""
 
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Items
@@ -12,36 +15,41 @@ from sie_server.cooperative import Steps, stepwise
 from sie_server.errors import Code, SIEError, UnsupportedModelError
 from sie_server.tokenization.chat_template import ChatTemplate
 from sie_server.tokenization.config import LateInteraction, LengthLimits
-from sie_server.tokenization.late_interaction import LateTokens
+from sie_server.tokenization.late_interaction import LateInteractionTokens
 from sie_server.tokenization.prompt import Prompt, instructed
-from sie_server.tokenization.sequence import Lead, Sequence
-from sie_server.tokenization.special_tokens import Ids, Template, int32, token_id
-from sie_server.tokenization.split_points import Parted, parted
-from sie_server.tokenization.windows import Piece, check_total, check_windows, room_for, starts
-from sie_server.tokenization.word_cache import Words, encodings
+from sie_server.tokenization.sequence import Prefix, Sequence
+from sie_server.tokenization.special_tokens import Ids, SpecialTokens, int32, token_id
+from sie_server.tokenization.split_points import SplitChatTemplate, split_chat_template
+from sie_server.tokenization.windows import Chunk, check_total, check_windows, document_budget, window_starts
+from sie_server.tokenization.word_cache import WordCache, encodings
 
 P = TypeVar("P")
 T = TypeVar("T")
 
-# Words of so many characters are looked up in some 0.2 ms, and so many sequences made in a few.
-_QUICK_CHARACTERS = 2**13
-_QUICK_TEXTS = 2**8
-# Sequences that are made in a step.
-_SEQUENCES = 2**9
+# Cached words of this many characters in all are looked up in about 0.2 ms, and this many sequences built in a few ms.
+_CHEAP_CHARACTERS = 2**13
+_CHEAP_TEXTS = 2**8
+# Sequences built per step.
+_SEQUENCES_PER_STEP = 2**9
 
 
 class TextTokenizer:
-    """A model's tokenizer with its policy for what is too long: a query is kept whole, a document is `LongDocuments`.
+    """A model's tokenizer, with the model's prompts, markers and length limits. Thread-safe.
 
-    Thread-safe. `max_length` counts tokens, special ones included. Without `token_types` all type ids are zero,
-    also for a model that has one type and adds its row to every token. `prompt`: what a decoder reranker wants around
-    query and document; `instruction` replaces the prompt's default. `late`: how a late-interaction model reads them;
-    `window`: the least one of its layers, where one has a window. `rows`: how many tokens the model has embeddings for,
-    where that may be fewer than the tokenizer has. `query_prompt`: what a cross-encoder without a prompt of either kind
-    wants in front of a query; an instruction takes its place.
+    Queries are never cut unless a limit asks for it; for documents that are too long see `LengthLimits`.
 
-    Raises UnsupportedModelError where the tokenizer lacks a token that these need, or the model one that stands in
-    every text.
+    max_length: limit per sequence in tokens, including special tokens.
+    token_types: whether the model tells queries and documents apart by type ids; otherwise all type ids are zero.
+    prompt: prompt or chat template of a decoder reranker.
+    instruction: replaces the default instruction of `prompt`.
+    late: how a late-interaction model reads queries and documents.
+    window: smallest attention window of the model's layers, in tokens; None: no layer has one.
+    rows: number of token embeddings of the model, which may be smaller than the vocabulary; None: as many.
+    query_prompt: text that a cross-encoder without `prompt` expects in front of a query; an instruction replaces it.
+
+    Raises:
+        UnsupportedModelError: the tokenizer lacks a token that one of these needs, or the model has no embedding for a
+            special token.
     """
 
     def __init__(
@@ -56,94 +64,98 @@ class TextTokenizer:
         rows: int | None = None,
         query_prompt: str = "",
     ) -> None:
-        # A checkpoint may carry padding and truncation of its own; both are decided here.
+        # Checkpoints may configure padding and truncation; both are handled here.
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
-        self.words = Words(tokenizer)
-        self._single = Template.read(tokenizer, parts=1)
-        self._pair = Template.read(tokenizer, parts=2)
+        self.words = WordCache(tokenizer)
+        self._single = SpecialTokens.read(tokenizer, parts=1)
+        self._pair = SpecialTokens.read(tokenizer, parts=2)
         self._token_types = token_types
         self.max_length = max_length
-        self.prompt = parted(tokenizer, prompt) if isinstance(prompt, ChatTemplate) else prompt
+        self.prompt = split_chat_template(tokenizer, prompt) if isinstance(prompt, ChatTemplate) else prompt
         self._instruction = instruction
-        self._late = LateTokens(late, tokenizer, window)
-        self._query = self._late.marked(self._single, late.query_marker)
-        self._single = self._late.marked(self._single, late.document_marker)
+        self._late = LateInteractionTokens(late, tokenizer, window)
+        self._query = self._late.with_marker(self._single, late.query_marker)
+        self._single = self._late.with_marker(self._single, late.document_marker)
         self._query_prompt = query_prompt
         self._after = int32([])
-        if isinstance(self.prompt, Parted):
+        if isinstance(self.prompt, SplitChatTemplate):
             self._after = int32([*self.prompt.after])
         elif self.prompt is not None:
             self._after = np.concatenate(self.words.encode(self.prompt.after))
         self._rows = rows
-        self.beyond = [] if rows is None else _beyond(tokenizer, rows)
-        self._check_own()
+        self.unembedded = [] if rows is None else _unembedded_tokens(tokenizer, rows)
+        self._check_special_tokens()
 
-    def is_quick(self, texts: Items[str], *others: str | None) -> bool:
-        """Whether the first step with these texts takes less than handing them to another thread.
+    def is_cheap(self, texts: Items[str], *others: str | None) -> bool:
+        """Whether the first step with these texts is cheaper than handing them to another thread.
 
-        It is the last one where their words are mostly known.
+        If most of their words are cached, it is also the only step.
         """
         characters = sum(map(len, texts)) + sum(len(other) for other in others if other)
-        return self.words.apart and characters <= _QUICK_CHARACTERS and len(texts) <= _QUICK_TEXTS
+        return self.words.enabled and characters <= _CHEAP_CHARACTERS and len(texts) <= _CHEAP_TEXTS
 
     def special_ids(self) -> list[int]:
-        """Ids of the tokens that stand for no text: those around it, for padding, and for what is unknown."""
+        """Ids of the tokens around a text, the padding token and the unknown token."""
         ids = map(self._tokenizer.token_to_id, ("<pad>", "[PAD]", "<unk>", "[UNK]"))
         return [*np.concatenate(self._single.ids).tolist(), *(token for token in ids if token is not None)]
 
     def token_id(self, token: str) -> int:
-        """Id of a token of the vocabulary.
+        """Look up the id of a token.
 
         Raises:
-            UnsupportedModelError: there is none.
+            UnsupportedModelError: the vocabulary does not have it.
         """
         return token_id(self._tokenizer, token)
 
     @stepwise
-    def pairs(
+    def encode_pairs(
         self, query: str, documents: Items[str], limits: LengthLimits = LengthLimits(), instruction: str | None = None
     ) -> Steps[list[Sequence]]:
-        """One sequence per document or window: `[CLS] query [SEP] document [SEP]` or what the model's template says.
+        """Tokenize (query, document) pairs: `[CLS] query [SEP] document [SEP]`, or the model's prompt.
 
-        With a prompt, what stands in front of the documents is the sequences' common prefix. Without one, an
-        instruction goes in front of the query.
+        Returns one sequence per document or window. With a prompt, the tokens in front of the documents are the
+        sequences' common prefix; without one, an instruction is prepended to the query.
 
         Raises:
-            SIEError: INPUT_TOO_LONG, the query leaves no room for a document, or, with windows, less than a quarter of
-                the limit; a document does not fit and `long_documents` is "error"; over `limits.total` tokens.
-                INVALID_INPUT, over `limits.windows` windows.
+            SIEError: INPUT_TOO_LONG, the query leaves no room for a document, or with windows less than a quarter of
+                the limit; a document does not fit and `long_documents` is "error"; more tokens than `limits.total`.
+                INVALID_INPUT, more windows than `limits.windows`.
         """
         if self.prompt is not None:
             return (yield from self._prompted(self.prompt, query, documents, limits, instruction or self._instruction))
         query_ids = yield from self._query_ids(
             instructed(query, instruction) if instruction else self._query_prompt + query, limits
         )
-        room = room_for(self._limit(limits), self._pair.tokens, len(query_ids), limits.long_documents)
-        pieces = yield from self._pieces(documents, room, self._pair.tokens + len(query_ids), limits)
-        return (yield from made(pieces, lambda each: self._sequence(*self._pair.join(query_ids, each.ids), each)))
+        budget = document_budget(self._limit(limits), self._pair.tokens, len(query_ids), limits.long_documents)
+        chunks = yield from self._chunks(documents, budget, self._pair.tokens + len(query_ids), limits)
+        return (
+            yield from build_in_steps(
+                chunks, lambda chunk: self._sequence(*self._pair.join(query_ids, chunk.ids), chunk)
+            )
+        )
 
     @stepwise
-    def apart(
+    def encode_apart(
         self, query: str, documents: Items[str], limits: LengthLimits = LengthLimits(), instruction: str | None = None
     ) -> Steps[tuple[Sequence, list[Sequence]]]:
-        """The query, and one sequence per document or window.
+        """Tokenize a query, and documents on their own: one sequence per document or window.
 
         Raises:
-            SIEError: as `query` and `singles`.
+            SIEError: as `encode_query` and `encode_documents`.
         """
-        lead = yield from self.query.steps(query, limits, instruction)
-        return lead, (yield from self.singles.steps(documents, limits))
+        lead = yield from self.encode_query.steps(query, limits, instruction)
+        return lead, (yield from self.encode_documents.steps(documents, limits))
 
     @stepwise
-    def query(
+    def encode_query(
         self, text: str, limits: LengthLimits = LengthLimits(), instruction: str | None = None
     ) -> Steps[Sequence]:
-        """A query on its own.
+        """Tokenize a query on its own.
 
         Raises:
-            SIEError: INPUT_TOO_LONG, it does not fit, or a document of one token would not.
+            SIEError: INPUT_TOO_LONG, the query does not fit, or a document of one token would not.
         """
         text = instructed(text, instruction)
         limit = self._limit(limits)
@@ -153,105 +165,121 @@ class TextTokenizer:
                     Code.INPUT_TOO_LONG,
                     f"A limit of {limit} tokens leaves no room for a document; {self._single.tokens} are special",
                 )
-            return (yield from self.queries.steps([text], limits))[0]
+            return (yield from self.encode_queries.steps([text], limits))[0]
         ids = yield from self._query_ids(text, limits)
         if max(len(ids), 1) + self._single.tokens > limit:
             raise SIEError(
                 Code.INPUT_TOO_LONG,
                 f"Field 'query' has {len(ids)} tokens; the limit is {limit}, {self._single.tokens} of them special",
             )
-        return self._vectors(*self._query.join(ids), Piece(0, ids), query=True)
+        return self._sequence_with_vectors(*self._query.join(ids), Chunk(0, ids), query=True)
 
-    def places(self, sequence: Sequence, rows: NDArray[np.int64], query: bool = False) -> NDArray[np.int64]:
-        """Which token of its text stands in each of these rows of a query or document on its own; -1: none of it."""
+    def text_positions(self, sequence: Sequence, rows: NDArray[np.int64], query: bool = False) -> NDArray[np.int64]:
+        """Map rows of a query or document tokenized on its own to tokens of its text.
+
+        rows, result: int64 `[n]`; -1 for special tokens.
+        """
         template = self._query if query else self._single
-        places = rows - len(template.ids[0])
-        return np.where((places >= 0) & (places < len(sequence.tokens)), places + sequence.tokens.start, -1)
+        positions = rows - len(template.ids[0])
+        return np.where((positions >= 0) & (positions < len(sequence.tokens)), positions + sequence.tokens.start, -1)
 
     def spans(self, text: str, tokens: Iterable[int]) -> dict[int, tuple[int, int]]:
-        """Where these tokens of a text stand in it, in code points, half-open."""
+        """Spans of the given tokens of a text, in code points, half-open."""
         [encoding] = encodings(self._tokenizer, [text], offsets=True)
-        return {token: span(encoding, token, token) for token in tokens}
+        return {token: _char_span(encoding, token, token) for token in tokens}
 
     @stepwise
-    def queries(
+    def encode_queries(
         self, texts: Items[str] | Items[list[int]], limits: LengthLimits = LengthLimits()
     ) -> Steps[list[Sequence]]:
-        """One sequence per query to be encoded. Late interaction marks them, cuts them and fills them up.
+        """Tokenize queries to be encoded, one sequence each. Late-interaction queries are marked, cut and expanded.
 
-        Token ids are taken as they are, as by `singles`.
+        Texts given as token ids are treated as in `encode_documents`.
 
         Raises:
-            SIEError: INVALID_INPUT, `limits.query` leaves no room; else as `singles`.
+            SIEError: INVALID_INPUT, `limits.query` leaves no room for a query; otherwise as `encode_documents`.
         """
         if self._late.rules.query_length is None or not isinstance(texts[0], str):
-            return (yield from self.singles.steps(texts, limits))
+            return (yield from self.encode_documents.steps(texts, limits))
         length = min(limits.query or self._late.rules.query_length, self.max_length)
-        room = length - self._query.tokens
-        if room < 1:
+        budget = length - self._query.tokens
+        if budget < 1:
             raise SIEError(
                 Code.INVALID_INPUT,
-                f"Field 'options.query_max_length' is {length}; {self._query.tokens} tokens of a query are special",
+                f"Field 'options.query_max_length' is {length} and leaves no room for a query, which has "
+                f"{self._query.tokens} special tokens",
                 param="options.query_max_length",
             )
         check_total(length * len(texts), limits)
-        encoded = self._embedded((yield from self.words.encode.steps(cast(Items[str], texts), room + 1)))
-        pieces = [Piece(index, ids[:room], truncated=len(ids) > room) for index, ids in enumerate(encoded)]
-        return (yield from made(pieces, lambda each: self._expanded(each, length)))
+        encoded = self._check_embedded((yield from self.words.encode.steps(cast(Items[str], texts), budget + 1)))
+        chunks = [Chunk(index, ids[:budget], truncated=len(ids) > budget) for index, ids in enumerate(encoded)]
+        return (yield from build_in_steps(chunks, lambda chunk: self._expanded_query(chunk, length)))
 
     @stepwise
-    def singles(
+    def encode_documents(
         self, texts: Items[str] | Items[list[int]], limits: LengthLimits = LengthLimits()
     ) -> Steps[list[Sequence]]:
-        """One sequence per text or window, at least one. Windows need a limit that `query` accepts.
+        """Tokenize texts on their own: one sequence per text or window.
 
-        The texts may all come as the ids of their tokens, with the special tokens around them or without. Such a one is
-        cut where it does not fit.
+        texts: at least one. All may be given as token ids, with or without the special tokens around them; such texts
+            are cut where they do not fit.
+        limits: windows need a limit that `encode_query` accepts.
 
         Raises:
-            SIEError: INPUT_TOO_LONG, a text does not fit and `long_documents` is "error"; INVALID_INPUT, an id that the
-                tokenizer does not have.
+            SIEError: INPUT_TOO_LONG, a text does not fit and `long_documents` is "error"; INVALID_INPUT, a token id
+                outside of the vocabulary.
         """
-        own = self._late.rules.document_length or self.max_length
-        room = max(min(limits.sequence or own, self.max_length) - self._single.tokens, 0)
+        default = self._late.rules.document_length or self.max_length
+        budget = max(min(limits.sequence or default, self.max_length) - self._single.tokens, 0)
         if isinstance(texts[0], str):
-            pieces = yield from self._pieces(cast(Items[str], texts), room, self._single.tokens, limits)
+            chunks = yield from self._chunks(cast(Items[str], texts), budget, self._single.tokens, limits)
         else:
-            given = yield from made(cast(Items[list[int]], texts), self._given)
-            check_total(sum(min(len(ids), room) + self._single.tokens for ids in given), limits)
-            pieces = [Piece(document, ids[:room], truncated=len(ids) > room) for document, ids in enumerate(given)]
-        return (yield from made(pieces, lambda each: self._vectors(*self._single.join(each.ids), each)))
+            token_ids = yield from build_in_steps(cast(Items[list[int]], texts), self._checked_ids)
+            check_total(sum(min(len(ids), budget) + self._single.tokens for ids in token_ids), limits)
+            chunks = [
+                Chunk(document, ids[:budget], truncated=len(ids) > budget) for document, ids in enumerate(token_ids)
+            ]
+        return (
+            yield from build_in_steps(
+                chunks, lambda chunk: self._sequence_with_vectors(*self._single.join(chunk.ids), chunk)
+            )
+        )
 
     def _prompted(
-        self, prompt: Prompt | Parted, query: str, documents: Items[str], limits: LengthLimits, instruction: str | None
+        self,
+        prompt: Prompt | SplitChatTemplate,
+        query: str,
+        documents: Items[str],
+        limits: LengthLimits,
+        instruction: str | None,
     ) -> Steps[list[Sequence]]:
         yield len(query)
         [encoding] = encodings(self._tokenizer, [query], offsets=True)
         tokens = len(encoding)
         if limits.query is not None and tokens > limits.query:
-            query, tokens = query[: span(encoding, 0, limits.query - 1)[1]], limits.query
+            query, tokens = query[: _char_span(encoding, 0, limits.query - 1)[1]], limits.query
         del encoding
         yield len(query)
         shared = yield from self.words.encode.steps(prompt.shared(query, instruction))
-        front = np.concatenate(self._embedded(shared, "query"))
+        front = np.concatenate(self._check_embedded(shared, "query"))
         special = len(front) - tokens + len(self._after)
-        room = room_for(self._limit(limits), special, tokens, limits.long_documents)
-        prefix = Lead(Sequence(front, np.zeros_like(front)))
+        budget = document_budget(self._limit(limits), special, tokens, limits.long_documents)
+        prefix = Prefix(Sequence(front, np.zeros_like(front)))
         texts = [prompt.piece(document) for document in documents]
         kept = int32([*prompt.kept])
         if windows := limits.long_documents == "chunk_max":
-            room = max(room - len(kept), 1)
-        pieces = yield from self._pieces(texts, room, len(self._after), limits)
+            budget = max(budget - len(kept), 1)
+        chunks = yield from self._chunks(texts, budget, len(self._after), limits)
 
-        def read(piece: Piece) -> Sequence:
-            text, document = texts[piece.document], documents[piece.document]
-            ids = piece.ids
-            if windows and piece.span is not None and piece.span[1] < len(text):
+        def build(chunk: Chunk) -> Sequence:
+            text, document = texts[chunk.document], documents[chunk.document]
+            ids = chunk.ids
+            if windows and chunk.span is not None and chunk.span[1] < len(text):
                 ids = np.concatenate((ids, kept))
-            elif piece.truncated:
-                ids = np.concatenate((ids[: room - len(kept)], kept))
+            elif chunk.truncated:
+                ids = np.concatenate((ids[: budget - len(kept)], kept))
             ids = np.concatenate((ids, self._after))
-            sequence = self._sequence(ids, np.zeros_like(ids), piece)
+            sequence = self._sequence(ids, np.zeros_like(ids), chunk)
             sequence.prefix = prefix
             if sequence.span is not None:
                 origin = prompt.origin(document)
@@ -259,55 +287,62 @@ class TextTokenizer:
                 sequence.span = start, end
             return sequence
 
-        return (yield from made(pieces, read))
+        return (yield from build_in_steps(chunks, build))
 
     def _query_ids(self, text: str, limits: LengthLimits) -> Steps[Ids]:
         limit = self._limit(limits)
-        whole = len(text) <= _QUICK_CHARACTERS
+        whole = len(text) <= _CHEAP_CHARACTERS
         [ids] = yield from self.words.encode.steps([text], None if whole else limits.query or limit + 1)
         if limits.query is None and len(ids) > limit and not whole:
             raise SIEError(
                 Code.INPUT_TOO_LONG,
                 f"Field 'query' has more than {limit} tokens, which is the limit for a query and a document together",
             )
-        [ids] = self._embedded([ids], "query")
+        [ids] = self._check_embedded([ids], "query")
         return ids[: limits.query]
 
-    def _embedded(self, encoded: list[Ids], field: str | None = None) -> list[Ids]:
-        """The ids of texts, all of which have embeddings. `field`: what the texts are, if not those of the items."""
-        if self._rows is not None and self.beyond:
+    def _check_embedded(self, encoded: list[Ids], field: str | None = None) -> list[Ids]:
+        """Return the ids of texts after checking that the model has embeddings for all of them.
+
+        field: name of the request's field for the error; None: the texts are those of the items.
+
+        Raises:
+            SIEError: INVALID_INPUT, a token without an embedding.
+        """
+        if self._rows is not None and self.unembedded:
             for index, ids in enumerate(encoded):
                 if len(ids) and (largest := int(ids.max())) >= self._rows:
                     raise SIEError(
                         Code.INVALID_INPUT,
-                        f"Field '{field or f'items[{index}].text'}' has the token {self._named(largest)}; "
+                        f"Field '{field or f'items[{index}].text'}' has the token {self._describe(largest)}; "
                         f"the model has embeddings for {self._rows} tokens",
                     )
         return encoded
 
-    def _check_own(self) -> None:
-        """Refuse a model without embeddings for a token that every text has."""
+    def _check_special_tokens(self) -> None:
+        """Check that the model has embeddings for the tokens that are added to every text."""
         templates = (*self._single.ids, *self._pair.ids, *self._query.ids)
-        own = np.concatenate((*templates, self._late.expansion(1), self._after))
-        if self._rows is not None and len(own) and (largest := int(own.max())) >= self._rows:
+        special = np.concatenate((*templates, self._late.expansion(1), self._after))
+        if self._rows is not None and len(special) and (largest := int(special.max())) >= self._rows:
             raise UnsupportedModelError(
-                f"every text has the token {self._named(largest)}, and the model has embeddings for {self._rows} tokens"
+                f"the tokenizer adds the token {self._describe(largest)}; "
+                f"the model has embeddings for {self._rows} tokens"
             )
 
-    def _named(self, token: int) -> str:
+    def _describe(self, token: int) -> str:
         return f"{self._tokenizer.id_to_token(token)!r} with id {token}"
 
     def _limit(self, limits: LengthLimits) -> int:
         return min(limits.sequence or self.max_length, self.max_length)
 
-    def _given(self, ids: list[int]) -> Ids:
-        """Ids that a client made, without special tokens around them."""
+    def _checked_ids(self, ids: list[int]) -> Ids:
+        """Check a client's token ids, and remove special tokens around them."""
         vocabulary = self._rows or self._tokenizer.get_vocab_size()
         for token in ids:
             if not 0 <= token < vocabulary:
                 raise SIEError(
                     Code.INVALID_INPUT,
-                    f"token id {token} is outside of the vocabulary of {vocabulary}",
+                    f"token id {token} is outside of the vocabulary of {vocabulary} tokens",
                     param="input",
                 )
         before, after = (special.tolist() for special in self._single.ids)
@@ -316,84 +351,89 @@ class TextTokenizer:
             ids = ids[len(before) : end]
         return int32(ids)
 
-    def _pieces(self, texts: Items[str], room: int, beside: int, limits: LengthLimits) -> Steps[list[Piece]]:
-        """The texts' tokens in pieces of at most `room`, in order; each has `beside` tokens more around it."""
-        most = room + 1 if limits.long_documents == "truncate" else None
-        encoded = self._embedded((yield from self.words.encode.steps(texts, most)))
-        over = [document for document, ids in enumerate(encoded) if len(ids) > room]
+    def _chunks(self, texts: Items[str], budget: int, overhead: int, limits: LengthLimits) -> Steps[list[Chunk]]:
+        """Cut or split the texts into chunks, in order.
+
+        budget: limit on the tokens of a chunk. overhead: tokens added around each chunk.
+        """
+        max_tokens = budget + 1 if limits.long_documents == "truncate" else None
+        encoded = self._check_embedded((yield from self.words.encode.steps(texts, max_tokens)))
+        over = [document for document, ids in enumerate(encoded) if len(ids) > budget]
         if over and limits.long_documents == "error":
             raise SIEError(
                 Code.INPUT_TOO_LONG,
-                f"Field 'items[{over[0]}].text' has {len(encoded[over[0]])} tokens; there is room for "
-                f"{room}, and the request forbids cutting it",
+                f"Field 'items[{over[0]}].text' has {len(encoded[over[0]])} tokens and 'long_documents' is "
+                f"'error'; there is room for {budget}",
             )
         if not over or limits.long_documents != "chunk_max":
-            if limits.total is not None and (room + beside) * len(texts) > limits.total:
-                check_total(sum(min(len(ids), room) for ids in encoded) + beside * len(texts), limits)
+            if limits.total is not None and (budget + overhead) * len(texts) > limits.total:
+                check_total(sum(min(len(ids), budget) for ids in encoded) + overhead * len(texts), limits)
             if limits.long_documents != "chunk_max":
-                return [Piece(document, ids[:room], truncated=len(ids) > room) for document, ids in enumerate(encoded)]
-            spans = [(0, len(text)) for text in texts]
+                return [
+                    Chunk(document, ids[:budget], truncated=len(ids) > budget) for document, ids in enumerate(encoded)
+                ]
+            whole = [(0, len(text)) for text in texts]
             return [
-                Piece(document, ids, 0, span) for document, (ids, span) in enumerate(zip(encoded, spans, strict=True))
+                Chunk(document, ids, 0, span) for document, (ids, span) in enumerate(zip(encoded, whole, strict=True))
             ]
-        return (yield from self._windows(texts, encoded, room, beside, limits))
+        return (yield from self._windows(texts, encoded, budget, overhead, limits))
 
     def _windows(
-        self, texts: Items[str], encoded: Items[Ids], room: int, beside: int, limits: LengthLimits
-    ) -> Steps[list[Piece]]:
-        check_windows(list(map(len, encoded)), room, beside, limits)
-        pieces = []
+        self, texts: Items[str], encoded: Items[Ids], budget: int, overhead: int, limits: LengthLimits
+    ) -> Steps[list[Chunk]]:
+        check_windows(list(map(len, encoded)), budget, overhead, limits)
+        chunks = []
         for document, (text, ids) in enumerate(zip(texts, encoded, strict=True)):
-            if len(ids) <= room:
-                pieces.append(Piece(document, ids, 0, (0, len(text))))
+            if len(ids) <= budget:
+                chunks.append(Chunk(document, ids, 0, (0, len(text))))
                 continue
             yield len(text)
             [encoding] = encodings(self._tokenizer, [text], offsets=True)
-            for start in starts(len(ids), room):
-                part = span(encoding, start, start + room - 1)
-                pieces.append(Piece(document, ids[start : start + room], start, part))
-        return pieces
+            for start in window_starts(len(ids), budget):
+                span = _char_span(encoding, start, start + budget - 1)
+                chunks.append(Chunk(document, ids[start : start + budget], start, span))
+        return chunks
 
-    def _expanded(self, piece: Piece, length: int) -> Sequence:
-        ids, types = self._query.join(piece.ids)
+    def _expanded_query(self, chunk: Chunk, length: int) -> Sequence:
+        ids, types = self._query.join(chunk.ids)
         masks = self._late.expansion(length - len(ids))
         ids, types = np.concatenate((ids, masks)), np.concatenate((types, np.zeros_like(masks)))
-        sequence = self._vectors(ids, types, piece, query=True)
+        sequence = self._sequence_with_vectors(ids, types, chunk, query=True)
         sequence.unattended = 0 if self._late.rules.attend else len(masks)
         return sequence
 
-    def _vectors(self, ids: Ids, types: Ids, piece: Piece, query: bool = False) -> Sequence:
-        """A sequence whose tokens may have vectors of their own."""
-        sequence = self._sequence(ids, types, piece)
-        sequence.keep = self._late.kept(ids, query)
+    def _sequence_with_vectors(self, ids: Ids, types: Ids, chunk: Chunk, query: bool = False) -> Sequence:
+        """Build a sequence of a model whose tokens have vectors of their own."""
+        sequence = self._sequence(ids, types, chunk)
+        sequence.keep = self._late.keep_mask(ids, query)
         return sequence
 
-    def _sequence(self, ids: Ids, types: Ids, piece: Piece) -> Sequence:
+    def _sequence(self, ids: Ids, types: Ids, chunk: Chunk) -> Sequence:
         types = types if self._token_types else np.zeros_like(types)
-        tokens = range(piece.first, piece.first + len(piece.ids))
-        return Sequence(ids, types, piece.document, tokens, piece.span, piece.truncated)
+        tokens = range(chunk.first, chunk.first + len(chunk.ids))
+        return Sequence(ids, types, chunk.document, tokens, chunk.span, chunk.truncated)
 
 
-def made(parts: Items[P], make: Callable[[P], T]) -> Steps[list[T]]:
-    """What is made of each part."""
-    if len(parts) <= _SEQUENCES:
+def build_in_steps(parts: Items[P], make: Callable[[P], T]) -> Steps[list[T]]:
+    """Apply `make` to each part, yielding between steps."""
+    if len(parts) <= _SEQUENCES_PER_STEP:
         return [make(part) for part in parts]
-    all_made: list[T] = []
-    for start in range(0, len(parts), _SEQUENCES):
+    results: list[T] = []
+    for start in range(0, len(parts), _SEQUENCES_PER_STEP):
         if start:
             yield 0
-        all_made += map(make, parts[start : start + _SEQUENCES])
-    return all_made
+        results += map(make, parts[start : start + _SEQUENCES_PER_STEP])
+    return results
 
 
-def span(encoding: Encoding, first: int, last: int) -> tuple[int, int]:
-    """The text of tokens `first` to `last`, as `Sequence.span`."""
+def _char_span(encoding: Encoding, first: int, last: int) -> tuple[int, int]:
+    """Span of the text of tokens `first` to `last`, in code points, half-open."""
     start, end = encoding.token_to_chars(first), encoding.token_to_chars(last)
     assert start is not None
     assert end is not None
     return start[0], end[1]
 
 
-def _beyond(tokenizer: Tokenizer, rows: int) -> list[tuple[int, str]]:
-    """Tokens without an embedding, in order of their ids."""
+def _unembedded_tokens(tokenizer: Tokenizer, rows: int) -> list[tuple[int, str]]:
+    """Tokens of the vocabulary without an embedding, ordered by id."""
     return sorted((index, token) for token, index in tokenizer.get_vocab().items() if index >= rows)

@@ -1,4 +1,4 @@
-"""What of a document goes into one sequence, and where the windows of a long one begin."""
+"""Token budget of a document, and the windows of documents that exceed it."""
 
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
@@ -10,10 +10,12 @@ from sie_server.tokenization.special_tokens import Ids
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """What of a document goes into one sequence: ids int32 `[length]`, no special tokens, from its token `first` on.
+class Chunk:
+    """The part of a document that one sequence holds.
 
-    The rest is as in `Sequence`.
+    ids: int32 `[length]`, without special tokens.
+    first: index of its first token in the document.
+    document, span, truncated: as in `Sequence`.
     """
 
     document: int
@@ -23,16 +25,20 @@ class Piece:
     truncated: bool = False
 
 
-def room_for(limit: int, special: int, query: int, long_documents: LongDocuments) -> int:
-    """Tokens left for a document beside the query and the special tokens."""
-    room = limit - special - query
-    if room <= 0:
+def document_budget(limit: int, special: int, query: int, long_documents: LongDocuments) -> int:
+    """Tokens left for a document after the query and the special tokens.
+
+    Raises:
+        SIEError: INPUT_TOO_LONG, nothing is left, or less than a quarter of the limit with windows.
+    """
+    budget = limit - special - query
+    if budget <= 0:
         fault = "no room for a document"
-    elif long_documents == "chunk_max" and room * 4 < limit:
+    elif long_documents == "chunk_max" and budget * 4 < limit:
         # The query is computed with every window, and a long one would multiply the work.
-        fault = f"room for {room} of a document, where 'chunk_max' needs a quarter of the limit"
+        fault = f"room for {budget} tokens of a document, where 'chunk_max' needs a quarter of the limit"
     else:
-        return room
+        return budget
     raise SIEError(
         Code.INPUT_TOO_LONG,
         f"Field 'query' has {query} tokens and leaves {fault}; "
@@ -40,38 +46,47 @@ def room_for(limit: int, special: int, query: int, long_documents: LongDocuments
     )
 
 
-def starts(tokens: int, room: int) -> list[int]:
-    """Where the windows of a document start: every 3/4 of the room, and the last so that it ends with the document."""
-    last = max(tokens - room, 0)
-    return [*range(0, last, max(room * 3 // 4, 1)), last]
+def window_starts(tokens: int, budget: int) -> list[int]:
+    """First tokens of a document's windows.
+
+    Windows start every 3/4 of the budget; the last one ends with the document.
+    """
+    last = max(tokens - budget, 0)
+    return [*range(0, last, max(budget * 3 // 4, 1)), last]
 
 
-def check_windows(lengths: Items[int], room: int, beside: int, limits: LengthLimits) -> None:
-    """For texts of so many tokens in windows of `room`, each with `beside` tokens more around it.
+def check_windows(lengths: Items[int], budget: int, overhead: int, limits: LengthLimits) -> None:
+    """Check the windows of texts against the request's limits.
+
+    lengths: tokens of each text. budget: tokens of a text per window. overhead: tokens added around each window.
 
     Raises:
         SIEError: INVALID_INPUT, more windows than `limits.windows`; INPUT_TOO_LONG, more tokens than `limits.total`.
     """
-    over = [tokens for tokens in lengths if tokens > room]
-    # As many as `starts` gives.
-    counts = [-(-(tokens - room) // max(room * 3 // 4, 1)) + 1 for tokens in over]
+    over = [tokens for tokens in lengths if tokens > budget]
+    # len(window_starts(tokens, budget)), without the list.
+    counts = [-(-(tokens - budget) // max(budget * 3 // 4, 1)) + 1 for tokens in over]
     windows = sum(counts) + len(lengths) - len(over)
     if limits.windows is not None and windows > limits.windows:
         raise SIEError(
             Code.INVALID_INPUT,
-            f"Field 'options.long_documents' makes {windows:,} windows of {room} tokens of a document each; the limit "
+            f"Field 'options.long_documents' makes {windows:,} windows of {budget} document tokens each; the limit "
             f"is {limits.windows:,} (--max-windows)",
             param="options.long_documents",
         )
-    check_total(windows * (beside + room) - sum(room - tokens for tokens in lengths if tokens < room), limits)
+    check_total(windows * (overhead + budget) - sum(budget - tokens for tokens in lengths if tokens < budget), limits)
 
 
 def check_total(tokens: int, limits: LengthLimits) -> None:
-    """Raises SIEError: INPUT_TOO_LONG, more tokens than `limits.total`."""
+    """Check a request's tokens against its limit.
+
+    Raises:
+        SIEError: INPUT_TOO_LONG, more tokens than `limits.total`.
+    """
     if limits.total is not None and tokens > limits.total:
         raise SIEError(
             Code.INPUT_TOO_LONG,
-            f"Field 'items' has {tokens:,} tokens, the query counted with each text that it is read with; "
+            f"Field 'items' has {tokens:,} tokens, counting the query once per text; "
             f"the limit for a request is {limits.total:,} (--max-request-tokens)",
             param="items",
         )

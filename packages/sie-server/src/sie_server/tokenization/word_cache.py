@@ -1,4 +1,4 @@
-"""Token ids of texts, of which words that were seen before need no tokenizer."""
+"""A tokenizer that caches the token ids of words."""
 
 import json
 import re
@@ -16,134 +16,140 @@ from sie_server.errors import Code, SIEError
 from sie_server.rust_panics import contained
 from sie_server.tokenization.special_tokens import Ids, int32
 
-# Texts at a time, and their characters: an encoding takes a hundred bytes per token, of which four are kept, and others
-# have their turn in between.
-_TEXTS = 128
-_CHARACTERS = 2**14
-# Characters in new words that are tokenized in some milliseconds, even where all are the longest there are.
-_FEW_CHARACTERS = 2**10
-# A longer one is not remembered: there are no such words.
-_LONGEST = 2**8
-# What a token has, if it is to be worth it to look no further in a text than its first tokens.
+# Texts and characters tokenized in one call. An `Encoding` takes about 100 bytes per token, of which 4 are kept; other
+# threads run between calls.
+_BATCH_TEXTS = 128
+_BATCH_CHARACTERS = 2**14
+# New words with at most this many characters in all are tokenized within a few milliseconds, whatever they are.
+_SHORT_CHARACTERS = 2**10
+# Longer words are not cached.
+_MAX_WORD_CHARACTERS = 2**8
+# Characters read per wanted token, if only the first tokens of a text are wanted.
 _CHARACTERS_PER_TOKEN = 8
-# A long text may become so many times as long where the tokenizer normalizes it, which is looked at for so many
-# characters at a time. U+FDFA becomes 18 of NFKC, and 2 MB of it more than a GB while they are tokenized.
-_MOST_GROWTH = 4
-_NORMALIZED = 2**12
-# Of all remembered words; some 25 MiB in memory.
-_MOST_CHARACTERS = 2**20
-# A word by itself takes as long as about so many in a text: with more new ones the tokenizer is faster.
+# Limit on the growth of a long text under normalization, checked for this many characters at a time. NFKC turns U+FDFA
+# into 18 characters; 2 MB of it would take more than a GB to tokenize.
+_MAX_GROWTH = 4
+_NORMALIZED_AT_ONCE = 2**12
+# Characters of all cached words; about 25 MiB in memory.
+_MAX_CACHED_CHARACTERS = 2**20
+# A word tokenized alone takes as long as about 4 words within a text: with more new words, whole texts are faster.
 _WORDS_PER_NEW = 4
-# What maps character by character, or composes what a space never takes part in (Unicode Standard Annex 15).
+# Normalizers that map character by character, or compose characters other than spaces (Unicode Standard Annex 15).
 _NORMALIZERS = {"BertNormalizer", "Lowercase", "StripAccents", "NFC", "NFD", "NFKC", "NFKD"}
-# Any splitter's, and what normalizers make spaces of.
+# Characters at which every one of the splitters splits, or that normalizers turn into spaces.
 _SPACE = re.compile(r"[ \t\n\r]")
-# What ends a word at a space, and drops the space.
+# Pre-tokenizers that split at spaces and drop them.
 _SPLITTERS = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
 
 
-class Words:
-    """A tokenizer without its special tokens, and the ids of the words it has met. Thread-safe.
+class WordCache:
+    """A tokenizer without special tokens that caches the ids of words. Thread-safe.
 
-    Where a tokenizer reads what stands between two spaces by itself, as BERT's does, a text's ids are those of its
-    words, one after the other: looking one up costs a tenth. `apart` says so. With any other tokenizer every text goes
-    through it.
+    enabled: whether the tokenizer reads each space-separated word on its own, as BERT's does. The ids of a text are
+        then those of its words in order, and a lookup costs a tenth of tokenizing. Otherwise every text is tokenized.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self.apart = _reads_words_apart(tokenizer)
-        self._known: dict[str, bytes] = {}
-        self._room = _MOST_CHARACTERS
-        self._counting = threading.Lock()
+        self.enabled = _reads_words_independently(tokenizer)
+        self._ids: dict[str, bytes] = {}
+        self._free_characters = _MAX_CACHED_CHARACTERS
+        self._counts_lock = threading.Lock()
         self._hits = self._misses = 0
 
     @property
-    def known(self) -> int:
-        """How many words are remembered."""
-        return len(self._known)
+    def size(self) -> int:
+        """Number of cached words."""
+        return len(self._ids)
 
-    def counted(self) -> tuple[int, int]:
-        """Words whose ids were known, and new ones, since this was last called."""
-        with self._counting:
+    def take_counts(self) -> tuple[int, int]:
+        """Cache hits and misses, in words, since the last call."""
+        with self._counts_lock:
             counts = self._hits, self._misses
             self._hits = self._misses = 0
         return counts
 
     @stepwise
-    def encode(self, texts: Items[str], most: int | None = None) -> Steps[list[Ids]]:
-        """Ids of each text: int32 `[length]`. most: no more are wanted of a text, whose rest may be left out."""
-        step = _CHARACTERS if most is None or not self.apart else min(_CHARACTERS, most * _CHARACTERS_PER_TOKEN)
-        if len(texts) <= _TEXTS and sum(map(len, texts)) <= step:
-            return (yield from self._at_once(texts))
-        ends = [_end(text, 0, step) if self.apart else len(text) for text in texts]
-        found: list[Ids] = []
-        for start, stop in _parts(ends):
-            yield sum(ends[start:stop])
-            found += yield from self._at_once([texts[i][: ends[i]] for i in range(start, stop)])
-        for i, (text, end) in enumerate(zip(texts, ends, strict=True)):
-            if end < len(text) and (most is None or len(found[i]) < most):
-                found[i] = yield from self._rest(text, end, found[i], most)
-        return found
+    def encode(self, texts: Items[str], max_tokens: int | None = None) -> Steps[list[Ids]]:
+        """Token ids of each text: int32 `[length]`.
 
-    def _rest(self, text: str, end: int, ids: Ids, most: int | None) -> Steps[Ids]:
-        """Ids of a text whose first ones are known, those up to `end`."""
+        max_tokens: tokens wanted of a text, the rest of which may be left out; None: all.
+        """
+        step = _BATCH_CHARACTERS
+        if max_tokens is not None and self.enabled:
+            step = min(step, max_tokens * _CHARACTERS_PER_TOKEN)
+        if len(texts) <= _BATCH_TEXTS and sum(map(len, texts)) <= step:
+            return (yield from self._encode_batch(texts))
+        ends = [_end(text, 0, step) if self.enabled else len(text) for text in texts]
+        encoded: list[Ids] = []
+        for start, stop in _batches(ends):
+            yield sum(ends[start:stop])
+            encoded += yield from self._encode_batch([texts[i][: ends[i]] for i in range(start, stop)])
+        for i, (text, end) in enumerate(zip(texts, ends, strict=True)):
+            if end < len(text) and (max_tokens is None or len(encoded[i]) < max_tokens):
+                encoded[i] = yield from self._rest(text, end, encoded[i], max_tokens)
+        return encoded
+
+    def _rest(self, text: str, end: int, ids: Ids, max_tokens: int | None) -> Steps[Ids]:
+        """Complete the ids of a text, given those of its first `end` characters."""
         parts, count = [ids], len(ids)
-        while end < len(text) and (most is None or count < most):
-            start, end = end, _end(text, end, _CHARACTERS)
+        while end < len(text) and (max_tokens is None or count < max_tokens):
+            start, end = end, _end(text, end, _BATCH_CHARACTERS)
             yield end - start
-            parts += yield from self._at_once([text[start:end]])
+            parts += yield from self._encode_batch([text[start:end]])
             count += len(parts[-1])
         return np.concatenate(parts)
 
-    def _at_once(self, texts: Items[str]) -> Steps[list[Ids]]:
-        """Ids of each text. Steps only where a thread should do it."""
-        if not self.apart:
-            return self._tokenized(texts)
-        # Held on to: another thread may begin anew.
-        known = self._known
+    def _encode_batch(self, texts: Items[str]) -> Steps[list[Ids]]:
+        """Token ids of each text. Yields only where the work is too long for the event loop."""
+        if not self.enabled:
+            return self._tokenize(texts)
+        # A local reference: another thread may replace the dict by an empty one.
+        cached = self._ids
         split = [text.split(" ") for text in texts]
         words = sum(map(len, split))
         try:
-            ids = _looked_up(split, known)
+            ids = _look_up(split, cached)
         except KeyError:
-            new = [*set(chain.from_iterable(split)).difference(known)]
+            new = [*set(chain.from_iterable(split)).difference(cached)]
         else:
             self._count(words, 0)
             return ids
         self._count(words, len(new))
-        if (characters := sum(map(len, new))) > _FEW_CHARACTERS:
+        if (characters := sum(map(len, new))) > _SHORT_CHARACTERS:
             yield characters
-        few = 1 + words // _WORDS_PER_NEW
-        whole = len(new) > few or max(map(len, new)) > _LONGEST
-        self._learn([word for word in new[:few] if len(word) <= _LONGEST], known)
-        return self._tokenized(texts) if whole else _looked_up(split, known)
+        worthwhile = 1 + words // _WORDS_PER_NEW
+        whole_texts = len(new) > worthwhile or max(map(len, new)) > _MAX_WORD_CHARACTERS
+        self._add([word for word in new[:worthwhile] if len(word) <= _MAX_WORD_CHARACTERS], cached)
+        return self._tokenize(texts) if whole_texts else _look_up(split, cached)
 
     def _count(self, words: int, new: int) -> None:
-        with self._counting:
+        with self._counts_lock:
             self._hits += words - new
             self._misses += new
 
-    def _learn(self, words: list[str], known: dict[str, bytes]) -> None:
-        known.update(zip(words, map(np.ndarray.tobytes, self._tokenized(words)), strict=True))
-        self._room -= sum(map(len, words))
-        if self._room < 0:
-            self._known, self._room = {}, _MOST_CHARACTERS
+    def _add(self, words: list[str], cached: dict[str, bytes]) -> None:
+        cached.update(zip(words, map(np.ndarray.tobytes, self._tokenize(words)), strict=True))
+        self._free_characters -= sum(map(len, words))
+        if self._free_characters < 0:
+            self._ids, self._free_characters = {}, _MAX_CACHED_CHARACTERS
 
-    def _tokenized(self, texts: Items[str]) -> list[Ids]:
+    def _tokenize(self, texts: Items[str]) -> list[Ids]:
         return [int32(encoding.ids) for encoding in encodings(self._tokenizer, texts)]
 
 
 def encodings(tokenizer: Tokenizer, texts: Items[str], offsets: bool = False) -> Iterator[Encoding]:
-    """Encodings without special tokens, some texts at a time; the fast ones have no offsets.
+    """Tokenize texts, in batches, without special tokens.
+
+    offsets: whether the encodings need offsets into the text, which take longer.
 
     Raises:
-        SIEError: INFERENCE_ERROR, the tokenizer fails at a text, in whichever way; INVALID_INPUT, it makes far too much
-            of a long one.
+        SIEError: INFERENCE_ERROR, the tokenizer raises or panics; INVALID_INPUT, normalization makes a long text far
+            longer.
     """
-    # Not `encode`, which keeps other threads waiting.
+    # Not `encode`, which holds the GIL.
     encode = tokenizer.encode_batch if offsets else tokenizer.encode_batch_fast
-    for start, stop in _parts([*map(len, texts)]):
+    for start, stop in _batches([*map(len, texts)]):
         try:
             with contained():
                 _check_growth(tokenizer, texts[start])
@@ -156,26 +162,30 @@ def encodings(tokenizer: Tokenizer, texts: Items[str], offsets: bool = False) ->
 
 
 def _check_growth(tokenizer: Tokenizer, text: str) -> None:
-    """Raises SIEError: INVALID_INPUT, the text is long and becomes many times as long before it is tokenized."""
+    """Check how much longer normalization makes a long text.
+
+    Raises:
+        SIEError: INVALID_INPUT, more than 4 times as long.
+    """
     normalizer = tokenizer.normalizer
     if len(text) <= LONG or text.isascii() or normalizer is None:
         return
     length = 0
-    for start in range(0, len(text), _NORMALIZED):
-        length += len(normalizer.normalize_str(text[start : start + _NORMALIZED]))
-        if length > _MOST_GROWTH * len(text):
+    for start in range(0, len(text), _NORMALIZED_AT_ONCE):
+        length += len(normalizer.normalize_str(text[start : start + _NORMALIZED_AT_ONCE]))
+        if length > _MAX_GROWTH * len(text):
             raise SIEError(
                 Code.INVALID_INPUT,
-                f"a text of {len(text):,} characters becomes more than {_MOST_GROWTH} times as long in the model's "
-                f"normalizer; texts of more than {LONG:,} characters must not",
+                f"normalization by the model's tokenizer makes a text of {len(text):,} characters more than "
+                f"{_MAX_GROWTH} times as long; that is refused for texts of more than {LONG:,} characters",
             )
 
 
-def _parts(lengths: Items[int]) -> Iterator[tuple[int, int]]:
-    """Ranges of texts, given their lengths, that go together: 128 at most, and 16,384 characters, or one text."""
+def _batches(lengths: Items[int]) -> Iterator[tuple[int, int]]:
+    """Ranges of texts, by their lengths in characters, that are tokenized together."""
     start = characters = 0
     for i, length in enumerate(lengths):
-        if i > start and (i - start == _TEXTS or characters + length > _CHARACTERS):
+        if i > start and (i - start == _BATCH_TEXTS or characters + length > _BATCH_CHARACTERS):
             yield start, i
             start, characters = i, 0
         characters += length
@@ -184,18 +194,18 @@ def _parts(lengths: Items[int]) -> Iterator[tuple[int, int]]:
 
 
 def _end(text: str, start: int, step: int) -> int:
-    """Where a part of a text ends that has so many characters or, up to the next space, more."""
+    """End of the part of a text that starts at `start`: the first space after `step` characters."""
     if len(text) - start <= step:
         return len(text)
     space = _SPACE.search(text, start + step)
     return len(text) if space is None else space.start()
 
 
-def _looked_up(split: Items[Items[str]], known: Mapping[str, bytes]) -> list[Ids]:
-    return [np.frombuffer(b"".join(map(known.__getitem__, words)), np.int32) for words in split]
+def _look_up(split: Items[Items[str]], cached: Mapping[str, bytes]) -> list[Ids]:
+    return [np.frombuffer(b"".join(map(cached.__getitem__, words)), np.int32) for words in split]
 
 
-def _reads_words_apart(tokenizer: Tokenizer) -> bool:
+def _reads_words_independently(tokenizer: Tokenizer) -> bool:
     added = tokenizer.get_added_tokens_decoder().values()
     if any(character.isspace() for token in added for character in token.content):
         return False
@@ -204,10 +214,10 @@ def _reads_words_apart(tokenizer: Tokenizer) -> bool:
 
 
 def _kinds(part: Any) -> set[str]:
-    """Types of a normalizer or pre-tokenizer, or of those it is a sequence of; none where there is none."""
+    """Types of a normalizer or pre-tokenizer, or of the members of a sequence of them."""
     if part is None:
         return set()
-    # How the library pickles a part is how tokenizer.json has it.
-    described = json.loads(part.__getstate__())
-    parts = described.get("normalizers", described.get("pretokenizers", [described]))
-    return {one["type"] for one in parts}
+    # The library pickles a component as its JSON in tokenizer.json.
+    description = json.loads(part.__getstate__())
+    parts = description.get("normalizers", description.get("pretokenizers", [description]))
+    return {component["type"] for component in parts}
