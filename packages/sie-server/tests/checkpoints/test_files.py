@@ -43,7 +43,7 @@ def newer(models: Path, tmp_path: Path) -> Path:
 
 
 @torch.inference_mode()
-def scores(model: Model) -> list[float]:
+def scores(model: LoadedModel) -> list[float]:
     sequences = model.tokenizer.encode_pairs("what is python", ["a language", "snakes are reptiles"])
     assert model.encoder.head is not None
     return model.encoder.head(*model.encoder(Packed.of(sequences, CPU)), sequences)

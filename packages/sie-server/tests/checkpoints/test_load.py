@@ -47,7 +47,7 @@ def edit_weights(folder: Path, **changes: torch.Tensor | None) -> None:
 
 
 @torch.inference_mode()
-def scores(model: Model) -> list[float]:
+def scores(model: LoadedModel) -> list[float]:
     sequences = model.tokenizer.encode_pairs("what is python", ["a language", "snakes are reptiles"])
     assert model.encoder.head is not None
     return model.encoder.head(*model.encoder(Packed.of(sequences, CPU)), sequences)

@@ -11,13 +11,13 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_p
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
 from sie_server.nn.attention import attention
-from sie_server.nn.attention_bias import Bias, SharedBias, biased_attention, t5_buckets
+from sie_server.nn.attention_bias import AttentionBias, BucketedBias, biased_attention, t5_buckets
 from sie_server.nn.config import Disentangled, HeadConfig, Projection
-from sie_server.nn.disentangled import DisentangledBias, PositionTables, columns_of, log_buckets
+from sie_server.nn.disentangled import DisentangledBias, PositionTables, cached_columns, log_buckets
 from sie_server.nn.heads import ClassificationHead, Dense, HeadGroup, Multivector
-from sie_server.nn.kernels.attention import installed_kernel
+from sie_server.nn.kernels.attention import installed_attention_kernel
 from sie_server.nn.linear import GatedLinear, Linear
-from sie_server.nn.linear_backends import pack_linears
+from sie_server.nn.linear_backends import use_linear_backends
 from sie_server.nn.packed import Packed
 from sie_server.nn.similarity import MaxSim
 from sie_server.options import Activation
@@ -48,7 +48,7 @@ def test_prepacked_linear_equals_the_plain_one(
     layer = linear(384, 1536, activation, dtype)
     x = torch.randn(rows, 384)
     plain = layer(x)
-    pack_linears(layer)
+    use_linear_backends(layer)
     assert torch.allclose(layer(x).float(), plain.float(), rtol=tolerance, atol=tolerance)
 
 
@@ -65,7 +65,7 @@ def test_prepacked_gated_linear_equals_the_formula(gate_first: bool, bias: bool,
     gate, value = (one, two) if gate_first else (two, one)
     expected = torch.nn.functional.gelu(gate) * value
     assert torch.allclose(layer(x), expected, rtol=1e-5, atol=1e-5)
-    pack_linears(layer)
+    use_linear_backends(layer)
     assert torch.allclose(layer(x), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -75,7 +75,7 @@ def test_rows_of_a_prepacked_linear_have_the_same_bits_in_any_company(
     inputs: int, outputs: int, dtype: torch.dtype
 ) -> None:
     layer = linear(inputs, outputs, "none", dtype)
-    pack_linears(layer)
+    use_linear_backends(layer)
     x = torch.randn(600, inputs)
     everything = layer(x)
     for start, count in [(0, 1), (1, 1), (3, 2), (5, 3), (2, 4), (7, 31), (64, 64), (1, 257), (0, 599)]:
@@ -85,8 +85,8 @@ def test_rows_of_a_prepacked_linear_have_the_same_bits_in_any_company(
 @pytest.fixture(params=["kernel", "sdpa"])
 def _path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "sdpa":
-        monkeypatch.setattr("sie_server.nn.attention.installed_kernel", lambda: None)
-    elif installed_kernel() is None:
+        monkeypatch.setattr("sie_server.nn.attention.installed_attention_kernel", lambda: None)
+    elif installed_attention_kernel() is None:
         pytest.skip("the attention kernel was not built: there was no C++ compiler at installation")
 
 
@@ -160,12 +160,12 @@ def test_biased_attention_equals_the_formula_and_each_sequence_alone(terms: tupl
     table = torch.randn(32, heads)
     scale = 0.2 if "shared" not in terms else head_dim**-0.5
 
-    def bias() -> Bias:
+    def bias() -> AttentionBias:
         if "shared" in terms:
-            return SharedBias(table)
+            return BucketedBias(table)
         tables = PositionTables(key if "c2p" in terms else None, query if "p2c" in terms else None)
-        config = Disentangled(span, 1030, frozenset(terms), own_projections=True, norm=False)
-        return DisentangledBias(tables, columns_of(config, CPU), scale)
+        config = Disentangled(span, 1030, frozenset(terms), separate_projections=True, norm=False)
+        return DisentangledBias(tables, cached_columns(config, CPU), scale)
 
     batch = packed(lengths)
     out, first = biased_attention(q, k, v, batch, bias()), biased_attention(q[batch.starts], k, v, batch, bias())

@@ -18,14 +18,14 @@ from sie_server.nn import linear_backends as pack_module
 from sie_server.nn import panel_linear as panels_module
 from sie_server.nn import similarity_product as product_module
 from sie_server.nn.device import resolve_precision
-from sie_server.nn.kernels.library import installed_library, panel_level, vector_level
+from sie_server.nn.kernels.library import installed_library, linear_isa_level, vector_isa_level
 from sie_server.nn.linear import ACTIVATIONS, GatedLinear, Linear
 from sie_server.nn.packed import Packed
-from sie_server.nn.panel_linear import Numbers, PanelLinear
-from sie_server.nn.similarity_product import Product
+from sie_server.nn.panel_linear import KernelDtype, PanelLinear
+from sie_server.nn.similarity_product import SimilarityProduct
 
 CPU = torch.device("cpu")
-needs_bfloat16 = pytest.mark.skipif(panel_level() < 2, reason="no AVX512-BF16, or no kernels")
+needs_bfloat16 = pytest.mark.skipif(linear_isa_level() < 2, reason="no AVX512-BF16, or no kernels")
 ENCODERS = ["bert", "xlm-roberta", "electra-narrow", "distilbert", "modernbert", "gte", "deberta-v2", "mpnet"]
 DECODERS = ["qwen3", "qwen2", "gemma"]
 # The widest row of values taken out, the lanes they are found by, and how many lanes have theirs taken.
@@ -36,9 +36,9 @@ ROOM, LANES, TAKEN = 16, 16, 2
 def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Each set of instructions that this processor has."""
     chosen: int = request.param
-    if panel_level() < chosen:
+    if linear_isa_level() < chosen:
         pytest.skip("this processor has no such instructions, or there are no kernels")
-    monkeypatch.setattr(panels_module, "panel_level", lambda: chosen)
+    monkeypatch.setattr(panels_module, "linear_isa_level", lambda: chosen)
     return chosen
 
 
@@ -175,31 +175,31 @@ KINDS = [
 
 
 @pytest.fixture(params=KINDS)
-def numbers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Numbers:
+def numbers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> KernelDtype:
     """Each kind of product, with each set of instructions that this processor has."""
     kind, _, isa = request.param.partition("-")
     if kind == "float32":
         at_level(isa, monkeypatch)
         return "float32"
     chosen = 1 + ["vnni", "vnni_bf16", "amx"].index(isa)
-    if panel_level() < chosen:
+    if linear_isa_level() < chosen:
         pytest.skip("this processor has no such instructions, or there are no kernels")
-    monkeypatch.setattr(panels_module, "panel_level", lambda: chosen)
+    monkeypatch.setattr(panels_module, "linear_isa_level", lambda: chosen)
     return "int8" if kind == "int8" else "bfloat16"
 
 
 def at_level(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Products in float32 use no more than these instructions."""
     level = ["portable", "avx2", "avx512"].index(isa)
-    if installed_library() is None or vector_level() < level:
+    if installed_library() is None or vector_isa_level() < level:
         pytest.skip("this processor has no such instructions, or there are no kernels")
-    monkeypatch.setattr(panels_module, "vector_level", lambda: level)
-    monkeypatch.setattr(product_module, "vector_level", lambda: level)
+    monkeypatch.setattr(panels_module, "vector_isa_level", lambda: level)
+    monkeypatch.setattr(product_module, "vector_isa_level", lambda: level)
 
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("inputs", "outputs"), [(384, 1536), (1536, 384), (75, 70), (1024, 4096), (4096, 1024)])
-def test_rows_have_the_same_bits_in_any_company(numbers: Numbers, inputs: int, outputs: int) -> None:
+def test_rows_have_the_same_bits_in_any_company(numbers: KernelDtype, inputs: int, outputs: int) -> None:
     layer = PanelLinear(uneven(Linear(inputs, outputs, activation="gelu")), numbers)
     x = rows(600, inputs)
     everything = layer(x)
@@ -208,7 +208,7 @@ def test_rows_have_the_same_bits_in_any_company(numbers: Numbers, inputs: int, o
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_what_is_not_a_number_stays_in_its_row(numbers: Numbers, value: float) -> None:
+def test_what_is_not_a_number_stays_in_its_row(numbers: KernelDtype, value: float) -> None:
     layer = PanelLinear(uneven(Linear(384, 96)), numbers)
     x = rows(5, 384)
     clean = layer(x)
@@ -218,12 +218,12 @@ def test_what_is_not_a_number_stays_in_its_row(numbers: Numbers, value: float) -
     assert torch.equal(y[[0, 1, 3, 4]], clean[[0, 1, 3, 4]])
 
 
-def test_no_rows(numbers: Numbers) -> None:
+def test_no_rows(numbers: KernelDtype) -> None:
     assert PanelLinear(uneven(Linear(64, 96)), numbers)(torch.empty(0, 64)).shape == (0, 96)
 
 
 @pytest.mark.parametrize("gated", [True, False])
-def test_a_residual_is_added_in_float32(numbers: Numbers, gated: bool) -> None:
+def test_a_residual_is_added_in_float32(numbers: KernelDtype, gated: bool) -> None:
     layer = uneven(GatedLinear(64, 70, "gelu") if gated else Linear(64, 70))
     x, residual = rows(9, 64), torch.randn(9, 70) * 1e3
     y = PanelLinear(layer, numbers)
@@ -274,10 +274,12 @@ def test_any_product_gives_rows_the_same_bits_in_any_company(isa: str, monkeypat
     at_level(isa, monkeypatch)
     for width, others in [(384, 7), (1, 1), (75, 40), (1000, 33)]:
         x, weight = torch.randn(100, width), torch.randn(others, width)
-        everything = Product(weight)(x, [100])
+        everything = SimilarityProduct(weight)(x, [100])
         torch.testing.assert_close(everything, x @ weight.T, rtol=1e-5, atol=1e-4)
         for start, count in [(0, 1), (3, 2), (2, 5), (7, 31), (99, 1)]:
-            assert torch.equal(Product(weight)(x[start : start + count], [count]), everything[start : start + count])
+            assert torch.equal(
+                SimilarityProduct(weight)(x[start : start + count], [count]), everything[start : start + count]
+            )
 
 
 @needs_bfloat16
@@ -349,7 +351,7 @@ def test_auto_never_is_int8() -> None:
 def test_int8_is_refused_where_it_can_not_be_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="'int8' is not supported on cuda, only on CPU"):
         resolve_precision("int8", torch.device("cuda"))
-    monkeypatch.setattr(device_module, "panel_level", lambda: 0)
+    monkeypatch.setattr(device_module, "linear_isa_level", lambda: 0)
     with pytest.raises(ValueError, match="AVX512-VNNI"):
         resolve_precision("int8", CPU)
     monkeypatch.setattr(device_module, "installed_library", lambda: None)

@@ -49,4 +49,4 @@ def test_an_unknown_set_of_instructions_is_refused_by_name() -> None:
         timeout=120,
     )
     assert done.returncode != 0
-    assert "SIE_MAX_CPU_ISA is 'avx1024'; it can be none, portable, avx2" in done.stderr
+    assert "SIE_MAX_CPU_ISA is 'avx1024'; it must be one of none, portable, avx2" in done.stderr

@@ -349,6 +349,6 @@ def _disentangled(keys: Keys, rows: int) -> Disentangled:
         buckets=max(keys.integer("position_buckets", -1, low=-1, high=_MAX_POSITIONS), 0),
         max_distance=max_distance if max_distance > 0 else rows,
         terms=terms,
-        own_projections=not keys.flag("share_att_key", False),
+        separate_projections=not keys.flag("share_att_key", False),
         norm="layer_norm" in (keys.text("norm_rel_ebd") or "none").lower(),
     )

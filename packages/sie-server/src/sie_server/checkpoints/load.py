@@ -41,7 +41,7 @@ from sie_server.models.registry import HeadKind, resolve
 from sie_server.nn.config import Projection
 from sie_server.nn.device import resolve_precision
 from sie_server.nn.linear import LibraryLinear, Linear
-from sie_server.nn.linear_backends import Trials, pack_linears
+from sie_server.nn.linear_backends import RowCountTrials, use_linear_backends
 from sie_server.nn.packed import Packed
 from sie_server.nn.panel_linear import INT8_BYTES
 from sie_server.nn.sparse import SpladeHead, TokenWeights
@@ -64,7 +64,7 @@ _WARM_TOKENS = 64
 
 
 def load(
-    entry: Entry, device: torch.device, precision: Precision = "auto", trials: Trials | None = None
+    entry: Entry, device: torch.device, precision: Precision = "auto", trials: RowCountTrials | None = None
 ) -> LoadedModel:
     """Find, read, check and place a model's weights: files of one moment, also where they are replaced meanwhile.
 
@@ -239,7 +239,9 @@ def _check_layers(folder: Path, files: Items[TensorFile]) -> None:
         raise UnsupportedModelError(f"config.json says {key} {stated}; {where} has {have}")
 
 
-def _load(entry: Entry, folder: Path, device: torch.device, precision: Precision, trials: Trials | None) -> LoadedModel:
+def _load(
+    entry: Entry, folder: Path, device: torch.device, precision: Precision, trials: RowCountTrials | None
+) -> LoadedModel:
     started = time.perf_counter()
     dtype = resolve_precision(precision, device)
     with _opened(entry, folder) as opened:
@@ -257,8 +259,8 @@ def _load(entry: Entry, folder: Path, device: torch.device, precision: Precision
             raise LoadError(LoadClass.OOM, f"{entry.id} does not fit into the memory of {device}") from error
     parameters = sum(p.numel() for p in encoder.parameters())
     if dtype == torch.int8:
-        pack_linears(encoder.layers, int8=True, before_each=stop_if_given_up, trials=trials)
-    pack_linears(encoder, before_each=stop_if_given_up, trials=trials)
+        use_linear_backends(encoder.layers, int8=True, check_cancelled=stop_if_given_up, trials=trials)
+    use_linear_backends(encoder, check_cancelled=stop_if_given_up, trials=trials)
     size = sum(t.numel() * t.dtype.itemsize for t in (*encoder.parameters(), *encoder.buffers()))
     model = LoadedModel(
         entry=entry,

@@ -13,7 +13,7 @@ from sie_server.checkpoints.files import read_json, read_json_list
 from sie_server.checkpoints.json_fields import Keys
 from sie_server.errors import UnsupportedModelError
 from sie_server.models.model_config import ModelConfig
-from sie_server.nn.config import HeadConfig, Norm, Projection, Unit
+from sie_server.nn.config import HeadConfig, Norm, Projection, UnitLength
 from sie_server.options import HeadActivation, Pooling
 from sie_server.tokenization.config import LateInteraction
 
@@ -124,7 +124,7 @@ def head_files(folder: Path, config: ModelConfig) -> dict[Path, Mapping[str, str
             for file, ours in zip(BGE_M3_FILES, ("lexical.out", "projections.colbert_linear"), strict=True)
         }
     names = {name: f"head.{name}." for name in (config.head.layers if config.modular_head else ())}
-    names |= {name: f"pooled.{name}." for name, layer in config.pooled.items() if not isinstance(layer, Unit)}
+    names |= {name: f"pooled.{name}." for name, layer in config.pooled.items() if not isinstance(layer, UnitLength)}
     if not config.stanford:
         names |= {name: f"projections.{name}." for name in config.projections}
     return {
@@ -272,7 +272,7 @@ def _with_head(config: ModelConfig, folder: Path, pooling: Module, chain: Items[
     out = _projection(folder / last.path, "sentence_embedding", "scores")
     if out.width != 1:
         raise UnsupportedModelError(f"{last.path} has {out.width} outputs; a reranker has one")
-    head: dict[str, Projection | Norm] = {n: each for n, each in layers.items() if not isinstance(each, Unit)}
+    head: dict[str, Projection | Norm] = {n: each for n, each in layers.items() if not isinstance(each, UnitLength)}
     pooled_by = _pooling(folder / pooling.path / "config.json")
     return replace(config, head=HeadConfig({**head, last.path: out}, pooled_by), modular_head=True, labels=1)
 
@@ -283,7 +283,7 @@ def _scores(folder: Path, module: Module) -> bool:
     return module.kind == "Dense" and read_json(path).get("module_output_name") == "scores"
 
 
-def _layer(folder: Path, module: Module, features: str) -> Projection | Norm | Unit:
+def _layer(folder: Path, module: Module, features: str) -> Projection | Norm | UnitLength:
     match module.kind:
         case "LayerNorm":
             return Norm(_NORM_EPS)
@@ -292,13 +292,13 @@ def _layer(folder: Path, module: Module, features: str) -> Projection | Norm | U
     return _projection(folder / module.path, features)
 
 
-def _normalizes_pooled(folder: Path, module: Module) -> Unit:
+def _normalizes_pooled(folder: Path, module: Module) -> UnitLength:
     path = folder / module.path / "config.json"
     if module.path and path.is_file():
         keys = Keys(read_json(path), f"{module.path}/{path.name}")
         for key in ("module_input_name", "module_output_name"):
             keys.only(key, ("sentence_embedding", None))
-    return Unit()
+    return UnitLength()
 
 
 def _pooling(path: Path) -> Pooling:

@@ -34,7 +34,7 @@ from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import Comparison, LoadedModel, no_matches
 from sie_server.nn.device import resolve_device, resolve_precision
 from sie_server.nn.heads import Head, HeadGroup
-from sie_server.nn.linear_backends import Trials
+from sie_server.nn.linear_backends import RowCountTrials
 from sie_server.options import Precision
 from sie_server.request_context import record, timed
 from sie_server.residency.housekeeping import Housekeeper
@@ -85,7 +85,7 @@ class Engine:
         self.scheduler = Scheduler(budget, workers)
         self.residency = Residency(
             (),
-            partial(self._load, loader or partial(load, trials=Trials())),
+            partial(self._load, loader or partial(load, trials=RowCountTrials())),
             MemoryBudget(settings.memory_budget or machine_budget(self.device), workers),
             metrics,
             batch_tokens=budget,

@@ -8,8 +8,8 @@ import numpy as np
 from sie_server.engine.request import Batch, Scheduled
 from sie_server.nn.heads import Head
 from sie_server.nn.packed import Packed
-from sie_server.nn.row_invariance import next_size
-from sie_server.tokenization.sequence import Lead, Sequence
+from sie_server.nn.row_invariance import next_row_count
+from sie_server.tokenization.sequence import Prefix, Sequence
 
 
 def forward(batch: Batch) -> list[Any]:
@@ -51,7 +51,7 @@ def _rounding_sequence(tokens: int) -> list[Sequence]:
     oneDNN compiles every product anew for each number of rows, at 0.6 MB and 0.7 ms. At most 31 tokens, which fit into
     the positions of any model.
     """
-    ids = np.zeros(next_size(tokens) - tokens, np.int32)
+    ids = np.zeros(next_row_count(tokens) - tokens, np.int32)
     return [Sequence(ids, ids)] if len(ids) else []
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sie_server.models.encoder import Encoder
 from sie_server.models.model_config import ModelConfig
 from sie_server.nn.attention import attention
-from sie_server.nn.attention_bias import Bias, biased_attention
+from sie_server.nn.attention_bias import AttentionBias, biased_attention
 from sie_server.nn.embedding import Embedding
 from sie_server.nn.linear import GatedLinear, Linear
 from sie_server.nn.norm import LayerNorm
@@ -43,7 +43,7 @@ class BertLayer(nn.Module):
         self.mlp_norm = LayerNorm(hidden, config.norm_eps)
 
     def forward(
-        self, x: Tensor, packed: Packed, angles: Angles | None, bias: Bias | None, first_only: bool = False
+        self, x: Tensor, packed: Packed, angles: Angles | None, bias: AttentionBias | None, first_only: bool = False
     ) -> Tensor:
         q, k, v = self.qkv(x).view(-1, 3, self.heads, self.head_dim).unbind(1)
         if angles is not None:
@@ -91,7 +91,7 @@ class Bert(Encoder):
         # All layers of such an encoder turn by the same angles.
         self.rotary_layer = config.rotary_layers[0] if config.rotary_layers else None
 
-    def biases(self, packed: Packed) -> Iterable[Bias | None]:
+    def biases(self, packed: Packed) -> Iterable[AttentionBias | None]:
         """One per layer: what is added to its attention's logits."""
         return repeat(None, len(self.layers))
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from sie_server.models.bert import Bert, BertLayer
 from sie_server.models.model_config import ModelConfig
-from sie_server.nn.attention_bias import Bias
-from sie_server.nn.disentangled import DisentangledBias, PositionTables, columns_of
+from sie_server.nn.attention_bias import AttentionBias
+from sie_server.nn.disentangled import DisentangledBias, PositionTables, cached_columns
 from sie_server.nn.embedding import Embedding
 from sie_server.nn.linear import Linear
 from sie_server.nn.norm import LayerNorm
@@ -24,7 +24,7 @@ class DebertaLayer(BertLayer):
         assert config.disentangled is not None
         hidden = config.hidden_size
         self.terms = config.disentangled.terms
-        own = self.terms if config.disentangled.own_projections else ()
+        own = self.terms if config.disentangled.separate_projections else ()
         self.position_key = Linear(hidden, hidden) if "c2p" in own else None
         self.position_query = Linear(hidden, hidden) if "p2c" in own else None
 
@@ -69,6 +69,6 @@ class Deberta(Bert):
         positions = positions if self.position_norm is None else self.position_norm(positions)
         return [layer.position_tables(positions) for layer in self.layers if isinstance(layer, DebertaLayer)]
 
-    def biases(self, packed: Packed) -> Iterable[Bias | None]:
-        columns = columns_of(self.disentangled, packed.ids.device)
+    def biases(self, packed: Packed) -> Iterable[AttentionBias | None]:
+        columns = cached_columns(self.disentangled, packed.ids.device)
         return [DisentangledBias(tables, columns, self.scale) for tables in self.position_tables]

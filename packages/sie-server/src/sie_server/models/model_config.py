@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sie_server.nn.config import Disentangled, HeadConfig, Norm, Projection, Unit
+from sie_server.nn.config import Disentangled, HeadConfig, Norm, Projection, UnitLength
 from sie_server.options import Activation
 from sie_server.tokenization.config import LateInteraction
 
@@ -88,7 +88,7 @@ class ModelConfig:
     decoder: DecoderConfig | None = None
     late: LateInteraction | None = None
     projections: Mapping[str, Projection] = field(default_factory=dict)
-    pooled: Mapping[str, Projection | Norm | Unit] = field(default_factory=dict)
+    pooled: Mapping[str, Projection | Norm | UnitLength] = field(default_factory=dict)
     stanford: bool = False
     token_weights: bool = False
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from sie_server.models.bert import Bert
 from sie_server.models.model_config import ModelConfig
-from sie_server.nn.attention_bias import Bias, SharedBias
+from sie_server.nn.attention_bias import AttentionBias, BucketedBias
 from sie_server.nn.embedding import Embedding
 from sie_server.nn.packed import Packed
 
@@ -31,5 +31,5 @@ class MPNet(Bert):
         super().__init__(config, outputs)
         self.distances = Embedding(_BUCKETS, config.heads)
 
-    def biases(self, packed: Packed) -> Iterable[Bias | None]:
-        return repeat(SharedBias(self.distances.weight.float()), len(self.layers))
+    def biases(self, packed: Packed) -> Iterable[AttentionBias | None]:
+        return repeat(BucketedBias(self.distances.weight.float()), len(self.layers))

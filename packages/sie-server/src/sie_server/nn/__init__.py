@@ -1,1 +1,1 @@
-"""Layers over packed tensors: `[tokens, hidden]`, never `[batch, padded length, hidden]`."""
+"""Layers over packed tensors `[tokens, hidden]`, without padding."""

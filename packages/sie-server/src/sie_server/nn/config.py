@@ -1,4 +1,4 @@
-"""Arguments of layers and heads. Nothing here needs torch: what only lists models does not wait for it."""
+"""Configuration of layers and heads. Does not import torch, which commands that only list models do not need."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from sie_server.options import HeadActivation, Pooling
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """`activation(x Wᵀ + b)`, `width` features wide.
+    """Projection to `width` features: `activation(x Wᵀ + b)`.
 
-    residual: the input is added to that, through a projection of its own where it has another width.
+    residual: whether the input is added to the result, through a projection of its own if its width differs.
     """
 
     width: int
@@ -21,20 +21,20 @@ class Projection:
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """LayerNorm."""
+    """LayerNorm, with a bias or without."""
 
     eps: float
     bias: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """Scaled to length 1."""
+class UnitLength:
+    """Scaling to unit length."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeadConfig:
-    """How a score is read off: the pooled state goes through `layers` in order, the last of which has one feature."""
+    """Classification head: pooling, then `layers` in order, the last of which has one feature per label."""
 
     layers: Mapping[str, Projection | Norm]
     pooling: Pooling = "cls"
@@ -42,19 +42,22 @@ class HeadConfig:
 
 @dataclass(frozen=True, slots=True)
 class Disentangled:
-    """DeBERTa's attention: by content and by relative position.
+    """DeBERTa's disentangled attention, by content and by relative position.
 
-    span: a distance is one of `2 · span` rows of a table. max_distance: the furthest with a row of its own, or of its
-    bucket where `buckets` of them are shared logarithmically (0: each distance has its own). terms: of "c2p", content
-    to position, and "p2c", position to content. own_projections: positions have their own, not those of the content.
+    buckets: number of logarithmic buckets of distances per direction; 0: every distance has a row of its own.
+    max_distance: largest distance that is told apart from larger ones, in tokens.
+    terms: which of "c2p" (content to position) and "p2c" (position to content) are added to the logits.
+    separate_projections: whether positions have projections of their own; otherwise they share those of the content.
+    norm: whether the table of relative positions goes through a LayerNorm.
     """
 
     buckets: int
     max_distance: int
     terms: frozenset[str]
-    own_projections: bool
+    separate_projections: bool
     norm: bool
 
     @property
     def span(self) -> int:
+        """Half the number of rows of the table of relative positions."""
         return self.buckets or self.max_distance

@@ -1,16 +1,16 @@
-"""What to compute on, and in which precision."""
+"""Choice of device and precision."""
 
 import torch
 
-from sie_server.nn.kernels.library import installed_library, max_isa, panel_level
+from sie_server.nn.kernels.library import installed_library, linear_isa_level, max_isa
 from sie_server.options import Precision
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is a GPU.
+    """Resolve a device name; `auto` is CUDA if there is a GPU, else CPU.
 
     Raises:
-        ValueError: the device does not exist here, or SIE_MAX_CPU_ISA names no instructions.
+        ValueError: the device is unknown or not available, or SIE_MAX_CPU_ISA is invalid.
     """
     max_isa()
     if name == "auto":
@@ -22,15 +22,15 @@ def resolve_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device {name!r} is not supported; supported: auto, cpu, cuda, cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name!r} does not exist: {torch.cuda.device_count()} CUDA devices found")
+        raise ValueError(f"device {name!r} is not available: {torch.cuda.device_count()} CUDA devices found")
     return device
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """Dtype of the products. `auto`: bfloat16 where the hardware multiplies it natively and may, float32 elsewhere.
+    """Resolve a precision to the dtype of products; `auto` is bfloat16 where it is supported natively, else float32.
 
     Raises:
-        ValueError: this device or CPU can't multiply it.
+        ValueError: the device does not support it.
     """
     if precision == "int8":
         if device.type != "cpu":
@@ -38,7 +38,7 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
         if installed_library() is None:
             why = "SIE_MAX_CPU_ISA is none" if max_isa() == "none" else "they were not built at installation"
             raise ValueError(f"precision 'int8' needs the kernels: {why}; use auto")
-        if panel_level() == 0:
+        if linear_isa_level() == 0:
             why = "it has no AVX512-VNNI, or SIE_MAX_CPU_ISA is below that"
             raise ValueError(f"precision 'int8' is not supported by this CPU: {why}; use auto")
         return torch.int8
@@ -52,12 +52,12 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
         native = torch.cuda.get_device_capability(device) >= (8, 0)
     else:
         native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        # ONEDNN_MAX_CPU_ISA may keep oneDNN from it.
+        # ONEDNN_MAX_CPU_ISA may disable it.
         native = native and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return torch.bfloat16 if native else torch.float32
 
 
-# What PyTorch's allocators on the CPU, cuBLAS and oneDNN say, in a RuntimeError.
+# Messages of RuntimeErrors of PyTorch's CPU allocator, cuBLAS and oneDNN.
 _NO_MEMORY = (
     "can't allocate memory",
     "not enough memory",
@@ -68,7 +68,7 @@ _NO_MEMORY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory could not be had, and nothing else is wrong."""
+    """Whether an error says that memory could not be allocated."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in _NO_MEMORY)

@@ -1,4 +1,4 @@
-"""Disentangled attention: its logits are sums over content and relative position (He et al. 2021, section 3)."""
+"""DeBERTa's disentangled attention, by content and relative position (He et al. 2021, section 3)."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -12,9 +12,9 @@ from sie_server.nn.config import Disentangled
 
 
 class PositionTables(NamedTuple):
-    """One layer's projections of the relative positions, `[heads, 2 · span, head_dim]` in the precision of products.
+    """One layer's projections of relative positions: `[heads, 2 · span, head_dim]`, in the weights' dtype.
 
-    None where the model has no such term. They depend on the weights alone.
+    key: for the term content to position; query: for position to content. None: the model does not have the term.
     """
 
     key: Tensor | None
@@ -22,10 +22,11 @@ class PositionTables(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Where the logits of all pairs (query, key) are found in products with a position table.
+    """Indices that pick the logit of each (query, key) pair from products with a position table.
 
-    rows: those of the table that a pair can need. by_query, by_key: int64 `[queries · length]`, into the flattened
-    products `[queries, rows]` and `[length, rows]`.
+    rows: range of the table's rows that any pair needs.
+    by_query, by_key: int64 `[queries · length]`, indices into the flattened products `[queries, rows]` and
+        `[length, rows]`.
     """
 
     rows: slice
@@ -33,38 +34,38 @@ class Columns(NamedTuple):
     by_key: Tensor
 
 
-# First query's position, queries, length of the sequence → where they are.
-ColumnsOf = Callable[[int, int, int], Columns]
+# (position of the first query, queries, length of the sequence) → columns
+FindColumns = Callable[[int, int, int], Columns]
 
 
 class DisentangledBias:
-    """Content to position and position to content, of one layer (equation 4); both products in the weights' precision.
+    """Content-to-position and position-to-content terms of one layer (equation 4), in the weights' precision.
 
-    Either is a product with at most `2 · span` rows of a table, of which each pair then takes the one of its distance.
+    Each term is a product with at most `2 · span` rows of a table; each pair takes the entry of its distance.
     """
 
-    def __init__(self, tables: PositionTables, columns: ColumnsOf, scale: float) -> None:
+    def __init__(self, tables: PositionTables, columns: FindColumns, scale: float) -> None:
         self.scale = scale
         self._tables = tables
         self._columns = columns
 
     def __call__(self, q: Tensor, k: Tensor, heads: slice, first: int) -> Tensor:
-        some, queries, _ = q.shape
+        head_count, queries, _ = q.shape
         columns = self._columns(first, queries, k.shape[1])
         pairs = (q, self._tables.key, columns.by_query), (k, self._tables.query, columns.by_key)
         terms = []
         for content, table, index in pairs:
             if table is not None:
                 products = torch.bmm(content, table[heads, columns.rows].transpose(1, 2)).float().flatten(1)
-                terms.append(products.gather(1, index.expand(some, -1)))
+                terms.append(products.gather(1, index.expand(head_count, -1)))
         total, *others = terms
         for term in others:
             total += term
-        return total.mul_(self.scale).view(some, queries, -1)
+        return total.mul_(self.scale).view(head_count, queries, -1)
 
 
-def columns_of(config: Disentangled, device: torch.device) -> ColumnsOf:
-    """Computed once per shape, for one batch: its layers and heads all ask for the same."""
+def cached_columns(config: Disentangled, device: torch.device) -> FindColumns:
+    """Make a function that computes columns once per shape, for all layers and heads of one batch."""
     return cache(partial(_columns, config, device))
 
 
@@ -81,7 +82,7 @@ def _columns(config: Disentangled, device: torch.device, first: int, queries: in
 def log_buckets(distance: Tensor, buckets: int, max_distance: int) -> Tensor:
     """DeBERTa's buckets: half of them one distance wide, the others logarithmically wider up to `max_distance`.
 
-    In float32 and in the reference's order of operations, because a logarithm is rounded up to an integer.
+    Computed in float32 and in the reference's order of operations, as a logarithm is rounded up to an integer.
     """
     half = buckets // 2
     far = distance.abs().clamp(min=half)

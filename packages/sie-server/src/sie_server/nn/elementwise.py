@@ -1,18 +1,18 @@
-"""Functions of single numbers."""
+"""Elementwise functions."""
 
 from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor
 
-_COLUMNS = 64  # a multiple of the numbers that any CPU takes at a time
+_COLUMNS = 64  # a multiple of any CPU's vector length
 
 
-def in_whole_vectors(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """`function` of `[rows, n]`, where PyTorch computes it number by number, with bits that do not depend on the row.
+def pad_to_vectors(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Make the bits of an elementwise function of `[rows, n]` independent of an element's place.
 
-    On a CPU it takes the last few numbers of a tensor by other instructions than all others. So rows are filled up,
-    where they are not of whole vectors.
+    On a CPU, PyTorch computes the last elements of a tensor, which do not fill a vector, by other instructions than the
+    rest. So rows are padded to whole vectors.
     """
 
     def applied(x: Tensor) -> Tensor:

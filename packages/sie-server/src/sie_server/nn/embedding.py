@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Embedding(nn.Module):
-    """A lookup table. Shapes: ids int32 `[tokens]` → float32 `[tokens, hidden]`."""
+    """Lookup table. Shapes: ids int32 `[tokens]` → float32 `[tokens, hidden]`."""
 
     def __init__(self, rows: int, hidden: int) -> None:
         super().__init__()

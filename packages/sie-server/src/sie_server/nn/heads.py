@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sie_server.nn.config import HeadConfig, Norm, Projection, Unit
-from sie_server.nn.elementwise import in_whole_vectors
+from sie_server.nn.config import HeadConfig, Norm, Projection, UnitLength
+from sie_server.nn.elementwise import pad_to_vectors
 from sie_server.nn.linear import Linear
 from sie_server.nn.norm import LayerNorm
 from sie_server.options import HeadActivation, Pooling
@@ -25,8 +25,8 @@ Vectors = NDArray[np.float32]
 
 _FUNCTIONS: dict[HeadActivation, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,
-    "tanh": in_whole_vectors(torch.tanh),
-    "gelu": in_whole_vectors(F.gelu),
+    "tanh": pad_to_vectors(torch.tanh),
+    "gelu": pad_to_vectors(F.gelu),
     "relu": F.relu,
 }
 
@@ -100,7 +100,7 @@ class Pooled(nn.Module):
     Shapes: x float32 `[sequences, hidden]` → `[sequences, width of the last projection]`.
     """
 
-    def __init__(self, hidden: int, layers: Mapping[str, Projection | Norm | Unit]) -> None:
+    def __init__(self, hidden: int, layers: Mapping[str, Projection | Norm | UnitLength]) -> None:
         super().__init__()
         _append(self, hidden, layers)
 
@@ -187,7 +187,7 @@ class HeadGroup(StatelessHead):
         return [dict(zip(self.heads, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _append(module: nn.Module, width: int, layers: Mapping[str, Projection | Norm | Unit]) -> None:
+def _append(module: nn.Module, width: int, layers: Mapping[str, Projection | Norm | UnitLength]) -> None:
     """Add layers by name to a module; the first one's input is `width` wide."""
     for name, layer in layers.items():
         match layer:
@@ -196,7 +196,7 @@ def _append(module: nn.Module, width: int, layers: Mapping[str, Projection | Nor
                 width = layer.width
             case Norm():
                 module.add_module(name, LayerNorm(width, layer.eps, layer.bias))
-            case Unit():
+            case UnitLength():
                 module.add_module(name, _Unit())
 
 

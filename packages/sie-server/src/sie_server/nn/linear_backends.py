@@ -1,4 +1,4 @@
-"""Which code computes the linear layers of a model."""
+"""Choice of the code that computes a model's linear layers."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -10,70 +10,74 @@ from torch import Tensor, nn
 
 from sie_server.nn.kernels.library import installed_library
 from sie_server.nn.linear import GatedLinear, LibraryLinear, Linear
-from sie_server.nn.panel_linear import Numbers, PanelLinear, bfloat16_panels
-from sie_server.nn.row_invariance import SIZES, equal_sizes, same_alone
+from sie_server.nn.panel_linear import KernelDtype, PanelLinear, bfloat16_panels
+from sie_server.nn.row_invariance import ROW_COUNTS, is_row_invariant, row_invariant_counts
 
 _LOG = logging.getLogger(__name__)
 
 
-class Trials:
-    """With which numbers of rows each kind of product on this CPU has the same bits: tried once in a process."""
+class RowCountTrials:
+    """Row counts with which products on this CPU are row-invariant, tested once per process and kind of product."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[object, ...], tuple[int, ...] | None] = {}
+        self._counts: dict[tuple[object, ...], tuple[int, ...] | None] = {}
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._counts)
 
-    def sizes(
-        self, layer: Linear, packed: nn.Module, numbers: Numbers | None, before_each: Callable[[], None]
+    def row_counts(
+        self, layer: Linear, backend: nn.Module, dtype: KernelDtype | None, check_cancelled: Callable[[], None]
     ) -> tuple[int, ...] | None:
-        """Of what computes a layer: numbers of rows, none where there are no such, or None: any will do."""
+        """Row counts for a layer's backend; empty: none is row-invariant; None: all are."""
         outputs, inputs = layer.weight.shape
-        kind = (numbers, layer.weight.dtype, inputs, outputs, layer.activation, isinstance(layer, GatedLinear))
-        if kind not in self._found:
-            # In a thread that is as those of the device are.
+        kind = (dtype, layer.weight.dtype, inputs, outputs, layer.activation, isinstance(layer, GatedLinear))
+        if kind not in self._counts:
+            # In a thread set up like the device threads.
             with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as device_thread:
-                if numbers is not None and device_thread.submit(same_alone, packed, inputs).result():
-                    self._found[kind] = None
+                if dtype is not None and device_thread.submit(is_row_invariant, backend, inputs).result():
+                    self._counts[kind] = None
                 else:
-                    tried = device_thread.submit(copy_context().run, equal_sizes, packed, inputs, before_each)
-                    self._found[kind] = sizes = tried.result()
-                    _say(sizes, f"{inputs} × {outputs} in {numbers or str(layer.weight.dtype).removeprefix('torch.')}")
-        return self._found[kind]
+                    trial = device_thread.submit(
+                        copy_context().run, row_invariant_counts, backend, inputs, check_cancelled
+                    )
+                    self._counts[kind] = counts = trial.result()
+                    _log_row_counts(
+                        counts, f"{inputs} × {outputs} in {dtype or str(layer.weight.dtype).removeprefix('torch.')}"
+                    )
+        return self._counts[kind]
 
 
-def pack_linears(
+def use_linear_backends(
     module: nn.Module,
     int8: bool = False,
-    before_each: Callable[[], None] = lambda: None,
-    trials: Trials | None = None,
+    check_cancelled: Callable[[], None] = lambda: None,
+    trials: RowCountTrials | None = None,
 ) -> None:
-    """Give every `Linear` under `module` that has none what computes it, in place: the kernel, or PyTorch's libraries.
+    """Set the backend of every `Linear` under `module` that has none, in place: the kernel, or PyTorch's libraries.
 
-    On a CPU each kind of product of a library is tried with several numbers of rows. The libraries then see only those
-    with which a row has the same bits, or single rows where there are none, and the log says so. The kernel computes
-    a few rows alone and together, and is tried likewise if they are not the same.
+    On a CPU, each kind of library product is tested with several row counts, and called only with those with which a
+    row has the same bits; if there are none, row by row, with a warning in the log. The kernel is first tested with a
+    few rows alone and together, and only if they differ, like the libraries.
 
-    before_each: called before each layer, and each product that is tried. trials: what was found before.
+    check_cancelled: called before each layer and each test product. trials: results of earlier tests.
     """
-    trials = Trials() if trials is None else trials
-    for layer in _unpacked(module):
-        before_each()
-        numbers = _numbers(layer.weight, int8)
-        packed = LibraryLinear(layer) if numbers is None else PanelLinear(layer, numbers)
+    trials = RowCountTrials() if trials is None else trials
+    for layer in _without_backend(module):
+        check_cancelled()
+        dtype = _kernel_dtype(layer.weight, int8)
+        backend = LibraryLinear(layer) if dtype is None else PanelLinear(layer, dtype)
         on_cpu = layer.weight.device.type == "cpu"
-        layer.pack(packed, trials.sizes(layer, packed, numbers, before_each) if on_cpu else None)
+        layer.use_backend(backend, trials.row_counts(layer, backend, dtype, check_cancelled) if on_cpu else None)
 
 
-def _unpacked(module: nn.Module) -> Iterator[Linear]:
+def _without_backend(module: nn.Module) -> Iterator[Linear]:
     for layer in list(module.modules()):
-        if isinstance(layer, Linear) and layer.packed is None:
+        if isinstance(layer, Linear) and layer.backend is None:
             yield layer
 
 
-def _numbers(weight: Tensor, int8: bool) -> Numbers | None:
-    """What the kernel multiplies; None where it is not the one that does."""
+def _kernel_dtype(weight: Tensor, int8: bool) -> KernelDtype | None:
+    """Dtype in which the kernel computes a layer; None: the libraries compute it."""
     if int8:
         return "int8"
     if weight.device.type != "cpu" or installed_library() is None:
@@ -83,8 +87,13 @@ def _numbers(weight: Tensor, int8: bool) -> Numbers | None:
     return "bfloat16" if weight.dtype == torch.bfloat16 and bfloat16_panels() else None
 
 
-def _say(sizes: tuple[int, ...], product: str) -> None:
-    if not sizes:
-        _LOG.warning("products of %s are computed row by row: a row's bits depend on others on this processor", product)
-    elif sizes != SIZES:
-        _LOG.info("products of %s are computed in calls of %s rows, whose bits are the same", product, sizes)
+def _log_row_counts(counts: tuple[int, ...], product: str) -> None:
+    if not counts:
+        _LOG.warning(
+            "products of %s are computed row by row: on this CPU, their bits depend on the number of rows",
+            product,
+        )
+    elif counts != ROW_COUNTS:
+        _LOG.info(
+            "products of %s are computed in calls of %s rows, with which their bits are the same", product, counts
+        )

@@ -1,16 +1,16 @@
-"""Normalisation layers, in float32 whatever the precision of the products around them."""
+"""Normalization layers, computed in float32."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sie_server.nn.kernels.rows import rows_kernel
+from sie_server.nn.kernels.rows import row_kernels
 
 
 class LayerNorm(nn.Module):
     """LayerNorm (Ba et al. 2016).
 
-    Shapes: x `[tokens, hidden]` → the same, float32.
+    Shapes: x `[tokens, hidden]` → the shape of x, float32.
     """
 
     def __init__(self, hidden: int, eps: float, bias: bool = True) -> None:
@@ -20,7 +20,7 @@ class LayerNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel = rows_kernel(x)
+        kernel = row_kernels(x)
         if kernel is not None:
             return kernel.norm(x, self.weight, self.bias, self.eps, rms=False)
         return F.layer_norm(x.float(), x.shape[-1:], self.weight, self.bias, self.eps)
@@ -29,8 +29,8 @@ class LayerNorm(nn.Module):
 class RMSNorm(nn.Module):
     """RMSNorm (Zhang and Sennrich 2019, eq. 4): x / √(mean(x²) + eps) · (weight + offset).
 
-    Gemma stores its weights as differences from 1, which `offset` adds again.
-    Shapes: x `[..., hidden]` → the same, float32.
+    offset: added to the weight; Gemma stores weights as differences from 1.
+    Shapes: x `[..., hidden]` → the shape of x, float32.
     """
 
     def __init__(self, hidden: int, eps: float, offset: float = 0.0) -> None:
@@ -41,7 +41,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight + self.offset if self.offset else self.weight
-        kernel = rows_kernel(x)
+        kernel = row_kernels(x)
         if kernel is not None:
             return kernel.norm(x, weight, None, self.eps, rms=True)
         return F.rms_norm(x.float(), x.shape[-1:], weight, self.eps)

@@ -1,4 +1,4 @@
-"""A batch as the device sees it: all tokens in one row, no padding."""
+"""Packed batches: sequences laid end to end, without padding."""
 
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Items
@@ -13,11 +13,15 @@ from torch import Tensor
 
 from sie_server.tokenization.sequence import Lead, Sequence
 
-Rows = NDArray[np.int64]
+RowIndices = NDArray[np.int64]
 
 
 class Run(NamedTuple):
-    """Neighbouring sequences of equal `length`, the first from row `start` on, whose tokens attend to `keys` each."""
+    """Consecutive sequences of equal length.
+
+    start: row of the first one's first token. length: tokens of each, without its prefix. keys: keys of each, which
+    include its prefix.
+    """
 
     start: int
     sequences: int
@@ -26,12 +30,13 @@ class Run(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
-    """Where the keys of sequences with a prefix come from.
+class SharedPrefixes:
+    """Prefixes of a batch's sequences, and where their keys and values are.
 
-    computed: prefixes that are part of this batch, with their rows. stored: those computed before. key_rows: int64
-    `[key_tokens]`, for each sequence in turn the rows of its prefix and its own, in a table of this batch's rows
-    followed by those of `stored`.
+    computed: prefixes that are part of this batch, and their rows.
+    stored: prefixes computed in earlier batches.
+    key_rows: int64 `[key_tokens]`, for each sequence the rows of its prefix and of its own tokens, in the concatenation
+        of this batch's rows and those of `stored`.
     """
 
     computed: tuple[tuple[Lead, slice], ...]
@@ -43,10 +48,14 @@ class Shared:
 class Packed:
     """Sequences laid end to end.
 
-    ids, positions, type_ids: int32 `[tokens]`; positions count a prefix. cu_seqlens: int32 `[sequences + 1]`, the row
-    where each sequence starts, closed by the total; key_cu_seqlens: the same for keys, prefixes included. lengths:
-    tokens per sequence without its prefix. most_positions: of a sequence, its prefix included. attended: int64
-    `[keys]`, rows of the tokens that are attended to, where those are not all.
+    ids, positions, type_ids: int32 `[tokens]`; positions continue those of a sequence's prefix.
+    cu_seqlens: int32 `[sequences + 1]`, row of each sequence's first token, ending with the total.
+    key_cu_seqlens: the same for keys, which include prefixes.
+    lengths: tokens per sequence, without its prefix.
+    max_positions: tokens of the longest sequence, including its prefix.
+    runs: consecutive sequences of equal length.
+    shared: prefixes of the sequences; None: none has one.
+    attended: int64 `[keys]`, rows of the tokens that others attend to; None: all.
     """
 
     ids: Tensor
@@ -55,9 +64,9 @@ class Packed:
     cu_seqlens: Tensor
     key_cu_seqlens: Tensor
     lengths: tuple[int, ...]
-    most_positions: int
+    max_positions: int
     runs: tuple[Run, ...]
-    shared: Shared | None
+    shared: SharedPrefixes | None
     attended: Tensor | None
 
     @property
@@ -76,14 +85,14 @@ class Packed:
 
     @property
     def max_keys(self) -> int:
-        """Most keys of a sequence, its prefix included."""
+        """Largest number of keys of a sequence, including its prefix."""
         return max(run.keys for run in self.runs)
 
     @classmethod
     def of(cls, sequences: Iterable[Sequence], device: torch.device) -> "Packed":
-        """Pack sequences in the order given and move them to `device`.
+        """Pack sequences, in order, and move them to `device`.
 
-        A prefix that is neither computed yet nor among the sequences is an error of the caller's.
+        Every prefix must have been computed before or be among the sequences.
         """
         sequences = list(sequences)
         lengths = tuple(len(sequence) for sequence in sequences)
@@ -100,20 +109,20 @@ class Packed:
             "key_cu_seqlens": _offsets(keys),
         }
         tensors = {name: torch.from_numpy(array.astype(np.int32)).to(device) for name, array in arrays.items()}
-        shared = _share(sequences, offsets, device) if any(prefixes) else None
+        shared = _find_prefixes(sequences, offsets, device) if any(prefixes) else None
         attended = _attended(lengths, hidden).to(device) if any(hidden) else None
         runs = tuple(_runs(lengths, keys))
-        most = max(map(sum, zip(prefixes, lengths, strict=True)))
-        return cls(**tensors, lengths=lengths, most_positions=most, runs=runs, shared=shared, attended=attended)
+        max_positions = max(map(sum, zip(prefixes, lengths, strict=True)))
+        return cls(**tensors, lengths=lengths, max_positions=max_positions, runs=runs, shared=shared, attended=attended)
 
 
-def _offsets(lengths: Items[int]) -> Rows:
+def _offsets(lengths: Items[int]) -> RowIndices:
     return np.concatenate(([0], np.cumsum(lengths)))
 
 
 def _attended(lengths: Items[int], hidden: Items[int]) -> Tensor:
-    behind = np.concatenate([np.arange(length, 0, -1) for length in lengths])  # tokens from here to the sequence's end
-    return torch.from_numpy(np.flatnonzero(behind > np.repeat(hidden, lengths)))
+    remaining = np.concatenate([np.arange(length, 0, -1) for length in lengths])  # tokens to the end of the sequence
+    return torch.from_numpy(np.flatnonzero(remaining > np.repeat(hidden, lengths)))
 
 
 def _runs(lengths: Iterable[int], keys: Iterable[int]) -> Iterator[Run]:
@@ -124,24 +133,24 @@ def _runs(lengths: Iterable[int], keys: Iterable[int]) -> Iterator[Run]:
         row += count * length
 
 
-def _share(sequences: list[Sequence], offsets: Rows, device: torch.device) -> Shared:
-    own = {id(s): np.arange(start, start + len(s)) for s, start in zip(sequences, offsets[:-1], strict=True)}
-    front: dict[int, Rows] = {}
-    computed: list[tuple[Lead, slice]] = []
-    stored: list[Lead] = []
+def _find_prefixes(sequences: list[Sequence], offsets: RowIndices, device: torch.device) -> SharedPrefixes:
+    own_rows = {id(s): np.arange(start, start + len(s)) for s, start in zip(sequences, offsets[:-1], strict=True)}
+    prefix_rows: dict[int, RowIndices] = {}
+    computed: list[tuple[Prefix, slice]] = []
+    stored: list[Prefix] = []
     end = int(offsets[-1])
     for prefix in {id(s.prefix): s.prefix for s in sequences if s.prefix is not None}.values():
-        rows = own.get(id(prefix.sequence))
+        rows = own_rows.get(id(prefix.sequence))
         if rows is not None:
             computed.append((prefix, slice(int(rows[0]), int(rows[-1]) + 1)))
         else:
             rows = np.arange(end, end + len(prefix))
             stored.append(prefix)
             end += len(prefix)
-        front[id(prefix)] = rows
-    keys: list[Rows] = []
+        prefix_rows[id(prefix)] = rows
+    keys: list[RowIndices] = []
     for sequence in sequences:
         if sequence.prefix is not None:
-            keys.append(front[id(sequence.prefix)])
-        keys.append(own[id(sequence)])
-    return Shared(tuple(computed), tuple(stored), torch.from_numpy(np.concatenate(keys)).to(device))
+            keys.append(prefix_rows[id(sequence.prefix)])
+        keys.append(own_rows[id(sequence)])
+    return SharedPrefixes(tuple(computed), tuple(stored), torch.from_numpy(np.concatenate(keys)).to(device))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sie_server.nn.heads import Head, kept, pool, segments
-from sie_server.nn.similarity_product import Product
+from sie_server.nn.similarity_product import SimilarityProduct
 from sie_server.nn.sparse import SparseVector
 from sie_server.options import Pooling
 from sie_server.tokenization.sequence import Lead, Sequence
@@ -49,9 +49,9 @@ class MaxSim(QueryHead):
         self._tokens = len(query) if query.keep is None else int(query.keep.sum())
         self._scale = 1 / self._tokens if mean else 1.0
 
-    def observe_lead(self, hidden: Tensor) -> None:
-        vectors, _ = self._unit(hidden, [len(hidden)], [self.lead.sequence])
-        self._query = Product(vectors)
+    def read_lead(self, hidden: Tensor) -> None:
+        vectors, _ = self._unit(hidden, [len(hidden)], [self.query])
+        self._query = SimilarityProduct(vectors)
 
     def _unit(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> tuple[Tensor, list[int]]:
         vectors, counts = kept(self._projections(hidden), lengths, sequences)
@@ -104,8 +104,8 @@ class Cosine(QueryHead):
     def _pooled(self, hidden: Tensor, lengths: Items[int]) -> Tensor:
         return F.normalize(pool(hidden, lengths, self._pooling), dim=-1)
 
-    def observe_lead(self, hidden: Tensor) -> None:
-        self._query = Product(self._pooled(hidden, [len(hidden)]))
+    def read_lead(self, hidden: Tensor) -> None:
+        self._query = SimilarityProduct(self._pooled(hidden, [len(hidden)]))
 
     def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[float]:
         scores: list[float] = self._query(self._pooled(hidden, lengths), [1] * len(lengths))[:, 0].tolist()

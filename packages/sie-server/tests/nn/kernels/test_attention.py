@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sie_server.nn.kernels import library as library_module
-from sie_server.nn.kernels.attention import Kernel, installed_kernel
+from sie_server.nn.kernels.attention import AttentionKernel, installed_attention_kernel
 from sie_server.nn.kernels.library import installed_library
 
 LEVELS = {"portable": 0, "avx2": 1, "avx512": 2, "avx512_bf16": 3}
@@ -21,8 +21,8 @@ TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
 
 
 @pytest.fixture(params=LEVELS)
-def kernel(request: pytest.FixtureRequest) -> Kernel:
-    installed = installed_kernel()
+def kernel(request: pytest.FixtureRequest) -> AttentionKernel:
+    installed = installed_attention_kernel()
     if installed is None:
         pytest.skip("the attention kernel was not built: there was no C++ compiler at installation")
     if LEVELS[request.param] > installed.level:
@@ -57,7 +57,7 @@ def formula(
 
 
 def check(
-    kernel: Kernel,
+    kernel: AttentionKernel,
     queries: list[int],
     keys: list[int],
     qkv: tuple[Tensor, Tensor, Tensor],
@@ -87,7 +87,7 @@ def many_lengths(head_dim: int, step: int) -> tuple[Tensor, Tensor, Tensor, Tens
 
 
 @pytest.mark.parametrize(("head_dim", "step"), [(32, 1), (64, 7), (96, 7), (128, 7)])
-def test_every_length_equals_the_formula(kernel: Kernel, head_dim: int, step: int) -> None:
+def test_every_length_equals_the_formula(kernel: AttentionKernel, head_dim: int, step: int) -> None:
     q, k, v, ends, exact = many_lengths(head_dim, step)
     assert (kernel(q, k, v, ends, ends, None, False) - exact).abs().max() <= TOLERANCE[torch.float32]
 
@@ -98,7 +98,7 @@ def test_every_length_equals_the_formula(kernel: Kernel, head_dim: int, step: in
     [(torch.float32, torch.float32), (torch.bfloat16, torch.bfloat16), (torch.float32, torch.bfloat16)],
 )
 def test_equals_the_formula_and_each_sequence_alone(
-    kernel: Kernel, head_dim: int, qk: torch.dtype, value: torch.dtype
+    kernel: AttentionKernel, head_dim: int, qk: torch.dtype, value: torch.dtype
 ) -> None:
     lengths = [1, 2, 2, 7, 12, 13, 33, 64, 255, 256, 257, 300]
     check(kernel, lengths, lengths, inputs(sum(lengths), sum(lengths), 3, 3, head_dim, qk, value))
@@ -106,12 +106,12 @@ def test_equals_the_formula_and_each_sequence_alone(
 
 @pytest.mark.parametrize("value", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("window", [0, 1, 8, 64, 400, 2**31 - 1])
-def test_windows(kernel: Kernel, window: int, value: torch.dtype) -> None:
+def test_windows(kernel: AttentionKernel, window: int, value: torch.dtype) -> None:
     lengths = [1, 2, 9, 10, 17, 65, 130, 257, 700]
     check(kernel, lengths, lengths, inputs(sum(lengths), sum(lengths), 2, 2, 32, value, value), window)
 
 
-def test_windows_where_the_last_keys_are_hidden(kernel: Kernel) -> None:
+def test_windows_where_the_last_keys_are_hidden(kernel: AttentionKernel) -> None:
     lengths, hidden = [3, 20, 150, 400], [1, 8, 8, 5]
     keys = [length - count for length, count in zip(lengths, hidden, strict=True)]
     qkv = inputs(sum(lengths), sum(keys), 2, 2, 32, torch.float32, torch.float32)
@@ -121,7 +121,9 @@ def test_windows_where_the_last_keys_are_hidden(kernel: Kernel) -> None:
 
 @pytest.mark.parametrize("value", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("window", [None, 40])
-def test_causal_behind_a_prefix_with_grouped_keys(kernel: Kernel, value: torch.dtype, window: int | None) -> None:
+def test_causal_behind_a_prefix_with_grouped_keys(
+    kernel: AttentionKernel, value: torch.dtype, window: int | None
+) -> None:
     lengths, prefixes = [1, 1, 5, 40, 40, 300, 513], [0, 70, 3, 70, 0, 500, 70]
     keys = [length + prefix for length, prefix in zip(lengths, prefixes, strict=True)]
     qkv = inputs(sum(lengths), sum(keys), 6, 2, 64, torch.float32, value)
@@ -129,13 +131,13 @@ def test_causal_behind_a_prefix_with_grouped_keys(kernel: Kernel, value: torch.d
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_one_query_per_sequence(kernel: Kernel, causal: bool) -> None:
+def test_one_query_per_sequence(kernel: AttentionKernel, causal: bool) -> None:
     keys = [1, 5, 5, 40, 700]
     qkv = inputs(len(keys), sum(keys), 4, 2, 32, torch.float32, torch.float32)
     check(kernel, [1] * len(keys), keys, qkv, causal=causal)
 
 
-def test_views_of_one_product_need_no_copy(kernel: Kernel) -> None:
+def test_views_of_one_product_need_no_copy(kernel: AttentionKernel) -> None:
     torch.manual_seed(0)
     q, k, v = torch.randn(100, 3, 4, 32).unbind(1)
     ends = starts([30, 70])
@@ -147,7 +149,7 @@ def test_views_of_one_product_need_no_copy(kernel: Kernel) -> None:
 
 @pytest.mark.parametrize("size", [1e2, 1e15])
 @pytest.mark.parametrize("causal", [False, True])
-def test_large_logits_leave_the_largest_value(kernel: Kernel, size: float, causal: bool) -> None:
+def test_large_logits_leave_the_largest_value(kernel: AttentionKernel, size: float, causal: bool) -> None:
     q = k = size * torch.eye(32).repeat(10, 1)[:, None]  # each query has its ten keys, of logits up to 1e30
     v = torch.randn(320, 1, 32)
     ends = starts([320])
@@ -155,7 +157,7 @@ def test_large_logits_leave_the_largest_value(kernel: Kernel, size: float, causa
     assert torch.allclose(kernel(q, k, v, ends, ends, None, causal).double(), exact, rtol=0, atol=2e-6)
 
 
-def test_what_is_not_a_number_stays_in_its_sequence(kernel: Kernel) -> None:
+def test_what_is_not_a_number_stays_in_its_sequence(kernel: AttentionKernel) -> None:
     lengths = [40, 40, 40]
     q, k, v = inputs(120, 120, 1, 1, 32, torch.float32, torch.float32)
     k[60] = torch.nan
@@ -172,7 +174,7 @@ def test_without_a_library_that_fits_the_log_says_why(
     caplog.set_level(logging.INFO)
     reason = {"missing": "not built", "broken": "too short", "of other sources": "other sources"}[library]
     if library == "of other sources":
-        if installed_kernel() is None:
+        if installed_attention_kernel() is None:
             pytest.skip("the attention kernel was not built: there was no C++ compiler at installation")
         monkeypatch.setattr(library_module, "_ABI", 0)
     else:

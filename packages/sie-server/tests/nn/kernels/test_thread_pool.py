@@ -10,14 +10,14 @@ import torch
 from layers import filled
 from torch import Tensor
 
-from sie_server.nn.kernels.attention import installed_kernel
-from sie_server.nn.kernels.library import computing, panel_level, use_cores
-from sie_server.nn.kernels.rows import rows_kernel
+from sie_server.nn.kernels.attention import installed_attention_kernel
+from sie_server.nn.kernels.library import computing, linear_isa_level, use_cores
+from sie_server.nn.kernels.rows import row_kernels
 from sie_server.nn.linear import GatedLinear, Linear
-from sie_server.nn.panel_linear import Numbers, PanelLinear
+from sie_server.nn.panel_linear import KernelDtype, PanelLinear
 
-pytestmark = pytest.mark.skipif(installed_kernel() is None, reason="the kernels are not installed")
-LEAST: dict[Numbers, int] = {"float32": 0, "bfloat16": 2, "int8": 1}  # of `panel_level`
+pytestmark = pytest.mark.skipif(installed_attention_kernel() is None, reason="the kernels are not installed")
+LEAST: dict[KernelDtype, int] = {"float32": 0, "bfloat16": 2, "int8": 1}  # of `linear_isa_level`
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +39,8 @@ def same_on_any_number(call: Callable[[], Tensor]) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("rows", [1, 25, 97, 400])
 @torch.inference_mode()
-def test_linear_layers(rows: int, dtype: torch.dtype, numbers: Numbers) -> None:
-    if panel_level() < LEAST[numbers]:
+def test_linear_layers(rows: int, dtype: torch.dtype, numbers: KernelDtype) -> None:
+    if linear_isa_level() < LEAST[numbers]:
         pytest.skip("this processor has no such instructions")
     plain, gated = filled(Linear(384, 700, activation="gelu")), filled(GatedLinear(384, 600, "silu"))
     x = torch.randn(rows, 400).to(dtype)[:, 8:392]  # rows that do not lie end to end
@@ -53,7 +53,7 @@ def test_linear_layers(rows: int, dtype: torch.dtype, numbers: Numbers) -> None:
 @pytest.mark.parametrize(("window", "causal"), [(None, False), (16, False), (None, True)])
 @pytest.mark.parametrize("value", [torch.float32, torch.bfloat16])
 def test_attention(kv_heads: int, window: int | None, causal: bool, value: torch.dtype) -> None:
-    kernel = installed_kernel()
+    kernel = installed_attention_kernel()
     assert kernel is not None
     starts = torch.tensor([0, 300, 310, 700], dtype=torch.int32)
     q, k, v = (torch.randn(700, heads, 64) for heads in (12, kv_heads, kv_heads))
@@ -61,7 +61,7 @@ def test_attention(kv_heads: int, window: int | None, causal: bool, value: torch
 
 
 def test_norms_and_rotation() -> None:
-    kernel = rows_kernel(torch.empty(1))
+    kernel = row_kernels(torch.empty(1))
     assert kernel is not None
     x, weight = torch.randn(500, 768), torch.rand(768)
     same_on_any_number(lambda: kernel.norm(x, weight, weight, 1e-6, rms=False))

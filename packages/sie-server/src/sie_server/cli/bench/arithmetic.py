@@ -28,7 +28,7 @@ def operations(model: LoadedModel, config: ModelConfig, lengths: Iterable[int]) 
     apart: dict[int, int] = {}
     for layer in chain.from_iterable(part.modules() for part in others if part is not None):
         if isinstance(layer, Linear):  # its numbers are in its packed form, of a loaded model
-            apart[id(layer)] = layer.numbers
+            apart[id(layer)] = layer.num_parameters
         else:
             apart |= {id(p): p.numel() for p in layer.parameters(recurse=False)}
     weights = model.parameters - sum(apart.values())

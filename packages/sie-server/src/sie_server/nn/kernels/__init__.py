@@ -1,1 +1,1 @@
-"""Kernels in C++ and the ctypes that call them."""
+"""CPU kernels in C++, and their ctypes bindings."""

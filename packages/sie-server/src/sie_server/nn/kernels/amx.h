@@ -1,5 +1,5 @@
 // A linear layer in bfloat16 by AMX. Tiles of 16 rows and 32 inputs are multiplied with halves of a panel. Each result
-// is one chain of sums over a row and a column, in ascending order; rows that fill up a tile are zeros.
+// is summed over the inputs in ascending order, in one chain; tiles are padded with rows of zeros.
 #pragma once
 
 #include <cstdlib>
@@ -10,13 +10,13 @@
 namespace {
 
 constexpr int kTileRows = 16, kTileInputs = 32, kTileBytes = 64;
-// Of a block of rows, so that they and two panels of weights stay in the second cache: no processor with AMX has less
-// than 2 MiB of it.
+// Bytes of a block of rows, so that it and two panels of weights fit into the L2 cache, of which every processor with
+// AMX has at least 2 MiB.
 constexpr int kTiledBytes = 1 << 20;
-constexpr int kPanelStep = kTileInputs * kColumns * 2;  // bytes of a panel's weights for the inputs of a tile
+constexpr int kPanelStep = kTileInputs * kColumns * 2;  // bytes of a panel's weights for one tile of inputs
 constexpr int kPanelRow = 2 * kTileBytes;               // bytes of a panel's weights for two inputs
 
-// Eight tiles, each of 16 rows of 64 bytes, as LDTILECFG reads it.
+// The operand of LDTILECFG: eight tiles of 16 rows of 64 bytes.
 struct alignas(64) TileShapes {
     uint8_t palette = 1, start = 0, reserved[14] = {};
     uint16_t bytes[16] = {};
@@ -26,29 +26,29 @@ struct alignas(64) TileShapes {
     }
 };
 
-// Sums of up to 32 rows and a panel, of which rows from `done` to `rows` are still to become part of y.
+// Sums of products of up to 32 rows with a panel. Rows `done` to `rows` are not yet written to y.
 struct alignas(64) Sums {
-    float of[2 * kTileRows * kColumns];
-    int64_t number = 0;  // of the first row
+    float values[2 * kTileRows * kColumns];
+    int64_t first_row = 0;
     int panel = 0, done = 0, rows = 0;
 
     template <class Finished>
     void finish(int count, const Finished& finished) {
-        for (; count > 0 && done < rows; count--, done++) finished(number + done, panel, of + done * kColumns);
+        for (; count > 0 && done < rows; count--, done++) finished(first_row + done, panel, values + done * kColumns);
     }
 };
 
-// 16 or, with `two`, 32 rows of x as cells, times a panel; meanwhile what comes after the product before, for which the
-// processor has other units. `last`: the weights of the last tile of inputs.
+// Multiply 16 rows of x (with `two`: 32) with a panel. Meanwhile finish the previous product, which uses other
+// execution units. `last`: weights of the last tile of inputs.
 template <bool two, class Finished>
 void multiply(const char* cells, int64_t stride, const char* weights, const char* last, int steps, Sums& sums,
-              Sums& before, const Finished& finished) {
+              Sums& previous, const Finished& finished) {
     _tile_zero(0);
     _tile_zero(1);
     if (two) _tile_zero(2);
     if (two) _tile_zero(3);
     const char* below = cells + kTileRows * stride;
-    int each = up(before.rows, steps) / steps;
+    int rows_per_step = up(previous.rows, steps) / steps;
     for (int step = 0; step < steps; step++) {
         const char* columns = step + 1 < steps ? weights + int64_t(step) * kPanelStep : last;
         _tile_loadd(4, cells + step * kTileBytes, stride);
@@ -61,23 +61,24 @@ void multiply(const char* cells, int64_t stride, const char* weights, const char
             _tile_dpbf16ps(2, 5, 6);
             _tile_dpbf16ps(3, 5, 7);
         }
-        before.finish(each, finished);
+        previous.finish(rows_per_step, finished);
     }
     constexpr int kRow = kColumns * int(sizeof(float));
-    _tile_stored(0, sums.of, kRow);
-    _tile_stored(1, sums.of + kLanes, kRow);
-    if (two) _tile_stored(2, sums.of + kTileRows * kColumns, kRow);
-    if (two) _tile_stored(3, sums.of + kTileRows * kColumns + kLanes, kRow);
+    _tile_stored(0, sums.values, kRow);
+    _tile_stored(1, sums.values + kLanes, kRow);
+    if (two) _tile_stored(2, sums.values + kTileRows * kColumns, kRow);
+    if (two) _tile_stored(3, sums.values + kTileRows * kColumns + kLanes, kRow);
 }
 
-// `finished(number, panel, sums)` for each row and panel.
+// Compute a layer; calls finished(row, panel, sums) for each row and panel. Returns 0, or 1 if memory can't be
+// allocated.
 template <class Finished>
-int by_tiles(const LinearArguments& a, const Finished& finished) {
+int multiply_tiles(const LinearArguments& a, const Finished& finished) {
     int steps = up(a.in, kTileInputs) / kTileInputs;
-    int64_t stride = steps * kTileBytes + kTileBytes;  // bytes, not a power of two
-    int most = int(kTiledBytes / stride) / (2 * kTileRows) * (2 * kTileRows);
-    most = most < 2 * kTileRows ? 2 * kTileRows : most;
-    int blocks = up(a.rows, most) / most;
+    int64_t stride = steps * kTileBytes + kTileBytes;  // in bytes, not a power of two
+    int max_block = int(kTiledBytes / stride) / (2 * kTileRows) * (2 * kTileRows);
+    max_block = max_block < 2 * kTileRows ? 2 * kTileRows : max_block;
+    int blocks = up(a.rows, max_block) / max_block;
     if (blocks == 0) return 0;
     int block = up(up(a.rows, blocks) / blocks, kTileRows);
     char* cells = static_cast<char*>(aligned_alloc(64, size_t(block) * stride));
@@ -85,7 +86,7 @@ int by_tiles(const LinearArguments& a, const Finished& finished) {
     Sums sums[2];
     int now = 0;
     alignas(64) char tail[kPanelStep];
-    // The weights of the last tile, where there are fewer inputs, are copied with zeros behind them.
+    // Weights of the last tile of inputs, padded with zeros if it is not full.
     int64_t panel_bytes = int64_t(up(a.in, 2)) * kColumns * 2, whole = int64_t(steps - 1) * kPanelStep;
     bool short_tail = panel_bytes - whole < kPanelStep;
     TileShapes shapes;
@@ -107,11 +108,11 @@ int by_tiles(const LinearArguments& a, const Finished& finished) {
             }
             for (int r = 0; r < full; r += 2 * kTileRows) {
                 const char* from = cells + r * stride;
-                Sums &own = sums[now], &before = sums[now ^= 1];
-                r + kTileRows < full ? multiply<true>(from, stride, weights, last, steps, own, before, finished)
-                                     : multiply<false>(from, stride, weights, last, steps, own, before, finished);
-                own.number = begin + r, own.panel = panel, own.done = 0;
-                own.rows = count - r < 2 * kTileRows ? count - r : 2 * kTileRows;
+                Sums &current = sums[now], &previous = sums[now ^= 1];
+                r + kTileRows < full ? multiply<true>(from, stride, weights, last, steps, current, previous, finished)
+                                     : multiply<false>(from, stride, weights, last, steps, current, previous, finished);
+                current.first_row = begin + r, current.panel = panel, current.done = 0;
+                current.rows = count - r < 2 * kTileRows ? count - r : 2 * kTileRows;
             }
         }
     }

@@ -1,11 +1,11 @@
-// Softmax attention over packed sequences, for one level of instructions: LEVEL names it, the compiler's flags are it.
+// Softmax attention over packed sequences for one instruction set, named by LEVEL and enabled by the compiler's flags.
 //
 // For every sequence and key head, K and V are copied once into the order in which the products read them. Then, head
-// by head, a tile of a few queries goes over the keys in blocks: logits, softmax with a running maximum (Milakov and
-// Gimelshein 2018), and the sum of the values, all of it within the first cache; K and V stream from the second.
-// What is computed for a query depends on its sequence alone, so its bits do not depend on the batch.
+// by head, each tile of a few queries iterates over blocks of keys: logits, softmax with a running maximum (Milakov and
+// Gimelshein 2018) and the weighted sum of the values, in the L1 cache; K and V stream from the L2 cache. The
+// computation for a query depends on its sequence alone, so its bits do not depend on the batch.
 //
-// No templates of the standard library: the linker would keep one copy of each, of any level.
+// No templates of the standard library: the linker would keep a single copy of each, compiled for any instruction set.
 
 #include "attention.h"
 
@@ -31,7 +31,7 @@ constexpr int kLanes = 4, kRows = 6;
 typedef float Vec __attribute__((vector_size(4 * kLanes)));
 typedef uint32_t Bits __attribute__((vector_size(4 * kLanes)));
 
-// What one step of a product multiplies: a float, or a pair of bfloat16, the first in the lower half.
+// Operand of one step of a product: a float, or a pair of bfloat16 with the first in the lower half.
 typedef uint32_t Cell __attribute__((may_alias));
 #ifdef __AVX512BF16__
 constexpr int kPair = 2;
@@ -39,9 +39,9 @@ constexpr int kPair = 2;
 constexpr int kPair = 1;
 #endif
 
-constexpr int kPanel = 2 * kLanes;  // columns of a product computed together: with kRows, what the registers hold
-constexpr int kKeys = 256;          // of one block
-// Rows of tiles are not a power of two apart: they would all fall into the same few sets of the cache.
+constexpr int kPanel = 2 * kLanes;  // columns computed together; kRows · 2 sums fill the registers
+constexpr int kKeys = 256;          // keys of a block
+// Row strides of tiles are not powers of two, which would map all rows to the same few cache sets.
 constexpr int kLogitRow = kKeys + 16, kHeadRow = kMaxHeadDim + 16;
 
 struct Tile {
@@ -83,29 +83,29 @@ const char* at(const void* base, bool bfloat16, int64_t element) {
 }
 
 #ifdef __AVX512BF16__
-typedef uint16_t Number;
+typedef uint16_t Scalar;
 #else
-typedef float Number;
+typedef float Scalar;
 #endif
 
-// A row of `n` numbers as the products take them, filled up to `width` with zeros.
-inline void read_row(Number* to, const char* from, bool bfloat16, int n, int width) {
+// Copy a row of `n` elements in the dtype of the products, padded with zeros to `width`.
+inline void read_row(Scalar* to, const char* from, bool bfloat16, int n, int width) {
     typedef uint16_t Half __attribute__((may_alias));
     typedef float Single __attribute__((may_alias));
-    if (bfloat16 == (sizeof(Number) == 2)) {
-        constexpr int kNumbers = sizeof(Vec) / sizeof(Number);
+    if (bfloat16 == (sizeof(Scalar) == 2)) {
+        constexpr int kPerVec = sizeof(Vec) / sizeof(Scalar);
         int i = 0;
-        for (; i + kNumbers <= n; i += kNumbers) store(to + i, load<Vec>(from + i * sizeof(Number)));
-        if (i < n) memcpy(to + i, from + i * sizeof(Number), (n - i) * sizeof(Number));
+        for (; i + kPerVec <= n; i += kPerVec) store(to + i, load<Vec>(from + i * sizeof(Scalar)));
+        if (i < n) memcpy(to + i, from + i * sizeof(Scalar), (n - i) * sizeof(Scalar));
     } else if (bfloat16) {
         for (int i = 0; i < n; i++) to[i] = from_bfloat16(reinterpret_cast<const Half*>(from)[i]);
     } else {
         for (int i = 0; i < n; i++) to[i] = to_bfloat16(reinterpret_cast<const Single*>(from)[i]);
     }
-    if (n < width) memset(to + n, 0, (width - n) * sizeof(Number));
+    if (n < width) memset(to + n, 0, (width - n) * sizeof(Scalar));
 }
 
-// Exchange the off-diagonal blocks of size kStep of the matrix of two rows that are kStep apart.
+// Exchange the off-diagonal kStep × kStep blocks of two rows that are kStep apart, a step of a transposition.
 template <int kStep, int... kLane>
 inline void exchange(Bits& a, Bits& b, std::integer_sequence<int, kLane...>) {
     Bits upper = __builtin_shufflevector(a, b, (kLane & kStep ? kLanes + kLane - kStep : kLane)...);
@@ -123,9 +123,9 @@ inline void transpose(Bits (&rows)[kLanes]) {
     }
 }
 
-// K of one head as panels `[keys / kPanel][depth][kPanel]`, zeros behind the last key.
+// Copy K of one head into panels [keys / kPanel][depth][kPanel], padded with zeros.
 void copy_keys(const AttentionArguments& a, int64_t first, int keys, int head, int depth, Cell* to) {
-    alignas(64) Number rows[kLanes][up(kMaxHeadDim, kLanes * kPair)];
+    alignas(64) Scalar rows[kLanes][up(kMaxHeadDim, kLanes * kPair)];
     for (int key = 0; key < up(keys, kPanel); key += kLanes) {
         for (int i = 0; i < kLanes; i++) {
             bool inside = key + i < keys;
@@ -144,9 +144,9 @@ void copy_keys(const AttentionArguments& a, int64_t first, int keys, int head, i
     }
 }
 
-// V of one head as panels `[width / kPanel][keys / kPair][kPanel]`, zeros behind the last key.
+// Copy V of one head into panels [width / kPanel][keys / kPair][kPanel], padded with zeros.
 void copy_values(const AttentionArguments& a, int64_t first, int keys, int head, int width, Cell* to) {
-    alignas(64) Number rows[kPair][up(kMaxHeadDim, kPanel)];
+    alignas(64) Scalar rows[kPair][up(kMaxHeadDim, kPanel)];
     int steps = up(keys, kPair) / kPair;
     for (int step = 0; step < steps; step++) {
         for (int i = 0; i < kPair; i++) {
@@ -176,7 +176,7 @@ inline Vec multiply_add(Cell a, Bits b, Vec sum) {
 #endif
 }
 
-// c = a · b, or c += a · b, for R rows and C · kLanes columns, all of it in registers.
+// c = a · b, or c += a · b with `add`, for R rows and C · kLanes columns, in registers.
 template <int R, int C>
 void product(const Cell* a, int a_row, const Cell* b, int steps, float* c, int c_row, bool add) {
     Vec sums[R][C];
@@ -213,8 +213,8 @@ inline void product(int rows, int columns, const Cell* a, int a_row, const Cell*
 
 // ---- Softmax
 
-// 2^x for x <= 0, exactly 0 below -127. The polynomial is the minimax of the relative error over [-1/2, 1/2]: 7.5e-8,
-// or 7.5e-5 where the result is rounded to bfloat16 (3.9e-3).
+// 2^x for x <= 0; exactly 0 below -127. By the polynomial with minimax relative error on [-1/2, 1/2]: 7.5e-8, or 7.5e-5
+// where the result is rounded to bfloat16 (3.9e-3).
 inline Vec exp2(Vec x) {
     x = x < -127.0f ? Vec{} - 127.0f : x;
     Vec shifted = x + 0x1.8p23f;  // its lowest bits are the nearest integer
@@ -235,7 +235,7 @@ inline Vec rotated(Vec x, std::integer_sequence<int, kLane...>) {
 
 inline Vec larger(Vec x, Vec y) { return x > y ? x : y; }
 
-// The largest lane, and the sum of all, in every lane.
+// The maximum and the sum of all lanes, in every lane.
 template <int kStep = kLanes / 2>
 inline Vec maximum(Vec x) {
     if constexpr (kStep > 0)
@@ -258,7 +258,8 @@ inline void store_weights(Cell* to, int column, Vec low, Vec high) {
 #endif
 }
 
-// From a row of logits, of which it sees [low, high), to weights exp(logit - maximum); `factor` is log2(e) · scale.
+// Turn logits of row r into weights exp(logit - maximum) in the columns [low, high), and 0 elsewhere. Updates the
+// running maximum and sum, and rescales the output so far. `factor` is log2(e) · scale.
 void softmax(Tile& tile, int r, int low, int high, int columns, float factor, int width) {
     float* logits = tile.logits + r * kLogitRow;
     Cell* weights = tile.weights + r * kLogitRow;
@@ -269,15 +270,16 @@ void softmax(Tile& tile, int r, int low, int high, int columns, float factor, in
     }
     for (int i = 0; i < low; i++) logits[i] = -FLT_MAX;
     for (int i = high; i < columns; i++) logits[i] = -FLT_MAX;
-    Vec before = Vec{} + tile.maximum[r], most = before, more = before;
+    Vec before = Vec{} + tile.maximum[r], max_low = before, max_high = before;
     for (int i = 0; i < columns; i += kPanel) {
-        most = larger(load<Vec>(logits + i), most);
-        more = larger(load<Vec>(logits + i + kLanes), more);
+        max_low = larger(load<Vec>(logits + i), max_low);
+        max_high = larger(load<Vec>(logits + i + kLanes), max_high);
     }
-    Vec now = maximum(larger(more, most));
+    Vec now = maximum(larger(max_high, max_low));
     Vec sum{}, other{}, offset = now * -factor;
     for (int i = 0; i < columns; i += kPanel) {
-        Vec x = exp2(load<Vec>(logits + i) * factor + offset), y = exp2(load<Vec>(logits + i + kLanes) * factor + offset);
+        Vec x = exp2(load<Vec>(logits + i) * factor + offset);
+        Vec y = exp2(load<Vec>(logits + i + kLanes) * factor + offset);
         sum += x;
         other += y;
         store_weights(weights, i, x, y);
@@ -298,19 +300,21 @@ struct Head {
     int queries, key_count, index, depth, width;
 };
 
-// Up to kRows queries of one head, from the sequence's query `first` on.
+// Attention of up to kRows queries of one head, from the sequence's query `first` on.
 void attend(const AttentionArguments& a, const Head& head, int first, int rows, Tile& tile) {
     int position = first + (a.causal ? head.key_count - head.queries : 0);
     auto low = [&](int r) { return a.window < 0 || position + r < a.window ? 0 : position + r - a.window; };
     auto high = [&](int r) {
-        int64_t end = a.causal ? position + r + 1 : a.window < 0 ? head.key_count : int64_t(position) + r + a.window + 1;
+        int64_t end = a.causal       ? position + r + 1
+                      : a.window < 0 ? head.key_count
+                                     : int64_t(position) + r + a.window + 1;
         return int(end < head.key_count ? end : head.key_count);
     };
     float factor = a.scale * float(M_LOG2E);
     int steps = up(a.head_dim, kPair) / kPair, all_steps = up(head.key_count, kPair) / kPair;
     for (int r = 0; r < rows; r++) {
         int64_t element = (head.first_query + first + r) * a.q_row + head.index * a.q_head;
-        read_row(reinterpret_cast<Number*>(tile.queries + r * kHeadRow), at(a.q, a.qk_bfloat16, element), a.qk_bfloat16,
+        read_row(reinterpret_cast<Scalar*>(tile.queries + r * kHeadRow), at(a.q, a.qk_bfloat16, element), a.qk_bfloat16,
                  a.head_dim, up(a.head_dim, kPair));
         memset(tile.out + r * kHeadRow, 0, sizeof(float) * head.width);
         tile.maximum[r] = -FLT_MAX;
@@ -335,12 +339,12 @@ void attend(const AttentionArguments& a, const Head& head, int first, int rows, 
     for (int r = 0; r < rows; r++) {
         const float* from = tile.out + r * kHeadRow;
         int64_t element = (head.first_query + first + r) * a.out_row + int64_t(head.index) * a.head_dim;
-        float share = 1 / tile.sum[r];
+        float inverse = 1 / tile.sum[r];
         if (a.v_bfloat16)
             for (int i = 0; i < a.head_dim; i++)
-                static_cast<uint16_t*>(a.out)[element + i] = uint16_t(to_bfloat16(from[i] * share));
+                static_cast<uint16_t*>(a.out)[element + i] = uint16_t(to_bfloat16(from[i] * inverse));
         else
-            for (int i = 0; i < a.head_dim; i++) static_cast<float*>(a.out)[element + i] = from[i] * share;
+            for (int i = 0; i < a.head_dim; i++) static_cast<float*>(a.out)[element + i] = from[i] * inverse;
     }
 }
 
@@ -372,7 +376,7 @@ int NAME(LEVEL)(const AttentionArguments& a) {
             copy_values(a, first_key, count, kv, width, values);
             for (int index = kv * group; index < (kv + 1) * group; index++) {
                 Head head{keys, values, first_query, queries, count, index, depth, width};
-                // Tiles of nearly the same size: a small last one would not fill the registers.
+                // Tiles of nearly equal size: a small last one would leave registers unused.
                 for (int t = 0, first = 0; t < tiles; t++) {
                     int rows = (queries - first) / (tiles - t);
                     attend(a, head, first, rows, tile);

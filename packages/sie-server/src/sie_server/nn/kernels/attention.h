@@ -1,12 +1,12 @@
-// Softmax attention over packed sequences on a CPU: what the caller and the levels of instructions share.
+// Softmax attention over packed sequences on a CPU: the interface of the kernel's variants, one per instruction set.
 #pragma once
 
 #include <cstdint>
 
-// Tensors q `[queries, heads, head_dim]`, k and v `[keys, kv_heads, head_dim]`, out as q, each dense in its last
-// dimension, out in its last two; strides count elements. q and k are of one type, v and out of another: bfloat16 or
-// float32. Query i of a sequence stands at position i, or under `causal` so that the last query is at the last key. It sees
-// the keys at most `window` positions away (-1: all) and, under `causal`, none behind it.
+// Tensors: q [queries, heads, head_dim]; k and v [keys, kv_heads, head_dim]; out like q. The last dimension is
+// contiguous, the last two of out; strides are in elements. q and k share one dtype, v and out another: bfloat16 or
+// float32. Query i of a sequence is at position i; with `causal`, the last query is at the position of the last key. A
+// query attends to keys at most `window` positions away (-1: to all), and with `causal` to none after its own position.
 struct AttentionArguments {
     const void *q, *k, *v;
     void* out;
@@ -19,10 +19,10 @@ struct AttentionArguments {
 
 constexpr int kMaxHeadDim = 256;
 
-// Each is attention.cpp, compiled for other instructions. 0: done; 1: no memory.
+// attention.cpp, compiled once per instruction set. Returns 0, or 1 if memory can't be allocated.
 int attention_portable(const AttentionArguments&);
 #ifdef __x86_64__
 int attention_avx2(const AttentionArguments&);
 int attention_avx512(const AttentionArguments&);
-int attention_avx512_bf16(const AttentionArguments&);  // products in bfloat16, summed in float32
+int attention_avx512_bf16(const AttentionArguments&);  // bfloat16 products, summed in float32
 #endif

@@ -1,4 +1,4 @@
-"""The kernel for attention on a CPU."""
+"""The CPU kernel for attention."""
 
 import ctypes
 import math
@@ -8,13 +8,13 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from sie_server.nn.kernels.library import installed_library, vector_level
+from sie_server.nn.kernels.library import installed_library, vector_isa_level
 
 _MAX_HEAD_DIM = 256
 _DTYPES = (torch.float32, torch.bfloat16)
 
 
-class _Arguments(ctypes.Structure):
+class _AttentionArguments(ctypes.Structure):
     """`AttentionArguments` of attention.h, field by field."""
 
     _fields_ = (
@@ -27,34 +27,36 @@ class _Arguments(ctypes.Structure):
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """Softmax attention, without the interpreter's lock.
+class AttentionKernel:
+    """Softmax attention by the kernel. Calls release the GIL.
 
-    level: instructions it may use. 0 those of every processor, 1 AVX2, 2 AVX-512, 3 AVX512-BF16 too. On level 3 the
-    products are in bfloat16, summed in float32, where v is bfloat16; everything else is computed in float32.
+    level: as `vector_isa_level`. On level 3, products are computed in bfloat16 and summed in float32 if v is bfloat16;
+        everything else is float32.
     """
 
     library: ctypes.CDLL
     level: int
 
     @staticmethod
-    def takes(q: Tensor, v: Tensor) -> bool:
-        """Whether it knows these dtypes and this head size."""
+    def supports(q: Tensor, v: Tensor) -> bool:
+        """Whether the kernel supports these dtypes and this head size."""
         return v.device.type == "cpu" and q.dtype in _DTYPES and v.dtype in _DTYPES and q.shape[2] <= _MAX_HEAD_DIM
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, starts: Tensor, key_starts: Tensor, window: int | None, causal: bool
     ) -> Tensor:
-        """As `attention`, for queries and keys whose sequences begin at `starts` and `key_starts`.
+        """Compute `attention` for sequences with the offsets `starts` (queries) and `key_starts` (keys).
 
-        Shapes: q `[queries, heads, head_dim]`, k, v `[keys, kv_heads, head_dim]`, starts and key_starts int32
-        `[sequences + 1]`, closed by the total → the shape of q, the dtype of v.
-        Raises MemoryError where there is none for a copy of the longest sequence's keys and values of one head.
+        Shapes: q `[queries, heads, head_dim]`; k, v `[keys, kv_heads, head_dim]`; starts, key_starts int32
+        `[sequences + 1]`, ending with the total → the shape of q, the dtype of v.
+
+        Raises:
+            MemoryError: a copy of one head's keys and values of the longest sequence can't be allocated.
         """
         q, k, v = (x if x.stride(2) == 1 else x.contiguous() for x in (q, k.to(q.dtype), v))
         _, heads, head_dim = q.shape
         out = torch.empty(q.shape, dtype=v.dtype)
-        arguments = _Arguments(
+        arguments = _AttentionArguments(
             *(x.data_ptr() for x in (q, k, v, out, starts, key_starts)),
             *(stride for x in (q, k, v) for stride in x.stride()[:2]),
             out.stride(0),
@@ -69,12 +71,12 @@ class Kernel:
             1 / math.sqrt(head_dim),
         )
         if self.library.sie_attention(ctypes.byref(arguments), self.level):
-            raise MemoryError("no memory for attention")
+            raise MemoryError("can't allocate memory for attention")
         return out
 
 
 @cache
-def installed_kernel() -> Kernel | None:
-    """The kernel at the level of `vector_level`, or None where the library is not installed."""
+def installed_attention_kernel() -> AttentionKernel | None:
+    """The kernel, or None if the library is not installed."""
     library = installed_library()
-    return None if library is None else Kernel(library, vector_level())
+    return None if library is None else AttentionKernel(library, vector_isa_level())

@@ -1,4 +1,4 @@
-// Sixteen numbers at a time, in AVX-512.
+// Vectors of sixteen floats in AVX-512.
 #pragma once
 
 #include <immintrin.h>
@@ -14,11 +14,12 @@ constexpr T up(T n, T to) {
     return (n + to - 1) / to * to;
 }
 
+// Mask of the first `n` lanes.
 inline __mmask16 first(int n) { return n >= kLanes ? 0xffff : n <= 0 ? 0 : (1u << n) - 1; }
 
 inline __m512 from_bfloat16(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
 
-// To nearest, ties to even; NaN stays NaN.
+// Rounds to nearest, ties to even; NaN stays NaN.
 inline __m256i to_bfloat16(__m512 x) {
 #ifdef __AVX512BF16__
     return (__m256i)_mm512_cvtneps_pbh(x);
@@ -31,7 +32,7 @@ inline __m256i to_bfloat16(__m512 x) {
 #endif
 }
 
-// From `element` on, of a matrix of float32 or bfloat16; zeros where there is no lane.
+// Loads float32 or bfloat16 values from index `element` on; zeros in masked lanes.
 inline __m512 load(const void* from, bool bfloat16, int64_t element, __mmask16 lanes) {
     if (!bfloat16) return _mm512_maskz_loadu_ps(lanes, static_cast<const float*>(from) + element);
     return from_bfloat16(_mm256_maskz_loadu_epi16(lanes, static_cast<const uint16_t*>(from) + element));
@@ -44,7 +45,7 @@ inline void store(void* to, bool bfloat16, int64_t element, __m512 y, __mmask16 
         _mm512_mask_storeu_ps(static_cast<float*>(to) + element, lanes, y);
 }
 
-// 2^x. The polynomial is the minimax of the relative error over [-1/2, 1/2], 7.5e-5.
+// 2^x by the polynomial with minimax relative error on [-1/2, 1/2], which is 7.5e-5.
 inline __m512 exp2(__m512 x) {
     __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), f = _mm512_sub_ps(x, whole);
     __m512 y = _mm512_fmadd_ps(_mm512_set1_ps(0.0551716685f), f, _mm512_set1_ps(0.242611125f));

@@ -1,4 +1,4 @@
-"""The kernels for a CPU: a shared library with a C interface, compiled when the package is installed."""
+"""The shared library of CPU kernels, compiled when the package is installed."""
 
 import ctypes
 import logging
@@ -10,10 +10,10 @@ from pathlib import Path
 
 _LOG = logging.getLogger(__name__)
 _LIBRARY = Path(__file__).with_name("libkernels.so")
-_ABI = 6
-# Sets of instructions, each with those before it; "none": no kernels.
+_ABI = 7
+# Instruction sets, each including those before it; "none": no kernels.
 ISAS = ("none", "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
-# The level of each as levels.cpp counts: for attention, norms and float32; for linear layers in integers and bfloat16.
+# Levels of each in dispatch.cpp: for attention, norms, rotary positions and float32 products; for other linear layers.
 _LEVELS = {
     "none": (0, 0),
     "portable": (0, 0),
@@ -26,29 +26,30 @@ _LEVELS = {
 
 
 def max_isa() -> str:
-    """What the kernels may use at most, SIE_MAX_CPU_ISA, or everything that they know.
+    """The most advanced instruction set that the kernels may use: SIE_MAX_CPU_ISA, by default any.
 
-    Raises ValueError where that names no set of instructions.
+    Raises:
+        ValueError: SIE_MAX_CPU_ISA is not one of `ISAS`.
     """
     chosen = os.environ.get("SIE_MAX_CPU_ISA") or ISAS[-1]
     if chosen not in ISAS:
-        raise ValueError(f"SIE_MAX_CPU_ISA is '{chosen}'; it can be {', '.join(ISAS)}")
+        raise ValueError(f"SIE_MAX_CPU_ISA is '{chosen}'; it must be one of {', '.join(ISAS)}")
     return chosen
 
 
-def vector_level() -> int:
-    """Of the kernels for attention, norms, rotary positions and products in float32.
+def vector_isa_level() -> int:
+    """Instruction set level of the kernels for attention, norms, rotary positions and float32 products.
 
-    0: instructions that every processor has, 1: AVX2, 2: AVX-512, 3: AVX512-BF16 too.
+    0: portable, 1: AVX2, 2: AVX-512, 3: AVX512-BF16.
     """
     library = installed_library()
     return 0 if library is None else min(library.sie_attention_level(), _LEVELS[max_isa()][0])
 
 
-def panel_level() -> int:
-    """Of the kernel for linear layers.
+def linear_isa_level() -> int:
+    """Instruction set level of the kernel for linear layers.
 
-    0: float32 alone, or none at all. 1: int8 too, with AVX512-VNNI. 2: and bfloat16. 3: that by AMX.
+    0: float32 only, or no kernels. 1: int8 too, by AVX512-VNNI. 2: bfloat16 too, by AVX512-BF16. 3: bfloat16 by AMX.
     """
     library = installed_library()
     return 0 if library is None else min(library.sie_linear_level(), _LEVELS[max_isa()][1])
@@ -56,7 +57,7 @@ def panel_level() -> int:
 
 @cache
 def installed_library() -> ctypes.CDLL | None:
-    """The library, or None, said once in the log, where it was not built, does not fit or is not to be used."""
+    """The library, or None if it is missing, outdated or disabled; the reason is logged once."""
     try:
         library = ctypes.CDLL(str(_LIBRARY))
         if max_isa() == ISAS[0]:
@@ -64,16 +65,16 @@ def installed_library() -> ctypes.CDLL | None:
         elif hasattr(library, "sie_abi") and library.sie_abi() == _ABI:
             return library
         else:
-            reason = "they were built from other sources than these"
+            reason = "the library was built from other sources"
     except OSError as error:
         built = _LIBRARY.exists()
-        reason = str(error) if built else "they were not built, as there was no working C++ compiler at installation"
-    _LOG.info("the CPU computes with PyTorch, not with the faster kernels, and there is no int8: %s", reason)
+        reason = str(error) if built else "there was no working C++ compiler at installation"
+    _LOG.info("the CPU kernels are not used: %s; PyTorch is slower and has no int8", reason)
     return None
 
 
 def use_cores(count: int) -> None:
-    """So many cores are shared evenly by the threads that are `computing`. No result depends on it."""
+    """Share `count` cores evenly between the threads that are `computing`. Results do not depend on it."""
     library = installed_library()
     if library is not None:
         library.sie_use_cores(count)
@@ -81,7 +82,7 @@ def use_cores(count: int) -> None:
 
 @contextmanager
 def computing() -> Iterator[None]:
-    """This thread computes: calls of the kernels may use its share of the cores, with the help of threads of theirs."""
+    """Let the kernels use this thread's share of the cores, with helper threads, during the block."""
     library = installed_library()
     if library is None:
         yield

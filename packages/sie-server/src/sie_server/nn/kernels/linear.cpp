@@ -1,9 +1,9 @@
-// A linear layer in bfloat16 or in integers for one level of instructions: LEVEL names it, the compiler's flags are it.
-// What is said here of tiles is for all of them but AMX, whose own are in tiles.h.
+// A linear layer in bfloat16 or int8 for one instruction set, named by LEVEL and enabled by the compiler's flags.
+// The tiles here are those of AVX-512; those of AMX are in amx.h.
 //
-// A block of rows is turned into cells once. Then, panel by panel of the weights, tiles of a few rows are multiplied in
-// registers, and what comes after the product is done before a tile leaves them. Each result is one chain of sums over
-// a row and a column, whatever stands beside it, so that its bits do not depend on the batch.
+// A block of rows is converted to cells once. Then, panel by panel of the weights, tiles of a few rows are multiplied
+// in registers; bias, activation and residual are applied before a tile leaves them. Each result is summed over the
+// inputs in ascending order, in one chain, independently of other rows, so its bits do not depend on the batch.
 
 #include "linear.h"
 
@@ -19,8 +19,8 @@
 namespace {
 
 constexpr int kVectors = kColumns / kLanes;
-constexpr int kRows = 12;  // with kVectors, what the registers hold
-// Of a block of rows, so that they and a panel of weights stay in the second cache.
+constexpr int kRows = 12;  // kRows · kVectors sums fill the registers
+// Bytes of a block of rows, so that it and a panel of weights fit into the L2 cache.
 constexpr int kBlockBytes = 1 << 18;
 
 inline __m512 activate(const LinearArguments& a, __m512 y) {
@@ -28,17 +28,17 @@ inline __m512 activate(const LinearArguments& a, __m512 y) {
     __m512 slope = _mm512_fmadd_ps(_mm512_set1_ps(a.slope[2]), square, _mm512_set1_ps(a.slope[1]));
     slope = _mm512_fmadd_ps(slope, square, _mm512_set1_ps(a.slope[0]));
     __m512 power = exp2(_mm512_mul_ps(slope, y));
-    return _mm512_mul_ps(y, _mm512_rcp14_ps(_mm512_add_ps(power, _mm512_set1_ps(1.0f))));  // 6e-5
+    return _mm512_mul_ps(y, _mm512_rcp14_ps(_mm512_add_ps(power, _mm512_set1_ps(1.0f))));  // relative error 6e-5
 }
 
-// From a row's sums of products to its part of y.
+// Turn a row's sums of products with a panel into its part of y.
 template <class N>
 inline void finish(const LinearArguments& a, const typename N::Row& row, int64_t number, int panel,
                    const typename N::Sum* sums) {
     int column = panel * kColumns;
     __m512 y[kVectors];
     N::results(a, row, column, sums, y);
-    if (a.activated) {
+    if (a.activation) {
         y[0] = activate(a, y[0]);
         if (!a.gated) y[1] = activate(a, y[1]);
     }
@@ -56,7 +56,7 @@ inline void finish(const LinearArguments& a, const typename N::Row& row, int64_t
     }
 }
 
-// R rows, the first of which is `number`, times one panel.
+// Multiply R rows, the first of which is `number`, with one panel.
 template <class N, int R>
 void product(const LinearArguments& a, const typename N::Row* rows, const char* cells, int stride, int64_t number,
              int panel) {
@@ -102,7 +102,7 @@ void product(int count, const LinearArguments& a, const typename N::Row* rows, c
 template <class N>
 int linear(const LinearArguments& a) {
     typedef typename N::Row Row;
-    int stride = up(up(a.in, kLanes) * 4 / N::kPerCell, 64) + 64;  // bytes, not a power of two
+    int stride = up(up(a.in, kLanes) * 4 / N::kPerCell, 64) + 64;  // in bytes, not a power of two
     int block = kBlockBytes / stride / kRows * kRows;
     block = block < 2 * kRows ? 2 * kRows : block;
     block = block > a.rows ? up(a.rows, kRows) : block;
@@ -117,7 +117,7 @@ int linear(const LinearArguments& a) {
         for (int r = 0; r < count; r++) N::read(a, begin + r, z, cells + int64_t(r) * stride, rows[r]);
         int tiles = up(count, kRows) / kRows;
         for (int panel = 0; panel < a.panels; panel++) {
-            // Tiles of nearly the same size: a small last one would not fill the registers.
+            // Tiles of nearly equal size: a small last one would leave registers unused.
             for (int t = 0, done = 0; t < tiles; t++) {
                 int size = (count - done) / (tiles - t);
                 product<N>(size, a, rows + done, cells + int64_t(done) * stride, stride, begin + done, panel);
@@ -141,9 +141,9 @@ int NAME(LEVEL)(const LinearArguments& a) {
         for (int j = 0; j < kVectors; j++) y[j] = _mm512_load_ps(sums + j * kLanes);
         finish<Bfloat16>(a, {}, number, panel, y);
     };
-    if (a.numbers == kBfloat16) return by_tiles(a, finished);
+    if (a.dtype == kBfloat16) return multiply_tiles(a, finished);
 #elif defined(__AVX512BF16__)
-    if (a.numbers == kBfloat16) return linear<Bfloat16>(a);
+    if (a.dtype == kBfloat16) return linear<Bfloat16>(a);
 #endif
     return linear<Int8>(a);
 }

@@ -1,5 +1,5 @@
-// What linear.cpp multiplies: how a row of activations becomes cells of 32 bits, one step of a product, and what a
-// sum of products is worth. Everything is computed row by row, so that a row's bits do not depend on those beside it.
+// Dtypes of linear.cpp: conversion of a row of activations to cells of 32 bits, one step of a product, and conversion
+// of the sums to float32. Each row is processed on its own, so its bits do not depend on other rows.
 #pragma once
 
 #include <cfloat>
@@ -20,7 +20,8 @@ struct Bfloat16 {
 
     static void read(const LinearArguments& a, int64_t number, float*, void* cells, Row&) {
         for (int i = 0; i < up(a.in, kPerCell); i += kLanes)
-            store(cells, true, i, load(a.x, a.x_bfloat16, number * a.x_row + i, first(a.in - i)), first(up(a.in, 2) - i));
+            store(cells, true, i, load(a.x, a.x_bfloat16, number * a.x_row + i, first(a.in - i)),
+                  first(up(a.in, 2) - i));
     }
 
     static void prefetch(const LinearArguments&, const Row&, int64_t) {}
@@ -38,11 +39,11 @@ struct Bfloat16 {
 };
 #endif
 
-// A row of activations becomes z ≈ low + step · level, level in 0…255, but for its few largest values: those would
-// stretch the step of all others (Dettmers et al. 2022, LLM.int8). They are taken out, and multiplied with the weights
-// in bfloat16. Integers are summed exactly.
+// A row of activations is quantized as z ≈ low + step · level with levels 0…255, except for its few largest values,
+// which would make the step too coarse for the others (Dettmers et al. 2022, LLM.int8). These outliers are multiplied
+// with the weights in bfloat16. Integers are summed exactly.
 struct Int8 {
-    // Values above the fifth largest of the lanes' largest are taken out: four, or a few more.
+    // Values above the third largest of the lanes' maxima are outliers.
     static constexpr int kOutlierLanes = 2, kMaxOutliers = 16;
 
     struct Row {
@@ -54,29 +55,29 @@ struct Int8 {
     typedef __m512i Sum;
     static constexpr int kPerCell = 4;
 
-    static const void* weights(const LinearArguments& a) { return a.levels; }
+    static const void* weights(const LinearArguments& a) { return a.int8_weights; }
 
-    // The size above which a value of this row is an outlier, from the largest sizes in each lane.
+    // Magnitude above which a value of a row is an outlier, given the largest magnitude in each lane.
     static float threshold(__m512 sizes) {
         for (int i = 0; i < kOutlierLanes; i++) {
-            __m512 most = _mm512_set1_ps(_mm512_reduce_max_ps(sizes));
-            sizes = _mm512_mask_mov_ps(sizes, _mm512_cmp_ps_mask(sizes, most, _CMP_EQ_OQ), _mm512_setzero_ps());
+            __m512 largest = _mm512_set1_ps(_mm512_reduce_max_ps(sizes));
+            sizes = _mm512_mask_mov_ps(sizes, _mm512_cmp_ps_mask(sizes, largest, _CMP_EQ_OQ), _mm512_setzero_ps());
         }
         return _mm512_reduce_max_ps(sizes);
     }
 
-    // `z` is memory for a row.
+    // Quantize a row into `cells`. `z` is scratch memory for one row.
     static void read(const LinearArguments& a, int64_t number, float* z, void* cells, Row& row) {
         __m512 sizes = _mm512_setzero_ps(), finite = _mm512_setzero_ps();
         for (int i = 0; i < a.in; i += kLanes) {
             __mmask16 lanes = first(a.in - i);
             __m512 v = _mm512_mul_ps(load(a.x, a.x_bfloat16, number * a.x_row + i, lanes),
-                                     _mm512_maskz_loadu_ps(lanes, a.spread + i));
+                                     _mm512_maskz_loadu_ps(lanes, a.input_scale + i));
             _mm512_store_ps(z + i, v);
             sizes = _mm512_max_ps(sizes, _mm512_abs_ps(v));
             finite = _mm512_fmadd_ps(v, _mm512_setzero_ps(), finite);
         }
-        // With more outliers than there is room for, there are none.
+        // With more than kMaxOutliers, no value is treated as an outlier.
         float limit = threshold(sizes);
         __m512 low, high;
         for (;;) {
@@ -101,7 +102,7 @@ struct Int8 {
             z[row.channel[i]] = 0;
         }
         row.low = _mm512_reduce_min_ps(low);
-        // A row of zeros has no range; its step must not be zero all the same.
+        // The step must not be zero, even for a row of zeros.
         float range = _mm512_reduce_max_ps(high) - row.low;
         row.step = range > FLT_MIN * 255 ? range / 255 : FLT_MIN;
         __m512 inverse = _mm512_set1_ps(1 / row.step), offset = _mm512_set1_ps(-row.low / row.step);
@@ -109,10 +110,10 @@ struct Int8 {
             __m512i level = _mm512_cvtps_epi32(_mm512_fmadd_ps(_mm512_load_ps(z + i), inverse, offset));
             _mm_store_si128(reinterpret_cast<__m128i*>(static_cast<char*>(cells) + i), _mm512_cvtusepi32_epi8(level));
         }
-        row.step += _mm512_reduce_add_ps(finite);  // 0, or NaN where a value is not finite
+        row.step += _mm512_reduce_add_ps(finite);  // adds 0, or NaN if a value is not finite
     }
 
-    // What the outliers of a row will be multiplied with, long before it is.
+    // Prefetch the weights of a row's outliers.
     static void prefetch(const LinearArguments& a, const Row& row, int64_t column) {
         const uint16_t* weights = static_cast<const uint16_t*>(a.weights) + column * a.in;
         for (int i = 0; i < row.outliers; i++)
@@ -126,13 +127,14 @@ struct Int8 {
     static void results(const LinearArguments& a, const Row& row, int64_t column, const Sum* sums, __m512* y) {
         for (int j = 0; j < kColumns / kLanes; j++) {
             __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[j]), _mm512_set1_ps(row.step));
-            y[j] = _mm512_fmadd_ps(_mm512_loadu_ps(a.sums + column + j * kLanes), _mm512_set1_ps(row.low), product);
-            y[j] = _mm512_fmadd_ps(y[j], _mm512_loadu_ps(a.step + column + j * kLanes),
+            y[j] = _mm512_fmadd_ps(_mm512_loadu_ps(a.weight_sums + column + j * kLanes), _mm512_set1_ps(row.low),
+                                   product);
+            y[j] = _mm512_fmadd_ps(y[j], _mm512_loadu_ps(a.weight_scale + column + j * kLanes),
                                    _mm512_loadu_ps(a.bias + column + j * kLanes));
         }
         const uint16_t* weights = static_cast<const uint16_t*>(a.weights) + column * a.in;
         for (int i = 0; i < row.outliers; i++) {
-            // Two columns as they lie in memory, the second one 16 columns behind the first.
+            // Pairs of columns that are 16 apart.
             __m512i pairs = _mm512_load_si512(weights + int64_t(row.channel[i]) * kColumns);
             __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
             __m512 odd = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(0xffff0000)));

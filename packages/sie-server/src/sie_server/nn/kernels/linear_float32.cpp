@@ -1,11 +1,11 @@
-// A linear layer in float32 for one level of instructions: LEVEL names it, the compiler's flags are it.
+// A linear layer in float32 for one instruction set, named by LEVEL and enabled by the compiler's flags.
 //
-// A block of rows is copied once. Then, panel by panel of the weights and a part of their inputs at a time, tiles of a
-// few rows are multiplied in registers, and what comes after the product is done before a tile leaves the first cache. A result is the sum, in
-// ascending order, of one chain of multiply-adds for each kChain inputs, whatever the number of rows and wherever a row
-// stands among them: its bits do not depend on the batch.
+// A block of rows is copied once. Then, panel by panel of the weights and kChain inputs at a time, tiles of a few rows
+// are multiplied in registers; bias, activation and residual are applied while a tile is in the L1 cache. A result is
+// the sum, in ascending order, of one chain of multiply-adds per kChain inputs, independently of the number of rows and
+// of a row's index, so its bits do not depend on the batch.
 //
-// No templates of the standard library: the linker would keep one copy of each, of any level.
+// No templates of the standard library: the linker would keep a single copy of each, compiled for any instruction set.
 
 #include <cstdlib>
 #include <cstring>
@@ -25,13 +25,14 @@ typedef float Vec __attribute__((vector_size(4 * kLanes)));
 typedef int32_t Bits __attribute__((vector_size(4 * kLanes)));
 
 constexpr int kVectors = 2;
-constexpr int kPanel = kVectors * kLanes;  // columns of a product computed together: with kRows, what the registers hold
+constexpr int kPanel = kVectors * kLanes;  // columns computed together; kRows · kVectors sums fill the registers
 constexpr int kLine = 16, kLines = (kPanel + kLine - 1) / kLine;  // floats of a cache line, lines per input of a panel
-// Inputs of a chain: so many of a panel's weights and of a tile's rows stay in the first cache, and several short chains
-// err less than a long one.
+// Inputs of a chain: that part of a panel and of a tile's rows fits into the L1 cache, and several short chains have a
+// smaller rounding error than a long one.
 constexpr int kChain = 256;
-// Of a block of rows, so that they stay in the second cache; but weights are read for no fewer rows at a time.
-constexpr int kBlockBytes = 1 << 19, kFewestRows = 8 * kRows;
+// Bytes of a block of rows, so that it fits into the L2 cache, and the fewest rows of a block, as each block reads all
+// weights.
+constexpr int kBlockBytes = 1 << 19, kMinBlockRows = 8 * kRows;
 
 template <class T>
 constexpr T up(T n, T to) {
@@ -51,7 +52,7 @@ inline Vec clamp(Vec x, float low, float high) {  // NaN stays NaN
     return x > high ? Vec{} + high : x;
 }
 
-// 2^x to the last bits of float32: the Taylor series of 2^f, |f| at most 1/2.
+// 2^x, accurate to a few units in the last place: Taylor series of 2^f for |f| <= 1/2.
 inline Vec exp2(Vec x) {
     x = clamp(x, -126.0f, 127.0f);
     Vec shifted = x + 0x1.8p23f;  // its lowest bits are the nearest integer
@@ -66,7 +67,7 @@ inline Vec exp2(Vec x) {
     return y * (Vec)(((Bits)shifted + 127) << 23);
 }
 
-// The rational approximation that Eigen has, a few units in the last place; beyond 4 it is 1.
+// Eigen's rational approximation, accurate to a few units in the last place; ±1 beyond ±4.
 inline Vec erf(Vec x) {
     x = clamp(x, -4.0f, 4.0f);
     Vec square = x * x;
@@ -84,7 +85,7 @@ inline Vec erf(Vec x) {
 }
 
 inline Vec activate(const LinearArguments& a, Vec y) {
-    if (a.activated == kErf) {
+    if (a.activation == kErf) {
         Vec half = 0.5f * y;
         return half * erf(y * 0.70710678f) + half;
     }
@@ -93,7 +94,8 @@ inline Vec activate(const LinearArguments& a, Vec y) {
     return y / (1.0f + exp2(((a.slope[2] * square + a.slope[1]) * square + a.slope[0]) * y));
 }
 
-// From a row's sums of products to its part of y. Never inlined: in two places the compiler might fuse other operations.
+// Turn a row's sums of products with a panel into its part of y. Never inlined: the compiler might fuse different
+// operations in each copy.
 __attribute__((noinline)) void finish(const LinearArguments& a, int64_t number, int panel, const float* sums) {
     alignas(64) float out[kPanel];
     int column = panel * kPanel, width = kPanel;
@@ -102,7 +104,7 @@ __attribute__((noinline)) void finish(const LinearArguments& a, int64_t number, 
         y[j] = load(sums + j * kLanes);
         if (a.bias) y[j] += load(a.bias + column + j * kLanes);
     }
-    if (a.activated) {
+    if (a.activation) {
         y[0] = activate(a, y[0]);
         if (!a.gated) y[1] = activate(a, y[1]);
     }
@@ -121,12 +123,12 @@ __attribute__((noinline)) void finish(const LinearArguments& a, int64_t number, 
     for (int i = 0; i < a.out - column; i++) to[i] = residual ? out[i] + residual[i] : out[i];
 }
 
-// Of R rows and one panel, the products of `count` inputs: the first of `sums`, or added to them. `next`: a cache line
-// of it per input will be wanted soon.
+// Multiply `count` inputs of R rows with one panel, and store (`first`) or add the results to `sums`. `next`: weights
+// to prefetch, one cache line per input.
 template <int R>
 void product(const float* rows, int64_t stride, const float* weights, int count, bool first, float* sums,
              const float* next) {
-    const float* group[(R + 2) / 3];  // three rows from one pointer: there are few registers for them
+    const float* group[(R + 2) / 3];  // one pointer per three rows saves registers
     for (int g = 0; g < (R + 2) / 3; g++) group[g] = rows + 3 * g * stride;
     Vec chains[R][kVectors] = {};
     for (; count > 0; count--) {
@@ -176,10 +178,10 @@ void read(const LinearArguments& a, int64_t number, float* to) {
 }
 
 int linear(const LinearArguments& a) {
-    int stride = up(a.in, 16) + 16;  // elements, not a power of two
-    int most = kBlockBytes / (stride * int(sizeof(float)));
-    most = most < kFewestRows ? kFewestRows : most;
-    int blocks = (a.rows + most - 1) / most;
+    int stride = up(a.in, 16) + 16;  // in elements, not a power of two
+    int max_block = kBlockBytes / (stride * int(sizeof(float)));
+    max_block = max_block < kMinBlockRows ? kMinBlockRows : max_block;
+    int blocks = (a.rows + max_block - 1) / max_block;
     if (blocks == 0) return 0;
     int block = (a.rows + blocks - 1) / blocks;
     size_t sums_size = size_t(block) * kPanel, rows_size = up(size_t(block) * stride, size_t(16));
@@ -194,15 +196,16 @@ int linear(const LinearArguments& a) {
         for (int panel = 0; panel < a.panels; panel++) {
             for (int from = 0; from < a.in; from += kChain) {
                 int inputs = a.in - from < kChain ? a.in - from : kChain;
-                // Tiles of nearly the same size: a small last one would not fill the registers.
+                // Tiles of nearly equal size: a small last one would leave registers unused.
                 for (int t = 0, done = 0; t < tiles; t++) {
                     int size = (count - done) / (tiles - t);
-                    float* own = sums + int64_t(done) * kPanel;
-                    // The first tiles fetch the next part of the weights, from further away than the second cache.
+                    float* tile_sums = sums + int64_t(done) * kPanel;
+                    // The first tiles prefetch the next part of the weights, which is not in the L2 cache.
                     const float* next = weights + (t < kLines ? inputs * (kPanel + t * kLine) : 0);
-                    product(size, rows + int64_t(done) * stride + from, stride, weights, inputs, from == 0, own, next);
+                    product(size, rows + int64_t(done) * stride + from, stride, weights, inputs, from == 0, tile_sums,
+                            next);
                     if (from + inputs == a.in)
-                        for (int r = 0; r < size; r++) finish(a, begin + done + r, panel, own + r * kPanel);
+                        for (int r = 0; r < size; r++) finish(a, begin + done + r, panel, tile_sums + r * kPanel);
                     done += size;
                 }
                 weights += int64_t(inputs) * kPanel;
@@ -220,9 +223,9 @@ int linear(const LinearArguments& a) {
 
 int NAME(linear_float32, LEVEL)(const LinearArguments& a) { return linear(a); }
 
-// `weights` [rows, in] as panels [rows / kPanel, in, kPanel], zeros behind the last row.
-void NAME(lay_float32, LEVEL)(const float* weights, int64_t rows, int64_t in, float* panels) {
-    constexpr int kStep = 16;  // inputs of a row that are read at a time: a cache line
+// Pack `weights` [rows, in] into panels [rows / kPanel, in, kPanel], padded with zeros.
+void NAME(pack_float32_panels, LEVEL)(const float* weights, int64_t rows, int64_t in, float* panels) {
+    constexpr int kStep = 16;  // inputs of a row read at a time: one cache line
     for (int64_t first = 0; first < rows; first += kPanel, panels += kPanel * in)
         for (int64_t begin = 0; begin < in; begin += kStep)
             for (int64_t column = 0; column < kPanel; column++) {

@@ -1,5 +1,5 @@
-// Norms and rotary positions, for one level of instructions: LEVEL names it, the compiler's flags are it. All of it in
-// float32, row by row, each row in the first cache.
+// Norms and rotary positions for one instruction set, named by LEVEL and enabled by the compiler's flags. Computed in
+// float32, row by row, with the row in the L1 cache.
 
 #include "rows.h"
 
@@ -42,7 +42,7 @@ void read(const RowsArguments& a, int64_t element, float* to) {
     for (int i = 0; i < a.width; i++) bits[i] = uint32_t(from[i]) << 16;
 }
 
-// To nearest, ties to even; NaN stays NaN.
+// Rounds to nearest, ties to even; NaN stays NaN.
 void write(const RowsArguments& a, int64_t element, const float* from) {
     if (!a.y_bfloat16) {
         memcpy(static_cast<float*>(a.y) + element, from, sizeof(float) * a.width);
@@ -56,7 +56,7 @@ void write(const RowsArguments& a, int64_t element, const float* from) {
     }
 }
 
-// `z` holds a row, and zeros up to a whole number of vectors.
+// `z` holds a row, padded with zeros to whole vectors.
 void norm(const RowsArguments& a, float* z) {
     float mean = 0;
     if (!a.rms) {
@@ -66,9 +66,9 @@ void norm(const RowsArguments& a, float* z) {
     }
     Vec squares{};
     for (int i = 0; i + kLanes <= a.width; i += kLanes) {
-        Vec from_mean = load(z + i) - mean;
-        store(z + i, from_mean);
-        squares += from_mean * from_mean;
+        Vec centered = load(z + i) - mean;
+        store(z + i, centered);
+        squares += centered * centered;
     }
     float sum = total(squares);
     for (int i = a.width / kLanes * kLanes; i < a.width; i++) {
@@ -81,7 +81,7 @@ void norm(const RowsArguments& a, float* z) {
         for (int i = 0; i < a.width; i++) z[i] += a.bias[i];
 }
 
-// Each pair (i, i + width / 2), by the angle of its position.
+// Rotate each pair (i, i + width / 2) by the angle of the row's position.
 void rotate(const RowsArguments& a, int row, float* z) {
     const float *cos = a.cos + int64_t(row) * a.width, *sin = a.sin + int64_t(row) * a.width;
     int half = a.width / 2;

@@ -1,4 +1,4 @@
-"""The kernel for what is computed of each row by itself: norms and rotary positions, in float32, on a CPU."""
+"""CPU kernels that process rows one by one: norms and rotary positions, in float32."""
 
 import ctypes
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from sie_server.nn.kernels.library import installed_library, vector_level
+from sie_server.nn.kernels.library import installed_library, vector_isa_level
 
 _DTYPES = (torch.float32, torch.bfloat16)
-# The level of the attention kernel that rounds queries and keys to bfloat16.
-_ROUNDS = 3
+# Level on which the attention kernel rounds queries and keys to bfloat16.
+_BFLOAT16_ATTENTION = 3
 
 
-class _Arguments(ctypes.Structure):
+class _RowsArguments(ctypes.Structure):
     """`RowsArguments` of rows.h, field by field."""
 
     _fields_ = (
@@ -29,16 +29,16 @@ class _Arguments(ctypes.Structure):
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Without the interpreter's lock. level: of instructions, as the attention kernel's."""
+class RowKernels:
+    """Norms and rotation by the kernel. Calls release the GIL. level: as `vector_isa_level`."""
 
     library: ctypes.CDLL
     level: int
 
     def norm(self, x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, rms: bool) -> Tensor:
-        """LayerNorm or RMSNorm over the last dimension.
+        """Apply LayerNorm or RMSNorm over the last dimension.
 
-        Shapes: x `[rows, width]` or `[rows, heads, width]`, weight, bias float32 `[width]` → as x, float32.
+        Shapes: x `[rows, width]` or `[rows, heads, width]`; weight, bias float32 `[width]` → the shape of x, float32.
         """
         x = x if x.stride(-1) == 1 else x.contiguous()
         y = torch.empty(x.shape, dtype=torch.float32)
@@ -47,12 +47,13 @@ class Rows:
         return y
 
     def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """As `rotate`; in bfloat16 where x is and attention would round to it.
+        """Rotate as `sie_server.nn.rotary.rotate` does.
 
-        Shapes: x `[tokens, heads, head_dim]`, cos, sin float32 `[tokens, 1, head_dim]` → as x.
+        Shapes: x `[tokens, heads, head_dim]`; cos, sin float32 `[tokens, 1, head_dim]` → the shape of x, float32; or
+        bfloat16 if x is and the attention kernel would round to it.
         """
         x = x if x.stride(-1) == 1 else x.contiguous()
-        rounded = x.dtype == torch.bfloat16 and self.level == _ROUNDS
+        rounded = x.dtype == torch.bfloat16 and self.level == _BFLOAT16_ATTENTION
         y = torch.empty(x.shape, dtype=torch.bfloat16 if rounded else torch.float32)
         self._run(x, y, None, None, 0, False, cos.data_ptr(), sin.data_ptr())
         return y
@@ -60,17 +61,17 @@ class Rows:
     def _run(self, x: Tensor, y: Tensor, *rest: float | None) -> None:
         heads, head_stride = (x.shape[1], x.stride(1)) if x.dim() == 3 else (1, 0)
         sizes = (len(x), heads, x.shape[-1], x.dtype == torch.bfloat16, y.dtype == torch.bfloat16)
-        arguments = _Arguments(x.data_ptr(), y.data_ptr(), x.stride(0), head_stride, *sizes, *rest)
+        arguments = _RowsArguments(x.data_ptr(), y.data_ptr(), x.stride(0), head_stride, *sizes, *rest)
         if self.library.sie_rows(ctypes.byref(arguments), self.level):
-            raise MemoryError("no memory for a row")
+            raise MemoryError("can't allocate memory for a row")
 
 
-def rows_kernel(x: Tensor) -> Rows | None:
-    """The kernel, where it is installed and takes such a tensor."""
+def row_kernels(x: Tensor) -> RowKernels | None:
+    """The kernels, or None if they are not installed or do not support x."""
     return _installed() if x.device.type == "cpu" and x.dtype in _DTYPES else None
 
 
 @cache
-def _installed() -> Rows | None:
+def _installed() -> RowKernels | None:
     library = installed_library()
-    return None if library is None else Rows(library, vector_level())
+    return None if library is None else RowKernels(library, vector_isa_level())

@@ -1,4 +1,4 @@
-// Threads that help others with parts of their work, and sleep when there is none.
+// Helper threads that take parts of other threads' work, and sleep while there is none.
 #pragma once
 
 #include <pthread.h>
@@ -7,9 +7,9 @@
 #include <atomic>
 #include <cstdint>
 
-class Team {
+class HelperPool {
    public:
-    // From now on there are at least so many helpers, as far as the system has threads.
+    // Start threads until there are at least `helpers`, or the system refuses more.
     void grow(int helpers) {
         pthread_mutex_lock(&mutex_);
         for (pthread_t thread; helpers_ < helpers && pthread_create(&thread, nullptr, help, this) == 0; helpers_++)
@@ -17,21 +17,21 @@ class Team {
         pthread_mutex_unlock(&mutex_);
     }
 
-    // part(state, i) for each i below `count`, on this thread and on helpers that are free. Returns when all are done.
+    // Call part(state, i) for each i below `count`, on this thread and on idle helpers. Returns when all are done.
     void run(int count, void (*part)(void*, int), void* state) {
         Job* job = count > 1 ? free_job() : nullptr;
         if (job == nullptr) {
             for (int i = 0; i < count; i++) part(state, i);
             return;
         }
-        // Between its two stores nobody takes a part: neither of this work, whose fields are written, nor of that before.
-        uint64_t turn = (job->ticket.load() >> 32) + 1;
-        job->ticket.store(turn << 32 | kClosed);
+        // While the ticket is closed nobody takes a part, so the fields can be written.
+        uint64_t generation = (job->ticket.load() >> 32) + 1;
+        job->ticket.store(generation << 32 | kClosed);
         job->part.store(part);
         job->state.store(state);
         job->count.store(count);
         job->left.store(count);
-        job->ticket.store(turn << 32);
+        job->ticket.store(generation << 32);
         posted_++;
         if (sleepers_.load() > 0) {
             pthread_mutex_lock(&mutex_);
@@ -47,9 +47,10 @@ class Team {
    private:
     static constexpr uint64_t kClosed = 0xffffffff;
     static constexpr int kJobs = 64;
-    static constexpr int kSpins = 10000;  // a few hundred microseconds: the next layer comes sooner
+    static constexpr int kSpins = 10000;  // a few hundred microseconds, longer than until the next layer
 
-    // `ticket`: how manieth work this is, and behind it which part is the next.
+    // ticket: generation of the job in the high 32 bits, next part to take in the low 32 bits.
+    // left: parts not yet done.
     struct alignas(64) Job {
         std::atomic<bool> busy{false};
         std::atomic<uint64_t> ticket{kClosed};
@@ -71,22 +72,22 @@ class Team {
         return nullptr;
     }
 
-    // Does the next part of a job, if there is one.
+    // Do the next part of a job. Returns false if there is none.
     static bool take(Job& job) {
         uint64_t ticket = job.ticket.load();
         int64_t next = ticket & kClosed;
         if (next >= job.count.load()) return false;
         auto part = job.part.load();
         void* state = job.state.load();
-        // Where it succeeds it is still the same work, and so were the fields.
+        // Success means that the generation has not changed, so `part` and `state` belong to it.
         if (!job.ticket.compare_exchange_strong(ticket, ticket + 1)) return true;
         part(state, int(next));
         job.left.fetch_sub(1, std::memory_order_release);
         return true;
     }
 
-    static void* help(void* team) {
-        static_cast<Team*>(team)->help();
+    static void* help(void* pool) {
+        static_cast<HelperPool*>(pool)->help();
         return nullptr;
     }
 
