@@ -1,4 +1,4 @@
-"""Writes docs/metrics.md from the declarations of the metrics: `make docs`."""
+"""Generate docs/metrics.md from the declarations of the metrics (`make docs`)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +11,8 @@ from prometheus_client.metrics_core import Metric
 from sie_server.metrics import Metrics
 
 
-class Declared(NamedTuple):
-    """A metric as Prometheus sees it: `name` with the suffix that a counter gets."""
+class MetricInfo(NamedTuple):
+    """A metric as Prometheus sees it; `name` includes a counter's suffix."""
 
     name: str
     kind: str
@@ -21,38 +21,38 @@ class Declared(NamedTuple):
 
     @property
     def series(self) -> tuple[str, ...]:
-        """The names that a query may have."""
+        """Names of its time series in queries."""
         if self.kind == "histogram":
             return tuple(f"{self.name}_{suffix}" for suffix in ("bucket", "sum", "count"))
         return (self.name,)
 
 
-def declared() -> Iterator[Declared]:
-    """Every metric, in the order of their declaration."""
+def all_metrics() -> Iterator[MetricInfo]:
+    """All metrics, in the order of declaration."""
     for collector in vars(Metrics()).values():
         if isinstance(collector, MetricWrapperBase):
             [family], labels = list(collector.describe()), tuple(collector._labelnames)
         elif isinstance(collector, ProcessCollector):
-            yield from (_declared(family, ()) for family in collector.collect())
+            yield from (_info(family, ()) for family in collector.collect())
             continue
         else:
             continue
-        yield _declared(family, labels)
+        yield _info(family, labels)
 
 
 def page() -> str:
-    """docs/metrics.md."""
+    """Render docs/metrics.md."""
     rows = [
         f"| `{metric.name}` | {metric.kind} | {', '.join(f'`{label}`' for label in metric.labels) or '–'} "
         f"| {metric.meaning} |"
-        for metric in declared()
+        for metric in all_metrics()
     ]
     return _PAGE.format(rows="\n".join(rows))
 
 
-def _declared(family: Metric, labels: tuple[str, ...]) -> Declared:
+def _info(family: Metric, labels: tuple[str, ...]) -> MetricInfo:
     name = f"{family.name}_total" if family.type == "counter" else family.name
-    return Declared(name, family.type, labels, family.documentation.removesuffix("."))
+    return MetricInfo(name, family.type, labels, family.documentation.removesuffix("."))
 
 
 _PAGE = """\

@@ -1,4 +1,4 @@
-"""Writes docs/models.md and the model table of the README from the catalogue: `make docs`."""
+"""Generate docs/models.md and the model table of the README from the catalogue (`make docs`)."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from sie_server.catalog.catalog import Entry, shipped
 from sie_server.catalog.describe import SIZES, count, kind, meaning, size
 
-# What the README shows: one of each kind and size, so that a reader finds where to start.
+# Models in the README: one of each kind and size.
 _README = (
     "sentence-transformers/all-MiniLM-L6-v2",
     "cross-encoder/ms-marco-MiniLM-L-6-v2",
@@ -23,7 +23,7 @@ _MARKERS = re.compile(r"(?<=<!-- models -->\n).*(?=<!-- /models -->)", re.DOTALL
 
 
 def page() -> str:
-    """docs/models.md."""
+    """Render docs/models.md."""
     entries = shipped()
     rows = [
         f"| `{model_id}` | {_parameters(entry)} | {_limit(entry)} | "
@@ -39,7 +39,7 @@ def page() -> str:
 
 
 def readme(text: str) -> str:
-    """The README with the rows of its model table written anew."""
+    """Replace the rows of the model table in the README."""
     entries = shipped()
     rows = [
         f"| `{model_id}` | {kind(entries[model_id])} | {entries[model_id].max_length} | "
@@ -76,7 +76,7 @@ def _sizes() -> str:
 _PAGE = """\
 # Models
 
-<!-- Generated from the catalogue by `make docs`. Edit packages/sie-server/src/sie_server/models/catalog.toml. -->
+<!-- Generated from the catalogue by `make docs`. Edit packages/sie-server/src/sie_server/catalog/catalog.toml. -->
 
 The catalogue has {count} models. Each is loaded on first use; `sie-server models pull ID` downloads one in advance, and
 `sie-server models show ID` prints the same facts as this page, and the location of its files. Add any other model of a

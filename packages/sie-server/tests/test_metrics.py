@@ -9,7 +9,7 @@ import httpx2
 import pytest
 import torch
 from live import connect, in_process, metric, poll
-from metrics_page import declared, page
+from metrics_page import all_metrics, page
 
 from sie_server.catalog.catalog import Entry, shipped
 from sie_server.checkpoints.load import load
@@ -52,7 +52,7 @@ def series(api: httpx2.Client) -> set[str]:
     return {line.rsplit(" ", 1)[0] for line in api.get("/metrics").text.splitlines() if line.startswith("sie_")}
 
 
-def test_the_documentation_is_what_is_declared() -> None:
+def test_the_documentation_matches_the_declarations() -> None:
     """`make docs` writes it."""
     assert (ROOT / "docs" / "metrics.md").read_text() == page()
 
@@ -61,8 +61,8 @@ def test_every_metric_is_declared_with_its_meaning() -> None:
     text = Metrics().render().decode()
     described = {(found[1], found[2]) for found in re.finditer(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE)}
     ours = {(name, kind) for name, kind in described if not name.endswith("_created")}
-    assert ours == {(metric.name, metric.kind) for metric in declared()}
-    for each in declared():
+    assert ours == {(metric.name, metric.kind) for metric in all_metrics()}
+    for each in all_metrics():
         assert re.fullmatch(r"(sie|process)_[a-z_]+", each.name)
         assert len(each.meaning) > 10, each.name
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from metrics_page import declared
+from metrics_page import all_metrics
 
 DEPLOY = Path(__file__).resolve().parents[4] / "deploy"
 DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "sie.json").read_text())
@@ -16,7 +16,7 @@ ALERTS = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())["gro
 OPERATIONS = (DEPLOY.parent / "docs" / "operations.md").read_text()
 # What Prometheus and Grafana put onto every series, and labels that are given by `by`.
 ANYWHERE = {"job", "instance", "le"}
-METRICS = {series: metric for metric in declared() for series in metric.series}
+METRICS = {series: metric for metric in all_metrics() for series in metric.series}
 
 
 def queries() -> Iterator[tuple[str, str]]:

@@ -1,1 +1,1 @@
-"""The models that are known by name, and what is said of each."""
+"""The catalogue of models."""

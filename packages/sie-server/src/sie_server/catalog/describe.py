@@ -1,4 +1,4 @@
-"""What a catalogue entry says of its model, in words: for the commands and for the documentation."""
+"""Descriptions of catalogue entries for commands and documentation."""
 
 from sie_server.catalog.catalog import Entry
 from sie_server.options import Score
@@ -10,19 +10,19 @@ _MEANINGS: dict[Score, str] = {
     "tanh": "hyperbolic tangent of a logit, -1 to 1",
     "relu": "raw logit, or 0 where that is below 0",
     "maxsim": "sum of maximal cosines, one per query token",
-    "similarity": "cosine, or what `score_mode` asks for",
+    "similarity": "cosine, or as selected by `score_mode`",
 }
 # Upper bounds of the size classes, in parameters.
 SIZES = {"tiny": 20_000_000, "small": 100_000_000, "base": 350_000_000, "large": 1_000_000_000}
 
 
 def meaning(score: Score | None) -> str:
-    """What the number that comes out is."""
+    """Describe the unit of a score."""
     return "not a reranker" if score is None else _MEANINGS[score]
 
 
 def kind(entry: Entry) -> str:
-    """How the model scores."""
+    """Describe the kind of model."""
     if entry.score == "maxsim":
         return "embeddings, late interaction" if "dense" in (entry.outputs or ()) else "late interaction"
     if entry.score == "similarity":
@@ -35,12 +35,12 @@ def kind(entry: Entry) -> str:
 
 
 def size(parameters: int) -> str:
-    """Size class, which is the speed class: time per token grows with the parameters."""
+    """Size class, which is also the speed class, as time per token grows with the number of parameters."""
     return next((name for name, bound in SIZES.items() if parameters <= bound), "xl")
 
 
 def count(parameters: int) -> str:
-    """`22.7M`, `596M`, `4.02B`."""
+    """Format a number of parameters: `22.7M`, `596M`, `4.02B`."""
     if parameters >= 1e9:
         return f"{parameters / 1e9:.2f}B"
     return f"{parameters / 1e6:.1f}M" if parameters < 1e8 else f"{parameters / 1e6:.0f}M"

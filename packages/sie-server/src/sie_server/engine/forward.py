@@ -9,7 +9,7 @@ from sie_server.engine.request import Batch, Scheduled
 from sie_server.nn.heads import Head
 from sie_server.nn.packed import Packed
 from sie_server.nn.row_invariance import next_row_count
-from sie_server.tokenization.sequence import Prefix, Sequence
+from sie_server.tokenization.sequence import Lead, Sequence
 
 
 def forward(batch: Batch) -> list[Any]:

@@ -1,1 +1,1 @@
-"""Architectures, and what a loaded model is."""
+"""Model architectures, and loaded models."""

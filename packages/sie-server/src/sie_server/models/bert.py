@@ -21,9 +21,12 @@ Angles = tuple[Tensor, Tensor]
 
 
 class BertLayer(nn.Module):
-    """Post-norm transformer layer. The residual stream stays float32; products run in the weights' precision.
+    """Post-norm transformer layer. The residual stream is float32; products run in the weights' precision.
 
-    Shapes: x `[tokens, hidden]`; angles, for rotary positions: cos, sin `[tokens, 1, head_dim]`.
+    angles: cos and sin of rotary positions, `[tokens, 1, head_dim]` each; None: the model has none.
+    first_only: whether to compute the sequences' first tokens only.
+
+    Shapes: x `[tokens, hidden]` → the same, or `[sequences, hidden]` with `first_only`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -88,11 +91,11 @@ class Bert(Encoder):
         super().__init__(config, outputs)
         self.embeddings = BertEmbeddings(config)
         self.layers = nn.ModuleList(self.layer(config) for _ in range(config.layers))
-        # All layers of such an encoder turn by the same angles.
+        # All layers of such an encoder share their rotary parameters.
         self.rotary_layer = config.rotary_layers[0] if config.rotary_layers else None
 
     def biases(self, packed: Packed) -> Iterable[AttentionBias | None]:
-        """One per layer: what is added to its attention's logits."""
+        """Biases on the attention logits, one per layer."""
         return repeat(None, len(self.layers))
 
     def encode(self, packed: Packed) -> Tensor:
@@ -110,12 +113,12 @@ class Bert(Encoder):
 
 
 class BertEmbeddings(nn.Module):
-    """Word + position + token type, then LayerNorm (Devlin et al. 2019, figure 2).
+    """Sum of word, position and token type embeddings, then LayerNorm (Devlin et al. 2019, figure 2).
 
-    Positions start at `config.position_offset`: RoBERTa's table keeps its first rows for padding, the last of them for
-    the padding token itself, which has that row wherever a text holds it and is not counted. Without token types, or
-    with positions in the attention alone, none is added; embeddings narrower than the layers are projected to their
-    width, behind the norm (ELECTRA) or before it and without a bias (DeBERTa).
+    Positions start at `config.position_offset`, because RoBERTa reserves the first rows of its table for padding. A
+    padding token within a text has the last of those rows and is not counted. Models without token types, or with
+    positions in the attention only, omit these embeddings. Embeddings narrower than the layers are projected to
+    their width, after the norm (ELECTRA), or before it and without a bias (DeBERTa).
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -146,7 +149,7 @@ class BertEmbeddings(nn.Module):
         return x
 
     def _rows(self, packed: Packed) -> Tensor:
-        """Each token's row in the table of positions: int32 `[tokens]`."""
+        """Rows of the position table: int32 `[tokens]`."""
         rows = packed.positions + self.position_offset
         padding = self.position_offset - 1
         if padding < 0 or not (pads := packed.ids == padding).any():

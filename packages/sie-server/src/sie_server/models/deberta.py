@@ -17,19 +17,19 @@ from sie_server.nn.packed import Packed
 
 
 class DebertaLayer(BertLayer):
-    """BERT's layer, and the projections of relative positions where they are not those of the content."""
+    """BERT's layer with projections of relative positions, unless the model shares those of the content."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         assert config.disentangled is not None
         hidden = config.hidden_size
         self.terms = config.disentangled.terms
-        own = self.terms if config.disentangled.separate_projections else ()
-        self.position_key = Linear(hidden, hidden) if "c2p" in own else None
-        self.position_query = Linear(hidden, hidden) if "p2c" in own else None
+        separate = self.terms if config.disentangled.separate_projections else ()
+        self.position_key = Linear(hidden, hidden) if "c2p" in separate else None
+        self.position_query = Linear(hidden, hidden) if "p2c" in separate else None
 
     def position_tables(self, positions: Tensor) -> PositionTables:
-        """Shapes: positions float32 `[2 · span, hidden]`."""
+        """Project the relative positions. Shapes: positions float32 `[2 · span, hidden]`."""
         query, key, _ = self.qkv(positions).chunk(3, dim=-1)
         key = key if self.position_key is None else self.position_key(positions)
         query = query if self.position_query is None else self.position_query(positions)
@@ -51,7 +51,7 @@ class Deberta(Bert):
         "attention.self.pos_query_proj.": "position_query.",
         **Bert.renames,
     }
-    # Checkpoints of models without positions in the input may hold a table of them all the same.
+    # Checkpoints may have a table of absolute positions even if the model does not use it.
     ignored: ClassVar[tuple[str, ...]] = (*Bert.ignored, "lm_predictions.", "mask_predictions.", "embeddings.position.")
 
     def __init__(self, config: ModelConfig, outputs: int) -> None:
@@ -64,7 +64,7 @@ class Deberta(Bert):
 
     @cached_property
     def position_tables(self) -> list[PositionTables]:
-        # One per layer. Two threads may both compute them: their bits are the same.
+        # One per layer. Two threads may compute them at the same time, with bit-identical results.
         positions: Tensor = self.positions.weight.float()
         positions = positions if self.position_norm is None else self.position_norm(positions)
         return [layer.position_tables(positions) for layer in self.layers if isinstance(layer, DebertaLayer)]

@@ -1,6 +1,6 @@
-"""Decoders: Qwen2, Qwen3 and Gemma. A reranker reads query and document and says yes or no, an embedder is pooled.
+"""Decoders: Qwen2, Qwen3 and Gemma, as rerankers (logits of "yes" and "no") and as embedding models (pooled).
 
-One class for all: the differences are arguments in `DecoderConfig`.
+`DecoderConfig` has the differences between them.
 """
 
 from typing import ClassVar
@@ -20,8 +20,9 @@ from sie_server.nn.rotary import rotate
 
 
 class DecoderLayer(nn.Module):
-    """Pre-norm transformer layer: attention with grouped keys and values, causal unless the config says otherwise,
-    rotary positions, gated MLP.
+    """Pre-norm transformer layer with grouped-query attention, rotary positions and a gated MLP.
+
+    Shapes: x `[tokens, hidden]` → the same, or `[sequences, hidden]` with `last_only`.
     """
 
     def __init__(self, config: ModelConfig, decoder: DecoderConfig) -> None:
@@ -57,7 +58,7 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(Encoder):
-    """The hidden state of the last token is what a head reads: it alone has seen everything."""
+    """A decoder whose head reads the last token, the only one that attends to all others."""
 
     renames: ClassVar[dict[str, str]] = {
         "model.": "",
@@ -74,7 +75,7 @@ class Decoder(Encoder):
         "mlp.down_proj.": "down.",
     }
     head_renames: ClassVar[dict[str, str]] = {"lm_head.": "head.out.", "score.": "head.out."}
-    # Where the model embeds, what it would say is not computed.
+    # Not needed by embedding models.
     ignored: ClassVar[tuple[str, ...]] = ("lm_head.",)
 
     def __init__(self, config: ModelConfig, outputs: int) -> None:

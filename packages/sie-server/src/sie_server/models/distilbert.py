@@ -1,4 +1,4 @@
-"""DistilBERT (Sanh et al. 2019): BERT's layers without token types, ReLU in the classification head."""
+"""DistilBERT (Sanh et al. 2019): BERT without token types, with ReLU in the classification head."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""ELECTRA (Clark et al. 2020): BERT's layers, narrow embeddings in small sizes, GELU in the classification head."""
+"""ELECTRA (Clark et al. 2020): BERT with narrow embeddings in small sizes and GELU in the classification head."""
 
 from typing import ClassVar
 

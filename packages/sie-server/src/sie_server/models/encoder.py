@@ -1,4 +1,4 @@
-"""What every architecture has in common."""
+"""Base class of all architectures."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -13,15 +13,18 @@ from sie_server.nn.sparse import SpladeHead, TokenWeights
 
 
 class Encoder(nn.Module):
-    """A transformer over packed tokens, with a head that scores where the checkpoint has one.
+    """A transformer over packed tokens, with its heads.
 
-    outputs: of the head; 0 for none. lexical: the head that gives sparse vectors, where the checkpoint has one.
-    projections: what token vectors go through. pooled: what a pooled one does. layers: the transformer's. rotary:
-    angles of positions, where queries and keys are turned by them.
-    ties: parameters that a checkpoint may leave out because they are (rows of) another.
-    renames: hub name → ours, applied in order as plain text replacements; `name[i]` is the i-th block of rows of
-    `name`. head_renames, lexical_renames: the same for these heads. ignored: what a checkpoint may hold beside that:
-    heads of pre-training. has_own_head: the head is the checkpoint's own, so that what else stands there is not known.
+    layers: the transformer layers.
+    head: scores sequences; None with `outputs` 0, its number of outputs.
+    lexical: sparse vectors; None: the checkpoint has no such head.
+    projections: applied to token vectors. pooled: applied to pooled vectors.
+    rotary: tables of rotary positions.
+    renames: checkpoint's names → ours, applied in order as plain text replacements; `name[i]` is the i-th block of rows
+        of `name`. head_renames, lexical_renames: the same for these heads.
+    ties: parameters that a checkpoint may omit because they equal another parameter or rows of it.
+    ignored: prefixes of a checkpoint's other tensors, such as heads of pre-training.
+    has_own_head: whether the checkpoint's head is not one of the architecture's, so that further tensors are ignored.
     """
 
     renames: ClassVar[dict[str, str]]
@@ -44,19 +47,19 @@ class Encoder(nn.Module):
 
     @property
     def first_only(self) -> bool:
-        """Whether the head reads first tokens alone, so that the last layer need not compute more."""
+        """Whether the last layer computes first tokens only, because the head reads no others."""
         return isinstance(self.head, ClassificationHead) and self.head.pooling == "cls"
 
     @property
     def one_row(self) -> bool:
-        """Whether `encode` gives one row per sequence, that of the token the head reads."""
+        """Whether `encode` returns one row per sequence, that of the token which the head reads."""
         return self.first_only
 
     def forward(self, packed: Packed) -> tuple[Tensor, tuple[int, ...]]:
-        """Hidden states float32 `[rows, hidden]`, and how many rows belong to each sequence: its tokens, or one."""
+        """Compute hidden states, float32 `[rows, hidden]`, and the number of rows per sequence: its tokens, or 1."""
         hidden = self.encode(packed)
         return hidden, (1,) * len(packed.lengths) if self.one_row else packed.lengths
 
     def encode(self, packed: Packed) -> Tensor:
-        """Hidden states float32: `[tokens, hidden]`, or `[sequences, hidden]` where `one_row`."""
+        """Compute hidden states, float32 `[tokens, hidden]`, or `[sequences, hidden]` with `one_row`."""
         raise NotImplementedError

@@ -1,6 +1,6 @@
-"""mGTE (Zhang et al. 2024) and the GTE v1.5 encoders: BERT's layers with rotary positions and a gated MLP.
+"""mGTE (Zhang et al. 2024) and the GTE v1.5 encoders: BERT with rotary positions and a gated MLP.
 
-`ModelConfig.rotary_layers` and `gated_mlp` say so. On the hub as "new" with code of its own, in transformers as "gte".
+See `ModelConfig.rotary_layers` and `gated_mlp`. The model type is "new" in the authors' code and "gte" in transformers.
 """
 
 from typing import ClassVar
@@ -26,5 +26,5 @@ class Gte(Bert):
         "mlp.down_proj.": "down.",
         "mlp_ln.": "mlp_norm.",
     }
-    # The embedding models carry a token classifier for sparse vectors.
+    # Checkpoints of embedding models have a token classifier for sparse vectors.
     ignored: ClassVar[tuple[str, ...]] = ("pooler.", "lm_head.", "classifier.")

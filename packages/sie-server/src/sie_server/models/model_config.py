@@ -1,4 +1,4 @@
-"""Shape and numerics of a model: the arguments of its layers."""
+"""Configuration of a model: sizes and numerics of its layers and heads."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,8 +19,10 @@ class Biases:
 
 @dataclass(frozen=True, slots=True)
 class RotaryLayer:
-    """One layer's positions: base of the angles, how far a token sees to either side (None: everywhere), and what all
-    angles are divided by.
+    """Rotary positions and attention window of one layer.
+
+    theta: base of the angles. window: largest distance of tokens that attend to each other; None: unlimited. scale:
+    divisor of all angles.
     """
 
     theta: float
@@ -30,11 +32,14 @@ class RotaryLayer:
 
 @dataclass(frozen=True, slots=True)
 class DecoderConfig:
-    """What one decoder has that another has not.
+    """Differences between decoder architectures.
 
-    theta, rotary_scale: of its positions, as `RotaryLayer` has them. causal: a token sees those before it alone.
-    qk_norm: RMSNorm of every query and key head. norm_offset: what is added to a norm's weight. embedding_scale: what
-    embeddings are multiplied by. tied: the output projection is the embedding table.
+    theta, rotary_scale: rotary positions, as in `RotaryLayer`.
+    causal: whether tokens attend to earlier tokens only.
+    qk_norm: whether query and key heads go through an RMSNorm.
+    norm_offset: added to the weights of norms.
+    embedding_scale: factor of embeddings.
+    tied: whether the output projection is the embedding table.
     """
 
     kv_heads: int
@@ -52,14 +57,17 @@ class DecoderConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Shape and numerics of a model, plus what its files say about its scores and its token vectors.
+    """Sizes and numerics of a model, and its heads.
 
-    head: the one an architecture with a classifier has. modular_head: sentence-transformers put this one behind an
-    architecture without; each of its layers has a sub-folder of its name. positions_in_input: there is a table of
-    absolute positions. project_before_norm: where embeddings are narrower than the layers. late: where the checkpoint
-    was trained for late interaction. projections: what its token vectors go through, in order, each by the name of its
-    weights; pooled: what its pooled vector goes through, likewise. stanford: the projections are in the file of the
-    layers. token_weights: it weighs its tokens for sparse vectors (BGE-M3).
+    head: classification head.
+    modular_head: whether `head` consists of sentence-transformers modules, each with a sub-folder of its name.
+    positions_in_input: whether there is a table of absolute positions.
+    project_before_norm: whether embeddings narrower than the layers are projected before the norm.
+    late: rules for late interaction; None: not a late-interaction model.
+    projections: layers that token vectors go through, in order, by the names of their weights.
+    pooled: layers that the pooled vector goes through, likewise.
+    stanford: whether the projections are in the same file as the layers, as in Stanford's ColBERT.
+    token_weights: whether a head weighs tokens for sparse vectors (BGE-M3).
     """
 
     architecture: str

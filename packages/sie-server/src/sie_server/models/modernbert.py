@@ -17,7 +17,7 @@ Angles = dict[float, tuple[Tensor, Tensor]]  # base → cos, sin of every token'
 
 
 class ModernBertLayer(nn.Module):
-    """Pre-norm transformer layer; the first one takes the embeddings' norm for its own."""
+    """Pre-norm transformer layer; the first one has no attention norm, as embeddings are normalized."""
 
     def __init__(self, config: ModelConfig, rotary_layer: RotaryLayer, first: bool) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class ModernBert(Encoder):
 
     @property
     def first_only(self) -> bool:
-        # A windowed last layer needs its queries where they stand.
+        # Attention with a window needs the queries of all tokens.
         return super().first_only and self.windows[-1] is None
 
     def encode(self, packed: Packed) -> Tensor:

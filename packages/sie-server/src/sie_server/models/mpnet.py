@@ -1,4 +1,4 @@
-"""MPNet (Song et al. 2020): BERT's layers with one bias by relative position for all of them."""
+"""MPNet (Song et al. 2020): BERT with a bias by relative position, shared by all layers."""
 
 from collections.abc import Iterable
 from itertools import repeat
@@ -10,7 +10,7 @@ from sie_server.nn.attention_bias import AttentionBias, BucketedBias
 from sie_server.nn.embedding import Embedding
 from sie_server.nn.packed import Packed
 
-# The reference computes this many, whatever `relative_attention_num_buckets` says.
+# The reference ignores `relative_attention_num_buckets`.
 _BUCKETS = 32
 
 

@@ -1,4 +1,4 @@
-"""Which class computes which architecture, by the name in `config.json`."""
+"""Encoder classes by the architecture names in `config.json`."""
 
 from typing import Literal
 
@@ -14,7 +14,7 @@ from sie_server.models.modernbert import ModernBert
 from sie_server.models.mpnet import MPNet
 from sie_server.models.roberta import Roberta
 
-# What a checkpoint has on top of its layers: a classifier, a language model's tokens, a masked one's, or nothing.
+# Head of a checkpoint: a classifier, a language model's output tokens, or those of a masked language model (SPLADE).
 HeadKind = Literal["classifier", "tokens", "lexical"]
 
 _ENCODERS: dict[str, type[Encoder]] = {
@@ -44,10 +44,10 @@ SUPPORTED = tuple(_ARCHITECTURES)
 
 
 def resolve(architecture: str) -> tuple[type[Encoder], HeadKind | None]:
-    """Class for an architecture name, and what the checkpoint has on top.
+    """Look up an architecture's class, and the kind of head of its checkpoints; None: no head.
 
     Raises:
-        UnsupportedModelError: the name is not one of `SUPPORTED`, which the message lists.
+        UnsupportedModelError: the architecture is not in `SUPPORTED`.
     """
     if architecture not in _ARCHITECTURES:
         raise UnsupportedModelError(

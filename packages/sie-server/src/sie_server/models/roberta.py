@@ -1,6 +1,6 @@
-"""RoBERTa (Liu et al. 2019) and XLM-R (Conneau et al. 2020): BERT's layers under other names.
+"""RoBERTa (Liu et al. 2019) and XLM-R (Conneau et al. 2020): BERT with other parameter names.
 
-Their positions start behind the padding row, which `ModelConfig.position_offset` says.
+Their positions start after the padding row; see `ModelConfig.position_offset`.
 """
 
 from typing import ClassVar
@@ -11,7 +11,7 @@ from sie_server.models.bert import Bert
 class Roberta(Bert):
     renames: ClassVar[dict[str, str]] = {
         "roberta.": "",
-        # The same weights as flash attention's XLM-R names them: jina-reranker-v2, say.
+        # Names in flash attention's implementation of XLM-R, such as jina-reranker-v2.
         "emb_ln.": "embeddings.norm.",
         "encoder.layers.": "layers.",
         "mixer.Wqkv.": "qkv.",

@@ -22,7 +22,7 @@ def resolve_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device {name!r} is not supported; supported: auto, cpu, cuda, cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name!r} is not available: {torch.cuda.device_count()} CUDA devices found")
+        raise ValueError(f"device {name!r} does not exist: {torch.cuda.device_count()} CUDA devices found")
     return device
 
 

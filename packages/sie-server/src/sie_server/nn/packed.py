@@ -136,8 +136,8 @@ def _runs(lengths: Iterable[int], keys: Iterable[int]) -> Iterator[Run]:
 def _find_prefixes(sequences: list[Sequence], offsets: RowIndices, device: torch.device) -> SharedPrefixes:
     own_rows = {id(s): np.arange(start, start + len(s)) for s, start in zip(sequences, offsets[:-1], strict=True)}
     prefix_rows: dict[int, RowIndices] = {}
-    computed: list[tuple[Prefix, slice]] = []
-    stored: list[Prefix] = []
+    computed: list[tuple[Lead, slice]] = []
+    stored: list[Lead] = []
     end = int(offsets[-1])
     for prefix in {id(s.prefix): s.prefix for s in sequences if s.prefix is not None}.values():
         rows = own_rows.get(id(prefix.sequence))

@@ -49,8 +49,8 @@ class MaxSim(QueryHead):
         self._tokens = len(query) if query.keep is None else int(query.keep.sum())
         self._scale = 1 / self._tokens if mean else 1.0
 
-    def read_lead(self, hidden: Tensor) -> None:
-        vectors, _ = self._unit(hidden, [len(hidden)], [self.query])
+    def observe_lead(self, hidden: Tensor) -> None:
+        vectors, _ = self._unit(hidden, [len(hidden)], [self.lead.sequence])
         self._query = SimilarityProduct(vectors)
 
     def _unit(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> tuple[Tensor, list[int]]:
@@ -104,7 +104,7 @@ class Cosine(QueryHead):
     def _pooled(self, hidden: Tensor, lengths: Items[int]) -> Tensor:
         return F.normalize(pool(hidden, lengths, self._pooling), dim=-1)
 
-    def read_lead(self, hidden: Tensor) -> None:
+    def observe_lead(self, hidden: Tensor) -> None:
         self._query = SimilarityProduct(self._pooled(hidden, [len(hidden)]))
 
     def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[float]:

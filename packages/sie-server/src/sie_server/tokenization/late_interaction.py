@@ -25,9 +25,7 @@ class LateInteractionTokens:
         self._skip = int32([token for token in map(tokenizer.token_to_id, rules.skip) if token is not None])
         masks = [token for token in map(tokenizer.token_to_id, MASKS) if token is not None]
         if rules.expansion and not masks:
-            raise UnsupportedModelError(
-                f"query expansion needs a mask token; the tokenizer has neither {MASKS[0]} nor {MASKS[1]}"
-            )
+            raise UnsupportedModelError(f"the tokenizer has no mask token to fill up queries ({', '.join(MASKS)})")
         self._mask = masks[0] if masks else 0
 
     def with_marker(self, special: SpecialTokens, marker: str) -> SpecialTokens:

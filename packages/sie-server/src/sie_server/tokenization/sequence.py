@@ -37,12 +37,15 @@ class Sequence:
         return len(self.ids)
 
 
-class Prefix:
-    """Tokens in front of every document of one request, computed in the batch of the request's first sequences.
+class Lead:
+    """A sequence that is computed once per request, in the batch of the request's first other sequences.
 
-    sequence: the tokens.
-    layers: per layer, keys and values `[tokens, kv_heads, head_dim]`; None until computed. Two device threads may
-        compute them at the same time; the results are bit-identical.
+    It is a decoder's prefix, which the others attend to, or a query, with which a head compares the others. Two device
+    threads may compute it at the same time, with bit-identical results.
+
+    sequence: its tokens.
+    layers: keys and values `[tokens, kv_heads, head_dim]` per layer, once computed; None if it is a query.
+    computed: whether a batch with it has finished, so that later batches do not need it.
     """
 
     __slots__ = ("computed", "layers", "sequence")

@@ -17,7 +17,7 @@ from sie_server.tokenization.chat_template import ChatTemplate
 from sie_server.tokenization.config import LateInteraction, LengthLimits
 from sie_server.tokenization.late_interaction import LateInteractionTokens
 from sie_server.tokenization.prompt import Prompt, instructed
-from sie_server.tokenization.sequence import Prefix, Sequence
+from sie_server.tokenization.sequence import Lead, Sequence
 from sie_server.tokenization.special_tokens import Ids, SpecialTokens, int32, token_id
 from sie_server.tokenization.split_points import SplitChatTemplate, split_chat_template
 from sie_server.tokenization.windows import Chunk, check_total, check_windows, document_budget, window_starts
@@ -264,7 +264,7 @@ class TextTokenizer:
         front = np.concatenate(self._check_embedded(shared, "query"))
         special = len(front) - tokens + len(self._after)
         budget = document_budget(self._limit(limits), special, tokens, limits.long_documents)
-        prefix = Prefix(Sequence(front, np.zeros_like(front)))
+        prefix = Lead(Sequence(front, np.zeros_like(front)))
         texts = [prompt.piece(document) for document in documents]
         kept = int32([*prompt.kept])
         if windows := limits.long_documents == "chunk_max":
@@ -362,8 +362,8 @@ class TextTokenizer:
         if over and limits.long_documents == "error":
             raise SIEError(
                 Code.INPUT_TOO_LONG,
-                f"Field 'items[{over[0]}].text' has {len(encoded[over[0]])} tokens and 'long_documents' is "
-                f"'error'; there is room for {budget}",
+                f"Field 'items[{over[0]}].text' has {len(encoded[over[0]])} tokens; there is room for "
+                f"{budget}, and the request forbids cutting it",
             )
         if not over or limits.long_documents != "chunk_max":
             if limits.total is not None and (budget + overhead) * len(texts) > limits.total:

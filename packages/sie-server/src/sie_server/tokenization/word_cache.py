@@ -176,8 +176,8 @@ def _check_growth(tokenizer: Tokenizer, text: str) -> None:
         if length > _MAX_GROWTH * len(text):
             raise SIEError(
                 Code.INVALID_INPUT,
-                f"normalization by the model's tokenizer makes a text of {len(text):,} characters more than "
-                f"{_MAX_GROWTH} times as long; that is refused for texts of more than {LONG:,} characters",
+                f"a text of {len(text):,} characters becomes more than {_MAX_GROWTH} times as long in the model's "
+                f"normalizer; the limit applies to texts of more than {LONG:,} characters",
             )
 
 
