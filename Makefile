@@ -40,8 +40,9 @@ types: .venv/.installed-dev
 	  PYTHONPATH=packages/sie-sdk/src $(BIN)/basedpyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes $$module \
 	    || exit 1; done
 
+# A worker process per core; ARGS=-n0 for none.
 pytest: .venv/.installed-dev
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n logical --dist loadfile $(ARGS)
 
 # One after another: they put a server under load, and watch how it fares.
 test-long: .venv/.installed-dev
