@@ -7,88 +7,88 @@ import urllib.request
 from typing import Any
 
 from fault_process import known
+from fault_report import FaultReport
 from instance import EMBEDDED
+from outcome_counts import OutcomeCounts
 from soak import instrumented
-from tally import Tally
-from traffic import Flow
-from verdict import Verdict
+from traffic import BackgroundLoad
 
 # By which a server that can do no more has to have noticed, and have said so or ended.
 _NOTICE_S = 60.0
 _TRUTHS = frozenset({"500 INFERENCE_ERROR", "503 RESOURCE_EXHAUSTED", "503 QUEUE_FULL"})
 
 
-def raises(tries: int) -> Verdict:
+def raises(tries: int) -> FaultReport:
     """The forward pass of some batches raises: their requests fail, no other, and the next are right."""
-    verdict = Verdict("a batch raises on the device")
+    report = FaultReport("a batch raises on the device")
     with instrumented("--preload", EMBEDDED) as server:
-        mixtures, truth = known(server)
-        with Flow(server.url, mixtures, connections=8) as flow:
+        workloads, expected = known(server)
+        with BackgroundLoad(server.url, workloads, connections=8) as flow:
             for _ in range(tries):
                 time.sleep(0.5)
                 _device(server.url, kind="raises", times=1)
-                verdict.tries += 1
+                report.tries += 1
             time.sleep(1)
-        verdict.count(Tally().count(flow.outcomes, truth))
-        verdict.expect(_status(f"{server.url}/livez") == 200, "/livez is 200 afterwards")
-    verdict.expect(set(verdict.said) <= _TRUTHS, "what fails says so")
-    verdict.note = "a batch that raises is run again request by request"
-    return verdict
+        report.count(OutcomeCounts().count(flow.outcomes, expected))
+        report.expect(_status(f"{server.url}/livez") == 200, "/livez is 200 afterwards")
+    report.expect(set(report.errors) <= _TRUTHS, "what fails says so")
+    report.note = "a batch that raises is run again request by request"
+    return report
 
 
-def memory(tries: int, tokens: int = 200) -> Verdict:
+def memory(tries: int, tokens: int = 200) -> FaultReport:
     """No memory for batches of more than some tokens: they are to be split, and all answers right."""
-    verdict = Verdict(f"no memory for batches of more than {tokens} tokens")
+    report = FaultReport(f"no memory for batches of more than {tokens} tokens")
     with instrumented("--preload", EMBEDDED) as server:
-        mixtures, truth = known(server)
-        with Flow(server.url, mixtures, connections=8) as flow:
+        workloads, expected = known(server)
+        with BackgroundLoad(server.url, workloads, connections=8) as flow:
             for _ in range(tries):
                 time.sleep(1)
                 _device(server.url, kind="memory", times=20, tokens=tokens)
-                verdict.tries += 1
+                report.tries += 1
             time.sleep(2)
-        verdict.count(Tally().count(flow.outcomes, truth))
-        verdict.expect(_status(f"{server.url}/livez") == 200, "/livez is 200 afterwards")
-    verdict.expect(set(verdict.said) <= _TRUTHS, "what fails says so")
-    return verdict
+        report.count(OutcomeCounts().count(flow.outcomes, expected))
+        report.expect(_status(f"{server.url}/livez") == 200, "/livez is 200 afterwards")
+    report.expect(set(report.errors) <= _TRUTHS, "what fails says so")
+    return report
 
 
-def dies(tries: int) -> Verdict:
+def dies(tries: int) -> FaultReport:
     """A device thread ends: health says so, or the process ends for its supervisor; no request waits for ever."""
     return _out_of_order("a device thread dies", "dies", tries)
 
 
-def stalls(tries: int) -> Verdict:
+def stalls(tries: int) -> FaultReport:
     """A batch never comes back: likewise."""
     return _out_of_order("a batch that never ends", "stalls", tries)
 
 
-def _out_of_order(fault: str, kind: str, tries: int) -> Verdict:
-    verdict = Verdict(fault)
+def _out_of_order(fault: str, kind: str, tries: int) -> FaultReport:
+    report = FaultReport(fault)
     for _ in range(tries):
         # The default of two minutes is longer than a proof should take.
         with instrumented("--preload", EMBEDDED, "--workers=1", "--wedged-after=15") as server:
-            mixtures, truth = known(server, documents=10)
-            with Flow(server.url, mixtures, connections=4) as flow:
+            workloads, expected = known(server, documents=10)
+            with BackgroundLoad(server.url, workloads, connections=4) as flow:
                 _device(server.url, kind=kind, times=1)
-                verdict.tries += 1
+                report.tries += 1
                 until = time.monotonic() + _NOTICE_S
                 while server.running and _status(f"{server.url}/livez") == 200 and time.monotonic() < until:
                     time.sleep(0.2)
                 noticed = time.monotonic() - until + _NOTICE_S
                 ended = server.wait(5)
-                verdict.expect(noticed < _NOTICE_S, f"/livez is 503, or the process has ended, within {_NOTICE_S:g} s")
-                verdict.expect(ended is not None, "the process ends, for its supervisor to start it again")
+                report.expect(noticed < _NOTICE_S, f"/livez is 503, or the process has ended, within {_NOTICE_S:g} s")
+                report.expect(ended is not None, "the process ends, for its supervisor to start it again")
                 if server.running:
                     server.kill()
-            tally = Tally().count(flow.outcomes, truth)
+            counts = OutcomeCounts().count(flow.outcomes, expected)
             # A client that is cut off knows where it stands. What is lost is an answer that it waits for in vain.
-            cut = sum(count for why, count in tally.lost.items() if why != "TimeoutError")
-            verdict.note = f"noticed after {noticed:.1f} s, exit status {ended}; {cut:,} requests cut off or not let in"
-            for why in [why for why in tally.lost if why != "TimeoutError"]:
-                del tally.lost[why]
-            verdict.count(tally)
-    return verdict
+            cut = sum(count for why, count in counts.lost.items() if why != "TimeoutError")
+            report.note = f"noticed after {noticed:.1f} s, exit status {ended}; {cut:,} requests cut off or not let in"
+            for why in [why for why in counts.lost if why != "TimeoutError"]:
+                del counts.lost[why]
+            report.count(counts)
+    return report
 
 
 def _device(url: str, **state: Any) -> None:

@@ -17,12 +17,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
+from expected_scores import ExpectedScores
+from fault_report import FaultReport
 from instance import Instance
-from mixture import Mixture, Request, checkpoint_words, mixture
-from tally import Tally
-from traffic import Flow
-from truth import Truth
-from verdict import Verdict
+from outcome_counts import OutcomeCounts
+from traffic import BackgroundLoad
+from workload import Request, Workload, checkpoint_words, make_workload
 
 sys.path.append(str(Path(__file__).parents[1] / "packages" / "sie-server" / "tests"))
 from checkpoints import build
@@ -32,12 +32,12 @@ REMOTE, NEIGHBOUR = "owner/reranker", "neighbour"
 _SMALL_KIB = 64  # less than a checkpoint has
 
 
-def disk_full(tries: int) -> Verdict:
+def disk_full(tries: int) -> FaultReport:
     """The hub cache fills up in the middle of a download: the load fails and says why, neighbours go on.
 
     With room again, and what the download left in the cache, the next server loads the model.
     """
-    verdict = Verdict("disk full in the hub cache")
+    report = FaultReport("disk full in the hub cache")
     with TemporaryDirectory() as name:
         folder = Path(name)
         build(folder / "hub" / REMOTE, "bert")
@@ -46,17 +46,17 @@ def disk_full(tries: int) -> Verdict:
         for _ in range(tries):
             with _hub(folder / "hub") as endpoint, _small_disk(folder / "cache") as namespace:
                 if not namespace:
-                    verdict.skipped = "needs to mount a file system in a namespace of its own (root)"
-                    return verdict
+                    report.skipped = "needs to mount a file system in a namespace of its own (root)"
+                    return report
                 within = ("nsenter", f"--mount=/proc/{namespace}/ns/mnt")
                 repair = partial(_grow, namespace, folder / "cache")
-                _fails_then_loads(verdict, folder, endpoint, "STORAGE", repair, within)
-    return verdict
+                _fails_then_loads(report, folder, endpoint, "STORAGE", repair, within)
+    return report
 
 
-def cut_download(tries: int) -> Verdict:
+def cut_download(tries: int) -> FaultReport:
     """The hub closes the connection in the middle of the weights, each time: likewise."""
-    verdict = Verdict("downloads that break off in the middle")
+    report = FaultReport("downloads that break off in the middle")
     with TemporaryDirectory() as name:
         folder = Path(name)
         build(folder / "hub" / REMOTE, "bert")
@@ -65,13 +65,13 @@ def cut_download(tries: int) -> Verdict:
             cutting = {"on": True}
             with _hub(folder / "hub", cutting) as endpoint:
                 (folder / "cache").mkdir()
-                _fails_then_loads(verdict, folder, endpoint, "NETWORK", partial(cutting.update, on=False))
+                _fails_then_loads(report, folder, endpoint, "NETWORK", partial(cutting.update, on=False))
                 (folder / "cache").rename(folder / f"cache-{turn}")
-    return verdict
+    return report
 
 
 def _fails_then_loads(
-    verdict: Verdict,
+    report: FaultReport,
     folder: Path,
     endpoint: str,
     kind: str,
@@ -81,35 +81,35 @@ def _fails_then_loads(
     environment = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1"}
     environment |= {"HF_HOME": str(folder / "cache")}
     flags = (f"--model={NEIGHBOUR}={folder / 'local'}", f"--model={REMOTE}", f"--preload={NEIGHBOUR}")
-    beside, remote = _mixture(NEIGHBOUR), _mixture(REMOTE)
-    truth = Truth()
+    beside, remote = _workload(NEIGHBOUR), _workload(REMOTE)
+    expected = ExpectedScores()
     with Instance(*flags, "--load-wait=60", within=within, environment=environment) as server:
-        truth.learn(server.url, [beside])
-        with Flow(server.url, [beside], connections=2) as flow:
+        expected.learn(server.url, [beside])
+        with BackgroundLoad(server.url, [beside], connections=2) as flow:
             status, code = ask(server.url, next(remote.alone()))
-        verdict.tries += 1
-        verdict.said[f"{status} {code}"] += 1
-        verdict.expect(code == "MODEL_LOAD_FAILED", "a load that failed says so")
+        report.tries += 1
+        report.errors[f"{status} {code}"] += 1
+        report.expect(code == "MODEL_LOAD_FAILED", "a load that failed says so")
         described = json.loads(_get(server.url, f"/v1/models/{REMOTE}"))
-        verdict.expect(described["state"] == "failed", "/v1/models says that it failed")
+        report.expect(described["state"] == "failed", "/v1/models says that it failed")
         error = described["last_error"] or {}
-        verdict.expect(error.get("code") == kind, f"the failure is of class {kind}, and soon tried again")
-        verdict.note = f"{error.get('code')}: {error.get('message')}"
-        verdict.count(Tally().count(flow.outcomes, truth))
+        report.expect(error.get("code") == kind, f"the failure is of class {kind}, and soon tried again")
+        report.note = f"{error.get('code')}: {error.get('message')}"
+        report.count(OutcomeCounts().count(flow.outcomes, expected))
     repair()
     with Instance(f"--model={REMOTE}=" + str(folder / "hub" / REMOTE)) as good:
-        truth.learn(good.url, [remote])
+        expected.learn(good.url, [remote])
     with (
         Instance(*flags, within=within, environment=environment) as server,
-        Flow(server.url, [remote, beside], connections=2) as flow,
+        BackgroundLoad(server.url, [remote, beside], connections=2) as flow,
     ):
         time.sleep(3)
-    verdict.count(Tally().count(flow.outcomes, truth))
+    report.count(OutcomeCounts().count(flow.outcomes, expected))
 
 
-def flipped(tries: int) -> Verdict:
+def flipped(tries: int) -> FaultReport:
     """One byte of the header of model.safetensors is another one: refused, or of no consequence; never other scores."""
-    verdict = Verdict("a flipped byte in the header of model.safetensors")
+    report = FaultReport("a flipped byte in the header of model.safetensors")
     rng = random.Random(0)
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -123,40 +123,40 @@ def flipped(tries: int) -> Verdict:
             changed = content[:at] + bytes([content[at] ^ bit]) + content[at + 1 :]
             (folder / f"flipped-{number}" / "model.safetensors").write_bytes(changed)
             flags.append(f"--model=flipped-{number}={folder / f'flipped-{number}'}")
-        beside, truth = _mixture(NEIGHBOUR), Truth()
+        beside, expected = _workload(NEIGHBOUR), ExpectedScores()
         with Instance(*flags) as server:
-            truth.learn(server.url, [beside])
+            expected.learn(server.url, [beside])
             [good] = scores(server.url, next(beside.alone()))
-            with Flow(server.url, [beside], connections=2) as flow:
+            with BackgroundLoad(server.url, [beside], connections=2) as flow:
                 for number in range(tries):
-                    request = next(_mixture(f"flipped-{number}").alone())
+                    request = next(_workload(f"flipped-{number}").alone())
                     status, code = ask(server.url, request)
-                    verdict.tries += 1
+                    report.tries += 1
                     if status == 200 and scores(server.url, request) == [good]:
-                        verdict.right += 1
+                        report.right += 1
                     elif status == 200:
-                        verdict.wrong.append(f"flipped-{number} loads, and scores otherwise")
+                        report.wrong.append(f"flipped-{number} loads, and scores otherwise")
                     else:
-                        verdict.said[f"{status} {code}"] += 1
-            verdict.count(Tally().count(flow.outcomes, truth))
-    return verdict
+                        report.errors[f"{status} {code}"] += 1
+            report.count(OutcomeCounts().count(flow.outcomes, expected))
+    return report
 
 
-def replaced(tries: int) -> Verdict:
+def replaced(tries: int) -> FaultReport:
     """Another checkpoint is moved, or written, to a folder in use: each answer is wholly of the one or of the other."""
-    verdict = Verdict("a model's folder is replaced while it is served")
+    report = FaultReport("a model's folder is replaced while it is served")
     with TemporaryDirectory() as name:
         folder = Path(name)
         for seed in (0, 1):
             build(folder / f"seed-{seed}", "bert", seed=seed)
         shutil.copytree(folder / "seed-0", folder / "served")
-        truths = (Truth(), Truth())
-        mix = _mixture("served")
-        for seed, truth in enumerate(truths):
+        expected_by_seed = (ExpectedScores(), ExpectedScores())
+        mix = _workload("served")
+        for seed, expected in enumerate(expected_by_seed):
             with Instance(f"--model=served={folder / f'seed-{seed}'}") as server:
-                truth.learn(server.url, [mix])
+                expected.learn(server.url, [mix])
         with Instance(f"--model=served={folder / 'served'}", "--preload=served") as server:
-            with Flow(server.url, [mix], connections=4) as flow:
+            with BackgroundLoad(server.url, [mix], connections=4) as flow:
                 for turn in range(tries):
                     time.sleep(0.5)
                     new = folder / f"seed-{(turn + 1) % 2}"
@@ -165,20 +165,20 @@ def replaced(tries: int) -> Verdict:
                     else:
                         for file in new.iterdir():
                             shutil.copyfile(file, folder / "served" / file.name)
-                    verdict.tries += 1
+                    report.tries += 1
                 time.sleep(1)
-            verdict.count(Tally().count(flow.outcomes, _Either(truths)))  # type: ignore[arg-type]
-    return verdict
+            report.count(OutcomeCounts().count(flow.outcomes, _Either(expected_by_seed)))  # type: ignore[arg-type]
+    return report
 
 
 class _Either:
-    """Right is what is wholly right by one of these truths."""
+    """Accepts an answer that one of several `ExpectedScores` accepts."""
 
-    def __init__(self, truths: tuple[Truth, Truth]) -> None:
-        self._truths = truths
+    def __init__(self, expected_by_seed: tuple[ExpectedScores, ExpectedScores]) -> None:
+        self._either = expected_by_seed
 
     def fault(self, request: Request, body: bytes) -> str | None:
-        faults = [truth.fault(request, body) for truth in self._truths]
+        faults = [expected.fault(request, body) for expected in self._either]
         return None if None in faults else faults[0]
 
 
@@ -189,8 +189,8 @@ def _move(new: Path, folder: Path) -> None:
     shutil.rmtree(folder / "outgoing")
 
 
-def _mixture(model: str) -> Mixture:
-    return mixture(model, 2, 20, text=checkpoint_words, sizes=(1, 5))
+def _workload(model: str) -> Workload:
+    return make_workload(model, 2, 20, text=checkpoint_words, sizes=(1, 5))
 
 
 def ask(url: str, request: Request) -> tuple[int, str]:

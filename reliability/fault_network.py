@@ -13,14 +13,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from expected_scores import ExpectedScores
 from fault_process import known
-from footprint import footprint, settled
+from fault_report import FaultReport
 from instance import EMBEDDED, Instance
-from mixture import mixture
-from tally import Tally
-from traffic import Flow
-from truth import Truth
-from verdict import Verdict
+from outcome_counts import OutcomeCounts
+from process_stats import process_stats, settled_stats
+from traffic import BackgroundLoad
+from workload import make_workload
 
 _SERVER, _CLIENT = "10.77.0.1", "10.77.0.2"
 _NOBODY = "02:00:00:00:00:99"
@@ -29,41 +29,41 @@ _CLONE_NEWNET = 0x40000000
 _QUIET_S = 14.0
 
 
-def cut(tries: int, seconds: float = 3.0) -> Verdict:
+def cut(tries: int, seconds: float = 3.0) -> FaultReport:
     """Every packet between clients and server is dropped for a while, in both directions; nobody is told."""
-    verdict = Verdict(f"the network is cut for {seconds:g} s under load")
+    report = FaultReport(f"the network is cut for {seconds:g} s under load")
     if os.geteuid() != 0 or shutil.which("ip") is None:
-        verdict.skipped = "needs network namespaces (root, iproute2)"
-        return verdict
+        report.skipped = "needs network namespaces (root, iproute2)"
+        return report
     try:
         with _wire() as wire:
-            _cut(verdict, wire, tries, seconds)
+            _cut(report, wire, tries, seconds)
     except subprocess.CalledProcessError as error:
-        verdict.skipped = f"network namespaces are not permitted: {error.stderr.strip()}"
-    return verdict
+        report.skipped = f"network namespaces are not permitted: {error.stderr.strip()}"
+    return report
 
 
-def _cut(verdict: Verdict, wire: "Wire", tries: int, seconds: float) -> None:
+def _cut(report: FaultReport, wire: "Wire", tries: int, seconds: float) -> None:
     within = ("ip", "netns", "exec", wire.server)
     with Instance("--preload", EMBEDDED, host=_SERVER, within=within) as server:
-        mixtures, truth = [mixture(EMBEDDED, 2, 40, sizes=(1, 5, 20))], Truth()
+        workloads, expected = [make_workload(EMBEDDED, 2, 40, sizes=(1, 5, 20))], ExpectedScores()
 
         def learn() -> None:
             wire.enter()
-            truth.learn(server.url, mixtures)
+            expected.learn(server.url, workloads)
 
         learning = threading.Thread(target=learn)
         learning.start()
         learning.join()
-        with Flow(server.url, mixtures, prepare=wire.enter) as flow:
+        with BackgroundLoad(server.url, workloads, prepare=wire.enter) as flow:
             for _ in range(tries):
                 time.sleep(1)
                 wire.cut()
                 time.sleep(seconds)
                 wire.mend()
-                verdict.tries += 1
+                report.tries += 1
             time.sleep(1)
-        verdict.count(Tally().count(flow.outcomes, truth))
+        report.count(OutcomeCounts().count(flow.outcomes, expected))
 
 
 class Wire:
@@ -114,16 +114,16 @@ def _ip(*arguments: str) -> str:
     return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def unread(tries: int, seconds: float = 3.0) -> Verdict:
+def unread(tries: int, seconds: float = 3.0) -> FaultReport:
     """Clients ask for megabytes of vectors and read nothing: others are served, and nothing is left of them."""
-    verdict = Verdict("clients that stop to read their answer")
+    report = FaultReport("clients that stop to read their answer")
     with Instance("--preload", EMBEDDED) as server:
-        mixtures, truth = known(server)
-        before = settled(server.pid, sockets=0, seconds=2)
+        workloads, expected = known(server)
+        before = settled_stats(server.pid, sockets=0, seconds=2)
         params = {"output_types": ["multivector"]}
-        items = [{"text": text} for text in mixtures[0].documents]
+        items = [{"text": text} for text in workloads[0].documents]
         body = json.dumps({"items": items * 2, "params": params}).encode()
-        with Flow(server.url, mixtures) as flow:
+        with BackgroundLoad(server.url, workloads) as flow:
             for _ in range(tries):
                 connections = [_connect(server.url) for _ in range(4)]
                 for connection in connections:
@@ -131,49 +131,49 @@ def unread(tries: int, seconds: float = 3.0) -> Verdict:
                 time.sleep(seconds)
                 for connection in connections:
                     connection.close()
-                verdict.tries += len(connections)
-        verdict.count(Tally().count(flow.outcomes, truth))
-        after = settled(server.pid, before.sockets)
-        verdict.expect(after.sockets <= before.sockets, "their sockets are closed")
+                report.tries += len(connections)
+        report.count(OutcomeCounts().count(flow.outcomes, expected))
+        after = settled_stats(server.pid, before.sockets)
+        report.expect(after.sockets <= before.sockets, "their sockets are closed")
         time.sleep(_QUIET_S)
-        after = settled(server.pid, before.sockets)
-        verdict.expect(after.resident <= 1.1 * before.resident, "their memory is given back")
-        verdict.note = f"{(after.resident - before.resident) / 2**20:+,.0f} MB resident"
-    return verdict
+        after = settled_stats(server.pid, before.sockets)
+        report.expect(after.resident <= 1.1 * before.resident, "their memory is given back")
+        report.note = f"{(after.resident - before.resident) / 2**20:+,.0f} MB resident"
+    return report
 
 
-def half_sent(tries: int, many: int = 40, seconds: float = 2.0) -> Verdict:
+def half_sent(tries: int, many: int = 40, seconds: float = 2.0) -> FaultReport:
     """Half a head, or half a body, and then a long silence; every other one goes on and is answered rightly."""
-    verdict = Verdict(f"{many} clients that send half a request")
+    report = FaultReport(f"{many} clients that send half a request")
     with Instance("--preload", EMBEDDED) as server:
-        mixtures, truth = known(server)
-        before = settled(server.pid, sockets=0, seconds=2)
-        request = next(mixtures[0].alone())
+        workloads, expected = known(server)
+        before = settled_stats(server.pid, sockets=0, seconds=2)
+        request = next(workloads[0].alone())
         whole = _head(request.path, len(request.body)) + request.body
-        with Flow(server.url, mixtures) as flow:
+        with BackgroundLoad(server.url, workloads) as flow:
             for _ in range(tries):
                 connections = [_connect(server.url) for _ in range(many)]
                 places = [20 if number % 4 < 2 else len(whole) - 10 for number in range(many)]
                 for connection, place in zip(connections, places, strict=True):
                     connection.sendall(whole[:place])
                 time.sleep(seconds)
-                held = footprint(server.pid)
+                held = process_stats(server.pid)
                 going_on = list(zip(connections, places, strict=True))[::2]
                 # All of them at once: to wait for an answer here is to keep the others silent for longer than they may.
                 for connection, place in going_on:
                     connection.sendall(whole[place:])
                 for connection, _ in going_on:
-                    fault = truth.fault(request, _answer(connection))
-                    verdict.right += fault is None
-                    verdict.wrong += [] if fault is None else [fault]
+                    fault = expected.fault(request, _answer(connection))
+                    report.right += fault is None
+                    report.wrong += [] if fault is None else [fault]
                 for connection in connections:
                     connection.close()
-                verdict.tries += many
-        verdict.count(Tally().count(flow.outcomes, truth))
-        after = settled(server.pid, before.sockets)
-        verdict.expect(after.sockets <= before.sockets, "their sockets are closed")
-        verdict.note = f"{held.sockets} sockets while they were silent, {after.sockets} after"
-    return verdict
+                report.tries += many
+        report.count(OutcomeCounts().count(flow.outcomes, expected))
+        after = settled_stats(server.pid, before.sockets)
+        report.expect(after.sockets <= before.sockets, "their sockets are closed")
+        report.note = f"{held.sockets} sockets while they were silent, {after.sockets} after"
+    return report
 
 
 def _connect(url: str) -> socket.socket:

@@ -13,12 +13,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import aiohttp
+from expected_scores import ExpectedScores
+from fault_report import FaultReport
 from instance import EMBEDDED, Instance
-from mixture import Mixture, mixture
-from tally import Tally
-from traffic import Flow
-from truth import Truth
-from verdict import Verdict
+from outcome_counts import OutcomeCounts
+from traffic import BackgroundLoad
+from workload import Workload, make_workload
 
 from sie_sdk import SIEClient
 from sie_sdk.errors import SIEError
@@ -30,60 +30,60 @@ _FAKETIME = sorted(glob("/usr/lib/*/faketime/libfaketimeMT.so.1"))
 JUMPS = (3600, -86400, 1, 315_360_000)
 
 
-def known(server: Instance, documents: int = 20, model: str = EMBEDDED) -> tuple[list[Mixture], Truth]:
-    """A small pool, and the truth about it."""
-    mixtures, truth = [mixture(model, 2, documents, sizes=(1, 5, 20))], Truth()
-    truth.learn(server.url, mixtures)
-    return mixtures, truth
+def known(server: Instance, documents: int = 20, model: str = EMBEDDED) -> tuple[list[Workload], ExpectedScores]:
+    """Make a small pool, and score its pairs alone."""
+    workloads, expected = [make_workload(model, 2, documents, sizes=(1, 5, 20))], ExpectedScores()
+    expected.learn(server.url, workloads)
+    return workloads, expected
 
 
-def killed(tries: int) -> Verdict:
+def killed(tries: int) -> FaultReport:
     """kill -9 while SDK clients rank, and a start on the same port. Every call is to return, with the right scores."""
-    verdict = Verdict("kill -9 under SDK clients, restart on the same port")
+    report = FaultReport("kill -9 under SDK clients, restart on the same port")
     calls = 0
     with Instance("--preload", EMBEDDED) as server:
-        mixtures, truth = known(server)
-        with _Callers(server.url, mixtures, truth) as callers:
+        workloads, expected = known(server)
+        with _Callers(server.url, workloads, expected) as callers:
             for _ in range(tries):
                 before = callers.right
                 _wait(lambda before=before: callers.right >= before + 2 * _CLIENTS)
                 server.kill()
                 time.sleep(random.uniform(0, 1))
                 server.start()
-                verdict.tries += 1
+                report.tries += 1
             before = callers.right
             _wait(lambda: callers.right >= before + 2 * _CLIENTS)
         calls = callers.calls
-        verdict.right, verdict.wrong = callers.right, callers.wrong
+        report.right, report.wrong = callers.right, callers.wrong
         for error in callers.errors:
-            verdict.lost[error] += 1
-    verdict.note = f"{calls:,} calls by {_CLIENTS} clients, each answered once, with the same scores before and after"
-    return verdict
+            report.lost[error] += 1
+    report.note = f"{calls:,} calls by {_CLIENTS} clients, each answered once, with the same scores before and after"
+    return report
 
 
-def stopped(tries: int, seconds: float = 2.0) -> Verdict:
+def stopped(tries: int, seconds: float = 2.0) -> FaultReport:
     """SIGSTOP under load, and SIGCONT a while later."""
-    verdict = Verdict(f"SIGSTOP for {seconds:g} s under load, SIGCONT")
+    report = FaultReport(f"SIGSTOP for {seconds:g} s under load, SIGCONT")
     with Instance("--preload", EMBEDDED) as server:
-        mixtures, truth = known(server)
-        with Flow(server.url, mixtures) as flow:
+        workloads, expected = known(server)
+        with BackgroundLoad(server.url, workloads) as flow:
             for _ in range(tries):
                 time.sleep(1)
                 server.send(signal.SIGSTOP)
                 time.sleep(seconds)
                 server.send(signal.SIGCONT)
-                verdict.tries += 1
+                report.tries += 1
             time.sleep(1)
-        verdict.count(Tally().count(flow.outcomes, truth))
-    return verdict
+        report.count(OutcomeCounts().count(flow.outcomes, expected))
+    return report
 
 
-def jumped(tries: int) -> Verdict:
+def jumped(tries: int) -> FaultReport:
     """The clock of the day jumps, by libfaketime; the monotonic one does not: as when somebody sets the time."""
-    verdict = Verdict("clock jumps: an hour on, a day back, a second, ten years")
+    report = FaultReport("clock jumps: an hour on, a day back, a second, ten years")
     if not _FAKETIME:
-        verdict.skipped = "needs libfaketime (Debian: libfaketime)"
-        return verdict
+        report.skipped = "needs libfaketime (Debian: libfaketime)"
+        return report
     with TemporaryDirectory() as folder:
         clock = Path(folder, "clock")
         clock.write_text("+0")
@@ -94,29 +94,29 @@ def jumped(tries: int) -> Verdict:
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
         with Instance("--preload", EMBEDDED, "--queue-tokens=3000", environment=environment) as server:
-            mixtures, truth = known(server)
-            with Flow(server.url, mixtures, connections=8) as flow:
+            workloads, expected = known(server)
+            with BackgroundLoad(server.url, workloads, connections=8) as flow:
                 for jump in islice(cycle(JUMPS), tries):
                     time.sleep(1)
                     clock.write_text(f"{jump:+}")
                     seen = _server_time(server.url) - time.time()
-                    verdict.expect(abs(seen - jump) < 10, "the server's clock has jumped")
-                    verdict.tries += 1
+                    report.expect(abs(seen - jump) < 10, "the server's clock has jumped")
+                    report.tries += 1
                 time.sleep(1)
-            verdict.count(Tally().count(flow.outcomes, truth))
+            report.count(OutcomeCounts().count(flow.outcomes, expected))
             waits = [one.retry_after for one in flow.outcomes if one.retry_after is not None]
-            verdict.expect(all(0 < wait <= 60 for wait in waits), "Retry-After is between 0 and 60 s")
-    return verdict
+            report.expect(all(0 < wait <= 60 for wait in waits), "Retry-After is between 0 and 60 s")
+    return report
 
 
 class _Callers:
-    """SDK clients in threads, as a context: each calls `score` again and again, and compares with the truth."""
+    """SDK clients in threads, as a context: each calls `score` again and again, and compares with the expected."""
 
-    def __init__(self, url: str, mixtures: Sequence[Mixture], truth: Truth) -> None:
+    def __init__(self, url: str, workloads: Sequence[Workload], expected: ExpectedScores) -> None:
         self.calls = self.right = 0
         self.wrong: list[str] = []
         self.errors: list[str] = []
-        self._arguments = url, mixtures, truth
+        self._arguments = url, workloads, expected
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(_CLIENTS)]
@@ -132,19 +132,19 @@ class _Callers:
             thread.join()
 
     def _run(self, number: int) -> None:
-        url, mixtures, truth = self._arguments
+        url, workloads, expected = self._arguments
         rng = random.Random(number)
         with SIEClient(url) as client:
             while not self._stop.is_set():
-                request = rng.choice(mixtures).draw(rng)
+                request = rng.choice(workloads).draw(rng)
                 items = [Item(text=text) for text in request.documents]
                 query = Item(id=request.query[:20], text=request.query)
                 fault, error = None, ""
                 try:
                     answer = client.score(request.model, query, items, provision_timeout_s=120)
-                    # The SDK leaves out what only our server adds, and the truth reads.
+                    # The SDK leaves out what only our server adds, and the expected reads.
                     body = json.dumps({"usage": {"input_tokens": 0}, **answer}).encode()
-                    fault = truth.fault(request, body)
+                    fault = expected.fault(request, body)
                 except SIEError as raised:
                     error = f"{type(raised).__name__}: {raised}"
                 with self._lock:

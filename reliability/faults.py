@@ -18,12 +18,12 @@ from fault_device import dies, memory, raises, stalls
 from fault_files import cut_download, disk_full, flipped, replaced
 from fault_network import cut, half_sent, unread
 from fault_process import jumped, killed, stopped
+from fault_report import COLUMNS, FaultReport, table
 from instance import end_cleanly
 from rich.console import Console
-from verdict import COLUMNS, Verdict, table
 
 # How often each is tried by default.
-FAULTS: dict[str, tuple[Callable[[int], Verdict], int]] = {
+FAULTS: dict[str, tuple[Callable[[int], FaultReport], int]] = {
     "killed": (killed, 10),
     "stopped": (stopped, 10),
     "jumped": (jumped, 4),
@@ -49,17 +49,17 @@ def main() -> int:
     arguments = parser.parse_args()
     end_cleanly()
 
-    verdicts = {}
+    reports = {}
     console = Console(stderr=True)
     for name in arguments.only:
         inflict, tries = FAULTS[name]
-        verdicts[name] = inflict(arguments.tries or tries)
-        console.print(*verdicts[name].row, sep=" | ")
-    print(table(COLUMNS, (verdict.row for verdict in verdicts.values())))
+        reports[name] = inflict(arguments.tries or tries)
+        console.print(*reports[name].row, sep=" | ")
+    print(table(COLUMNS, (report.row for report in reports.values())))
     if arguments.json:
-        figures = {name: verdict.figures for name, verdict in verdicts.items()}
+        figures = {name: report.figures for name, report in reports.items()}
         arguments.json.write_text(json.dumps(figures, indent=2))
-    return int(not all(verdict.passed for verdict in verdicts.values()))
+    return int(not all(report.passed for report in reports.values()))
 
 
 if __name__ == "__main__":

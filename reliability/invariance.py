@@ -30,14 +30,14 @@ from typing import Any
 
 import aiohttp
 import msgspec
+from expected_scores import ExpectedScores
+from fault_report import table
 from instance import EMBEDDED, Instance, end_cleanly
-from mixture import Mixture, checkpoint_words, common_words, mixture
+from outcome_counts import OutcomeCounts, format_counts
 from pairs import differing
 from processors import Processor, processors
-from tally import Tally, counted
-from traffic import Outcome, closed, session
-from truth import Truth
-from verdict import table
+from traffic import Outcome, closed_loop, session
+from workload import Workload, checkpoint_words, common_words, make_workload
 
 sys.path.append(str(Path(__file__).parents[1] / "packages" / "sie-server" / "tests"))
 from checkpoints import ARCHITECTURES, DECODERS, build, build_modular
@@ -75,40 +75,40 @@ def build_all(folder: Path, names: Sequence[str] = EVERY) -> list[str]:
 class Encoders:
     """What embeds, with its outputs, and the vectors of every text alone. `differ`: those that came out otherwise."""
 
-    def __init__(self, url: str, mixtures: Mapping[Mixture, Sequence[str]]) -> None:
+    def __init__(self, url: str, workloads: Mapping[Workload, Sequence[str]]) -> None:
         self.compared = 0
         self.differ: list[str] = []
         self._url = url
-        self._mixtures = mixtures
+        self._workloads = workloads
         self._alone: dict[tuple[str, str], bytes] = {}
 
     async def learn(self) -> None:
         """The vectors of every text, each in a request of its own."""
         async with session() as client:
-            for mixture in self._mixtures:
-                for text in mixture.documents:
-                    [self._alone[mixture.model, text]] = await self._encode(client, mixture, [text])
+            for workload in self._workloads:
+                for text in workload.documents:
+                    [self._alone[workload.model, text]] = await self._encode(client, workload, [text])
 
     async def compare(self, connections: int, go_on: Callable[[], bool]) -> None:
         """Embed again and again over so many connections."""
 
         async def loop(client: aiohttp.ClientSession, number: int) -> None:
             rng = random.Random(number)
-            while self._mixtures and go_on():
-                mixture = rng.choice(list(self._mixtures))
-                texts = rng.choices(mixture.documents, k=rng.choice((1, 5, 20)))
-                for text, vectors in zip(texts, await self._encode(client, mixture, texts), strict=True):
+            while self._workloads and go_on():
+                workload = rng.choice(list(self._workloads))
+                texts = rng.choices(workload.documents, k=rng.choice((1, 5, 20)))
+                for text, vectors in zip(texts, await self._encode(client, workload, texts), strict=True):
                     self.compared += 1
-                    if vectors != self._alone[mixture.model, text]:
-                        self.differ.append(f"{mixture.model}: vectors of {text[:30]!r}")
+                    if vectors != self._alone[workload.model, text]:
+                        self.differ.append(f"{workload.model}: vectors of {text[:30]!r}")
 
         async with session() as client, asyncio.TaskGroup() as group:
             for number in range(connections):
                 group.create_task(loop(client, number))
 
-    async def _encode(self, client: aiohttp.ClientSession, mixture: Mixture, texts: Sequence[str]) -> list[bytes]:
-        body = {"items": [{"text": text} for text in texts], "params": {"output_types": self._mixtures[mixture]}}
-        path, headers = f"{self._url}/v1/encode/{mixture.model}", {"Accept": "application/json"}
+    async def _encode(self, client: aiohttp.ClientSession, workload: Workload, texts: Sequence[str]) -> list[bytes]:
+        body = {"items": [{"text": text} for text in texts], "params": {"output_types": self._workloads[workload]}}
+        path, headers = f"{self._url}/v1/encode/{workload.model}", {"Accept": "application/json"}
         async with client.post(path, json=body, headers=headers) as answer:
             read = await answer.read()
             assert answer.status == 200, read[:500]
@@ -120,30 +120,30 @@ def compare(
 ) -> dict[str, Any]:
     """Ask these models of a running server for everything alone, and then all at once for so long."""
     outputs = {model: _outputs(server.url, model) for model in models}
-    mixtures = [_mixture(model, documents) for model in models]
-    scoring = [mixture for mixture in mixtures if "score" in outputs[mixture.model]]
-    embedding = {mixture: [o for o in outputs[mixture.model] if o != "score"] for mixture in mixtures}
-    truth = Truth()
-    truth.learn(server.url, scoring)
-    encoders = Encoders(server.url, {mixture: names for mixture, names in embedding.items() if names})
+    workloads = [_workload(model, documents) for model in models]
+    scoring = [workload for workload in workloads if "score" in outputs[workload.model]]
+    embedding = {workload: [o for o in outputs[workload.model] if o != "score"] for workload in workloads}
+    expected = ExpectedScores()
+    expected.learn(server.url, scoring)
+    encoders = Encoders(server.url, {workload: names for workload, names in embedding.items() if names})
     asyncio.run(encoders.learn())
     until = time.monotonic() + seconds
 
     async def at_once() -> list[Outcome]:
         go_on = lambda: time.monotonic() < until  # noqa: E731 # once for both
         scored, _ = await asyncio.gather(
-            closed(server.url, scoring, connections, go_on), encoders.compare(max(connections // 4, 1), go_on)
+            closed_loop(server.url, scoring, connections, go_on), encoders.compare(max(connections // 4, 1), go_on)
         )
         return scored
 
-    tally = Tally().count(asyncio.run(at_once()), truth)
+    counts = OutcomeCounts().count(asyncio.run(at_once()), expected)
     return {
         "models": len(models),
-        "pairs": len(truth),
-        "documents": tally.documents,
+        "pairs": len(expected),
+        "documents": counts.documents,
         "vectors": encoders.compared,
-        "differ": tally.wrong + encoders.differ,
-        **tally.figures,
+        "differ": counts.wrong + encoders.differ,
+        **counts.figures,
     }
 
 
@@ -153,8 +153,8 @@ def compare_few(url: str, models: Sequence[str]) -> dict[str, Any]:
     return {"few": sum(count for count, _ in few), "few differ": sum(differ for _, differ in few)}
 
 
-def _mixture(model: str, documents: int) -> Mixture:
-    return mixture(model, 2, documents, seed=len(model), text=_text(model))
+def _workload(model: str, documents: int) -> Workload:
+    return make_workload(model, 2, documents, seed=len(model), text=_text(model))
 
 
 def _text(model: str) -> Callable[[random.Random, int], str]:
@@ -228,8 +228,8 @@ def row(precision: str, figures: dict[str, Any]) -> tuple[str, ...]:
         f"{figures['few']}, {figures['few differ']}",
         *numbers,
         str(len(figures["differ"])),
-        counted(Counter(figures["lost"])),
-        counted(Counter(figures["said"])),
+        format_counts(Counter(figures["lost"])),
+        format_counts(Counter(figures["errors"])),
     )
 
 

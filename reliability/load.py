@@ -1,18 +1,17 @@
-"""Goodput, latency and wrong answers of a server under more and more load, up to three times what it can do.
+"""Load test: goodput, latency and wrong answers under increasing load, up to three times the capacity.
 
     .venv/bin/python reliability/load.py                                   # 5 minutes
     .venv/bin/python reliability/load.py --seconds 2 --documents 20 --connections 1 8 --rates 0.9 3    # 20 seconds
 
-Requests of 1, 5, 20 and 100 documents of 1 to 400 words, each as likely as the others. First every pair of the pool is
-scored alone, in a request with one document, one at a time; later every score of every answer is compared with that,
-bit for bit, and so are ids, ranks and the name of the request. Closed loops have 1 to 256 connections; each sends its
-next request when it has an answer, and waits as long as a refusal says. Then requests arrive at random times (Poisson),
-at a multiple of what the best closed loop gave: nobody waits, nobody comes again.
+Requests have 1, 5, 20 or 100 documents (equally likely) of 1 to 400 words. First, every pair of the pool is scored in a
+request of its own, one at a time. Later, every score is compared with that, bit for bit, and ids, ranks and request ids
+are checked. Closed loops have 1 to 256 connections, each of which sends its next request after the answer, or after the
+Retry-After of a refusal. In open loops, requests arrive at random times (Poisson) at a multiple of the best closed
+loop's rate, without waiting or retrying.
 
-Goodput counts right answers within the phase; on a machine with other work read the share of the capacity by processor
-time, which needs no quiet. In open loops latency counts from when a request was due. The queue is
-small (`--queue-tokens`), so that it is full soon; server and generator share the machine, and the generator's processor
-time is in the table because the server could have used it.
+Goodput counts right answers within the phase. On a machine with other work, read the share of the capacity by CPU time.
+In open loops, latency is measured from when a request was due. The queue is small (`--queue-tokens`), so that it fills
+up quickly. Server and load generator share the machine, so the table has the generator's CPU time too.
 """
 
 import argparse
@@ -26,12 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from expected_scores import ExpectedScores
 from instance import EMBEDDED, Instance, end_cleanly
-from mixture import Mixture, mixture
+from outcome_counts import OutcomeCounts, format_counts
 from rich.console import Console
-from tally import Tally, counted
-from traffic import Outcome, closed, opened
-from truth import Truth
+from traffic import Outcome, closed_loop, open_loop
+from workload import Workload, make_workload
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 from process import usage
@@ -56,38 +55,40 @@ COLUMNS = (
 
 @dataclass
 class Phase:
-    """One load, `seconds` long, and what became of it.
+    """Results of one load.
 
-    late: the latest that a request was sent after it was due. cpu_s: the server's processor time until the last answer.
-    cores: processor seconds per second of the server and of the generator.
+    seconds: length of the phase.
+    late: longest delay, in seconds, between when a request was due and when it was sent.
+    cpu_s: CPU seconds of the server until the last answer.
+    cores: CPU seconds per second of the server, and of the generator.
     """
 
     load: str
     seconds: float
-    tally: Tally
+    counts: OutcomeCounts
     late: float
     cpu_s: float
     cores: tuple[float, float]
 
     @property
     def documents_per_second(self) -> float:
-        return self.tally.documents / self.seconds
+        return self.counts.documents / self.seconds
 
     @property
     def tokens_per_second(self) -> float:
-        return self.tally.tokens / self.seconds
+        return self.counts.tokens / self.seconds
 
     @property
     def tokens_per_core_second(self) -> float:
-        """Of all right answers, also those that came after the phase, by the server's processor time."""
-        return self.tally.all_tokens / self.cpu_s
+        """Tokens of all right answers, including those after the phase, per CPU second of the server."""
+        return self.counts.all_tokens / self.cpu_s
 
     def figures(self, best: "Phase") -> dict[str, Any]:
-        """For JSON; `best` is the phase that shows the capacity."""
+        """Results for JSON. best: the phase that defines the capacity."""
         return {
             "load": self.load,
             "seconds": self.seconds,
-            **self.tally.figures,
+            **self.counts.figures,
             "documents_per_second": self.documents_per_second,
             "tokens_per_second": self.tokens_per_second,
             "of_capacity": self.tokens_per_second / best.tokens_per_second,
@@ -98,16 +99,16 @@ class Phase:
         }
 
     def row(self, best: "Phase") -> tuple[str, ...]:
-        """For a table with COLUMNS."""
-        tally = self.tally
-        latency = tally.figures["latency_ms"]
+        """Row of a table with COLUMNS."""
+        counts = self.counts
+        latency = counts.figures["latency_ms"]
         return (
             self.load,
-            f"{tally.requests:,}",
-            f"{tally.right:,}",
-            str(len(tally.wrong)),
-            counted(tally.lost),
-            counted(tally.said),
+            f"{counts.requests:,}",
+            f"{counts.right:,}",
+            str(len(counts.wrong)),
+            format_counts(counts.lost),
+            format_counts(counts.errors),
             f"{self.documents_per_second:,.0f}",
             f"{self.tokens_per_second:,.0f}",
             f"{self.tokens_per_second / best.tokens_per_second:.0%}",
@@ -117,24 +118,26 @@ class Phase:
         )
 
 
-class Loads:
-    """Phases against one server, whose truth is known. Phases without a rest between them would share their queues."""
+class LoadTest:
+    """Runs phases against one server. Each waits for all its answers, so that phases do not share a queue."""
 
-    def __init__(self, server: Instance, mixtures: Sequence[Mixture], truth: Truth) -> None:
+    def __init__(self, server: Instance, workloads: Sequence[Workload], expected: ExpectedScores) -> None:
         self._server = server
-        self._mixtures = mixtures
-        self._truth = truth
+        self._workloads = workloads
+        self._expected = expected
         self._phases = 0
 
     def closed(self, connections: int, seconds: float) -> Phase:
-        """So many connections, each with one request under way."""
+        """Run a closed loop with one request in flight per connection."""
         until = time.monotonic() + seconds
-        run = closed(self._server.url, self._mixtures, connections, lambda: time.monotonic() < until, self._seed())
+        run = closed_loop(
+            self._server.url, self._workloads, connections, lambda: time.monotonic() < until, self._seed()
+        )
         return self._phase(f"closed, {connections} connections", seconds, until, lambda: (asyncio.run(run), 0.0))
 
     def opened(self, rate: float, factor: float, seconds: float) -> Phase:
-        """`rate` requests per second, which is `factor` times the capacity."""
-        run = opened(self._server.url, self._mixtures, rate, seconds, self._seed())
+        """Run an open loop with `rate` requests per second, `factor` times the capacity."""
+        run = open_loop(self._server.url, self._workloads, rate, seconds, self._seed())
         until = time.monotonic() + seconds
         load = f"open, {factor:g} × capacity ({rate:.1f} requests/s)"
         return self._phase(load, seconds, until, lambda: asyncio.run(run))
@@ -144,16 +147,16 @@ class Loads:
         return self._phases
 
     def _phase(self, load: str, seconds: float, until: float, run: Any) -> Phase:
-        started, ours, theirs = time.monotonic(), time.process_time(), usage(self._server.pid).cpu_s
+        started, own_cpu_s, server_cpu_s = time.monotonic(), time.process_time(), usage(self._server.pid).cpu_s
         outcomes: list[Outcome]
         outcomes, late = run()
-        elapsed, cpu_s = time.monotonic() - started, usage(self._server.pid).cpu_s - theirs
-        cores = cpu_s / elapsed, (time.process_time() - ours) / elapsed
-        return Phase(load, seconds, Tally().count(outcomes, self._truth, until), late, cpu_s, cores)
+        elapsed, cpu_s = time.monotonic() - started, usage(self._server.pid).cpu_s - server_cpu_s
+        cores = cpu_s / elapsed, (time.process_time() - own_cpu_s) / elapsed
+        return Phase(load, seconds, OutcomeCounts().count(outcomes, self._expected, until), late, cpu_s, cores)
 
 
 def requests_per_second(phase: Phase) -> float:
-    """That are answered rightly within the phase, by the documents of the mean request: refusals favour small ones."""
+    """Goodput in requests of mean size: counted by documents, as refusals favour small requests."""
     sizes = sum((1, 5, 20, 100)) / 4
     return phase.documents_per_second / sizes
 
@@ -167,25 +170,25 @@ def main() -> int:
     parser.add_argument("--documents", type=int, default=100, help="in the pool")
     parser.add_argument("--queue-tokens", type=int, default=QUEUE_TOKENS)
     parser.add_argument("--server", nargs="*", default=[], help="further flags of the server, as --server=--workers=1")
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     arguments = parser.parse_args()
     end_cleanly()
 
-    mixtures = [mixture(arguments.model, documents=arguments.documents)]
-    truth = Truth()
+    workloads = [make_workload(arguments.model, documents=arguments.documents)]
+    expected = ExpectedScores()
     console = Console(stderr=True)
     flags = ["--preload", arguments.model, "--queue-tokens", str(arguments.queue_tokens), *arguments.server]
     with Instance(*flags) as server:
-        truth.learn(server.url, mixtures)
-        console.print(f"{len(truth)} pairs are known")
-        loads = Loads(server, mixtures, truth)
+        expected.learn(server.url, workloads)
+        console.print(f"{len(expected)} pairs scored alone")
+        load_test = LoadTest(server, workloads, expected)
         phases = []
         for connections in arguments.connections:
-            phases.append(loads.closed(connections, arguments.seconds))
+            phases.append(load_test.closed(connections, arguments.seconds))
             console.print(*phases[-1].row(phases[0]))
         best = max(phases, key=lambda phase: phase.tokens_per_second)
         for factor in arguments.rates:
-            phases.append(loads.opened(requests_per_second(best) * factor, factor, arguments.seconds))
+            phases.append(load_test.opened(requests_per_second(best) * factor, factor, arguments.seconds))
             console.print(*phases[-1].row(best))
     print("\n".join(f"| {' | '.join(row)} |" for row in (COLUMNS, ("---",) * len(COLUMNS))))
     print("\n".join(f"| {' | '.join(phase.row(best))} |" for phase in phases))
@@ -193,7 +196,7 @@ def main() -> int:
         about = {"model": arguments.model, "queue_tokens": arguments.queue_tokens, "cores": os.cpu_count()}
         rows = [phase.figures(best) for phase in phases]
         arguments.json.write_text(json.dumps({**about, "capacity": best.load, "phases": rows}, indent=2))
-    return int(any(phase.tally.wrong or phase.tally.lost or phase.tally.unsure for phase in phases))
+    return int(any(phase.counts.wrong or phase.counts.lost or phase.counts.without_retry_after for phase in phases))
 
 
 if __name__ == "__main__":

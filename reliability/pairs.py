@@ -1,36 +1,36 @@
-"""A few pairs of one model, every one of them: alone, beside one other document, and beside all."""
+"""Comparison of scores of pairs alone, together with one other document, and with all."""
 
 import http.client
 import random
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from mixture import Mixture
-from truth import scores
+from expected_scores import scores
+from workload import Workload
 
-# Short documents and a little longer ones: libraries take other paths for the products of the former.
+# Libraries use different code for the products of very short documents.
 _WORDS = range(1, 21)
 
 
 def differing(url: str, model: str, text: Callable[[random.Random, int], str], queries: int = 12) -> tuple[int, int]:
-    """How many pairs were asked for, 20 for each query, and how many did not have the same bits all three times.
+    """Count the pairs scored, 20 per query, and those whose score was not bit-identical all three times.
 
-    text: a text of that many words.
+    text: makes a text of a given number of words.
     """
     rng = random.Random(0)
-    mixture = Mixture(
+    workload = Workload(
         model,
         [text(rng, 1 + number % 5) for number in range(queries)],
         [text(rng, words) for words in _WORDS],
     )
-    everything = range(len(mixture.documents))
-    companies = [[number, everything[-1 - number]] for number in everything[: len(everything) // 2]] + [everything]
+    everything = range(len(workload.documents))
+    batches = [[number, everything[-1 - number]] for number in everything[: len(everything) // 2]] + [everything]
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
     differ: set[tuple[str, int]] = set()
-    for query in mixture.queries:
-        alone = [scores(connection, mixture.request(query, [number]))[0] for number in everything]
-        for numbers in companies:
-            together = scores(connection, mixture.request(query, numbers))
+    for query in workload.queries:
+        alone = [scores(connection, workload.request(query, [number]))[0] for number in everything]
+        for numbers in batches:
+            together = scores(connection, workload.request(query, numbers))
             differ |= {(query, n) for n, score in zip(numbers, together, strict=True) if score != alone[n]}
     connection.close()
-    return len(mixture.queries) * len(everything), len(differ)
+    return len(workload.queries) * len(everything), len(differ)

@@ -173,12 +173,12 @@ _CLIENTS = {"small": (raw, _DOCUMENTS), "large": (raw, _LARGE), "SDK": (sdk, _DO
 class Load:
     """Every kind of client, at every balancer, one thread each, until the context ends."""
 
-    def __init__(self, balancers: Sequence[Balancer], truth: Instance) -> None:
+    def __init__(self, balancers: Sequence[Balancer], reference: Instance) -> None:
         self.calls: list[Calls] = []
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
         for name, (client, documents) in _CLIENTS.items():
-            with raw(truth.url, documents) as ask:
+            with raw(reference.url, documents) as ask:
                 expected = ask()
             for balancer in balancers:
                 calls = Calls(balancer.name, name)

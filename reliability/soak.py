@@ -28,13 +28,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bustle import Bustle
-from footprint import Footprint, footprint
+from expected_scores import ExpectedScores
 from instance import EMBEDDED, Instance, end_cleanly
-from mixture import Mixture, checkpoint_words, mixture
+from mixed_traffic import MixedTraffic
+from outcome_counts import format_counts
+from process_stats import ProcessStats, process_stats
 from rich.console import Console
-from tally import counted
-from truth import Truth
+from workload import Workload, checkpoint_words, make_workload
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 sys.path.append(str(Path(__file__).parents[1] / "packages" / "sie-server" / "tests"))
@@ -65,7 +65,7 @@ class Readings:
     """Footprints of a process, one per second, while this is a context."""
 
     def __init__(self, pid: int) -> None:
-        self.all: list[Footprint] = []
+        self.all: list[ProcessStats] = []
         self._pid = pid
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -80,10 +80,10 @@ class Readings:
 
     def _run(self) -> None:
         while not self._stop.wait(1.0):
-            self.all.append(footprint(self._pid))
+            self.all.append(process_stats(self._pid))
 
 
-def spread(readings: Sequence[Footprint]) -> float:
+def spread(readings: Sequence[ProcessStats]) -> float:
     """How far the medians of ten parts lie from their middle, as a share of it."""
     size = max(len(readings) // PARTS, 1)
     parts = [readings[at : at + size] for at in range(0, size * PARTS, size)]
@@ -103,8 +103,8 @@ def leaks(before: Held, after: Held) -> dict[str, tuple[int, int]]:
 
 
 def held(server: Instance) -> Held:
-    """By an instrumented server. The task that asks is counted, the connection is not."""
-    now = footprint(server.pid)
+    """Ask an instrumented server. Its count includes the task of this request, but not the connection."""
+    now = process_stats(server.pid)
     with urllib.request.urlopen(f"{server.url}/inside", timeout=60) as answer:
         inside = json.load(answer)
     return Held(now.files, now.sockets, **inside)
@@ -129,26 +129,26 @@ def left(server: Instance, before: Held) -> tuple[Held, dict[str, tuple[int, int
 
 
 def soak(
-    server: Instance, mixtures: Sequence[Mixture], encoders: dict[str, list[str]], minutes: float, large: int = LARGE
+    server: Instance, workloads: Sequence[Workload], encoders: dict[str, list[str]], minutes: float, large: int = LARGE
 ) -> dict[str, Any]:
-    """Learn the truth, warm up for a third of the time, and soak for the rest: what there is to say about it."""
-    truth = Truth()
-    truth.learn(server.url, mixtures)
-    bustle = Bustle(server.url, mixtures, truth, encoders, TURN_S, large)
-    asyncio.run(bustle.learn())
+    """Score pairs alone, warm up for a third of the time, and soak for the rest; returns the results."""
+    expected = ExpectedScores()
+    expected.learn(server.url, workloads)
+    mixed_traffic = MixedTraffic(server.url, workloads, expected, encoders, TURN_S, large)
+    asyncio.run(mixed_traffic.learn())
     with Readings(server.pid) as readings:
-        asyncio.run(bustle.run(minutes * 20, seed=1))
+        asyncio.run(mixed_traffic.run(minutes * 20, seed=1))
         before = quiet(server)
         warm = len(readings.all)
-        asyncio.run(bustle.run(minutes * 40, seed=2))
+        asyncio.run(mixed_traffic.run(minutes * 40, seed=2))
         after, more = left(server, before)
     measured = readings.all[warm:]
     return {
         "minutes": minutes,
-        "done": dict(bustle.done),
-        "score": bustle.tally.figures,
-        "wrong": bustle.tally.wrong + bustle.wrong,
-        "lost": dict(bustle.tally.lost),
+        "done": dict(mixed_traffic.done),
+        "score": mixed_traffic.counts.figures,
+        "wrong": mixed_traffic.counts.wrong + mixed_traffic.wrong,
+        "lost": dict(mixed_traffic.counts.lost),
         "spread": spread(measured),
         "leaks": more,
         "before": before._asdict(),
@@ -197,25 +197,25 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         flags = checkpoints(Path(folder))
-        mixtures = [mixture(EMBEDDED, 2, arguments.documents)]
+        workloads = [make_workload(EMBEDDED, 2, arguments.documents)]
         scored = [name for name in CHECKPOINTS if not name.endswith("-encoder")]
-        mixtures += [mixture(name, 2, arguments.documents, text=checkpoint_words) for name in scored]
+        workloads += [make_workload(name, 2, arguments.documents, text=checkpoint_words) for name in scored]
         encoders = {EMBEDDED: ["dense", "multivector"]}
         with instrumented("--preload", EMBEDDED, *flags, *arguments.server) as server:
-            figures = soak(server, mixtures, encoders, arguments.minutes)
+            figures = soak(server, workloads, encoders, arguments.minutes)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2))
     if arguments.svg:
         draw(figures, arguments.svg)
     flat = figures["spread"] <= FLAT or arguments.minutes < SHORTEST_MINUTES
-    done, said = Counter(figures["done"]), Counter(figures["score"]["said"])
+    done, errors = Counter(figures["done"]), Counter(figures["score"]["errors"])
     columns = ("minutes", "done", "wrong", "lost", "refused or failed", "memory after warm-up", "more than before")
     row = (
         f"{arguments.minutes:g}",
-        counted(done),
+        format_counts(done),
         str(len(figures["wrong"])),
-        counted(Counter(figures["lost"])),
-        counted(said),
+        format_counts(Counter(figures["lost"])),
+        format_counts(errors),
         f"± {figures['spread']:.1%}",
         ", ".join(f"{name}: {were} → {are}" for name, (were, are) in figures["leaks"].items()) or "nothing",
     )

@@ -1,4 +1,4 @@
-"""Load from many connections: closed loops, which wait for an answer before they ask again, and open ones."""
+"""Load generators: closed loops, which wait for an answer before the next request, and open loops, which do not."""
 
 import asyncio
 import json
@@ -10,18 +10,22 @@ from dataclasses import dataclass
 from typing import Self
 
 import aiohttp
-from mixture import Mixture, Request
+from workload import Request, Workload
 
-# Beyond what any request may take under the heaviest load here: a request without an answer until then is lost.
+# A request without an answer after this time is lost; longer than any takes under the heaviest load here.
 _ANSWER_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One request and what became of it. Times are of one clock, in seconds.
+    """Outcome of one request. Times are monotonic seconds.
 
-    due: when it was to be sent. status: 0 where no answer came. code: the error's, or why there was no answer.
-    retry_after: seconds. echoed: whether the answer names this very request. body: of a 200.
+    due: when it should have been sent.
+    status: HTTP status; 0: no answer.
+    code: error code, or the reason for no answer.
+    retry_after: seconds.
+    echoed: whether the answer has the request's id.
+    body: of an answer with status 200.
     """
 
     request: Request
@@ -39,14 +43,14 @@ class Outcome:
 
 
 def session() -> aiohttp.ClientSession:
-    """As many connections as there are requests at once, which are kept."""
+    """A session with an unlimited number of kept-alive connections."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=_ANSWER_S), trust_env=False
     )
 
 
 async def send(client: aiohttp.ClientSession, url: str, request: Request, name: str, due: float) -> Outcome:
-    """Send a request under this name and wait for what becomes of it; never raises for what a server does."""
+    """Send a request with the id `name` and wait for its outcome. Never raises for a fault of the server."""
     status, code, retry_after, echoed, body = 0, "", None, False, b""
     headers = {"Content-Type": "application/json", "Accept": "application/json", "X-Request-ID": name}
     try:
@@ -63,17 +67,17 @@ async def send(client: aiohttp.ClientSession, url: str, request: Request, name: 
     return Outcome(request, due, time.monotonic(), status, code, retry_after, echoed, body)
 
 
-async def closed(
-    url: str, mixtures: Sequence[Mixture], connections: int, go_on: Callable[[], bool], seed: int = 0
+async def closed_loop(
+    url: str, workloads: Sequence[Workload], connections: int, go_on: Callable[[], bool], seed: int = 0
 ) -> list[Outcome]:
-    """Each connection has one request under way while `go_on` holds, and waits as long as a refusal says."""
+    """Send requests one after the other on each connection while `go_on()`, waiting for Retry-After when refused."""
     outcomes: list[Outcome] = []
 
     async def loop(client: aiohttp.ClientSession, number: int) -> None:
         rng = random.Random(seed * 1000 + number)
         count = 0
         while go_on():
-            request = rng.choice(mixtures).draw(rng)
+            request = rng.choice(workloads).draw(rng)
             count += 1
             outcome = await send(client, url, request, f"c{seed}-{number}-{count}", time.monotonic())
             outcomes.append(outcome)
@@ -88,13 +92,13 @@ async def closed(
     return outcomes
 
 
-async def opened(
-    url: str, mixtures: Sequence[Mixture], rate: float, seconds: float, seed: int = 0
+async def open_loop(
+    url: str, workloads: Sequence[Workload], rate: float, seconds: float, seed: int = 0
 ) -> tuple[list[Outcome], float]:
-    """Poisson arrivals, `rate` requests per second whatever becomes of those before; none is sent again.
+    """Send `rate` requests per second as Poisson arrivals, without waiting for answers or retrying.
 
-    Returns what became of them, and the latest that one was sent after it was due, in seconds: late arrivals are the
-    generator's fault, and their latency counts from when they were due.
+    Returns the outcomes, and the longest delay between when a request was due and when it was sent, in seconds. Latency
+    counts from when a request was due, so that delays of the generator are included.
     """
     rng = random.Random(seed)
     async with session() as client:
@@ -102,30 +106,30 @@ async def opened(
         late = 0.0
         due = started = time.monotonic()
         while (due := due + rng.expovariate(rate)) < started + seconds:
-            request = rng.choice(mixtures).draw(rng)
+            request = rng.choice(workloads).draw(rng)
             await asyncio.sleep(max(due - time.monotonic(), 0))
             late = max(late, time.monotonic() - due)
             tasks.append(asyncio.create_task(send(client, url, request, f"o{seed}-{len(tasks)}", due)))
         return list(await asyncio.gather(*tasks)), late
 
 
-class Flow:
-    """A closed loop in a thread of its own, as a context: what becomes of requests while something happens.
+class BackgroundLoad:
+    """A closed loop in a thread of its own, as a context manager, with its outcomes afterwards.
 
-    prepare: what the thread does first.
+    prepare: called in the thread first.
     """
 
     def __init__(
         self,
         url: str,
-        mixtures: Sequence[Mixture],
+        workloads: Sequence[Workload],
         connections: int = 4,
         prepare: Callable[[], None] = lambda: None,
     ) -> None:
         self.outcomes: list[Outcome] = []
         self._prepare = prepare
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(url, mixtures, connections))
+        self._thread = threading.Thread(target=self._run, args=(url, workloads, connections))
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -135,9 +139,9 @@ class Flow:
         self._stop.set()
         self._thread.join()
 
-    def _run(self, url: str, mixtures: Sequence[Mixture], connections: int) -> None:
+    def _run(self, url: str, workloads: Sequence[Workload], connections: int) -> None:
         self._prepare()
-        self.outcomes = asyncio.run(closed(url, mixtures, connections, lambda: not self._stop.is_set()))
+        self.outcomes = asyncio.run(closed_loop(url, workloads, connections, lambda: not self._stop.is_set()))
 
 
 def _code(body: bytes) -> str:

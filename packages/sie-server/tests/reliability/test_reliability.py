@@ -15,42 +15,42 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[4] / "reliability"))
 from bodies import bombs
+from expected_scores import ExpectedScores
 from fault_files import flipped
 from fault_network import half_sent
 from fault_process import killed
-from footprint import Footprint
 from instance import EMBEDDED, Instance
 from instrumented import threads
 from invariance import EVERY, build_all, compare
-from load import Loads
-from mixture import Mixture, Request, checkpoint_words, mixture
+from load import LoadTest
 from pairs import differing
+from process_stats import ProcessStats
 from soak import Held, checkpoints, instrumented, leaks, soak, spread
 from stalls import measured, watched
-from truth import Truth
 from watched import _watch
+from workload import Request, Workload, checkpoint_words, make_workload
 
 from sie_server.metrics import Metrics
 
 
 def test_under_overload_every_answer_is_right_or_says_when_to_come_back() -> None:
     with Instance("--preload", EMBEDDED, "--queue-tokens=1500") as server:
-        mixtures, truth = [mixture(EMBEDDED, 2, 12)], Truth()
-        truth.learn(server.url, mixtures)
-        loads = Loads(server, mixtures, truth)
-        phases = [loads.closed(32, seconds=2), loads.opened(rate=30, factor=3, seconds=2)]
+        workloads, expected = [make_workload(EMBEDDED, 2, 12)], ExpectedScores()
+        expected.learn(server.url, workloads)
+        load_test = LoadTest(server, workloads, expected)
+        phases = [load_test.closed(32, seconds=2), load_test.opened(rate=30, factor=3, seconds=2)]
     for phase in phases:
-        tally = phase.tally
-        assert (tally.wrong, dict(tally.lost), tally.unsure) == ([], {}, 0)
-        assert set(tally.said) == {"503 QUEUE_FULL"}
-        assert tally.right + tally.said.total() == tally.requests
+        counts = phase.counts
+        assert (counts.wrong, dict(counts.lost), counts.without_retry_after) == ([], {}, 0)
+        assert set(counts.errors) == {"503 QUEUE_FULL"}
+        assert counts.right + counts.errors.total() == counts.requests
 
 
 def test_mixed_traffic_leaves_nothing_behind(tmp_path: Path) -> None:
     names = ("bert", "modernbert")
-    mixtures = [mixture(EMBEDDED, 2, 6), *(mixture(name, 2, 6, text=checkpoint_words) for name in names)]
+    workloads = [make_workload(EMBEDDED, 2, 6), *(make_workload(name, 2, 6, text=checkpoint_words) for name in names)]
     with instrumented("--preload", EMBEDDED, *checkpoints(tmp_path, names)) as server:
-        figures = soak(server, mixtures, {EMBEDDED: ["dense", "multivector"]}, minutes=0.06, large=50)
+        figures = soak(server, workloads, {EMBEDDED: ["dense", "multivector"]}, minutes=0.06, large=50)
     assert (figures["wrong"], figures["lost"], figures["leaks"]) == ([], {}, {})
     assert all(figures["done"].values())
 
@@ -61,7 +61,7 @@ def test_architectures_at_once_score_as_alone(tmp_path: Path, names: tuple[str, 
     with Instance("--preload", EMBEDDED, *flags) as server:
         figures = compare(server, [EMBEDDED, *names], documents=2, connections=12, seconds=1)
         assert differing(server.url, "bert", checkpoint_words, queries=1) == (20, 0)
-    assert (figures["differ"], figures["lost"], figures["said"]) == ([], {}, {})
+    assert (figures["differ"], figures["lost"], figures["errors"]) == ([], {}, {})
     assert figures["right"]
     assert figures["vectors"]
 
@@ -75,14 +75,14 @@ def test_architectures_at_once_score_as_alone(tmp_path: Path, names: tuple[str, 
     ],
 )
 def test_after_a_fault_every_answer_is_right(inflict: Callable[[int], Any], tries: int) -> None:
-    verdict = inflict(tries)
-    assert verdict.passed, verdict.row
-    assert verdict.right
+    report = inflict(tries)
+    assert report.passed, report.row
+    assert report.right
 
 
 # --- that the proofs can fail ----------------------------------------------------------------------------------------
 
-REQUEST = Mixture("m", ("query",), ("a", "b")).request("query", [0, 1])
+REQUEST = Workload("m", ("query",), ("a", "b")).request("query", [0, 1])
 
 
 def answer(**changes: Any) -> bytes:
@@ -109,8 +109,8 @@ def entries(*scores: tuple[str, float]) -> list[dict[str, Any]]:
     ],
 )
 def test_a_wrong_answer_is_found(body: bytes, fault: str | None) -> None:
-    truth = Truth({("m", "query", "a"): 0.25, ("m", "query", "b"): 0.5})
-    found = truth.fault(REQUEST, body)
+    expected = ExpectedScores({("m", "query", "a"): 0.25, ("m", "query", "b"): 0.5})
+    found = expected.fault(REQUEST, body)
     assert found == fault if fault is None else fault in (found or "")
 
 
@@ -124,8 +124,8 @@ def test_pairs_that_score_otherwise_in_company_are_counted(monkeypatch: pytest.M
 
 
 def test_growth_is_found() -> None:
-    flat = [Footprint(at, 1000 + at % 3, 10, 20, 3) for at in range(100)]
-    grown = [Footprint(at, 1000 + at, 10, 20, 3) for at in range(100)]
+    flat = [ProcessStats(at, 1000 + at % 3, 10, 20, 3) for at in range(100)]
+    grown = [ProcessStats(at, 1000 + at, 10, 20, 3) for at in range(100)]
     assert spread(flat) < 0.002
     assert spread(grown) > 0.04
 

@@ -1,4 +1,4 @@
-"""What each pair scores alone, and what is wrong with an answer that says otherwise."""
+"""Expected scores of pairs, and checks of answers against them."""
 
 import http.client
 import math
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 import msgspec
-from mixture import Mixture, Request
+from workload import Request, Workload
 
 
 class _Entry(msgspec.Struct):
@@ -20,7 +20,7 @@ class _Usage(msgspec.Struct):
 
 
 class Answer(msgspec.Struct):
-    """What is read of a score response."""
+    """The checked fields of a score response."""
 
     model: str
     query_id: str | None
@@ -28,10 +28,10 @@ class Answer(msgspec.Struct):
     usage: _Usage
 
 
-class Truth:
-    """The score of every pair, from requests with one document, one at a time, to a server that does nothing else.
+class ExpectedScores:
+    """Scores of pairs, from requests with one document, sent one at a time to an idle server.
 
-    scores: what is known already, by model, query and document.
+    scores: scores known beforehand, by model, query and document.
     """
 
     def __init__(self, scores: Mapping[tuple[str, str, str], float] = {}) -> None:
@@ -40,21 +40,21 @@ class Truth:
     def __len__(self) -> int:
         return len(self._scores)
 
-    def learn(self, url: str, mixtures: Iterable[Mixture]) -> None:
-        """Ask for every pair of these mixtures alone.
+    def learn(self, url: str, workloads: Iterable[Workload]) -> None:
+        """Score every pair of these workloads alone.
 
         Raises:
             RuntimeError: the server answered with an error.
         """
         connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
-        for mixture in mixtures:
-            for request in mixture.alone():
+        for workload in workloads:
+            for request in workload.alone():
                 [score] = scores(connection, request)
                 self._scores[request.model, request.query, request.documents[0]] = score
         connection.close()
 
     def fault(self, request: Request, body: bytes) -> str | None:
-        """What is wrong with a 200, if anything: another request's, an item twice or missing, a bit of a score."""
+        """Find the fault in an answer with status 200: request, items, scores (bit for bit) or ranks; None: correct."""
         try:
             answer = msgspec.json.decode(body, type=Answer)
         except msgspec.DecodeError as error:
@@ -62,7 +62,7 @@ class Truth:
         if (answer.model, answer.query_id) != (request.model, request.query[:20]):
             return f"an answer to another request: {answer.model}, {answer.query_id!r}"
         if sorted(entry.item_id for entry in answer.scores) != sorted(f"item-{i}" for i in range(len(request.numbers))):
-            return "items are missing, or there twice"
+            return "items are missing or duplicated"
         for entry in answer.scores:
             document = request.documents[int(entry.item_id.removeprefix("item-"))]
             alone = self._scores[request.model, request.query, document]
@@ -70,17 +70,17 @@ class Truth:
                 return f"{entry.item_id} has {entry.score!r}, alone {alone!r}"
         order = [entry.score for entry in sorted(answer.scores, key=lambda entry: entry.rank)]
         if order != sorted(order, reverse=True) or {entry.rank for entry in answer.scores} != set(range(len(order))):
-            return "the ranks are not those of the scores"
+            return "the ranks do not match the scores"
         return None
 
 
 def tokens(body: bytes) -> int:
-    """Input tokens that a 200 counts."""
+    """Input tokens of an answer with status 200."""
     return msgspec.json.decode(body, type=Answer).usage.input_tokens
 
 
 def scores(connection: http.client.HTTPConnection, request: Request) -> list[float]:
-    """Ask for these scores, which are finite, in the order of the documents.
+    """Send a request; returns its scores, which are finite, in the order of the documents.
 
     Raises:
         RuntimeError: the server answered with an error.

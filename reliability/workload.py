@@ -1,4 +1,4 @@
-"""Requests of every size, drawn from a pool so small that the score of each pair can be computed alone beforehand."""
+"""Requests of all sizes, drawn from a small pool whose pairs can all be scored alone beforehand."""
 
 import random
 import string
@@ -10,13 +10,13 @@ import msgspec
 from sie_server.cli.bench.workload import WORDS
 
 SIZES = (1, 5, 20, 100)
-# Of a document, in words: a log-normal distribution, from a title to more than most models take.
+# Words of a document: log-normal, from a title to more than the limit of most models.
 _LOG_MEAN, _LOG_DEVIATION, _LONGEST = 3.2, 0.9, 400
 
 
 @dataclass(frozen=True)
 class Request:
-    """A score request; documents by their number in the pool."""
+    """A score request. numbers: the documents' indices in the pool."""
 
     model: str
     query: str
@@ -30,8 +30,8 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Mixture:
-    """Queries and documents for one model, and the requests that are made of them. `sizes`: equally likely."""
+class Workload:
+    """A pool of queries and documents for one model. sizes: numbers of documents of a request, equally likely."""
 
     model: str
     queries: Sequence[str]
@@ -39,27 +39,27 @@ class Mixture:
     sizes: Sequence[int] = field(default=SIZES)
 
     def draw(self, rng: random.Random) -> Request:
-        """One of many."""
+        """Draw a random request."""
         query = rng.choice(self.queries)
         numbers = rng.choices(range(len(self.documents)), k=rng.choice(self.sizes))
         return self.request(query, numbers)
 
     def request(self, query: str, numbers: Sequence[int]) -> Request:
-        """The request for these documents. Its items have no ids, so that a document may come twice."""
+        """Make a request with these documents. Items have no ids, so that documents can be repeated."""
         documents = tuple(self.documents[number] for number in numbers)
         items = [{"text": document} for document in documents]
         body = msgspec.json.encode({"query": {"id": query[:20], "text": query}, "items": items})
         return Request(self.model, query, documents, tuple(numbers), body)
 
     def alone(self) -> Iterator[Request]:
-        """Every pair in a request of its own."""
+        """Yield a request of its own for every pair."""
         for query in self.queries:
             for number in range(len(self.documents)):
                 yield self.request(query, [number])
 
 
 def common_words(rng: random.Random, words: int) -> str:
-    """Common words, and one in ten that no tokenizer has seen before."""
+    """Make a text of common words, one in ten replaced by a random one."""
     return " ".join(
         rng.choice(WORDS) if rng.random() < 0.9 else "".join(rng.choices(string.ascii_lowercase, k=rng.randint(4, 12)))
         for _ in range(words)
@@ -67,22 +67,22 @@ def common_words(rng: random.Random, words: int) -> str:
 
 
 def checkpoint_words(rng: random.Random, words: int) -> str:
-    """Words of the vocabulary that the tests' checkpoints have, one token each."""
+    """Make a text of words that are one token each in the vocabulary of the tests' checkpoints."""
     return " ".join(f"w{rng.randrange(400)}" for _ in range(words))
 
 
-def mixture(
+def make_workload(
     model: str,
     queries: int = 4,
     documents: int = 100,
     seed: int = 0,
     text: Callable[[random.Random, int], str] = common_words,
     sizes: Sequence[int] = SIZES,
-) -> Mixture:
-    """A pool with so many queries of 1 to 12 words and documents of 1 to 400."""
+) -> Workload:
+    """Make a pool of queries of 1 to 12 words and documents of 1 to 400 words."""
     rng = random.Random(seed)
     lengths = [min(int(rng.lognormvariate(_LOG_MEAN, _LOG_DEVIATION)) + 1, _LONGEST) for _ in range(documents)]
-    return Mixture(
+    return Workload(
         model,
         tuple(text(rng, rng.randint(1, 12)) for _ in range(queries)),
         tuple(text(rng, length) for length in lengths),
