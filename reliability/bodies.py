@@ -1,4 +1,4 @@
-"""Bodies made to keep a server busy, all within the limits on a body's size: every route, both encodings."""
+"""Request bodies that are expensive for a server, within the size limit, for every route and both encodings."""
 
 import json
 import random
@@ -15,7 +15,7 @@ _EMBEDDINGS = b'{"model":"%s","input":%%s}' % EMBEDDED.encode()
 
 
 class Bomb(NamedTuple):
-    """A request. body: makes its body. computed: it is a real one, and takes long on the device."""
+    """A request. body: makes its body. computed: whether it is valid and takes long on the device."""
 
     name: str
     path: str
@@ -26,7 +26,7 @@ class Bomb(NamedTuple):
 
 
 def bombs(size: int) -> Iterator[Bomb]:
-    """Those of about `size` bytes each."""
+    """Yield invalid or costly requests of about `size` bytes each."""
     for route in ("score", "encode", "extract"):
         path = f"/v1/{route}/{EMBEDDED}"
         for name, values in _json_values(size):

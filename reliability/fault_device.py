@@ -1,4 +1,4 @@
-"""What befalls the device: a batch raises, memory runs out, a device thread dies or stalls."""
+"""Faults of the device: a batch raises, memory runs out, a device thread dies or stalls."""
 
 import json
 import time
@@ -13,13 +13,13 @@ from outcome_counts import OutcomeCounts
 from soak import instrumented
 from traffic import BackgroundLoad
 
-# By which a server that can do no more has to have noticed, and have said so or ended.
+# Time in which a server whose device is broken has to report it or exit.
 _NOTICE_S = 60.0
-_TRUTHS = frozenset({"500 INFERENCE_ERROR", "503 RESOURCE_EXHAUSTED", "503 QUEUE_FULL"})
+_PERMITTED = frozenset({"500 INFERENCE_ERROR", "503 RESOURCE_EXHAUSTED", "503 QUEUE_FULL"})
 
 
 def raises(tries: int) -> FaultReport:
-    """The forward pass of some batches raises: their requests fail, no other, and the next are right."""
+    """The forward pass of some batches raises: only their requests fail, and later ones are right."""
     report = FaultReport("a batch raises on the device")
     with instrumented("--preload", EMBEDDED) as server:
         workloads, expected = known(server)
@@ -31,13 +31,13 @@ def raises(tries: int) -> FaultReport:
             time.sleep(1)
         report.count(OutcomeCounts().count(flow.outcomes, expected))
         report.expect(_status(f"{server.url}/livez") == 200, "/livez is 200 afterwards")
-    report.expect(set(report.errors) <= _TRUTHS, "what fails says so")
+    report.expect(set(report.errors) <= _PERMITTED, "errors name the cause")
     report.note = "a batch that raises is run again request by request"
     return report
 
 
 def memory(tries: int, tokens: int = 200) -> FaultReport:
-    """No memory for batches of more than some tokens: they are to be split, and all answers right."""
+    """There is no memory for batches above some size: they are split, and all answers are right."""
     report = FaultReport(f"no memory for batches of more than {tokens} tokens")
     with instrumented("--preload", EMBEDDED) as server:
         workloads, expected = known(server)
@@ -49,24 +49,24 @@ def memory(tries: int, tokens: int = 200) -> FaultReport:
             time.sleep(2)
         report.count(OutcomeCounts().count(flow.outcomes, expected))
         report.expect(_status(f"{server.url}/livez") == 200, "/livez is 200 afterwards")
-    report.expect(set(report.errors) <= _TRUTHS, "what fails says so")
+    report.expect(set(report.errors) <= _PERMITTED, "errors name the cause")
     return report
 
 
 def dies(tries: int) -> FaultReport:
-    """A device thread ends: health says so, or the process ends for its supervisor; no request waits for ever."""
+    """A device thread ends: /livez fails or the process exits, and no request hangs."""
     return _out_of_order("a device thread dies", "dies", tries)
 
 
 def stalls(tries: int) -> FaultReport:
-    """A batch never comes back: likewise."""
+    """A batch never finishes: as for a thread that ends."""
     return _out_of_order("a batch that never ends", "stalls", tries)
 
 
 def _out_of_order(fault: str, kind: str, tries: int) -> FaultReport:
     report = FaultReport(fault)
     for _ in range(tries):
-        # The default of two minutes is longer than a proof should take.
+        # Shorter than the default of two minutes, which is too long for a test.
         with instrumented("--preload", EMBEDDED, "--workers=1", "--wedged-after=15") as server:
             workloads, expected = known(server, documents=10)
             with BackgroundLoad(server.url, workloads, connections=4) as flow:
@@ -78,11 +78,11 @@ def _out_of_order(fault: str, kind: str, tries: int) -> FaultReport:
                 noticed = time.monotonic() - until + _NOTICE_S
                 ended = server.wait(5)
                 report.expect(noticed < _NOTICE_S, f"/livez is 503, or the process has ended, within {_NOTICE_S:g} s")
-                report.expect(ended is not None, "the process ends, for its supervisor to start it again")
+                report.expect(ended is not None, "the process exits, so that its supervisor restarts it")
                 if server.running:
                     server.kill()
             counts = OutcomeCounts().count(flow.outcomes, expected)
-            # A client that is cut off knows where it stands. What is lost is an answer that it waits for in vain.
+            # A closed connection is an answer of sorts; only requests that time out are lost.
             cut = sum(count for why, count in counts.lost.items() if why != "TimeoutError")
             report.note = f"noticed after {noticed:.1f} s, exit status {ended}; {cut:,} requests cut off or not let in"
             for why in [why for why in counts.lost if why != "TimeoutError"]:
@@ -96,7 +96,7 @@ def _device(url: str, **state: Any) -> None:
 
 
 def _status(url: str) -> int:
-    """0 where there is no answer."""
+    """HTTP status of a GET request; 0 if there is no answer."""
     try:
         with urllib.request.urlopen(url, timeout=60) as answer:
             status: int = answer.status

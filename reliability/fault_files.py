@@ -1,4 +1,4 @@
-"""What befalls files: a full disk, downloads that break off, weights with flipped bits, a folder replaced in use."""
+"""Faults of files: a full disk, interrupted downloads, weights with flipped bits, a folder replaced while in use."""
 
 import http.client
 import json
@@ -33,7 +33,7 @@ _SMALL_KIB = 64  # less than a checkpoint has
 
 
 def disk_full(tries: int) -> FaultReport:
-    """The hub cache fills up in the middle of a download: the load fails and says why, neighbours go on.
+    """The hub cache fills up during a download: the load fails with the reason, and other models are not affected.
 
     With room again, and what the download left in the cache, the next server loads the model.
     """
@@ -55,7 +55,7 @@ def disk_full(tries: int) -> FaultReport:
 
 
 def cut_download(tries: int) -> FaultReport:
-    """The hub closes the connection in the middle of the weights, each time: likewise."""
+    """The hub closes every connection in the middle of the weights: as for a full disk."""
     report = FaultReport("downloads that break off in the middle")
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -108,7 +108,7 @@ def _fails_then_loads(
 
 
 def flipped(tries: int) -> FaultReport:
-    """One byte of the header of model.safetensors is another one: refused, or of no consequence; never other scores."""
+    """One byte of the header of model.safetensors is changed: the model is refused, or its scores are the same."""
     report = FaultReport("a flipped byte in the header of model.safetensors")
     rng = random.Random(0)
     with TemporaryDirectory() as name:
@@ -143,7 +143,7 @@ def flipped(tries: int) -> FaultReport:
 
 
 def replaced(tries: int) -> FaultReport:
-    """Another checkpoint is moved, or written, to a folder in use: each answer is wholly of the one or of the other."""
+    """Another checkpoint is moved or written to a folder in use: each answer is entirely from one of the two."""
     report = FaultReport("a model's folder is replaced while it is served")
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -194,7 +194,7 @@ def _workload(model: str) -> Workload:
 
 
 def ask(url: str, request: Request) -> tuple[int, str]:
-    """Status and code of one request's answer."""
+    """Send one request; returns status and error code."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
     connection.request("POST", request.path, request.body, {"Accept": "application/json"})
     response = connection.getresponse()
@@ -204,7 +204,7 @@ def ask(url: str, request: Request) -> tuple[int, str]:
 
 
 def scores(url: str, request: Request) -> list[float]:
-    """Of a request that is answered with 200, by rank."""
+    """Send one request; returns its scores by rank."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
     connection.request("POST", request.path, request.body, {"Accept": "application/json"})
     body = json.loads(connection.getresponse().read())
@@ -221,7 +221,7 @@ def _get(url: str, path: str) -> bytes:
 
 
 class _CuttingHub(Hub):
-    """A hub that sends half of the weights, while `cutting` says so."""
+    """A hub that sends only half of the weights while `cutting` is set."""
 
     cutting: dict[str, bool]
 
@@ -250,7 +250,7 @@ def _hub(root: Path, cutting: dict[str, bool] | None = None) -> Iterator[str]:
 
 @contextmanager
 def _small_disk(folder: Path) -> Iterator[int]:
-    """A namespace in which this folder is a disk of 64 KiB: a process that is in it, or 0 where not permitted."""
+    """Start a process in a namespace where this folder is a disk of 64 KiB; returns its pid, or 0 if not permitted."""
     script = f'mount -t tmpfs -o size={_SMALL_KIB}k tmpfs "{folder}" && echo mounted && exec sleep 3600'
     if shutil.which("unshare") is None or os.geteuid() != 0:
         yield 0

@@ -1,4 +1,4 @@
-"""What befalls connections: the network is cut in a namespace, clients stop to read or send half a request."""
+"""Faults of connections: a network outage, clients that stop reading, clients that send half a request."""
 
 import ctypes
 import json
@@ -30,7 +30,7 @@ _QUIET_S = 14.0
 
 
 def cut(tries: int, seconds: float = 3.0) -> FaultReport:
-    """Every packet between clients and server is dropped for a while, in both directions; nobody is told."""
+    """All packets between clients and server are dropped for a while, silently, in both directions."""
     report = FaultReport(f"the network is cut for {seconds:g} s under load")
     if os.geteuid() != 0 or shutil.which("ip") is None:
         report.skipped = "needs network namespaces (root, iproute2)"
@@ -67,7 +67,7 @@ def _cut(report: FaultReport, wire: "Wire", tries: int, seconds: float) -> None:
 
 
 class Wire:
-    """Two namespaces with a cable between them, which can be cut: packets then go to an address that nobody has."""
+    """Two network namespaces with a link that can be cut: packets then go to an unknown link-layer address."""
 
     def __init__(self, server: str, client: str) -> None:
         self.server = server
@@ -81,7 +81,7 @@ class Wire:
         self._point({self.server: self._addresses[self.client], self.client: self._addresses[self.server]})
 
     def enter(self) -> None:
-        """Put the calling thread on the client's side."""
+        """Move the calling thread into the client's namespace."""
         with Path(f"/run/netns/{self.client}").open() as namespace:
             if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
@@ -115,8 +115,8 @@ def _ip(*arguments: str) -> str:
 
 
 def unread(tries: int, seconds: float = 3.0) -> FaultReport:
-    """Clients ask for megabytes of vectors and read nothing: others are served, and nothing is left of them."""
-    report = FaultReport("clients that stop to read their answer")
+    """Clients request megabytes of vectors and read nothing: others are served, and their resources are released."""
+    report = FaultReport("clients that stop reading their answer")
     with Instance("--preload", EMBEDDED) as server:
         workloads, expected = known(server)
         before = settled_stats(server.pid, sockets=0, seconds=2)
@@ -143,7 +143,7 @@ def unread(tries: int, seconds: float = 3.0) -> FaultReport:
 
 
 def half_sent(tries: int, many: int = 40, seconds: float = 2.0) -> FaultReport:
-    """Half a head, or half a body, and then a long silence; every other one goes on and is answered rightly."""
+    """Clients send half a header or half a body and pause; every other one continues and gets a right answer."""
     report = FaultReport(f"{many} clients that send half a request")
     with Instance("--preload", EMBEDDED) as server:
         workloads, expected = known(server)
@@ -191,6 +191,6 @@ def _head(path: str, length: int) -> bytes:
 
 
 def _answer(connection: socket.socket) -> bytes:
-    """The body of an answer that ends with its connection."""
+    """Read the body of an answer until the connection closes."""
     read = b"".join(iter(lambda: connection.recv(65536), b""))
     return read.partition(b"\r\n\r\n")[2]

@@ -1,4 +1,4 @@
-"""What befalls the process: it is killed under SDK clients, stopped and continued, and its clock jumps."""
+"""Faults of the process: killed under SDK clients, stopped and continued, clock jumps."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ from sie_sdk.types import Item
 
 _CLIENTS = 4
 _FAKETIME = sorted(glob("/usr/lib/*/faketime/libfaketimeMT.so.1"))
-# Seconds that the clock of the day jumps by: an hour, a day back, a leap second, ten years.
+# Jumps of the wall clock in seconds: an hour, a day back, a leap second, ten years.
 JUMPS = (3600, -86400, 1, 315_360_000)
 
 
@@ -38,7 +38,7 @@ def known(server: Instance, documents: int = 20, model: str = EMBEDDED) -> tuple
 
 
 def killed(tries: int) -> FaultReport:
-    """kill -9 while SDK clients rank, and a start on the same port. Every call is to return, with the right scores."""
+    """kill -9 while SDK clients send score requests, and restart on the same port. Every call returns right scores."""
     report = FaultReport("kill -9 under SDK clients, restart on the same port")
     calls = 0
     with Instance("--preload", EMBEDDED) as server:

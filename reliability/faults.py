@@ -1,11 +1,11 @@
-"""What befalls a server in production, done to one on purpose: what was tried, how often, and what was lost.
+"""Fault injection: what goes wrong in production, done to a server on purpose.
 
     .venv/bin/python reliability/faults.py --json faults.json                    # every fault, a quarter of an hour
     .venv/bin/python reliability/faults.py --tries 1 --only killed half_sent     # some of them once
 
-Under each fault clients rank all the time, and every answer is compared with the score of each pair alone. An error
-that names what happened is no loss; a wrong score is, and so is a request that gets no answer. What can't be tried here
-(no root, no libfaketime) is skipped, and the table says so.
+During each fault, clients keep sending score requests, and every score is compared with that of the pair alone. Errors
+that name what happened are permitted; wrong scores and requests without an answer are not. Faults that can't be
+injected here (no root, no libfaketime) are listed as skipped.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from fault_report import COLUMNS, FaultReport, table
 from instance import end_cleanly
 from rich.console import Console
 
-# How often each is tried by default.
+# Faults with their default number of tries.
 FAULTS: dict[str, tuple[Callable[[int], FaultReport], int]] = {
     "killed": (killed, 10),
     "stopped": (stopped, 10),
@@ -44,8 +44,8 @@ FAULTS: dict[str, tuple[Callable[[int], FaultReport], int]] = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=FAULTS, default=list(FAULTS))
-    parser.add_argument("--tries", type=int, default=0, help="of each fault; by default as many as each is worth")
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--tries", type=int, default=0, help="of each fault; by default as in FAULTS")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     arguments = parser.parse_args()
     end_cleanly()
 

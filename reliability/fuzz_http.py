@@ -1,8 +1,8 @@
-"""schemathesis over `/openapi.json` of a live server: all routes, JSON and MessagePack bodies and answers.
+"""Fuzzing with schemathesis by the `/openapi.json` of a live server: all routes, JSON and MessagePack.
 
     python reliability/fuzz_http.py                       # or with any option of `schemathesis run`
 
-No answer may be a 5xx but those of the document, and each must be as the document says.
+Answers must conform to the document, which also lists the permitted 5xx errors.
 """
 
 import os
@@ -22,13 +22,13 @@ from live import EMBEDDED, serving  # noqa: E402 # the tests are no package
 
 MSGPACK = "application/msgpack"
 ACCEPTS = ("application/json", MSGPACK, "*/*")
-# What a client can't send is left out, and so are bodies that are right where the document alone can't know.
+# Without checks of headers that clients can't send, and of bodies whose validity the document can't express.
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
 
 @schemathesis.serializer(MSGPACK)
 def pack(_: schemathesis.SerializationContext, value: Any) -> bytes:
-    """A body as MessagePack; what that can't say goes out as its text."""
+    """Encode a body in MessagePack; values that it can't encode are sent as their repr."""
     if isinstance(value, bytes):
         return value
     try:
@@ -39,7 +39,7 @@ def pack(_: schemathesis.SerializationContext, value: Any) -> bytes:
 
 @schemathesis.deserializer(MSGPACK)
 def unpack(_: schemathesis.DeserializationContext, response: schemathesis.Response) -> Any:
-    """An answer, with arrays as the lists that JSON has."""
+    """Decode an answer, with arrays as lists, as in JSON."""
     return _listed(msgpack.unpackb(response.content, object_hook=msgpack_numpy.decode))
 
 
@@ -53,7 +53,7 @@ def _listed(value: Any) -> Any:
 
 @schemathesis.hook
 def before_call(_: schemathesis.HookContext, case: schemathesis.Case, __: Any) -> None:
-    """Most requests are for a model that there is, in turn for each kind of answer."""
+    """Use an existing model in most requests, and each kind of answer in turn."""
     number = sum(map(ord, repr(case.body)))
     if "model" in case.path_parameters and number % 4:
         case.path_parameters["model"] = EMBEDDED
@@ -63,7 +63,7 @@ def before_call(_: schemathesis.HookContext, case: schemathesis.Case, __: Any) -
 
 
 def main() -> int:
-    """Run it, and return its exit status: 0 when nothing was found."""
+    """Run schemathesis; returns its exit status, 0 if nothing was found."""
     with serving("--log-level=error") as server:
         command = [Path(sys.executable).with_name("schemathesis"), "run", f"{server.url}/openapi.json"]
         options = ["--checks", CHECKS, "--continue-on-failure", "--suppress-health-check=all", *sys.argv[1:]]

@@ -1,4 +1,4 @@
-"""A server in a process of its own, which can be killed and started again on its port."""
+"""A server in a process of its own that can be killed and restarted on its port."""
 
 import os
 import re
@@ -16,9 +16,9 @@ _START_S, _STOP_S = 120.0, 40.0
 
 
 class Instance:
-    """`sie-server serve` with these flags, offline unless the environment says otherwise. As a context it is running.
+    """`sie-server serve` with the given flags, by default offline. Runs while used as a context manager.
 
-    program: what is run in place of `python -m sie_server`. within: a command that runs it, and becomes it.
+    program: replaces `python -m sie_server`. within: a command that the program is an argument of, and that execs it.
     """
 
     def __init__(
@@ -41,20 +41,20 @@ class Instance:
 
     @property
     def pid(self) -> int:
-        """Of the running process."""
+        """Process id."""
         assert self._process is not None
         return self._process.pid
 
     @property
     def running(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process is running."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> Self:
-        """Start it and wait until it is ready.
+        """Start the server and wait until it is ready.
 
         Raises:
-            RuntimeError: it did not start; the message has its last lines.
+            RuntimeError: it did not start; the message has the end of its log.
         """
         self._ready.clear()
         self._process = subprocess.Popen(

@@ -1,12 +1,12 @@
-"""`sie-server` with two doors more: what runs inside, and a device that fails when it is told to.
+"""`sie-server` with two more endpoints: one reports its internals, one makes the device fail.
 
     python reliability/instrumented.py serve --port 8080
     curl localhost:8080/inside
     curl localhost:8080/device -d '{"kind": "raises", "times": 3}'
 
-The product has neither. `kind` of a device: "raises", an error on the next `times` batches; "memory", no memory for
-batches of more than `tokens` tokens, `times` times; "dies", the thread ends on the next batch; "stalls", the next batch
-takes an hour.
+`kind` of a failure: "raises", an error in the next `times` batches; "memory", out of memory in batches of more than
+`tokens` tokens, `times` times; "dies", the device thread ends with the next batch; "stalls", the next batch takes an
+hour.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ KINDS = ("raises", "memory", "dies", "stalls")
 
 
 class Device:
-    """What the next batches meet."""
+    """Failure of the next batches."""
 
     def __init__(self) -> None:
         self.kind = ""
@@ -42,12 +42,12 @@ class Device:
         self.tokens = 0
 
     def set(self, kind: str, times: int = 1, tokens: int = 0) -> None:
-        """From now on."""
+        """Set the failure."""
         assert kind in KINDS
         self.kind, self.times, self.tokens = kind, times, tokens
 
     def meet(self, packed: Packed) -> None:
-        """Raises what has been asked for, or waits, or does nothing."""
+        """Fail as set: raise, wait, or do nothing."""
         if self.times <= 0 or len(packed.ids) <= self.tokens:
             return
         self.times -= 1

@@ -1,16 +1,16 @@
-"""The same pair, the same score, bit for bit, with every architecture at once in one server under full concurrency.
+"""Invariance of scores, bit for bit, with all architectures in one server under full concurrency.
 
     .venv/bin/python reliability/invariance.py                                            # 5 minutes
     .venv/bin/python reliability/invariance.py --seconds 5 --documents 6 --only bert gemma    # one
     .venv/bin/python reliability/invariance.py --matrix --seconds 4 --documents 4           # an hour
 
-Small checkpoints with random weights of every architecture and head that is served, as the server's tests build them,
-and the embedded default. Every pair is scored alone, then many connections send requests of 1 to 100 documents to all
-of them at once; encoders embed likewise. Then 240 pairs of the default and 240 of a cross-encoder are scored alone,
-beside one other document and beside 19 (`pairs.py`). One bit that differs is an error.
+Models: small checkpoints with random weights of every supported architecture and head, built as in the server's tests,
+and the embedded default. Every pair is scored alone; then many connections send requests of 1 to 100 documents to all
+models at once. Embeddings are compared likewise. Then 240 pairs of the default and 240 of a cross-encoder are scored
+alone, with one other document and with 19 (`pairs.py`). Any bit that differs is an error.
 
-`--matrix` does it once for each level of instructions that PyTorch, oneDNN, MKL and the kernels can be held to, without
-the kernels, and on one and two threads (`processors.py`). What this processor lacks is skipped by name.
+`--matrix` repeats this for each instruction set to which PyTorch, oneDNN, MKL and the kernels can be restricted,
+without the kernels, and with one and two threads (`processors.py`). What this processor lacks is listed as skipped.
 """
 
 import argparse
@@ -45,7 +45,7 @@ from late_checkpoints import pylate, stanford
 
 COLUMNS = (
     *("precision", "models", "pairs, differ", "requests", "scores compared", "texts embedded", "differ"),
-    *("lost", "refused"),
+    *("lost", "errors"),
 )
 PRECISIONS = ("float32", "bfloat16", "int8")
 _LAYOUTS: dict[str, Callable[[Path], object]] = {
@@ -63,7 +63,7 @@ class _Encoded(msgspec.Struct):
 
 
 def build_all(folder: Path, names: Sequence[str] = EVERY) -> list[str]:
-    """Build these checkpoints; the flags that serve them."""
+    """Build these checkpoints; returns the flags that serve them."""
     for name in names:
         if name in _LAYOUTS:
             _LAYOUTS[name](folder / name)
@@ -73,7 +73,10 @@ def build_all(folder: Path, names: Sequence[str] = EVERY) -> list[str]:
 
 
 class Encoders:
-    """What embeds, with its outputs, and the vectors of every text alone. `differ`: those that came out otherwise."""
+    """Compares embeddings with those of each text alone.
+
+    workloads: with the outputs to ask each model for. compared: texts so far. differ: differences found.
+    """
 
     def __init__(self, url: str, workloads: Mapping[Workload, Sequence[str]]) -> None:
         self.compared = 0
@@ -83,14 +86,14 @@ class Encoders:
         self._alone: dict[tuple[str, str], bytes] = {}
 
     async def learn(self) -> None:
-        """The vectors of every text, each in a request of its own."""
+        """Encode every text in a request of its own."""
         async with session() as client:
             for workload in self._workloads:
                 for text in workload.documents:
                     [self._alone[workload.model, text]] = await self._encode(client, workload, [text])
 
     async def compare(self, connections: int, go_on: Callable[[], bool]) -> None:
-        """Embed again and again over so many connections."""
+        """Encode random texts on each connection while `go_on()`."""
 
         async def loop(client: aiohttp.ClientSession, number: int) -> None:
             rng = random.Random(number)
@@ -118,7 +121,7 @@ class Encoders:
 def compare(
     server: Instance, models: Sequence[str], documents: int, connections: int, seconds: float
 ) -> dict[str, Any]:
-    """Ask these models of a running server for everything alone, and then all at once for so long."""
+    """Compare results of these models under concurrency, for `seconds`, with those of each input alone."""
     outputs = {model: _outputs(server.url, model) for model in models}
     workloads = [_workload(model, documents) for model in models]
     scoring = [workload for workload in workloads if "score" in outputs[workload.model]]
@@ -148,7 +151,7 @@ def compare(
 
 
 def compare_few(url: str, models: Sequence[str]) -> dict[str, Any]:
-    """Some hundred pairs, every one in three companies (`pairs.py`)."""
+    """Compare some hundred pairs in three batch compositions (`pairs.py`)."""
     few = [differing(url, model, _text(model)) for model in models if model in _FEW]
     return {"few": sum(count for count, _ in few), "few differ": sum(differ for _, differ in few)}
 
@@ -162,7 +165,7 @@ def _text(model: str) -> Callable[[random.Random, int], str]:
 
 
 def _outputs(url: str, model: str) -> list[str]:
-    """What a model gives. A folder says so before its first load."""
+    """Outputs of a model, which are known before it is loaded."""
     with urllib.request.urlopen(f"{url}/v1/models/{model}", timeout=120) as answer:
         outputs: list[str] = json.load(answer)["outputs"]
     return outputs
@@ -175,8 +178,8 @@ def main() -> int:
     parser.add_argument("--documents", type=int, default=30, help="in the pool of each model")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=60.0, help="of full concurrency, per precision")
-    parser.add_argument("--matrix", action="store_true", help="once for each level of instructions, see above")
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--matrix", action="store_true", help="once per instruction set, see above")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     arguments = parser.parse_args()
     end_cleanly()
 
@@ -207,7 +210,7 @@ def main() -> int:
 
 
 def _refused(processor: Processor) -> dict[str, str]:
-    """The precisions that there are not on such a processor, and why."""
+    """Precisions that are not supported on a processor, with the reasons."""
     if processor.lacks:
         return dict.fromkeys(PRECISIONS, f"this processor has no {processor.lacks}")
     tried = "import sys, torch; from sie_server.nn.device import resolve_precision as resolve\n"
@@ -220,7 +223,7 @@ def _refused(processor: Processor) -> dict[str, str]:
 
 
 def row(precision: str, figures: dict[str, Any]) -> tuple[str, ...]:
-    """For a table with COLUMNS."""
+    """Row of a table with COLUMNS."""
     numbers = (f"{figures[name]:,}" for name in ("requests", "documents", "vectors"))
     return (
         precision,

@@ -1,4 +1,4 @@
-"""Other processors than this one: the settings that make the libraries and the kernels take their paths."""
+"""Settings that make the libraries and kernels use the code for other processors."""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -9,7 +9,7 @@ _ATEN = ("default", "avx2", "avx512")
 _ONEDNN = ("AVX2", "AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16", "AVX512_CORE_AMX")
 _MKL = ("SSE4_2", "AVX2", "AVX512")
 _KERNELS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
-# What the processor must have, by what the settings call it.
+# Whether the processor supports an instruction set, by its name in the settings.
 _NEEDED = {
     "avx2": torch.cpu._is_avx2_supported,
     "avx512": torch.cpu._is_avx512_supported,
@@ -20,7 +20,7 @@ _NEEDED = {
 
 
 class Processor(NamedTuple):
-    """What a server is started with to compute as on another processor. lacks: what this one has not, or None."""
+    """Environment and flags for another processor. lacks: instruction set that this processor lacks; None: none."""
 
     name: str
     environment: Mapping[str, str]
@@ -29,12 +29,12 @@ class Processor(NamedTuple):
 
 
 def processors() -> Iterator[Processor]:
-    """Every level that can be forced: of PyTorch, oneDNN, MKL and the kernels; no kernels; one and two threads."""
+    """Yield every level of PyTorch, oneDNN, MKL and the kernels; no kernels; one and two threads."""
     for workers in ("1", "2"):
         yield _processor({}, f"--workers={workers}")
     for isa in _KERNELS:
         yield _processor({"SIE_MAX_CPU_ISA": isa})
-    # The kernels leave little to the libraries; without them everything is theirs.
+    # With the kernels, and without them, when the libraries compute everything.
     for kernels in ({}, {"SIE_MAX_CPU_ISA": "none"}):
         for variable, levels in (
             ("ATEN_CPU_CAPABILITY", _ATEN),
@@ -45,7 +45,7 @@ def processors() -> Iterator[Processor]:
                 yield _processor({**kernels, variable: level})
     for workers in ("1", "2"):
         yield _processor({"SIE_MAX_CPU_ISA": "none"}, f"--workers={workers}")
-    # A whole processor of ten years ago.
+    # A processor of ten years ago.
     yield _processor(
         {
             "SIE_MAX_CPU_ISA": "avx2",
@@ -57,7 +57,7 @@ def processors() -> Iterator[Processor]:
 
 
 def _processor(environment: Mapping[str, str], *flags: str) -> Processor:
-    asked = " ".join(environment.values()).lower()
-    lacks = next((isa for isa, has in _NEEDED.items() if isa in asked and not has()), None)
+    requested = " ".join(environment.values()).lower()
+    lacks = next((isa for isa, has in _NEEDED.items() if isa in requested and not has()), None)
     name = " ".join([*(f"{name}={value}" for name, value in environment.items()), *flags])
     return Processor(name, environment, flags, lacks)

@@ -1,17 +1,16 @@
-"""Mixed traffic for a long time: is memory flat, and is everything that was opened closed again?
+"""Soak test: mixed traffic for a long time, with checks that memory stays flat and nothing leaks.
 
     .venv/bin/python reliability/soak.py --json soak.json --svg soak.svg      # 30 minutes
     .venv/bin/python reliability/soak.py --minutes 0.3 --documents 8          # half a minute
 
-Clients rank 1 to 500 documents, embed, watch the status, send nonsense, and go in the middle of a request; what models
-they ask for changes every few seconds, so that a server with a `--memory-budget` (`--server=--memory-budget=...`) loads
-and drops them all the time. Answers are compared with those of each pair alone, bit for bit.
+Clients score 1 to 500 documents, embed, watch the status, send malformed requests and disconnect. The models change
+every few seconds, so that a server with a `--memory-budget` (`--server=--memory-budget=...`) keeps loading and
+unloading models. Scores are compared with those of each pair alone, bit for bit.
 
-After a warm-up of a third of the time, memory is read every second, and is flat where the medians of ten parts lie
-within 2 % of their middle. Before and after, with all clients gone, threads, open files, sockets and asyncio tasks are
-counted: there may be no more after. Threads are counted by their names; a pool may have as many as it is made for,
-since it starts one only when all that it has are busy. In less than five minutes memory is only recorded, for an
-allocator fills up first.
+After a warm-up of a third of the time, memory is sampled every second. It is flat if the medians of ten parts lie
+within 2 % of their midpoint; in less than five minutes it is only recorded, since allocators fill up first. Threads,
+open files, sockets and asyncio tasks are counted before and after, without clients, and must not grow. Threads are
+counted by name; a thread pool may grow up to its size.
 """
 
 import argparse
@@ -47,12 +46,12 @@ FLAT, SHORTEST_MINUTES, PARTS = 0.02, 5.0, 10
 TURN_S = 5.0
 # Documents of the largest requests.
 LARGE = 500
-# Connections and what belongs to them take a moment to close.
+# Connections take a moment to close.
 _SETTLED_S = 20.0
 
 
 class Held(NamedTuple):
-    """What a server holds at one moment. threads: by name; pools: how many of a name there may be at any time."""
+    """Resources held by a server. threads: counts by name. pools: sizes of thread pools by thread name."""
 
     files: int
     sockets: int
@@ -62,7 +61,7 @@ class Held(NamedTuple):
 
 
 class Readings:
-    """Footprints of a process, one per second, while this is a context."""
+    """Samples the statistics of a process once per second, as a context manager."""
 
     def __init__(self, pid: int) -> None:
         self.all: list[ProcessStats] = []
@@ -84,7 +83,7 @@ class Readings:
 
 
 def spread(readings: Sequence[ProcessStats]) -> float:
-    """How far the medians of ten parts lie from their middle, as a share of it."""
+    """Largest deviation of the medians of ten parts from their midpoint, relative to it."""
     size = max(len(readings) // PARTS, 1)
     parts = [readings[at : at + size] for at in range(0, size * PARTS, size)]
     medians = [statistics.median(one.resident for one in part) for part in parts if part]
@@ -92,7 +91,7 @@ def spread(readings: Sequence[ProcessStats]) -> float:
 
 
 def leaks(before: Held, after: Held) -> dict[str, tuple[int, int]]:
-    """What there is more of after than before, but threads of a pool that is not full."""
+    """Resources that have grown, with their counts; growth of a thread pool within its size is not a leak."""
     found = {name: (getattr(before, name), getattr(after, name)) for name in ("files", "sockets", "tasks")}
     found = {name: counts for name, counts in found.items() if counts[1] > counts[0]}
     for name, count in after.threads.items():
@@ -111,7 +110,7 @@ def held(server: Instance) -> Held:
 
 
 def quiet(server: Instance) -> Held:
-    """When nothing has been closed for a second, or after 20 s."""
+    """Wait until resources are stable for a second, or for 20 s."""
     until = time.monotonic() + _SETTLED_S
     last, now = None, held(server)
     while now != last and time.monotonic() < until:
@@ -121,7 +120,7 @@ def quiet(server: Instance) -> Held:
 
 
 def left(server: Instance, before: Held) -> tuple[Held, dict[str, tuple[int, int]]]:
-    """What is held, and more than before, when that is nothing, or after 20 s."""
+    """Wait until nothing has leaked, or for 20 s; returns the resources and the leaks."""
     until = time.monotonic() + _SETTLED_S
     while (found := leaks(before, now := held(server))) and time.monotonic() < until:
         time.sleep(0.2)
@@ -159,19 +158,19 @@ def soak(
 
 
 def checkpoints(folder: Path, names: Sequence[str] = CHECKPOINTS) -> list[str]:
-    """Build small checkpoints; the flags that serve them."""
+    """Build small checkpoints; returns the flags that serve them."""
     for name in names:
         build(folder / name, name)
     return [f"--model={name}={folder / name}" for name in names]
 
 
 def instrumented(*flags: str) -> Instance:
-    """A server that says what runs inside, and whose device can be told to fail."""
+    """A server that reports its internals, and whose device can be made to fail."""
     return Instance(*flags, program=(sys.executable, str(Path(__file__).with_name("instrumented.py"))))
 
 
 def draw(figures: dict[str, Any], file: Path) -> None:
-    """Memory over time, with where the warm-up ended in the title."""
+    """Draw memory over time; the title has the end of the warm-up."""
     readings = figures["readings"]
     start = readings[0]["at"]
     step = max(len(readings) // 200, 1)
@@ -190,7 +189,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--documents", type=int, default=50, help="in the pool of each model")
     parser.add_argument("--server", nargs="*", default=[], help="further flags of the server, as --server=--workers=1")
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument("--svg", type=Path, help="draw memory over time here")
     arguments = parser.parse_args()
     end_cleanly()
@@ -209,7 +208,7 @@ def main() -> int:
         draw(figures, arguments.svg)
     flat = figures["spread"] <= FLAT or arguments.minutes < SHORTEST_MINUTES
     done, errors = Counter(figures["done"]), Counter(figures["score"]["errors"])
-    columns = ("minutes", "done", "wrong", "lost", "refused or failed", "memory after warm-up", "more than before")
+    columns = ("minutes", "done", "wrong", "lost", "errors", "memory after warm-up", "leaks")
     row = (
         f"{arguments.minutes:g}",
         format_counts(done),

@@ -1,10 +1,10 @@
-"""How long a server's event loop stands still, and what memory it takes, for the worst bodies there are.
+"""Stalls of a server's event loop, and its peak memory, under the most expensive request bodies.
 
     python reliability/stalls.py                  # 34 MB each, and requests with large answers: some minutes
     python reliability/stalls.py --size 2000000 --no-computed
 
-A stall is how long the loop's own steps between two ticks of 2 ms ran, and how long other threads kept Python's lock
-from it (`watched.py`): other work on the machine does not count. Ends with status 1 where one was longer than --most.
+A stall is the time that the loop's own steps took between two ticks of 2 ms, plus the time that other threads held the
+GIL (`watched.py`); other work on the machine does not count. The exit status is 1 if one was longer than --most.
 """
 
 import argparse
@@ -24,13 +24,13 @@ from bodies import Bomb, bombs, computed
 from instance import EMBEDDED, Instance
 
 _PROGRAM = (sys.executable, str(Path(__file__).with_name("watched.py")))
-# The largest body that a server takes, unless told otherwise.
+# Slightly below the default limit on bodies.
 _LARGEST = 34 * 2**20 - 200
 _TIMEOUT_S = 120.0
 
 
 class Stall(NamedTuple):
-    """What a body of `size` bytes did. status: of its answer, 0 where there was none. seconds: until then. peak: MB."""
+    """Result of one body. size, answer: bytes. status: 0: no answer. seconds: latency. peak: memory in MB."""
 
     bomb: Bomb
     size: int
@@ -43,9 +43,9 @@ class Stall(NamedTuple):
 
 @contextmanager
 def watched(*flags: str, traces: Path | None = None) -> Iterator[tuple[Instance, mmap.mmap]]:
-    """A server, and the longest stall of its loop, in seconds, since somebody wrote a zero there.
+    """A server, and the longest stall of its event loop, in seconds, since it was reset to zero.
 
-    traces: a file for what its threads did at each long one.
+    traces: file for tracebacks of all threads during long stalls.
     """
     with tempfile.NamedTemporaryFile() as file:
         file.write(bytes(8))
@@ -56,9 +56,9 @@ def watched(*flags: str, traces: Path | None = None) -> Iterator[tuple[Instance,
             yield server, shared
 
 
-def measured(server: Instance, shared: mmap.mmap, each: Iterable[Bomb]) -> Iterator[Stall]:
-    """One after the other."""
-    for bomb in each:
+def measured(server: Instance, shared: mmap.mmap, requests: Iterable[Bomb]) -> Iterator[Stall]:
+    """Send the requests one after the other."""
+    for bomb in requests:
         body = bomb.body()
         Path(f"/proc/{server.pid}/clear_refs").write_text("5")
         struct.pack_into("d", shared, 0, 0.0)
@@ -67,8 +67,8 @@ def measured(server: Instance, shared: mmap.mmap, each: Iterable[Bomb]) -> Itera
         status = answer = 0
         try:
             connection.request("POST", bomb.path, body, {"Content-Type": bomb.encoding, "Accept": bomb.accept})
-            given = connection.getresponse()
-            status, answer = given.status, len(given.read())
+            response = connection.getresponse()
+            status, answer = response.status, len(response.read())
         except OSError:
             pass  # the table says so
         finally:
@@ -88,11 +88,11 @@ def _peak_mb(pid: int) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=_LARGEST, help="bytes of a body")
-    parser.add_argument("--most", type=float, default=0.02, help="seconds that a stall may take")
+    parser.add_argument("--most", type=float, default=0.02, help="limit on a stall, in seconds")
     parser.add_argument("--computed", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--only", default="", help="those with this in their name")
+    parser.add_argument("--only", default="", help="only bodies with this in their name")
     parser.add_argument(
-        "--traces", type=Path, help="what threads did in stalls of more than 20 ms; may crash the server"
+        "--traces", type=Path, help="file for tracebacks of stalls of more than 20 ms; may crash the server"
     )
     chosen = parser.parse_args()
     os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")

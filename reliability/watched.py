@@ -1,6 +1,6 @@
 """`sie-server` with a clock on its event loop: `STALLS=FILE python watched.py serve …`. `stalls.py` reads the file.
 
-`TRACES=FILE` has what every thread was doing 15 ms into each stall of more than 20 ms.
+With `TRACES=FILE`, tracebacks of all threads 15 ms into each stall of more than 20 ms are written there.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _TRACED_S = 0.02
 
 
 class _Moment(NamedTuple):
-    """What the clocks showed. own: the loop's thread's time on a processor. others: that of the others, by identity."""
+    """Clock readings in seconds. own: CPU time of the loop's thread. others: CPU times of other threads, by id."""
 
     wall: float
     own: float
@@ -40,11 +40,12 @@ class _Moment(NamedTuple):
         return cls(time.perf_counter(), time.thread_time(), others)
 
     def stall(self, after: "_Moment", unscheduled: float) -> float:
-        """How long the loop stood still until `after`, without what other work on the machine took from it.
+        """Length of the loop's stall until `after`, excluding the effect of other work on the machine.
 
-        Its own steps count by the processor's time that they took. Waits for Python's lock count by the clock, but for
-        no more than the busiest other thread ran meanwhile: one that holds the lock may have had to wait itself.
-        unscheduled: seconds that the loop's thread was ready to run, and others ran.
+        The loop's own steps count by CPU time. Waits for the GIL count by wall time, but no longer than the busiest
+        other thread ran meanwhile, as a thread that holds the GIL may itself have been descheduled.
+
+        unscheduled: seconds for which the loop's thread was runnable but not running.
         """
         own = after.own - self.own
         held = after.wall - self.wall - _EVERY_S - own - unscheduled
@@ -53,7 +54,7 @@ class _Moment(NamedTuple):
 
 
 def _clock_of(thread: int) -> int:
-    """Linux's clock of the processor's time of a thread, which is an error where there is none (any more)."""
+    """Id of Linux's CPU-time clock of a thread; reading it fails if the thread has ended."""
     return ~thread << 3 | 6
 
 
@@ -62,12 +63,12 @@ def _unscheduled(file: int) -> float:
 
 
 async def _watch(_: Metrics) -> None:
-    """Keeps the longest stall."""
+    """Record the longest stall."""
     traces = _Traces(Path(os.environ["TRACES"])) if "TRACES" in os.environ else None
     waits = os.open("/proc/thread-self/schedstat", os.O_RDONLY)  # for as long as the process lives
     with Path(os.environ["STALLS"]).open("r+b") as file, mmap.mmap(file.fileno(), 8) as shared:
         while True:
-            # Reading a file gives Python's lock away: not between the two looks at the clocks.
+            # Reading a file releases the GIL, so not between the two clock readings.
             unscheduled = _unscheduled(waits)
             if traces is not None:
                 traces.begin()
@@ -82,7 +83,7 @@ async def _watch(_: Metrics) -> None:
 
 
 class _Traces:
-    """Tracebacks that are taken without Python's lock, which may crash, and kept where it was worth it."""
+    """Tracebacks of long stalls. They are taken without the GIL, which may crash."""
 
     def __init__(self, path: Path) -> None:
         self._file: IO[str] = path.open("w")  # for as long as the process lives
