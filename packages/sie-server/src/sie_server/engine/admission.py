@@ -133,17 +133,21 @@ class Admission:
 def _surplus(held: Counter[Sender], sender: Sender, tokens: int, limit: int) -> int:
     """Estimate how many of the waiting tokens must be computed before `sender` may add `tokens` more; 0: none."""
     others = [(priority, count) for (client, priority), count in held.items() if (client, priority) != sender]
-    own = held[sender]
+    sender_tokens = held[sender]
     share = limit // (len(others) + 1)
     total = held.total()
-    if own + tokens <= share or total + tokens <= limit or (not own and total <= limit // _NEARLY_EMPTY):
+    if (
+        sender_tokens + tokens <= share
+        or total + tokens <= limit
+        or (not sender_tokens and total <= limit // _NEARLY_EMPTY)
+    ):
         return 0
     if tokens > limit:
-        return max(total - limit // _NEARLY_EMPTY, own)
+        return max(total - limit // _NEARLY_EMPTY, sender_tokens)
     if tokens > share:
         return total + tokens - limit
     # The sender's own surplus, and what is computed meanwhile: all of higher classes, the same of each other sender.
-    surplus = own + tokens - share
+    surplus = sender_tokens + tokens - share
     higher = {priority for priority in WEIGHTS if WEIGHTS[priority] > WEIGHTS[sender[1]]}
     ahead = [count if priority in higher else min(count, surplus) for priority, count in others]
     return min(surplus + sum(ahead), total + tokens - limit)

@@ -24,11 +24,11 @@ _CLIENTS_SEARCHED = 64
 class BatchBuilder:
     """Collects sequences for a batch; the first one determines its model.
 
-    room: tokens that still fit. share: tokens that the batch should still get, at most `room`; the last sequence of a
-    short request may exceed it.
+    capacity: tokens that still fit. share: tokens that the batch should still get, at most `capacity`; the last
+    sequence of a short request may exceed it.
     """
 
-    room: int
+    capacity: int
     share: int
     batch_limits: Mapping[str, BatchLimit]
     now: float
@@ -37,15 +37,15 @@ class BatchBuilder:
 
     @property
     def full(self) -> bool:
-        return self.room <= 0 or self.share <= 0
+        return self.capacity <= 0 or self.share <= 0
 
     def begin(self, model: LoadedModel) -> None:
         """Make it a batch for `model`, within that model's limit."""
         self.model = model
         if (limit := self.batch_limits.get(model.id)) is not None:
             limit.count_batch()
-            self.room = min(self.room, limit.tokens)
-            self.share = min(self.share, self.room)
+            self.capacity = min(self.capacity, limit.tokens)
+            self.share = min(self.share, self.capacity)
 
     def build(self) -> Batch | None:
         """The batch; None if nothing was collected."""
@@ -128,12 +128,12 @@ class FairQueue(WeightedNode):
         those that the weights of the lanes let through meanwhile.
         """
         higher = list(WEIGHTS)[: list(WEIGHTS).index(name)]
-        total = sum(self._classes[each].tokens for each in higher)
+        total = sum(self._classes[priority].tokens for priority in higher)
         priority = self._classes[name]
         lane = priority.lane(tokens)
-        own = tokens + sum(queue.tokens for queue in lane.clients if queue.client == client)
-        limit = max(own, lane.quantum)
-        in_lane = own + sum(min(queue.tokens, limit) for queue in lane.clients if queue.client != client)
+        own_tokens = tokens + sum(queue.tokens for queue in lane.clients if queue.client == client)
+        limit = max(own_tokens, lane.quantum)
+        in_lane = own_tokens + sum(min(queue.tokens, limit) for queue in lane.clients if queue.client != client)
         if lane is priority.long:
             return total + in_lane + priority.short.tokens
         return total + in_lane + min(in_lane // priority.short.weight, priority.long.tokens)
@@ -239,17 +239,17 @@ class SizeLane:
                 dropped += request.drop()
                 del queue[request]
                 continue
-            wanted, room = min(client.allowance - taken, batch.share), batch.room
+            wanted, capacity = min(client.allowance - taken, batch.share), batch.capacity
             if self._rotate_requests:
                 if request.allowance <= 0:
                     request.allowance += self.quantum
                     if request.allowance <= 0:
                         queue.move_to_end(request)
                         continue
-                wanted, room = min(wanted, request.allowance), min(room, batch.share)
-            tokens = request.take(batch.scheduled, wanted, room, batch.now)
+                wanted, capacity = min(wanted, request.allowance), min(capacity, batch.share)
+            tokens = request.take(batch.scheduled, wanted, capacity, batch.now)
             taken += tokens
-            batch.room -= tokens
+            batch.capacity -= tokens
             batch.share -= tokens
             request.allowance -= tokens
             if request.pending:

@@ -45,8 +45,8 @@ class OutOfMemoryRecovery:
         else:
             self._scheduler.shrink(model.id, tokens)
             self._metrics.oom_batch_splits.inc()
-            answers = [each for half in _halves(batch) for each in answer(half, splits + 1)]
-        if splits == 0 and not any(isinstance(each, SIEError) for each in answers):
+            answers = [result for half in _halves(batch) for result in answer(half, splits + 1)]
+        if splits == 0 and not any(isinstance(result, SIEError) for result in answers):
             self._metrics.oom_recoveries_succeeded.inc()
         return answers
 

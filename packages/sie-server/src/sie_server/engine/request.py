@@ -116,15 +116,15 @@ class Request:
         self._results: list[Any] = [None] * len(self.pending)
         self._missing = len(self.pending)
 
-    def take(self, batch: list[Scheduled], tokens: int, room: int, now: float) -> int:
-        """Move sequences to the batch until they have `tokens` tokens or the next one does not fit into `room`.
+    def take(self, batch: list[Scheduled], tokens: int, capacity: int, now: float) -> int:
+        """Move sequences to the batch until they have `tokens` tokens or the next one does not fit into `capacity`.
 
         An empty batch has room for any sequence. Returns the number of tokens moved.
         """
         taken = 0
         while self.pending and taken < tokens:
             length = _tokens(self.pending[0])
-            if length > room - taken and batch:
+            if length > capacity - taken and batch:
                 break
             batch.append(self.pending.popleft())
             taken += length

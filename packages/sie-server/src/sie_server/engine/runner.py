@@ -124,8 +124,8 @@ class Runner:
             parts = [Batch(batch.model, list(part)) for _, part in groupby(batch.scheduled, key=_request)]
             count = len(batch)
             if not out_of_memory and len(parts) == 1:
-                named = {"request_id": batch.scheduled[0].request.origin, "model": batch.model.id}
-                _LOG.exception("%s: inference failed for %d sequences", batch.model.id, count, extra=named)
+                log_fields = {"request_id": batch.scheduled[0].request.origin, "model": batch.model.id}
+                _LOG.exception("%s: inference failed for %d sequences", batch.model.id, count, extra=log_fields)
                 return [error] * count
         if out_of_memory:
             _LOG.warning("%s: out of memory in a batch of %d sequences", batch.model.id, count)

@@ -135,9 +135,9 @@ class Scheduler:
             self._closed = True
             self._condition.notify_all()
 
-    def _take(self, room: int) -> Batch | None:
-        """Take a batch of up to `room` tokens; None if only requests whose deadline has passed were waiting."""
-        batch = BatchBuilder(room, room, self._batch_limits, time.perf_counter())
+    def _take(self, capacity: int) -> Batch | None:
+        """Take a batch of up to `capacity` tokens; None if only requests whose deadline has passed were waiting."""
+        batch = BatchBuilder(capacity, capacity, self._batch_limits, time.perf_counter())
         while not batch.full and (quantum := self._queue.take(batch)):
             if not (quantum.taken or quantum.dropped):
                 break

@@ -96,8 +96,8 @@ class Residency:
         profiles = slot.entry.every_profile
         chosen = name if profile is None else profile
         if chosen not in profiles:
-            named = chosen[:_MAX_NAME]
-            raise SIEError(Code.INVALID_INPUT, f"Profile '{named}' not found. Available: {list(profiles)}")
+            shown = chosen[:_MAX_NAME]
+            raise SIEError(Code.INVALID_INPUT, f"Profile '{shown}' not found. Available: {list(profiles)}")
         return ModelAddress(slot, name, profiles[chosen])
 
     def knows(self, model_id: str) -> str | None:
@@ -165,7 +165,7 @@ class Residency:
         if slot is None:
             self.slots[entry.id] = Slot(entry, entry, pinned=entry.id in self._pinned, error=fault)
             return
-        slot.given = slot.entry = entry
+        slot.configured = slot.entry = entry
         slot.footprint = None
         slot.forgive()
         slot.error = fault
@@ -225,81 +225,81 @@ class Residency:
 
     async def _run_load(self, slot: Slot) -> None:
         try:
-            given = None
-            while given is not slot.given:  # the first time, and if the files have changed meanwhile
-                given = slot.given
-                await self._attempt(slot, given)
+            configured = None
+            while configured is not slot.configured:  # the first time, and if the files have changed meanwhile
+                configured = slot.configured
+                await self._attempt(slot, configured)
         finally:
             slot.loading = None
         self._tell(slot, slot.resident or slot.failed())
 
-    async def _attempt(self, slot: Slot, given: Entry) -> None:
+    async def _attempt(self, slot: Slot, configured: Entry) -> None:
         slot.attempts += 1
         try:
             if slot.unloading is not None:
                 await asyncio.wait({slot.unloading})
-            await asyncio.get_running_loop().run_in_executor(self._fetches, self._fetch, given)
+            await asyncio.get_running_loop().run_in_executor(self._fetches, self._fetch, configured)
             async with self._turn:
-                await self._load_within_budget(slot, given)
+                await self._load_within_budget(slot, configured)
             return
         except Exception as error:  # whatever a checkpoint makes the loader raise, the server stays up
-            failure = classified(error, given.source)
-            self._metrics.load_failures.labels(given.id, failure.kind).inc()
-            _LOG.error("%s: %s", given.id, failure, exc_info=error if failure.kind in _UNEXPLAINED else None)
+            failure = classified(error, configured.source)
+            self._metrics.load_failures.labels(configured.id, failure.kind).inc()
+            _LOG.error("%s: %s", configured.id, failure, exc_info=error if failure.kind in _UNEXPLAINED else None)
         slot.fail(failure, self.clock())
         # After the handler, because the error holds what was loaded.
         await asyncio.to_thread(release_memory)
 
-    async def _load_within_budget(self, slot: Slot, given: Entry) -> None:
+    async def _load_within_budget(self, slot: Slot, configured: Entry) -> None:
         """Make room for the expected footprint, load the model, make room for the measured one, and start serving."""
-        expected, certain = await self._expected(slot, given)
+        expected, certain = await self._expected(slot, configured)
         await self._resident_models.make_room(slot, expected, certain)
-        model = await self._load_with_retry(slot, given)
+        model = await self._load_with_retry(slot, configured)
         slot.footprint = Footprint(model.bytes, model.token_bytes * self._batch_tokens)
         await self._resident_models.make_room(slot, slot.footprint, slot.footprint)
         self._resident_models.add(slot, model, slot.footprint)
         slot.entry = model.entry
         slot.forgive()
 
-    async def _expected(self, slot: Slot, given: Entry) -> tuple[Footprint, Footprint]:
+    async def _expected(self, slot: Slot, configured: Entry) -> tuple[Footprint, Footprint]:
         """A model's likely and its minimum footprint; both the same if its files or an earlier load have shown it."""
         if slot.footprint is not None:
             return slot.footprint, slot.footprint
-        if (weights := await self._on_load_thread(slot, given, self._weigh)) is not None:
+        if (weights := await self._on_load_thread(slot, configured, self._weigh)) is not None:
             return Footprint(weights), Footprint(weights)
-        likely = 4 * (given.parameters or 0)
+        likely = 4 * (configured.parameters or 0)
         # No precision takes less than half the bytes of float32; a model that may fit is tried.
         return Footprint(likely), Footprint(likely // 2)
 
-    async def _load_with_retry(self, slot: Slot, given: Entry) -> LoadedModel:
+    async def _load_with_retry(self, slot: Slot, configured: Entry) -> LoadedModel:
         """Load a model; if memory runs out all the same, unload another one and try once more."""
         try:
-            return await self._on_load_thread(slot, given, self._load)
+            return await self._on_load_thread(slot, configured, self._load)
         except Exception as error:
             if (
-                classified(error, given.source).kind is not LoadClass.OOM
+                classified(error, configured.source).kind is not LoadClass.OOM
                 or (victim := self._resident_models.least_recently_used(slot)) is None
             ):
                 raise
-            _LOG.warning("%s: %s; unloading %s", given.id, error, victim.entry.id)
+            _LOG.warning("%s: %s; unloading %s", configured.id, error, victim.entry.id)
         await asyncio.wait({self._resident_models.unload(victim)})
-        return await self._on_load_thread(slot, given, self._load)
+        return await self._on_load_thread(slot, configured, self._load)
 
-    async def _on_load_thread(self, slot: Slot, given: Entry, work: Callable[[Entry], T]) -> T:
+    async def _on_load_thread(self, slot: Slot, configured: Entry, work: Callable[[Entry], T]) -> T:
         """Run work on the load thread within the load timeout. If the caller is cancelled, so is the work."""
         if slot.hanging:
-            raise LoadError(LoadClass.TIMEOUT, f"an earlier load of {given.source} has not ended yet")
+            raise LoadError(LoadClass.TIMEOUT, f"an earlier load of {configured.source} has not ended yet")
         limit, given_up = asyncio.timeout(self._load_timeout_s), threading.Event()
         context = contextvars.copy_context()
         context.run(GIVEN_UP.set, given_up)
-        task = self._loads.submit(context.run, work, given)
+        task = self._loads.submit(context.run, work, configured)
         try:
             async with limit:
                 return await asyncio.wrap_future(task)
         except TimeoutError:
             if not limit.expired():
                 raise
-            late = f"{given.source} was not loaded within {self._load_timeout_s:g} s"
+            late = f"{configured.source} was not loaded within {self._load_timeout_s:g} s"
             raise LoadError(LoadClass.TIMEOUT, late) from None
         finally:
             if not task.done():

@@ -88,12 +88,12 @@ class Resident:
 class Slot:
     """A model that the server offers, whether or not it is in memory.
 
-    given: the entry as configured; entry: the same, completed by what is known of the model's files by now. waiting:
-    requests that wait for the load. footprint: measured by an earlier load. hanging: a load that has timed out has not
-    ended yet, so no other may start.
+    configured: the entry as configured; entry: the same, completed by what is known of the model's files by now.
+    waiting: requests that wait for the load. footprint: measured by an earlier load. hanging: a load that has timed out
+    has not ended yet, so no other may start.
     """
 
-    given: Entry
+    configured: Entry
     entry: Entry
     pinned: bool = False
     resident: Resident | None = None
