@@ -112,7 +112,11 @@ def test_every_status_renews_the_budget(fake_time):
 
 
 def test_a_full_server_is_retried_after_its_retry_after(fake_time):
-    full = Reply(503, {"retry-after": "5"}, b'{"detail":{"code":"QUEUE_FULL","message":"64 clients watch already"}}')
+    full = Reply(
+        503,
+        {"retry-after": "5"},
+        b'{"detail":{"code":"QUEUE_FULL","message":"the limit of 64 streams is reached"}}',
+    )
     Script(fake_time, full, OPENED, status(n=1))
     assert fake_time.pauses == [5.0]
 

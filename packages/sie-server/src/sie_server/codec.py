@@ -1,4 +1,4 @@
-"""Bodies as bytes, in JSON and in msgpack, and NumPy arrays in both."""
+"""Encodes and decodes bodies in JSON and MessagePack, NumPy arrays included."""
 
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ def decode(body: bytes | bytearray, kind: type[T], *, msgpack: bool, invalid: Co
         name = "MessagePack data" if msgpack else "JSON"
         raise SIEError(invalid, f"{name} is malformed: text is not valid UTF-8 ({error.reason})") from None
     except RecursionError:
-        raise SIEError(invalid, "the body is nested too deeply") from None
+        raise SIEError(invalid, "the request body is nested too deeply") from None
 
 
 def encode(response: Any, *, msgpack: bool) -> bytes:
@@ -35,24 +35,24 @@ def encode(response: Any, *, msgpack: bool) -> bytes:
             return msgspec.msgpack.encode(response, enc_hook=_array_to_map)
         return msgspec.json.encode(response, enc_hook=_array_to_list)
     except UnicodeEncodeError:
-        # The name of a file may be no text. What it is in is worth more than how it is spelled.
+        # A file name may not be valid Unicode. Better to replace its characters than to fail.
         return encode(_as_text(msgspec.to_builtins(response, enc_hook=_array_to_list)), msgpack=msgpack)
 
 
 def mapped(array: NDArray[Any], data: bytes) -> dict[bytes, Any]:
-    """msgpack-numpy's map of an ndarray with this data: five entries with bin keys, in this order."""
+    """The map that msgpack-numpy makes of an ndarray: five entries with bin keys, in this order."""
     return {b"nd": True, b"type": array.dtype.str, b"kind": b"", b"shape": array.shape, b"data": data}
 
 
 def _array_to_map(value: Any) -> dict[bytes, Any]:
     if not isinstance(value, np.ndarray):
-        raise NotImplementedError(f"{type(value)} does not go over the wire")
+        raise NotImplementedError(f"{type(value)} cannot be encoded")
     return mapped(value, value.tobytes())
 
 
 def _array_to_list(value: Any) -> Any:
     if not isinstance(value, np.ndarray):
-        raise NotImplementedError(f"{type(value)} does not go over the wire")
+        raise NotImplementedError(f"{type(value)} cannot be encoded")
     return value.tolist()
 
 

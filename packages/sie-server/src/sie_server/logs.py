@@ -72,7 +72,7 @@ def _worth_a_line(record: logging.LogRecord) -> bool:
     if record.msg == _INVALID:
         return logging.getLogger().isEnabledFor(logging.DEBUG)
     if record.exc_info is not None and isinstance(record.exc_info[1], CutOff):
-        record.msg, record.exc_info = "an answer was cut off: there was no more time to finish it", None
+        record.msg, record.exc_info = "a response was cut off: the server shut down before it was finished", None
         record.levelno, record.levelname = logging.WARNING, "WARNING"
     return True
 

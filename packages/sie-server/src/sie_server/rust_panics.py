@@ -25,4 +25,4 @@ def contained() -> Iterator[None]:
         # Its class can't be imported: pyo3 makes it when something panics.
         if type(error).__module__ != "pyo3_runtime":
             raise
-        raise PanicError(f"it panicked: {error}") from error
+        raise PanicError(f"panicked: {error}") from error

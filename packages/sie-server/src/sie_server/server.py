@@ -19,9 +19,9 @@ from sie_server.checkpoints.source import fetch, locate
 from sie_server.engine.engine import Engine
 from sie_server.errors import LoadClass, LoadError, SIEError
 from sie_server.http.connection import Connection
-from sie_server.http.connection_limits import Crowd
+from sie_server.http.connection_limits import ConnectionLimits
 from sie_server.http.shutdown import Drain, DrainingServer, leave
-from sie_server.http.websocket import Watcher
+from sie_server.http.websocket import StatusConnection
 from sie_server.metrics import Metrics
 from sie_server.self_check import load_verified
 from sie_server.settings import Settings
@@ -87,7 +87,7 @@ def run(settings: Settings) -> int:
         _LOG.error("%s", error)
         return 2
 
-    crowd = Crowd(settings.max_connections)
+    limits = ConnectionLimits(settings.max_connections)
     server = DrainingServer(
         uvicorn.Config(
             app,
@@ -96,13 +96,13 @@ def run(settings: Settings) -> int:
             log_level="debug" if settings.log_level == "debug" else "warning",
             timeout_keep_alive=_KEEP_ALIVE_S,
             # Clients of the status stream have nothing to say, and the processor has better to do than to pack it.
-            ws=Watcher,
+            ws=StatusConnection,
             ws_max_size=_MAX_SAID_BYTES,
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=_CLOSE_S,
             server_header=False,
             proxy_headers=False,  # whoever is near could say to be somebody else
-            http=partial(Connection, settings.receive_timeout, crowd, metrics),  # type: ignore[arg-type] # uvicorn calls it, and nothing else
+            http=partial(Connection, settings.receive_timeout, limits, metrics),  # type: ignore[arg-type] # uvicorn calls it, and nothing else
         ),
         drain,
         settings.drain_s,
@@ -147,7 +147,7 @@ def _check_folders(entries: Iterable[Entry]) -> None:
         except LoadError as error:
             raise LoadError(error.kind, f"--model {entry.id}: {error}") from None
         if not (folder / "config.json").is_file():
-            raise LoadError(LoadClass.CONFIG, f"--model {entry.id}: {folder} has weights, but no config.json")
+            raise LoadError(LoadClass.CONFIG, f"--model {entry.id}: {folder} has weights but no config.json")
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -160,5 +160,5 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen()
     except OSError as error:
         listener.close()
-        raise OSError(f"can't listen on {host}:{port}: {error.strerror}") from None
+        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}") from None
     return listener

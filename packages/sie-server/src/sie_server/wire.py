@@ -1,4 +1,4 @@
-"""What goes over the wire: the bodies of requests and answers. `codec.py` has their bytes."""
+"""The bodies of requests and responses. `codec.py` encodes and decodes them."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -22,7 +22,7 @@ class Item(Struct, gc=False):
 
     id: str | None = None
     text: str | None = None
-    # Nothing reads the values: kept as the bytes they came in, whatever these hold.
+    # Values are ignored; kept as raw bytes, so that they are not decoded.
     metadata: dict[str, Raw] | None = None
 
 
@@ -45,11 +45,11 @@ class ScoreWeights(Struct):
 
 
 class ScoreOptions(Options):
-    """`score_mode`, `score_weights`: how a model with several embeddings compares them, BGE-M3 say.
+    """`score_mode`, `score_weights`: how a model with several kinds of embeddings, such as BGE-M3, compares them.
 
-    `long_documents`: what becomes of a document that does not fit. It is cut at its end (`truncate`, the default),
-    scored in overlapping windows, of which the best counts (`chunk_max`), or refused (`error`, as by `overflow_policy`,
-    over which this wins). `return_highlights`: with late interaction, which tokens of a document made its score.
+    `long_documents`: treatment of documents over the length limit. They are cut at the end (`truncate`, the default),
+    scored in overlapping windows, of which the best counts (`chunk_max`), or refused (`error`). Takes precedence over
+    `overflow_policy`. `return_highlights`: with late interaction, the tokens of a document that made its score.
     """
 
     long_documents: LongDocuments | None = None
@@ -70,12 +70,11 @@ class ScoreRequest(Struct):
 
 
 class EncodeOptions(Options):
-    """`is_query`: the items are queries, and `query_template` is filled with each, else `doc_template`.
+    """`is_query`: items are queries, formatted with `query_template`; otherwise documents, with `doc_template`.
 
-    Templates have the slots `{text}` and, where the model reads one, `{instruction}`, which `default_instruction` fills
-    in a request without an instruction. Each is the model's own unless given.
-    `muvera`: `dense` is a fixed dimensional encoding of the token vectors, whose inner product with that of a query
-    approximates MaxSim.
+    Templates contain `{text}` and, if the model takes one, `{instruction}`; `default_instruction` is used in requests
+    without an instruction. All three default to the model's own. `muvera`: `dense` is a fixed dimensional encoding of
+    the token vectors; the inner product of a query's and a document's approximates MaxSim.
     """
 
     is_query: bool | None = None
@@ -90,7 +89,7 @@ class EncodeOptions(Options):
 
 
 class EncodeParams(Struct):
-    """`is_query`: as in the options, which win; a client may send it in either place."""
+    """`is_query`: as in `options`, which take precedence."""
 
     is_query: bool | None = None
     output_types: list[str] | None = None
@@ -107,13 +106,13 @@ class EncodeRequest(Struct):
 
 
 class ExtractRequest(Struct):
-    """Body of `POST /v1/extract/{model}`, as far as a server without such models reads it."""
+    """Body of `POST /v1/extract/{model}`. Only validated, as no model here extracts."""
 
     items: list[Item]
 
 
 class RerankRequest(Struct, forbid_unknown_fields=True):
-    """Body of `POST /v1/rerank`, in the shape of Cohere's. `options`: as those of `POST /v1/score/{model}`."""
+    """Body of `POST /v1/rerank`, in the shape of Cohere's. `options`: as in `POST /v1/score/{model}`."""
 
     model: str
     query: str
@@ -124,7 +123,7 @@ class RerankRequest(Struct, forbid_unknown_fields=True):
 
 
 EncodingFormat = Literal["float", "base64"]
-# Lists hold one type each, which msgspec has no union for; the route checks it.
+# The elements of a list must have one type, which a msgspec union cannot express; the route checks it.
 EmbeddingsElement = str | int | list[int]
 EmbeddingsInput = str | list[EmbeddingsElement]
 
@@ -133,7 +132,7 @@ class EmbeddingsRequest(Struct):
     """Body of `POST /v1/embeddings`.
 
     `input`: a text, a list of texts, or token ids of the model's own tokenizer, for one text or several.
-    `dimensions`: keep so many, scaled to length 1 again; only for models that were trained for it.
+    `dimensions`: truncate vectors to this width and normalize them; only for models that were trained for it.
     """
 
     model: str
@@ -147,10 +146,10 @@ class Usage(Struct, gc=False):
 
 
 class Highlight(Struct, gc=False):
-    """A token of the query, and the token of the item's text that is nearest to it.
+    """A token of the query and the nearest token of the item's text.
 
-    `query`, `document`: [start, end), counted in code points of the two texts; `document` is null where a special token
-    is the nearest. `score`: their cosine.
+    `query`, `document`: [start, end), counted in code points of the two texts; `document` is null if a special token
+    is nearest. `score`: their cosine similarity.
     """
 
     query: tuple[int, int]
@@ -159,7 +158,7 @@ class Highlight(Struct, gc=False):
 
 
 class ScoreEntry(Struct, gc=False):
-    """`tokens`, `truncated`: with `return_tokens`. `span`: with `chunk_max`, the part of the text that scored best.
+    """`tokens`, `truncated`: with `return_tokens`. `span`: with `chunk_max`, the best-scoring part of the text.
 
     It is [start, end), counted in code points of the item's text. `highlights`: with `return_highlights`, one per token
     of the query's text, in order.
@@ -188,7 +187,7 @@ class RerankedDocument(Struct, gc=False):
 
 
 class RerankResult(Struct, gc=False):
-    """`index`: of the document in the request. `document`: with `return_documents`."""
+    """`index`: position of the document in the request. `document`: with `return_documents`."""
 
     index: int
     relevance_score: float
@@ -258,7 +257,7 @@ class Embedding(Struct, gc=False):
 
 
 class EmbeddingsUsage(Struct):
-    """`sie_token_source`: who counted; other servers estimate."""
+    """`sie_token_source`: origin of the counts; `worker` means counted, not estimated."""
 
     prompt_tokens: int
     total_tokens: int

@@ -91,7 +91,7 @@ def test_a_model_as_argument_that_is_no_folder_is_refused(capsys: pytest.Capture
         (["--model", "./nowhere"], "--model ./nowhere: no such folder: nowhere"),
         (["--catalogue", "BAAI/bge-m4"], "--catalogue BAAI/bge-m4: not in the catalogue."),
         (["--models-dir", "/nowhere"], "--models-dir /nowhere: no such folder"),
-        (["--host", "nowhere.invalid"], "can't listen on nowhere.invalid:"),
+        (["--host", "nowhere.invalid"], "cannot listen on nowhere.invalid:"),
     ],
 )
 def test_what_can_not_be_served_is_said_and_exits_with_2(

@@ -123,7 +123,7 @@ def test_pull_says_where_a_model_is_or_why_it_is_not(run: Run) -> None:
 def test_first_falls_back_and_says_why(run: Run) -> None:
     ran = run("first", RERANKER, EMBEDDED)
     assert (ran.status, ran.output) == (0, f"{EMBEDDED}\n")
-    assert ran.error.startswith(f"{EMBEDDED} is taken, for {RERANKER} is not in the local cache and HF_HUB_OFFLINE is")
+    assert ran.error.startswith(f"using {EMBEDDED}: {RERANKER} is not in the local cache and HF_HUB_OFFLINE is")
     assert ran.error.count("\n") == 1
     assert run("first", EMBEDDED, RERANKER) == Ran(0, f"{EMBEDDED}\n", "")
     assert (run("first", RERANKER).status, run("first", RERANKER).output) == (1, "")
@@ -152,7 +152,7 @@ def test_verify_fails_a_model_that_differs(run: Run, monkeypatch: pytest.MonkeyP
     assert ran.status == 1
     assert "FAIL" in ran.output
     assert "DIFFERS" in ran.output
-    assert "rank in another order" in ran.output
+    assert "ranked in a different order" in ran.output
     [report] = run("verify", "--json", EMBEDDED).json
     assert (report["status"], report["examples"][0]["ordered"]) == (1, False)
 

@@ -503,7 +503,7 @@ def test_a_port_in_use() -> None:
         port = listener.getsockname()[1]
         status, log = start(f"--port={port}")
     assert status == 2
-    assert f"can't listen on 127.0.0.1:{port}: Address already in use" in log
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in log
     assert "Traceback" not in log
 
 

@@ -199,7 +199,7 @@ def test_keys_of_a_file_come_and_go_with_it(tmp_path: Path, caplog: pytest.LogCa
             assert opens("kept", "old", "new", "# new") == [True, False, False, False]
             [record] = caplog.records
             assert f"--api-keys-file {file}" in record.message
-            assert "no key of it is accepted" in record.message
+            assert "none of its keys is accepted" in record.message
         file.write_text("new")
         assert opens("kept", "new") == [True, True]
 
@@ -208,11 +208,11 @@ def test_keys_of_a_file_come_and_go_with_it(tmp_path: Path, caplog: pytest.LogCa
     ("keys", "content", "message"),
     [
         (("good", ""), "good", "--api-keys, key 2 is empty"),
-        (("sécret",), "good", "--api-keys, key 1: a key has letters"),
-        ((), None, "can't be read: No such file or directory"),
+        (("sécret",), "good", "--api-keys, key 1: a key must consist"),
+        ((), None, "cannot be read: No such file or directory"),
         ((), "", "contains no key"),
         ((), "# only words\n \n", "contains no key"),
-        ((), "good\nse cret\n", "line 2: a key has letters"),
+        ((), "good\nse cret\n", "line 2: a key must consist"),
     ],
 )
 def test_keys_that_are_none(tmp_path: Path, keys: tuple[str, ...], content: str | None, message: str) -> None:

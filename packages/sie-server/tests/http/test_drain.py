@@ -202,7 +202,7 @@ def test_an_answer_that_is_cut_off_and_what_is_no_http_are_no_traceback() -> Non
             assert unread.recv(12) == b"HTTP/1.1 200"
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(20) == 0
-        assert server.log.count("an answer was cut off") == 1
+        assert server.log.count("a response was cut off") == 1
         assert "Traceback" not in server.log
         assert "Invalid HTTP" not in server.log
 

@@ -149,7 +149,7 @@ async def _sie_error(request: Request, error: SIEError) -> Response:
 async def _http_error(request: Request, error: HTTPException) -> Response:
     methods = (error.headers or {}).get("Allow")
     if error.status_code == 405 and methods is not None:
-        told = SIEError(Code.METHOD_NOT_ALLOWED, f"this path takes {methods}, not {request.method}")
+        told = SIEError(Code.METHOD_NOT_ALLOWED, f"method {request.method} is not allowed here; allowed: {methods}")
     else:
         told = _nothing()
     response = error_response(request.scope["path"], told)

@@ -138,7 +138,7 @@ def first(ids: list[str], /) -> int:
             passed.append(str(error))
             continue
         for reason in passed:
-            print(f"{entry.id} is taken, for {reason}", file=sys.stderr)
+            print(f"using {entry.id}: {reason}", file=sys.stderr)
         print(entry.id)
         return 0
     return _fail("\n".join(passed))
@@ -249,7 +249,7 @@ def _lines(entry: Entry, facts: dict[str, Any]) -> list[tuple[str, str]]:
     rejects = facts["long_documents"] == "error"
     lines = [
         ("model", facts["id"]),
-        ("can't be served", facts["fault"]),
+        ("cannot be served", facts["fault"]),
         ("kind", facts["kind"]),
         ("a score is", facts["score_means"]),
         ("limit", limit and f"{limit} tokens; a longer document is {'refused' if rejects else 'cut'}"),
@@ -297,7 +297,7 @@ def _print_report(report: dict[str, Any]) -> None:
         console.print(f"\n{escape(example['query'])}  [dim]{escape(example['source'])}[/dim]", highlight=False)
         console.print(table)
         if not example["ordered"]:
-            console.print("The documents rank in another order.")
+            console.print("The documents are ranked in a different order.")
 
 
 def _console() -> Console:

@@ -1,4 +1,4 @@
-"""API keys: who may call the server."""
+"""API keys: checks the `Authorization` header of requests."""
 
 import hashlib
 import hmac
@@ -19,41 +19,41 @@ from sie_server.http.connection_limits import ADMITTED
 from sie_server.http.error_responses import error_response
 
 _LOG = logging.getLogger(__name__)
-# What an orchestrator asks, which has no key, and whose answers say nothing of models or requests.
+# For orchestrators, which have no key; the responses say nothing about models or requests.
 PROBES = frozenset({"/healthz", "/readyz", "/livez"})
-_Seen = tuple[int, int, int]
+_FileStamp = tuple[int, int, int]
 
 
 class ApiKeys:
-    """The keys of the settings, and those of a file as it is now. Without either, whoever comes is let in.
+    """The keys of the settings and of a file, which is read again when it changes. Without either, no key is needed.
 
-    What is kept of a key is its digest under a secret of this process, so that all have the same length and a
-    comparison takes the same time whatever was sent.
+    Only digests of keys are kept, under a secret of this process: they have equal lengths, so that a comparison takes
+    the same time whatever was sent.
     """
 
     def __init__(self, given: Sequence[str], file: Path | None) -> None:
-        """Raises ValueError, with no key in its message: one can't be used, or the file can't be read or has none."""
+        """Raises ValueError, whose message contains no key: one is malformed, or the file is unreadable or empty."""
         self._secret = secrets.token_bytes(32)
         self._given = [self._digest(_checked(key, f"--api-keys, key {n}")) for n, key in enumerate(given, 1)]
         self._file = file
-        self._seen: _Seen | None = None
+        self._stamp: _FileStamp | None = None
         self._listed: list[bytes] = []
         if file is not None:
-            self._seen = _version(file)
+            self._stamp = _stamp_of(file)
             self._listed = self._read(file)
 
     @property
     def configured(self) -> bool:
-        """Whether a key is needed at all."""
+        """Whether requests need a key."""
         return bool(self._given) or self._file is not None
 
     def refusal(self, scope: Scope) -> SIEError | None:
-        """Why this request is not let in, if it is not. Its scope is told whose key it has, where one is needed."""
+        """The error of a request without a valid key, else None. Stores the key's identity in its scope."""
         if not self.configured or scope["path"] in PROBES:
             return None
         sent = Headers(scope=scope).getlist("authorization")
         if not sent:
-            return SIEError(Code.UNAUTHORIZED, "an API key is needed: send it as 'Authorization: Bearer KEY'")
+            return SIEError(Code.UNAUTHORIZED, "missing API key: send it as 'Authorization: Bearer KEY'")
         scheme, _, key = sent[0].partition(" ")
         if len(sent) == 1 and scheme.lower() == "bearer" and (digest := self._known(key.strip())) is not None:
             scope[KEY] = digest.hex()[:16]
@@ -61,25 +61,25 @@ class ApiKeys:
         return SIEError(Code.UNAUTHORIZED, "invalid API key")
 
     def _known(self, key: str) -> bytes | None:
-        """Its digest, if it is a key of this server."""
+        """The digest of a valid key."""
         self._refresh()
         digest = self._digest(key)
-        # Each is compared, so that the time says nothing of which one it was.
+        # All are compared, so that the time does not reveal which one matched.
         found = sum([hmac.compare_digest(digest, known) for known in (*self._given, *self._listed)]) > 0
         return digest if found else None
 
     def _refresh(self) -> None:
         if self._file is None:
             return
-        seen = _version(self._file)
-        if seen == self._seen:
+        stamp = _stamp_of(self._file)
+        if stamp == self._stamp:
             return
-        self._seen = seen
+        self._stamp = stamp
         try:
             self._listed = self._read(self._file)
         except ValueError as error:
             self._listed = []
-            _LOG.error("%s; no key of it is accepted until that is mended", error)
+            _LOG.error("%s; none of its keys is accepted until this is fixed", error)
         else:
             _LOG.info("%s: %d API keys", self._file, len(self._listed))
 
@@ -87,7 +87,7 @@ class ApiKeys:
         try:
             lines = file.read_text("utf-8").splitlines()
         except OSError as error:
-            raise ValueError(f"--api-keys-file {file} can't be read: {error.strerror}") from None
+            raise ValueError(f"--api-keys-file {file} cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:
             raise ValueError(f"--api-keys-file {file} is not UTF-8") from None
         keys = _keys(lines, file)
@@ -100,7 +100,7 @@ class ApiKeys:
 
 
 class ApiKeyMiddleware:
-    """Lets those in that have a key, over HTTP and WebSocket."""
+    """Refuses HTTP and WebSocket requests without a valid API key."""
 
     def __init__(self, app: ASGIApp, keys: ApiKeys) -> None:
         self._app = app
@@ -136,12 +136,12 @@ def _checked(key: str, place: str) -> str:
     if not key:
         raise ValueError(f"{place} is empty")
     if not key.isascii() or not key.isprintable() or " " in key or "#" in key:
-        raise ValueError(f"{place}: a key has letters, digits and signs of ASCII other than #, and no space")
+        raise ValueError(f"{place}: a key must consist of printable ASCII characters without spaces and '#'")
     return key
 
 
-def _version(file: Path) -> _Seen | None:
-    """Which file that is, and in which state; None where there is none."""
+def _stamp_of(file: Path) -> _FileStamp | None:
+    """Identity and state of a file; None if there is none."""
     try:
         stat = os.stat(file)
     except OSError:

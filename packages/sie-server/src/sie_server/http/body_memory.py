@@ -1,40 +1,40 @@
-"""How many bytes of bodies there are in memory, counted until nothing holds them any more."""
+"""Memory of request and response bodies, counted until the last reference to them is gone."""
 
 from collections import Counter, deque
 
 from sie_server.errors import Code, SIEError
 
-# A body of no more than this part of what may be held always has room: as many as there are connections add a tenth.
+# Bodies of up to limit / 8192 bytes are always accepted; one per connection adds a tenth of the limit.
 _SMALL = 8192
 
 
 class Account:
-    """Bytes of the bodies that came, of what was made of them, and of large answers. Lives on the event loop.
+    """Accounts for the bytes of request bodies, raw and decoded, and of large responses. Lives on the event loop.
 
-    most: bytes; above it no other body is taken in, but small ones. What a client has in several requests is never more
-    than what is left for others (a dynamic threshold, as Choudhury and Hahne 1998 have it).
+    most: limit in bytes, above which only small bodies are accepted. The bodies of one client's several requests may
+    take no more than what is still free (a dynamic threshold, Choudhury and Hahne 1998).
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._taken = 0
         self._by_client: Counter[str] = Counter()
-        # A hold may end on any thread, in the middle of anything: all it does is to append here.
+        # A hold may end on any thread, in the middle of anything, so ending it only appends here.
         self._ended: deque[tuple[str, int]] = deque()
 
     @property
     def bytes(self) -> int:
-        """How many there are now."""
+        """Bytes held now."""
         while self._ended:
             client, count = self._ended.popleft()
             self._count(client, -count)
         return self._taken
 
     def take(self, hold: "Hold", count: int) -> None:
-        """So many more bytes of a body came.
+        """Count `count` more bytes of a body.
 
         Raises:
-            SIEError: QUEUE_FULL, together with those of other requests they are too many, or too many for one client.
+            SIEError: QUEUE_FULL, the limit for all requests or for this client's is exceeded.
         """
         others = self.bytes - hold.bytes
         own = self._by_client[hold.client] - hold.bytes
@@ -49,12 +49,12 @@ class Account:
         self._count(hold.client, count)
 
     def grown(self, hold: "Hold", count: int) -> None:
-        """A body takes so many bytes more, decoded, than it did before. For any thread."""
+        """Add `count` bytes (may be negative) to a hold, say after decoding. Callable from any thread."""
         hold.bytes += count
         self._ended.append((hold.client, -count))
 
     def end(self, hold: "Hold") -> None:
-        """What is held is gone. For any thread."""
+        """Release the bytes of a hold. Callable from any thread."""
         self._ended.append((hold.client, hold.bytes))
 
     def _is_small(self, hold: "Hold", count: int) -> bool:
@@ -68,7 +68,7 @@ class Account:
 
 
 class Hold:
-    """The bytes of one request of a client. They count until this object is gone: who works on the texts keeps it."""
+    """The bytes of one request. They count until this object is garbage; work on the texts keeps a reference."""
 
     __slots__ = ("_account", "bytes", "client")
 
@@ -82,6 +82,6 @@ class Hold:
 
 
 class Texts(list[str]):
-    """Texts of a body, with the hold on it: a thread that has not done with them keeps both, whoever has gone."""
+    """Texts of a body with its hold, which lasts while a thread works on them, even after the client disconnected."""
 
     hold: Hold | None = None

@@ -1,4 +1,4 @@
-"""Who a request is from: whom it shares the device with as one client."""
+"""Identity of the client of a request, for fair sharing of the device and of connections."""
 
 import hashlib
 from collections import Counter
@@ -9,18 +9,17 @@ from ipaddress import IPv6Address, ip_address
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-# Under this name a scope holds who its API key is.
+# Key in a request's scope: identity of its API key.
 KEY = "sie.key"
-# Without API keys, names that one address goes by at once and has a share of the device for each.
+# Without API keys: bearer tokens of one address that count as clients of their own at the same time.
 MOST_NAMES = 8
 
 
 class Clients:
     """The clients whose requests are being answered.
 
-    Where there are API keys, a client is its key. Where there are none, it is an address and the bearer token that was
-    sent, which nobody vouches for: so of one address, an IPv6 network of 64 bits say, only eight are told apart at
-    once, and all others are one.
+    With API keys, a client is its key. Without, it is its address and the bearer token it sent. Tokens are not checked
+    then, so at most eight per address (IPv6: per /64 network) count as separate clients at a time; the rest share one.
     """
 
     def __init__(self) -> None:
@@ -28,7 +27,7 @@ class Clients:
 
     @contextmanager
     def present(self, scope: Scope) -> Iterator[str]:
-        """Who this request is from, opaque, while it is answered."""
+        """The opaque identity of the client while its request is answered."""
         if (key := scope.get(KEY)) is not None:
             yield key
             return
@@ -48,19 +47,19 @@ class Clients:
 
 
 def owner(scope: Scope) -> str:
-    """Who a connection counts for, opaque: an API key, or an address where there are none."""
+    """The opaque identity that a connection counts for: its API key, or its address without API keys."""
     key: str | None = scope.get(KEY)
     return _address(scope) if key is None else key
 
 
 def token(authorization: str) -> str:
-    """The key in an `Authorization` header, however its scheme is spelled; any other is taken as it is."""
+    """The key in an `Authorization` header, however its scheme is spelled; other headers are returned whole."""
     scheme, _, key = authorization.strip().partition(" ")
     return key.strip() if scheme.lower() == "bearer" else authorization.strip()
 
 
 def _digest(token: str) -> str:
-    # The token itself must not go where it could be seen.
+    # Identities may be logged; tokens must not be.
     return hashlib.sha256(token.encode()).hexdigest()[:16] if token else "-"
 
 
@@ -75,6 +74,6 @@ def _address(scope: Scope) -> str:
     except ValueError:
         return str(client[0])
     if isinstance(address, IPv6Address):
-        # Whoever has one address of such a network has all of them.
+        # A client with one address of a /64 network usually has all of them.
         return str(address.ipv4_mapped or IPv6Address(int(address) >> 64 << 64))
     return str(address)

@@ -1,7 +1,7 @@
-"""A client's connection: uvicorn's, with limits on how slow, how large and how many its requests may be.
+"""HTTP connections: uvicorn's, with limits on the time, size and number of their requests.
 
-uvicorn waits for ever for the head of a request, keeps whatever is sent in one, reads on while a pipeline waits, and
-keeps an answer that nobody reads. Its own `timeout_keep_alive` is left for connections that had an answer.
+uvicorn waits indefinitely for the head of a request, buffers heads of any size, reads on while a pipeline waits, and
+keeps responses that a client does not read. Its `timeout_keep_alive` applies to connections that had a response.
 """
 
 import asyncio
@@ -13,35 +13,35 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from sie_server.errors import ANSWERS, Code, SIEError
-from sie_server.http.connection_limits import ADMITTED, Crowd
+from sie_server.http.connection_limits import ADMITTED, ConnectionLimits
 from sie_server.http.error_responses import error_response
 from sie_server.http.negotiation import SLOWEST_BYTES_PER_S
 from sie_server.metrics import Metrics
 
-# A model's id may have 60,000 characters, to be told that there is no such model.
+# Large enough for model ids of 60,000 characters, which get MODEL_NOT_FOUND.
 _MAX_HEAD_BYTES = 128 * 2**10
 _MAX_HEADERS = 128
 _MAX_PIPELINE = 64
-# A chunk of one byte takes six: more than that around a body is no framing.
+# Bytes of framing per byte of body: a chunk of one byte takes six.
 _MAX_FRAMING = 8
-# For a client to read why its connection is closed: closed at once with bytes unread, it may take the answer along.
+# Time for a client to read the response: closing at once with unread data may discard it.
 _LINGER_S = 2.0
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. It is closed, with an answer where one can still be given, when it goes over a limit.
+    """One connection. When it exceeds a limit, it gets an error response if possible, and is closed.
 
-    receive_s: for a head to arrive, and for an answer to be read, with a second more for each 8 KiB of it.
+    receive_s: time for a head to arrive, and for a response to be read, plus a second per 8 KiB of it.
     """
 
-    def __init__(self, receive_s: float, crowd: Crowd, metrics: Metrics, **given: Any) -> None:
+    def __init__(self, receive_s: float, limits: ConnectionLimits, metrics: Metrics, **given: Any) -> None:
         super().__init__(**given)
         self._receive_s = receive_s
-        self._crowd = crowd
+        self._limits = limits
         self._metrics = metrics
-        # Whose the last request was that was let in.
+        # Client of the last request that was admitted.
         self._owner: str | None = None
-        self._beyond = False
+        self._above_limit = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._reading_timer: asyncio.TimerHandle | None = None
         self._in_head = False
@@ -53,24 +53,24 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        over = len(self.connections) - self._crowd.leaving - self._crowd.most
+        over = len(self.connections) - self._limits.leaving - self._limits.most
         if over > 0:
-            self._beyond = not self._crowd.make_room() or over > 1
-            # Who it is has to be heard first, and that needs a place too. Beyond that there is no time for words.
-            if self._beyond and over > self._crowd.extra and not self._crowd.make_room_beyond():
+            self._above_limit = not self._limits.make_room() or over > 1
+            # Identifying the client needs a connection too. Beyond `extra`, connections are closed without a response.
+            if self._above_limit and over > self._limits.extra and not self._limits.make_room_above_limit():
                 self._count(Code.QUEUE_FULL)
                 transport.abort()
                 return
         self._expect_head()
-        if self._beyond:
-            self._crowd.beyond(self)
+        if self._above_limit:
+            self._limits.above_limit(self)
         else:
-            self._crowd.waits(self, stranger=True)
+            self._limits.idle(self, stranger=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
         self._stop_reading_timer()
-        self._crowd.left(self, self._owner)
+        self._limits.closed(self, self._owner)
         super().connection_lost(exc)
 
     @property
@@ -82,14 +82,14 @@ class Connection(HttpToolsProtocol):
             self._count(Code.QUEUE_FULL)
             self.transport.abort()
         else:
-            # Not in the midst of the other's request, which this is no answer to.
+            # Later, and outside of the context of the request that is being handled now.
             self.loop.call_soon(self._give_up, context=Context())
 
     def _give_up(self) -> None:
         if self._idle:
             self.transport.close()
         else:
-            self._refuse(_full("another client, which has fewer, needs one"), of_request=True)
+            self._refuse(_full("this one was closed for a client with fewer"), of_request=True)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -101,10 +101,10 @@ class Connection(HttpToolsProtocol):
         self._stop_reading_timer()
 
     def handle_websocket_upgrade(self) -> None:
-        if self._beyond and not self._crowd.make_room():
-            self._refuse(_full("no other one waits for a request"))
+        if self._above_limit and not self._limits.make_room():
+            self._refuse(_full("none is idle"))
             return
-        self._crowd.left(self, self._owner)
+        self._limits.closed(self, self._owner)
         super().handle_websocket_upgrade()
 
     def data_received(self, data: bytes) -> None:
@@ -118,7 +118,7 @@ class Connection(HttpToolsProtocol):
         self._fed = data
         super().data_received(data)
         self._fed = b""
-        if self not in self.connections:  # it has become a WebSocket's
+        if self not in self.connections:  # upgraded to a WebSocket
             return
         if self._in_head and self._head_bytes > _MAX_HEAD_BYTES:
             self._refuse(_head_too_large())
@@ -132,7 +132,7 @@ class Connection(HttpToolsProtocol):
         self._in_head, self._head_bytes = True, 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # Behind a body stand trailers, which nobody reads, and which must not become headers.
+        # Trailers of a chunked body are ignored; they must not become headers.
         if not self._in_head:
             return
         super().on_header(name, value)
@@ -145,10 +145,12 @@ class Connection(HttpToolsProtocol):
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > _MAX_HEAD_BYTES:
             self._fail(_head_too_large())
         if len(self.pipeline) >= _MAX_PIPELINE:
-            self._fail(SIEError(Code.INVALID_INPUT, f"more than {_MAX_PIPELINE} requests wait on this connection"))
+            self._fail(
+                SIEError(Code.INVALID_INPUT, f"more than {_MAX_PIPELINE} requests are pipelined on this connection")
+            )
         if self._declines:
             return
-        self._crowd.comes(self)
+        self._limits.request_begins(self)
         super().on_headers_complete()
         self.scope[ADMITTED] = self._admitted  # type: ignore[literal-required]
 
@@ -165,16 +167,16 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _declines(self) -> bool:
-        """Whether a request offers another protocol than WebSockets, HTTP/2 say, as some clients always do."""
+        """Whether to ignore an offered upgrade to a protocol such as HTTP/2, which some clients always offer."""
         return (
             bool(self.parser.should_upgrade()) and not self._should_upgrade() and self.parser.get_method() != b"CONNECT"
         )
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Read the request again without its offer.
+        """Parse the request again without its upgrade headers.
 
-        The parser takes what stands behind the head for the other protocol: uvicorn would answer a request without a
-        body, and take the body for the next request.
+        The parser takes the bytes after the head for the other protocol: uvicorn would handle a request without a body,
+        and then parse the body as the next request.
         """
         error = sys.exception()
         assert isinstance(error, httptools.HttpParserUpgrade)
@@ -194,13 +196,13 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         unread = self.cycle.more_body
         super().on_response_complete()
-        self._crowd.answered(self, self._owner)
+        self._limits.request_ends(self, self._owner)
         if self._idle and not self.transport.is_closing():
-            self._crowd.waits(self, stranger=self._owner is None)
+            self._limits.idle(self, stranger=self._owner is None)
         if self._reading_timer is None:
             self._expect_reading()
         if unread and self._idle:
-            self._expect_head()  # behind the rest of a body that was refused
+            self._expect_head()  # after the rest of a refused body
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(self._error or SIEError(Code.INVALID_INPUT, msg))
@@ -210,17 +212,17 @@ class Connection(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _admitted(self, client: str) -> SIEError | None:
-        over = self._beyond and len(self.connections) - self._crowd.leaving > self._crowd.most
-        if over and not self._crowd.make_room_for(client):
+        over = self._above_limit and len(self.connections) - self._limits.leaving > self._limits.most
+        if over and not self._limits.make_room_for(client):
             self._count(Code.QUEUE_FULL)
-            return _full("no other client has more of them than this one")
-        self._beyond = False
+            return _full("no other client has more than this one")
+        self._above_limit = False
         self._owner = client
-        self._crowd.answers(self, client)
+        self._limits.admitted(self, client)
         return None
 
     def _fail(self, error: SIEError) -> None:
-        # The parser stops, and uvicorn asks for the answer to what it calls an invalid request.
+        # Stops the parser; uvicorn then calls `send_400_response`.
         self._error = error
         raise ValueError(error.message)
 
@@ -257,13 +259,13 @@ class Connection(HttpToolsProtocol):
             self._expect_reading()
 
     def _refuse(self, error: SIEError, *, of_request: bool = False) -> None:
-        """Close it with an answer. of_request: it is the one to the request that is being answered."""
+        """Send an error response and close. of_request: it answers the request in progress."""
         self._stop_head_timer()
         self._refused = True
         self._count(error.code)
         waiting = bool(self.pipeline) or (not self._idle and not self.cycle.more_body)
         self.pipeline.clear()
-        # Where requests that came before are not answered yet, this would be taken for the answer to one of them.
+        # While earlier requests are unanswered, a response would be taken for theirs.
         if not self._idle and (self.cycle.response_started or (waiting and not of_request)):
             self.transport.close()
             return
@@ -283,9 +285,9 @@ class Connection(HttpToolsProtocol):
 
 
 def _full(reason: str) -> SIEError:
-    return SIEError(Code.QUEUE_FULL, f"there are too many connections to this server, and {reason}")
+    return SIEError(Code.QUEUE_FULL, f"too many connections to this server: {reason}")
 
 
 def _head_too_large() -> SIEError:
-    message = f"a request's head may have {_MAX_HEAD_BYTES} bytes and {_MAX_HEADERS} headers"
+    message = f"the request's head exceeds {_MAX_HEAD_BYTES} bytes or {_MAX_HEADERS} headers"
     return SIEError(Code.HEAD_TOO_LARGE, message)

@@ -1,33 +1,33 @@
-"""Who has the places that there are for connections, and who gives way so that others have one."""
+"""Limits on the number of connections, shared fairly among clients."""
 
 from typing import Protocol
 
-# In a request's scope: a function that is told whom the request is from that was let in, and returns why it can't be
-# answered, if there is no place for it.
+# Key in a request's scope: a function that takes the client of an authorized request, and returns an error if no
+# connection is left for that client.
 ADMITTED = "sie.admitted"
 _LEAST_EXTRA = 16
 
 
 class Closable(Protocol):
-    """A connection that may be closed."""
+    """A connection that can be closed for another one."""
 
     @property
     def receives(self) -> bool:
-        """Whether the body of its request has not come yet."""
+        """Whether the body of its request is still arriving."""
         ...
 
     def give_way(self) -> None:
-        """Close it: another one needs the place. It says so to `Crowd.left` when it is gone."""
+        """Close it for another one. It calls `ConnectionLimits.closed` when it is closed."""
         ...
 
 
-class Crowd:
-    """The connections of a server.
+class ConnectionLimits:
+    """The connections of a server, by state and client.
 
-    most: connections of all kinds. Between two requests the oldest of those that wait gives way to a new one; a quarter
-    may be strangers, on which no request was let in yet. Where none waits, places are shared as the queue is: a client
-    that has more of them than the one who comes would have gives one up.
-    extra: connections above `most`, to be told so, and for probes, which always have an answer.
+    most: limit on connections. A new connection replaces the idle one that has waited longest; at most a quarter may be
+    strangers, without an authorized request so far. If none is idle, they are shared like the queue: a client with more
+    busy connections than the new one's client would have loses one.
+    extra: connections above `most`, which get an error response, or a response to a probe.
     """
 
     def __init__(self, most: int) -> None:
@@ -42,69 +42,69 @@ class Crowd:
 
     @property
     def leaving(self) -> int:
-        """Connections that gave way, and are told so."""
+        """Connections that are being closed for others."""
         return len(self._leaving)
 
-    def waits(self, connection: Closable, *, stranger: bool) -> None:
-        """It has no request now."""
+    def idle(self, connection: Closable, *, stranger: bool) -> None:
+        """The connection is idle. stranger: it had no authorized request yet."""
         (self._strangers if stranger else self._resting)[connection] = None
         if len(self._strangers) > self._most_strangers:
-            self._close_first(self._strangers)
+            self._close_oldest(self._strangers)
 
-    def beyond(self, connection: Closable) -> None:
-        """It is one above `most`, and may be about to send a request."""
+    def above_limit(self, connection: Closable) -> None:
+        """The connection is above `most`; it may be about to send a request."""
         self._new[connection] = None
 
-    def comes(self, connection: Closable) -> None:
-        """It has a request, of whom is not known yet."""
+    def request_begins(self, connection: Closable) -> None:
+        """A request begins on the connection; its client is not known yet."""
         self._strangers.pop(connection, None)
         self._resting.pop(connection, None)
         self._new.pop(connection, None)
 
-    def answers(self, connection: Closable, client: str) -> None:
-        """Its request is this client's."""
+    def admitted(self, connection: Closable, client: str) -> None:
+        """The request in progress is this client's."""
         self._busy.setdefault(client, {})[connection] = None
 
-    def answered(self, connection: Closable, client: str | None) -> None:
-        """Its request, which was this client's, if it was anybody's, is over."""
+    def request_ends(self, connection: Closable, client: str | None) -> None:
+        """The request in progress has ended. client: None if it was never authorized."""
         own = None if client is None else self._busy.get(client)
         if client is not None and own is not None:
             own.pop(connection, None)
             if not own:
                 del self._busy[client]
 
-    def left(self, connection: Closable, client: str | None) -> None:
-        """It is gone, or no connection of this kind any more, with the request that it had."""
-        self.comes(connection)
+    def closed(self, connection: Closable, client: str | None) -> None:
+        """The connection is closed or was upgraded."""
+        self.request_begins(connection)
         self._leaving.discard(connection)
-        self.answered(connection, client)
+        self.request_ends(connection, client)
 
     def make_room(self) -> bool:
-        """Close one that waits; whether there was any."""
-        return self._close_first(self._strangers) or self._close_first(self._resting)
+        """Close an idle connection. Returns whether there was one."""
+        return self._close_oldest(self._strangers) or self._close_oldest(self._resting)
 
     def make_room_for(self, client: str) -> bool:
-        """As `make_room`, for a request of this client, or close one of who has more than it would have."""
-        return self.make_room() or self._take_from_others(client)
+        """Close an idle connection, or one of a client with more than this one. Returns whether there was one."""
+        return self.make_room() or self._close_of_greediest(client)
 
-    def make_room_beyond(self) -> bool:
-        """Close one of those above `most` that sent nothing yet; whether there was any."""
-        return self._close_first(self._new)
+    def make_room_above_limit(self) -> bool:
+        """Close a connection above `most` that has sent nothing yet. Returns whether there was one."""
+        return self._close_oldest(self._new)
 
-    def _take_from_others(self, client: str) -> bool:
+    def _close_of_greediest(self, client: str) -> bool:
         greedy = max(self._busy, key=lambda each: len(self._busy[each]), default=client)
         if len(self._busy.get(greedy, ())) <= len(self._busy.get(client, ())) + 1:
             return False
-        # What has cost the least so far.
+        # Prefer the request that has cost the least so far.
         newest = list(reversed(self._busy[greedy]))
         connection = next((each for each in newest if each.receives), newest[0])
-        self.answered(connection, greedy)
+        self.request_ends(connection, greedy)
         self._leaving.add(connection)
         connection.give_way()
         return True
 
     @staticmethod
-    def _close_first(waiting: dict[Closable, None]) -> bool:
+    def _close_oldest(waiting: dict[Closable, None]) -> bool:
         first = next(iter(waiting), None)
         if first is None:
             return False

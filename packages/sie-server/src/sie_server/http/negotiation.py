@@ -1,4 +1,4 @@
-"""Which encoding a request came in, and which one its answer goes out in."""
+"""Content negotiation, reading of request bodies, and responses in either encoding."""
 
 import asyncio
 from collections import deque
@@ -17,35 +17,35 @@ from sie_server.request_context import timed
 JSON = "application/json"
 MSGPACK = "application/msgpack"
 MSGPACK_NAMES = (MSGPACK, "application/x-msgpack")
-# A client that sends, or reads, less has stopped to.
+# A client that sends or reads more slowly counts as stalled.
 SLOWEST_BYTES_PER_S = 8 * 2**10
-# Of an answer, in one write.
+# Bytes of a response per write.
 _PIECE_BYTES = 512 * 2**10
-# Of a body, in one segment.
+# Bytes of a request body per segment.
 _SEGMENT_BYTES = 2**20
 
 
 def sends_msgpack(request: Request) -> bool:
-    """MessagePack if Content-Type says so; everything else, nothing included, is JSON."""
+    """Whether Content-Type names MessagePack; any other value, or none, means JSON."""
     content_type = request.headers.get("content-type", "").lower()
     return any(name in content_type for name in MSGPACK_NAMES)
 
 
 def wants_msgpack(request: Request) -> bool:
-    """MessagePack unless Accept names JSON and not MessagePack; q-values do not count."""
+    """Whether to respond in MessagePack: unless Accept names JSON and not MessagePack. q-values are ignored."""
     accept = ",".join(request.headers.getlist("accept")).lower()
     return any(name in accept for name in MSGPACK_NAMES) or JSON not in accept
 
 
 async def read_body(request: Request, limit: int, patience_s: float, hold: Callable[[int], None]) -> list[bytes]:
-    """The whole body, in segments of about 1 MiB, at least one.
+    """Read the whole body, in segments of about 1 MiB, at least one.
 
-    patience_s: seconds that it may be late, of which 8 KiB are to come per second. hold: told of the bytes that came,
-    and may refuse them.
+    patience_s: seconds that the body may lag behind a rate of 8 KiB per second. hold: called with the number of bytes
+    of each chunk; may raise to refuse it.
 
     Raises:
-        SIEError: BODY_ENCODED; BODY_TOO_LARGE or TOO_SLOW, as soon as that is known.
-        starlette.requests.ClientDisconnect: the client went away before it was complete.
+        SIEError: BODY_ENCODED, BODY_TOO_LARGE or TOO_SLOW, as soon as it is known.
+        starlette.requests.ClientDisconnect: the client disconnected before the body was complete.
     """
     encoding = request.headers.get("content-encoding", "identity").lower()
     if encoding not in ("", "identity"):
@@ -53,8 +53,8 @@ async def read_body(request: Request, limit: int, patience_s: float, hold: Calla
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise _too_large(limit)
-    # Not a list of chunks: each has some fifty bytes of its own, and a client can make them as small as it likes. Nor
-    # all in one: to grow it may be to copy it, which nothing else could be done meanwhile.
+    # Not a list of chunks: each has about fifty bytes of overhead, and a client can make them arbitrarily small. Nor
+    # a single buffer: growing it may copy it, which would block the event loop.
     segments: list[bytes] = []
     segment, size = bytearray(), 0
     loop = asyncio.get_running_loop()
@@ -70,7 +70,7 @@ async def read_body(request: Request, limit: int, patience_s: float, hold: Calla
                     segment = bytearray()
                 if size > limit:
                     raise _too_large(limit)
-                # What came faster does not buy longer silence.
+                # Sending faster does not earn a longer pause.
                 due = min(due + len(chunk) / SLOWEST_BYTES_PER_S, loop.time() + patience_s)
                 deadline.reschedule(due)
     except TimeoutError:
@@ -79,14 +79,14 @@ async def read_body(request: Request, limit: int, patience_s: float, hold: Calla
 
 
 def respond(body: Any, headers: dict[str, str], *, msgpack: bool) -> Response:
-    """A successful answer."""
+    """A successful response."""
     with timed("encode"):
         encoded = codec.encode(body, msgpack=msgpack)
     return Response(encoded, media_type=MSGPACK if msgpack else JSON, headers=headers)
 
 
 class InPieces(Response):
-    """An answer of `size` bytes that is sent piece by piece, as fast as it is read, and counted meanwhile by `hold`."""
+    """A response of `size` bytes, written in pieces as fast as the client reads. `hold` counts it until it is sent."""
 
     hold: Hold | None = None
 
@@ -99,15 +99,15 @@ class InPieces(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         while self._pieces:
-            # Those that are written go: all at once they would take long to free.
+            # Written pieces are freed one by one; freeing all at once would block the event loop.
             await send({"type": "http.response.body", "body": self._pieces.popleft(), "more_body": True})
-            # To a client that reads as fast as this is written, it would never wait by itself.
+            # Writing to a client that reads as fast never waits by itself.
             await asyncio.sleep(0)
         await send({"type": "http.response.body", "body": b""})
 
 
 def of_similar_size(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces that are good to write."""
+    """The same bytes, split and joined into pieces of about 512 KiB."""
     waiting: list[bytes] = []
     size = 0
     for piece in pieces:
@@ -122,7 +122,7 @@ def of_similar_size(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """An answer that is JSON whatever Accept says: errors and model listings."""
+    """A JSON response regardless of Accept: errors and model listings."""
     return Response(codec.encode(body, msgpack=False), status, headers, media_type=JSON)
 
 

@@ -1,4 +1,4 @@
-"""Around every request: its id, its log line, the count of its error, and its trace."""
+"""Per-request observability: request id, log line, error count and trace."""
 
 import logging
 import re
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _API = "/v1/"
 _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
-# Of a client that was gone before its answer, which is not an error of anybody's.
+# Status of a request whose client disconnected before its response; not an error.
 _GONE = 499
 
 
 class RequestLogMiddleware:
-    """The application, watched. A client's own `X-Request-ID` is the id of its request.
+    """Logs, counts and traces requests. A client's `X-Request-ID` becomes the id of its request.
 
-    A finished request is logged at debug; one to /v1/* at info where `json_logs` are read by machines.
+    Finished requests are logged at debug level; with `json_logs`, requests to /v1/* at info level.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, traces: "Traces | None", *, json_logs: bool) -> None:
@@ -47,17 +47,17 @@ class RequestLogMiddleware:
         is_api = scope["path"].startswith(_API)
         status = 0
 
-        async def watched(message: Message) -> None:
+        async def send_noticed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
-        # For all of this request's task: what it raises is logged by uvicorn, after this.
+        # Never reset: uvicorn logs exceptions of this task later, with the id of the request.
         CURRENT.set(request)
         try:
             with self._metrics.in_progress.track_inprogress() if is_api else nullcontext():
-                await self._app(scope, receive, watched)
+                await self._app(scope, receive, send_noticed)
         finally:
             ended = time.perf_counter()
             if is_api and status >= 400 and status != _GONE:
@@ -82,6 +82,6 @@ class RequestLogMiddleware:
 
 
 def _route(scope: Scope) -> str:
-    """The path as the routes have it; what a client wrote instead of one is nothing to keep."""
+    """The pattern of the route that matched; the path that a client sent is not kept."""
     route = scope.get("route")
     return UNKNOWN if route is None else route.path.replace(":path}", "}")

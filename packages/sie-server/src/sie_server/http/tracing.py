@@ -1,7 +1,6 @@
-"""OpenTelemetry traces: a span per request, and one in it for each stage of its life. Needs the extra `tracing`.
+"""OpenTelemetry traces: a span per request, with a child span per stage. Needs the extra `tracing`.
 
-Spans are made when a request is over, from the times it left behind, so that a request in the making pays next to
-nothing for them.
+Spans are created after the response, from recorded times, so that they cost a request next to nothing.
 """
 
 import os
@@ -25,7 +24,7 @@ _CLOSE_S = 2.0
 
 
 class Traces:
-    """The traces of one server. A client's `traceparent` is taken over (W3C Trace Context)."""
+    """The traces of one server. Continues the trace of a client's `traceparent` (W3C Trace Context)."""
 
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
@@ -33,11 +32,11 @@ class Traces:
         self._propagator = TraceContextTextMapPropagator()
 
     def begin(self, headers: Mapping[str, str], request: RequestContext, started: float) -> "Trace":
-        """A request came in then, by `time.perf_counter()`; it is told its trace's id."""
+        """Begin the trace of a request and store its id there. started: `time.perf_counter()`."""
         return Trace(self._tracer, self._propagator.extract(headers), request, started)
 
     def close(self) -> None:
-        """Send what is left, for as long as a stop may take: where nobody listens, the exporter tries for longer."""
+        """Export remaining spans, for at most 2 s: without a collector the exporter would retry for longer."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(_CLOSE_S)
@@ -49,7 +48,7 @@ class Trace:
     def __init__(self, tracer: trace.Tracer, parent: Context, request: RequestContext, started: float) -> None:
         self._tracer = tracer
         self._request = request
-        # What spans are dated by.
+        # Offset from `time.perf_counter()` to wall-clock time.
         self._epoch_ns = time.time_ns() - int(time.perf_counter() * 1e9)
         self._span = tracer.start_span("request", parent, SpanKind.SERVER, start_time=self._ns(started))
         request.trace_id = trace.format_trace_id(self._span.get_span_context().trace_id)
@@ -57,7 +56,7 @@ class Trace:
             request.stages = []
 
     def end(self, method: str, route: str, status: int, ended: float) -> None:
-        """The request is answered, and was by then."""
+        """Record the spans of a request that was answered. ended: `time.perf_counter()`."""
         span, request = self._span, self._request
         self._add(request.stages or (), span)
         span.update_name(f"{method} {route}")
@@ -91,7 +90,7 @@ class Trace:
 
 
 def exporting() -> TracerProvider:
-    """Spans go over OTLP/HTTP, as OpenTelemetry's own variables (OTEL_EXPORTER_OTLP_ENDPOINT, …) say."""
+    """A provider that exports over OTLP/HTTP, configured by the variables OTEL_EXPORTER_OTLP_ENDPOINT, …"""
     name = {} if "OTEL_SERVICE_NAME" in os.environ else {"service.name": "sie-server"}
     resource = Resource.create({"service.version": __version__, **name})
     provider = TracerProvider(shutdown_on_exit=False, resource=resource)

@@ -1,4 +1,4 @@
-"""Reports clients written for another version of the HTTP interface."""
+"""Logs clients that were written for another version of the HTTP interface."""
 
 import logging
 
@@ -16,7 +16,7 @@ class VersionSkew:
     def check(self, sdk_version: str | None) -> None:
         """Compare a request's `X-SIE-SDK-Version` with the version of the interface that this server implements."""
         sdk, ours = _major_minor(sdk_version or ""), _major_minor(CONTRACT_VERSION)
-        # The bound keeps a client that sends ever new versions from filling memory and log.
+        # Bounded, so that a client that sends ever new versions does not fill memory and log.
         if sdk is None or ours is None or sdk in self._seen or len(self._seen) >= _MOST_SEEN:
             return
         self._seen.add(sdk)

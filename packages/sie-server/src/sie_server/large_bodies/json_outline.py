@@ -1,4 +1,4 @@
-"""The outline of a JSON body: what stands where, found in slices with array operations, which let other threads run."""
+"""The outline of a JSON body, found slice by slice with array operations, which let other threads run."""
 
 import re
 from collections.abc import Iterator
@@ -27,23 +27,23 @@ _QUOTE, _OPEN, _CLOSE, _COMMA, _COLON = 1, 2, 3, 4, 5
 _KINDS = np.zeros(256, np.uint8)
 for _characters, _kind in ((b'"', _QUOTE), (b"[{", _OPEN), (b"]}", _CLOSE), (b",", _COMMA), (b":", _COLON)):
     _KINDS[list(_characters)] = _kind
-# Longer keys are none of ours.
+# Longer keys are not fields of ours.
 _LONGEST_NAME = 200
-# Whole characters and escapes; the group is an escape that needs the next one.
+# Complete characters and escapes; the group is a high surrogate, which needs the next escape.
 _WHOLE = re.compile(rb"(?:[^\\]+|(\\u[dD][89abAB][0-9a-fA-F]{2})|\\u[0-9a-fA-F]{4}|\\[^u])*", re.DOTALL)
 _BLANKS = re.compile(rb"(?<![ \t\r\n])[ \t\r\n]{%d,}" % LONG_TEXT)
 _PLACE = re.compile(r" \(byte \d+\)")
-# Every escape of JSON is this many times as long as its UTF-8, at most.
+# Upper bound of the length of an escape relative to its UTF-8.
 _LONGEST_ESCAPE = 6
 
 Ints = NDArray[np.int64]
 
 
 class _Marks(NamedTuple):
-    """Brackets, commas and colons outside of texts, no deeper than the elements of a body's lists.
+    """Brackets, commas and colons outside of texts, down to the elements of the body's lists.
 
-    at: where. kinds: which. levels: 1 for the body's own, 2 for those of its fields. values: how many of the body began
-    up to each.
+    at: positions. kinds: which mark. levels: 1 in the body itself, 2 in its fields. values: number of values that begin
+    up to each mark.
     """
 
     at: Ints
@@ -53,7 +53,7 @@ class _Marks(NamedTuple):
 
 
 class Json:
-    """JSON as it comes from a client."""
+    """JSON request bodies."""
 
     def outline(self, body: Body, listed: Listed, most_values: int, invalid: Code) -> Outline:
         texts: list[tuple[int, int]] = []
@@ -78,7 +78,7 @@ class Json:
             if name != listed.field or first == last or body[int(marks.at[first])] != ord("["):
                 continue
             if not _is_blank(body, start, int(marks.at[first])):
-                continue  # no list, but what msgspec has something to say of
+                continue  # malformed; msgspec reports it
             opened = int(marks.at[first])
             inner = slice(first + 1, last)
             commas = np.flatnonzero((marks.kinds[inner] == _COMMA) & (marks.levels[inner] == 2))
@@ -117,7 +117,7 @@ class Json:
         try:
             return codec.decode(raw, kind, msgpack=False, invalid=invalid)
         except SIEError as error:
-            # It counts the bytes of a piece.
+            # Its position counts from the start of a piece.
             raise SIEError(error.code, _PLACE.sub("", error.message)) from None
 
     def text(self, body: Body, start: int, end: int, most: int, invalid: Code) -> str | None:
@@ -137,9 +137,9 @@ class Json:
 
 
 def _marks(body: Body, texts: list[tuple[int, int]], most: int, most_values: int) -> Iterator[tuple[_Marks, int]]:
-    """The marks of each slice, and how many values began up to its end, until there are more of either.
+    """Yield the marks of each slice and the number of values up to its end, until either exceeds its limit.
 
-    Adds the long texts, with their quotes.
+    Appends the long texts, with their quotes, to `texts`.
     """
     inside = escaped = False
     level = values = seen = opened = 0
@@ -149,7 +149,7 @@ def _marks(body: Body, texts: list[tuple[int, int]], most: int, most_values: int
             piece = b"_" + piece[1:]
         escaped = False
         if b"\\" in piece:
-            # From the left, as escapes are read. What is left of an odd run escapes the byte behind it.
+            # From the left, as escapes are read. The last backslash of an odd run escapes the next byte.
             piece = piece.replace(b"\\\\", b"__")
             escaped = piece.endswith(b"\\")
             piece = piece.replace(b'\\"', b"__")
@@ -193,12 +193,12 @@ def _is_blank(body: Body, start: int, end: int) -> bool:
 
 
 def _squeezed(raw: Body) -> Body:
-    """With short runs of blanks for long ones, which are in no text: those that are as long have names here."""
+    """The bytes with long runs of whitespace shortened. None is in a text: long texts have been replaced by names."""
     return _BLANKS.sub(b" ", raw) if len(raw) >= LONG_TEXT else raw
 
 
 def _name(body: Body, start: int, end: int) -> str:
-    """The key that stands there; "" for what is none, or none of ours."""
+    """The key at that position; "" if it is malformed or not ours."""
     if end - start > _LONGEST_NAME:
         return ""
     try:
@@ -208,16 +208,16 @@ def _name(body: Body, start: int, end: int) -> str:
 
 
 def _cut(body: Body, start: int, end: int) -> int:
-    """Where a piece of a text that begins at `start` may end: between two characters."""
+    """The end of a piece of a text that begins at `start`, between two characters."""
     if end - start <= _TEXT_PIECE:
         return end
     last = start + _TEXT_PIECE
     if b"\\" in body[last - 2 * _LONGEST_ESCAPE : last]:
         whole = _WHOLE.match(body, start, last)
-        assert whole is not None  # nothing is a match too
+        assert whole is not None  # matches the empty string too
         last = whole.start(1) if whole.end(1) == whole.end() else whole.end()
         if last <= start:
-            return end  # which is malformed
+            return end  # malformed
     while last > start + 1 and body[last] & 0xC0 == 0x80:
         last -= 1
     return last

@@ -1,4 +1,4 @@
-"""The outline of a MessagePack body: a walk over its headers, which say how much follows."""
+"""The outline of a MessagePack body, found by walking its headers, which contain lengths."""
 
 import struct
 from typing import Any
@@ -23,7 +23,7 @@ _MAP, _LIST, _DATA = 1, 2, 3
 
 
 def _table() -> list[tuple[int, int, int]]:
-    """By first byte: what it is (0: a value of known size), its bytes or count, and the width of its length."""
+    """By first byte: kind (0: value of fixed size), size in bytes or count, and width of the length field."""
     table = [(0, 1, 0)] * 256
     for byte in range(16):
         table[0x80 + byte] = (_MAP, byte, 0)
@@ -50,7 +50,7 @@ _TABLE = tuple(_table())
 
 
 class Msgpack:
-    """MessagePack as it comes from a client."""
+    """MessagePack request bodies."""
 
     def outline(self, body: Body, listed: Listed, most_values: int, invalid: Code) -> Outline:
         try:
@@ -114,7 +114,7 @@ class _Walk:
             elements = np.stack([np.array(edges[:-1], np.int64), np.array(edges[1:], np.int64)], axis=1)
             inside = start, at
             values = np.array(counts[1:], np.int64) - np.array(counts[:-1], np.int64) + 1
-            # Of several lists of this name the last one is meant; those before it are decoded with all that is beside.
+            # If the field occurs several times, the last one counts; earlier ones are decoded with the other fields.
             in_list = self._values - before
         beside = self._values - in_list
         if beside > MOST_VALUES_EACH:
@@ -122,7 +122,7 @@ class _Walk:
         return Outline(elements, values, inside, self._texts, beside)
 
     def _skip(self, at: int) -> int:
-        """Where the value that begins there ends."""
+        """The end of the value that begins at `at`."""
         body, left = self._body, 1
         while left:
             left -= 1
@@ -147,7 +147,7 @@ class _Walk:
         return at
 
     def _header(self, at: int) -> tuple[int, int, int]:
-        """What begins there, how many it has, and where they begin."""
+        """Kind, count and first child of the value that begins at `at`."""
         kind, size, width = _TABLE[self._body[at]]
         if width:
             size += int.from_bytes(self._body[at + 1 : at + 1 + width], "big")

@@ -1,4 +1,4 @@
-"""Decodes a large body piece by piece, and checks what it holds before it is built."""
+"""Decodes a large body in pieces, and checks limits before objects are built."""
 
 import re
 import secrets
@@ -15,7 +15,7 @@ from sie_server.large_bodies.msgpack_outline import Msgpack
 from sie_server.large_bodies.outline import MOST_BYTES_AT_ONCE, Body, Listed, Notation, Outline, too_much_beside
 
 T = TypeVar("T")
-# Of what is decoded in one call.
+# Limits of a piece, which is decoded in one call.
 _PIECE_BYTES = 128 * 2**10
 _PIECE_VALUES = 8_192
 _OBJECT_BYTES = 64
@@ -24,22 +24,22 @@ _INDEX = re.compile(r"\$\[(\d+)\]")
 
 
 class Reader:
-    """One large body. Everything here may take long: it is for a thread that nobody waits for but this request.
+    """One large body. All methods may take long and belong on a worker thread.
 
-    most_values: in the whole body. most_text: bytes of UTF-8 in any text that is kept.
+    most_values: limit on values in the whole body. most_text: limit on the bytes of UTF-8 of a text.
     """
 
     def __init__(
         self, body: Body, listed: Listed, *, msgpack: bool, most_values: int, most_text: int, invalid: Code
     ) -> None:
-        """Raises SIEError: a count is over its limit, or it is no such body."""
+        """Raises SIEError: a count exceeds its limit, or the body is malformed."""
         self._body = body
         self._listed = listed
         self._notation: Notation = Msgpack() if msgpack else Json()
         self._most_text = most_text
         self._invalid = invalid
         self._outline: Outline = self._notation.outline(body, listed, most_values, invalid)
-        # Names in place of long texts; nobody can guess one.
+        # Unguessable names stand in for long texts.
         token = secrets.token_hex(11)
         self._named = re.compile(rb"%b(\d{7})" % token.encode())
         self._cuts = [(start, end, f"{token}{n:07}") for n, (start, end) in enumerate(self._outline.texts)]
@@ -47,14 +47,14 @@ class Reader:
 
     @property
     def has_list(self) -> bool:
-        """Whether the body's field is a list at all."""
+        """Whether the field of the body is a list."""
         return self._outline.elements is not None
 
     def beside(self, kind: type[T]) -> T:
-        """The body, with its list empty.
+        """Decode the body, with an empty list.
 
         Raises:
-            SIEError: `invalid`, with the path of the fault; INVALID_INPUT, a text is too long, or there is too much.
+            SIEError: `invalid`, with the path of the fault; INVALID_INPUT, a text or the rest is too large.
         """
         raw = self._notation.hollow(self._body, self._outline, self._cuts)
         if len(raw) > MOST_BYTES_AT_ONCE:
@@ -63,7 +63,7 @@ class Reader:
         return decoded
 
     def elements(self) -> Iterator[Any]:
-        """The elements of the list, in order, with their long texts.
+        """Decode the elements of the list, in order, with their long texts.
 
         Raises:
             SIEError: `invalid`, with the path of the fault; INVALID_INPUT, one has too many values.
@@ -93,10 +93,10 @@ class Reader:
             first = last
 
     def filled(self, value: Any, field: str = "") -> Any:
-        """The value, with its long texts in their places.
+        """Put the long texts into a decoded value.
 
         Raises:
-            SIEError: INVALID_INPUT, one is over the limit.
+            SIEError: INVALID_INPUT, a text exceeds the limit.
         """
         if isinstance(value, str):
             return self._text(value, field) if value in self._texts else value
@@ -105,13 +105,13 @@ class Reader:
         if isinstance(value, msgspec.Struct):
             for name in value.__struct_fields__:
                 held = getattr(value, name)
-                # Those that can't be changed have no texts.
+                # Frozen Structs contain no texts, and so do not change.
                 if (found := self.filled(held, f"{field}.{name}" if field else name)) is not held:
                     setattr(value, name, found)
         return value
 
     def hidden(self, metadata: Mapping[str, msgspec.Raw]) -> int:
-        """Bytes of the long texts whose names stand in there."""
+        """Bytes of the long texts that names in the metadata stand for."""
         if not self._cuts:
             return 0
         written = b"\0".join([*map(str.encode, metadata), *map(bytes, metadata.values())])
@@ -140,7 +140,7 @@ class Reader:
 
 
 def memory(value: Any) -> int:
-    """About how many bytes a decoded body takes: its texts, and something for each object."""
+    """Estimated bytes of a decoded body: its texts, and a constant per object."""
     if isinstance(value, list):
         return sum(map(memory, value))
     if isinstance(value, msgspec.Struct):

@@ -1,4 +1,4 @@
-"""Encodes a large answer piece by piece."""
+"""Encodes a large response in pieces."""
 
 import secrets
 import struct
@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 
 from sie_server import codec
 
-# Elements in a piece: with 250 highlights each, that takes some milliseconds.
+# Elements per piece: with 250 highlights each, it takes some milliseconds.
 _AT_ONCE = 16
-# Numbers in their arrays, of which each may take 24 bytes: to encode so many holds Python's lock for a millisecond.
+# Numbers per piece, of up to 24 bytes each: encoding them holds the GIL for a millisecond.
 _NUMBERS = 2**13
-# Characters of a text that is encoded in parts: each may become six bytes.
+# Characters from which a text is encoded in parts: each may become six bytes.
 _LONG_TEXT = 2**13
 
 
 def pieces(
     response: msgspec.Struct, field: str, elements: Iterable[msgspec.Struct], *, msgpack: bool
 ) -> Iterator[bytes]:
-    """What `codec.encode` gives, in pieces, with these elements in the list that `field` is."""
+    """The encoded response, as by `codec.encode`, in pieces. `field` is the list, and gets these elements."""
     set_ = [name for name in response.__struct_fields__ if getattr(response, name) is not UNSET]
     if msgpack:
         yield bytes([0x80 + len(set_)])
@@ -51,7 +51,7 @@ def _json_list(elements: Iterable[msgspec.Struct]) -> Iterator[bytes]:
 
 
 def _msgpack_list(elements: Iterable[msgspec.Struct]) -> Iterator[bytes]:
-    # How many there are stands in front, and is known when all are made.
+    # The count comes first, and is known only when all elements are encoded.
     encoded: list[bytes] = []
     count = 0
     for part in _parts(elements):
@@ -76,7 +76,7 @@ def _parts(elements: Iterable[msgspec.Struct]) -> Iterator[list[msgspec.Struct]]
 
 
 def _numbers(element: msgspec.Struct) -> int:
-    """How many there are in its arrays."""
+    """Number of values in the arrays and lists of an element."""
     count = 0
     for name in element.__struct_fields__:
         value = getattr(element, name)
@@ -96,7 +96,7 @@ def _header(count: int) -> bytes:
 
 
 def _encoded(value: Any, msgpack: bool) -> Iterator[bytes]:
-    """What `codec.encode` gives, long texts and arrays in parts."""
+    """An encoded value, as by `codec.encode`, with long texts and arrays in parts."""
     long: list[tuple[str, str | NDArray[Any]]] = []
     raw = codec.encode(_hollow(value, long), msgpack=msgpack)
     for name, each in long:
@@ -110,7 +110,7 @@ def _encoded(value: Any, msgpack: bool) -> Iterator[bytes]:
 
 
 def _hollow(value: Any, long: list[tuple[str, str | NDArray[Any]]]) -> Any:
-    """The value with names, that nobody can guess, in place of its long texts and arrays, which are added."""
+    """The value with unguessable names in place of its long texts and arrays, which are appended to `long`."""
     is_long = (isinstance(value, str) and len(value) > _LONG_TEXT) or (
         isinstance(value, np.ndarray) and value.size > _NUMBERS
     )
@@ -141,7 +141,7 @@ def _text(text: str, msgpack: bool) -> Iterator[bytes]:
 
 
 def _listed(array: NDArray[Any]) -> Iterator[bytes]:
-    """In JSON: as many rows at once as there may be numbers, and the parts of rows that are longer."""
+    """An array in JSON: as many rows at a time as make a piece; longer rows are split."""
     width = array[0].size if array.ndim > 1 else 1
     step = max(_NUMBERS // max(width, 1), 1)
     separator = b"["
@@ -156,7 +156,7 @@ def _listed(array: NDArray[Any]) -> Iterator[bytes]:
 
 
 def _packed(array: NDArray[Any]) -> Iterator[bytes]:
-    """In MessagePack: its map, whose last entry is the data."""
+    """An array in MessagePack: the map of msgpack-numpy, whose last entry is the data."""
     size = array.nbytes
     yield codec.encode(codec.mapped(array, b""), msgpack=True)[: -len(codec.encode(b"", msgpack=True))]
     yield b"\xc5" + struct.pack(">H", size) if size < 2**16 else b"\xc6" + struct.pack(">I", size)

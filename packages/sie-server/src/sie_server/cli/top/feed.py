@@ -76,5 +76,5 @@ class Feed:
         if status in _REFUSED:
             return RefusedError(f"{self.url} requires a key ({status}): pass it with --api-key or SIE_API_KEY")
         if status >= 500:
-            return ConnectionError(f"{self.url} answers {status}")
+            return ConnectionError(f"{self.url} responds with {status}")
         return RefusedError(f"{self.url} is not an SIE server: it answers {status}")
