@@ -40,7 +40,7 @@ def test_real_weights_give_their_published_scores(precision: str) -> None:
         assert max(abs(pair.difference) for pair in outcome.compared) < 1e-5
 
 
-def test_what_is_checked_is_what_is_served() -> None:
+def test_the_checked_model_is_the_served_model() -> None:
     """Bit for bit: the check goes the way of a request."""
     [example] = shipped()[EMBEDDED].examples
     [outcome] = verify(load(shipped()[EMBEDDED], CPU, "float32"))
@@ -67,7 +67,7 @@ def test_a_server_that_verifies_answers_for_a_refused_model(wrong: Entry) -> Non
     assert "does not give its published scores" in message
 
 
-def test_the_flag_verifies_and_what_passes_is_served() -> None:
+def test_the_flag_verifies_and_models_that_pass_are_served() -> None:
     with serving("--verify") as server, connect(server.url) as api:
         assert "gives its 4 published scores" in server.log
         assert _score(api).status_code == 200
@@ -116,7 +116,7 @@ def test_the_published_precision_counts_too() -> None:
     ("got", "ordered"),
     [([3.0, 2.0, 1.96], True), ([3.0, 1.96, 1.97], True), ([2.0, 3.0, 1.9], False), ([math.nan, 2.0, 1.9], False)],
 )
-def test_documents_rank_as_published_where_their_scores_are_apart(got: Sequence[float], ordered: bool) -> None:
+def test_documents_with_clearly_different_scores_rank_as_published(got: Sequence[float], ordered: bool) -> None:
     example = Example("q", DOCUMENTS, (3.0, 2.0, 1.995), "nobody")
     assert compare(example, got, "logit", "float32").ordered is ordered
 

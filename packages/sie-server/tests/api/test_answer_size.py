@@ -90,7 +90,7 @@ def test_answers(limited: httpx2.Client) -> None:
 
 @pytest.mark.parametrize("msgpack", [True, False])
 @pytest.mark.parametrize("dtype", get_args(Dtype))
-def test_no_answer_is_larger_than_what_was_counted(dtype: Dtype, msgpack: bool) -> None:
+def test_no_answer_is_larger_than_its_estimate(dtype: Dtype, msgpack: bool) -> None:
     longest = np.float32(-1.1754945e-38)
     rows = np.full((3, 400), longest, np.float32) * np.linspace(1, 2, 400, dtype=np.float32)
     values = quantize(rows * (1 if dtype == "float32" else 1e34), dtype)
@@ -101,6 +101,6 @@ def test_no_answer_is_larger_than_what_was_counted(dtype: Dtype, msgpack: bool) 
     assert len(codec.encode(sparse, msgpack=msgpack)) - 300 <= of_sparse(400, dtype, msgpack=msgpack).answer
 
 
-def test_no_highlight_is_larger_than_what_was_counted() -> None:
+def test_no_highlight_is_larger_than_its_estimate() -> None:
     light = wire.Highlight((999_990, 999_999), (2_097_140, 2_097_152), -0.12345678901234567)
     assert len(msgspec.json.encode([light] * 10)) <= of_highlights(5, 2).answer

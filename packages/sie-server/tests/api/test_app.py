@@ -15,7 +15,7 @@ BODY = {"query": {"text": "what is python"}, "items": [{"text": "it"}, {"text": 
 # --- models ----------------------------------------------------------------------------------------------------------
 
 
-def test_models_are_listed_with_what_they_do(api: httpx2.Client) -> None:
+def test_models_are_listed_with_their_capabilities(api: httpx2.Client) -> None:
     listed = {model["name"]: model for model in api.get("/v1/models").json()["models"]}
     embedded = listed[EMBEDDED]
     assert embedded["inputs"] == ["text"]
@@ -31,13 +31,13 @@ def test_models_are_listed_with_what_they_do(api: httpx2.Client) -> None:
     assert meanings["BAAI/bge-reranker-v2-m3"] == "probability"
 
 
-def test_a_model_that_nobody_asked_for_is_available(api: httpx2.Client) -> None:
+def test_a_model_that_was_never_requested_is_available(api: httpx2.Client) -> None:
     model = api.get("/v1/models/BAAI/bge-reranker-large").json()
     assert (model["loaded"], model["state"], model["last_error"]) == (False, "available", None)
     assert (model["outputs"], model["max_sequence_length"]) == (["score"], 512)
 
 
-def test_a_checkpoint_says_what_it_is_once_loaded(api: httpx2.Client) -> None:
+def test_a_checkpoint_is_described_once_loaded(api: httpx2.Client) -> None:
     assert api.post("/v1/score/bert", json=BODY).status_code == 200
     assert api.post("/v1/encode/bert-encoder", json={"items": [{"text": "it"}]}).status_code == 200
     reranker, encoder = (api.get(f"/v1/models/{name}").json() for name in ("bert", "bert-encoder"))

@@ -86,7 +86,7 @@ def test_fields_that_are_wrong(api: httpx2.Client, fields: Any, param: str | Non
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'"a"', b"{}", b'{"documents":["\xff"]}', b"[" * 100_000])
-def test_bodies_that_are_none(api: httpx2.Client, body: bytes) -> None:
+def test_invalid_bodies(api: httpx2.Client, body: bytes) -> None:
     answer = api.post("/v1/rerank", content=body)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "INVALID_INPUT")
 
@@ -99,7 +99,7 @@ def test_deep_nesting(api: httpx2.Client, name: str) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "INVALID_INPUT")
 
 
-def test_models_that_are_none(api: httpx2.Client) -> None:
+def test_unknown_models(api: httpx2.Client) -> None:
     answer = rerank(api, model="nobody/nothing")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "MODEL_NOT_FOUND")
     answer = rerank(api, model="bert-encoder")

@@ -175,7 +175,7 @@ def test_params_output_dtype_wins_over_options(api: httpx2.Client) -> None:
 
 
 @pytest.mark.parametrize("params", [{"is_query": True}, {"options": {"is_query": True}}, {"options": {"lora": [1]}}])
-def test_what_a_model_does_not_use_is_ignored(api: httpx2.Client, params: dict[str, Any]) -> None:
+def test_parameters_that_a_model_does_not_use_are_ignored(api: httpx2.Client, params: dict[str, Any]) -> None:
     assert np.array_equal(dense(api, TEXTS, **params), dense(api, TEXTS))
 
 
@@ -261,7 +261,7 @@ def test_a_text_is_not_a_template(api: httpx2.Client) -> None:
     ],
 )
 @pytest.mark.parametrize(("field", "is_query"), [("query_template", True), ("doc_template", False)])
-def test_a_template_that_is_none(api: httpx2.Client, field: str, is_query: bool, template: str, fault: str) -> None:
+def test_an_invalid_template(api: httpx2.Client, field: str, is_query: bool, template: str, fault: str) -> None:
     answer = post(api, TEXTS, is_query=is_query, options={field: template})
     assert error(answer) == (400, "INVALID_INPUT", f"Field 'params.options.{field}' {fault}")
     assert answer.json()["detail"]["param"] == f"params.options.{field}"

@@ -213,7 +213,7 @@ def test_a_long_document_is_cut(api: httpx2.Client, model: str, policy: str | No
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_overflow_policy_error_refuses_what_would_be_cut(api: httpx2.Client, model: str) -> None:
+def test_overflow_policy_error_refuses_documents_that_would_be_cut(api: httpx2.Client, model: str) -> None:
     strict = {"overflow_policy": "error"}
     assert scores(api, model, QUERY, DOCUMENTS, options=strict) == scores(api, model, QUERY, DOCUMENTS)
     items = [{"text": "it"}, {"text": text(700, seed=5)}]

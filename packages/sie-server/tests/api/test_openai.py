@@ -179,7 +179,7 @@ def test_openai_s_client_reads_the_answer(api: httpx2.Client, theirs: openai.Ope
     assert np.array_equal(values, embed(api, TEXTS, "bert-encoder"))
 
 
-def test_openai_s_client_raises_what_it_raises_for_openai(theirs: openai.OpenAI) -> None:
+def test_openais_client_raises_its_usual_exceptions(theirs: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         theirs.embeddings.create(model=EMBEDDED, input="snakes", dimensions=128)
     assert (refused.value.code, refused.value.param) == ("unsupported_field", "dimensions")
@@ -228,7 +228,7 @@ def test_openai_s_client_waits_for_a_cold_model(models: Path) -> None:
         (["a", "b" * 2**21 + "c"], "Field 'input[1]' must hold at most 2097152 bytes of UTF-8 text"),
     ],
 )
-def test_inputs_that_are_none(api: httpx2.Client, given: Any, message: str) -> None:
+def test_invalid_inputs(api: httpx2.Client, given: Any, message: str) -> None:
     status, code, param, told = refusal(post(api, given))
     assert (status, code, told) == (400, "INVALID_INPUT", message)
     assert param is not None
@@ -252,12 +252,12 @@ def test_inputs_that_are_none(api: httpx2.Client, given: Any, message: str) -> N
         (b'{"model": "m", "input": "a", "dimensions": 0}', "Expected `int` >= 1 - at `$.dimensions`"),
     ],
 )
-def test_bodies_that_are_none(api: httpx2.Client, content: bytes, message: str) -> None:
+def test_invalid_bodies(api: httpx2.Client, content: bytes, message: str) -> None:
     status, code, _, told = refusal(api.post("/v1/embeddings", content=content))
     assert (status, code, told) == (422, "INVALID_INPUT", message)
 
 
-def test_models_that_are_none(api: httpx2.Client) -> None:
+def test_unknown_models(api: httpx2.Client) -> None:
     before = metric(api, "sie_requests_total", endpoint="embeddings", model="unknown", status="404")
     message = "Model 'xyzzy' not found"
     assert refusal(post(api, "a", "xyzzy")) == (404, "MODEL_NOT_FOUND", None, message)

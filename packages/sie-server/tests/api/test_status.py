@@ -50,7 +50,7 @@ def last(session: WebSocketSession) -> None:
         frame(session)
 
 
-def test_a_frame_says_what_the_server_does(server: Server) -> None:
+def test_a_frame_describes_the_server(server: Server) -> None:
     with watching(server.url) as session:
         said = frame(session)
     kinds = {
@@ -107,7 +107,7 @@ def test_the_type_of_a_gpu(monkeypatch: pytest.MonkeyPatch, gpu: str, gib: int, 
     assert status.gpu_type(torch.device("cuda")) == name
 
 
-def test_what_waits_is_counted(in_memory: InProcess) -> None:
+def test_waiting_requests_are_counted(in_memory: InProcess) -> None:
     engine, texts = in_memory.engine, [{"text": "it is " * 40}] * 100
     with watching(in_memory.url) as session, connect(in_memory.url) as client:
         asking = threading.Thread(target=lambda: client.post(f"/v1/encode/{EMBEDDED}", json={"items": texts}))
@@ -168,13 +168,13 @@ def test_there_are_no_websockets_elsewhere(in_memory: InProcess, path: str) -> N
     assert (int(head.split()[1]), json.loads(body)["detail"]["code"]) == (404, "NOT_FOUND")
 
 
-def test_a_plain_request_is_told_what_this_is(api: httpx2.Client) -> None:
+def test_a_plain_http_request_gets_an_explanation(api: httpx2.Client) -> None:
     answer = api.get("/ws/status")
     assert (answer.status_code, answer.headers["upgrade"]) == (426, "websocket")
     assert answer.json() == {"detail": "/ws/status is a WebSocket"}
 
 
-def test_no_more_than_so_many_may_watch(in_memory: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_watchers_is_limited(in_memory: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "MOST_WATCHERS", 2)
     with ExitStack() as stack, pytest.raises(WebSocketUpgradeError) as refused:
         crowd(stack, in_memory.url)

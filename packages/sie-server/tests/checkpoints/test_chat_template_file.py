@@ -99,7 +99,7 @@ def test_the_default_prompt_stands_in_front_of_a_query(kind: str, tmp_path: Path
         np.testing.assert_allclose(scores(model, sequences), theirs, rtol=0, atol=1e-4)
 
 
-def test_windows_of_a_document_end_with_what_the_template_ends_with(tmp_path: Path) -> None:
+def test_windows_of_a_document_end_with_the_suffix_of_the_template(tmp_path: Path) -> None:
     folder, _ = saved(tmp_path, "qwen3-classifier", TEMPLATES["behind"])
     tokenizer = load(Entry("m", folder=folder, max_length=64), CPU, "float32").tokenizer
     document = " ".join(f"w{i}" for i in range(100, 250))

@@ -136,7 +136,7 @@ def test_a_folder_that_never_stays_the_same_is_a_failure_that_is_tried_again(
 
 
 @pytest.mark.parametrize("file", ["", "config.json", "model.safetensors", "tokenizer.json"])
-def test_what_is_away_for_a_moment_is_waited_for(folder: Path, file: str) -> None:
+def test_a_file_that_is_missing_for_a_moment_is_waited_for(folder: Path, file: str) -> None:
     expected = loaded(folder)
     away = folder.with_name("away")
     (folder / file).rename(away)
@@ -147,7 +147,7 @@ def test_what_is_away_for_a_moment_is_waited_for(folder: Path, file: str) -> Non
 
 
 @pytest.mark.parametrize("file", ["", "config.json", "model.safetensors", "tokenizer.json"])
-def test_what_stays_away_is_asked_for_again_later(folder: Path, file: str) -> None:
+def test_a_load_without_a_file_is_tried_again_later(folder: Path, file: str) -> None:
     (folder / file).rename(folder.with_name("away"))
     refused = refusal(folder)
     assert (refused.kind, refused.permanent) == (LoadClass.STORAGE, False)

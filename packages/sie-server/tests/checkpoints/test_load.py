@@ -233,7 +233,7 @@ def test_a_deberta_we_do_not_compute_is_refused(tmp_path: Path, changes: dict[st
     assert words in refusal(tmp_path)
 
 
-def test_what_pretraining_left_in_a_deberta_changes_nothing(tmp_path: Path) -> None:
+def test_tensors_of_pretraining_in_a_deberta_change_nothing(tmp_path: Path) -> None:
     build(tmp_path, "deberta")
     expected = scores(load(Entry("m", folder=tmp_path), CPU, "float32"))
     for left in ("lm_predictions.bias", "mask_predictions.bias", "deberta.embeddings.position_embeddings.weight"):
@@ -318,7 +318,7 @@ def test_every_catalogue_architecture_is_supported() -> None:
         assert entry.prompt is None or entry.prompt in prompts()
 
 
-def test_the_catalogue_files_say_nothing_that_is_not_read() -> None:
+def test_the_catalogue_files_have_no_unread_fields() -> None:
     """A misspelt field, or scores under a name that is no model's, would be passed over in silence."""
     fields = {field.name for field in dataclasses.fields(Entry)}
     examples = 0
@@ -342,7 +342,7 @@ def test_packaged_weights_with_another_checksum_are_refused(monkeypatch: pytest.
         load(entry, CPU)
 
 
-def test_offline_without_a_cache_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_offline_without_a_cache_gives_advice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("sie_server.checkpoints.source.is_offline_mode", lambda: True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(LoadError, match="HF_HUB_OFFLINE is set: unset it") as caught:

@@ -223,7 +223,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], Change, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_not_computed_is_refused_by_name(name: str, tmp_path: Path) -> None:
+def test_unsupported_settings_are_refused_by_name(name: str, tmp_path: Path) -> None:
     base, overrides, change, word = REFUSED[name]
     build(tmp_path, base, **overrides)
     change(tmp_path)
@@ -440,7 +440,7 @@ def test_what_the_score_of_a_saved_decoder_is(
 # --- folders that hold something else --------------------------------------------------------------------------------
 
 
-def test_a_shard_that_is_not_there_is_named_and_waited_for(tmp_path: Path) -> None:
+def test_a_missing_shard_is_named_and_waited_for(tmp_path: Path) -> None:
     build(tmp_path, "bert")
     sharded(tmp_path, "model-0000{}-of-00003.safetensors")
     (tmp_path / "model-00002-of-00003.safetensors").unlink()
@@ -471,7 +471,7 @@ def test_an_index_that_says_nothing_is_refused(index: str, tmp_path: Path) -> No
         (["config.json", "weights.safetensors"], "weights.safetensors, which nothing says is the whole model"),
     ],
 )
-def test_what_a_folder_holds_instead_is_named(files: list[str], words: str, tmp_path: Path) -> None:
+def test_other_files_of_a_folder_are_named(files: list[str], words: str, tmp_path: Path) -> None:
     for name in files:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")

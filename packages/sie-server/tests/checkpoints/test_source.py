@@ -120,13 +120,13 @@ def test_pull_downloads_with_a_progress_bar_and_says_where_to(hub: tuple[str, li
         ("not a repository", "NOT_FOUND"),
     ],
 )
-def test_what_a_hub_refuses_is_said_clearly(
+def test_a_refusal_by_the_hub_is_reported_clearly(
     hub: tuple[str, list[str]], tmp_path: Path, repository: str, words: str
 ) -> None:
     assert load_from(hub[0], tmp_path, repository, COMMIT)[0].startswith(words)
 
 
-def test_an_unreachable_hub_is_a_network_error_with_what_can_be_done(tmp_path: Path) -> None:
+def test_an_unreachable_hub_is_a_network_error_with_advice(tmp_path: Path) -> None:
     said = load_from("http://user:secret@127.0.0.1:1", tmp_path, "owner/reranker")[0]
     assert said.startswith("NETWORK owner/reranker is not in the local cache and the hub, http://127.0.0.1:1, is not")
     for name in ("HF_ENDPOINT", "HTTPS_PROXY", "sie-server models pull", "--model NAME=PATH"):

@@ -115,7 +115,7 @@ def token(content: str, **flags: bool) -> dict[str, Any]:
     ],
     ids=str,
 )
-def test_tokenizer_config_goes_before_tokenizer_json(settings: dict[str, Any] | None, tmp_path: Path) -> None:
+def test_tokenizer_config_takes_precedence_over_tokenizer_json(settings: dict[str, Any] | None, tmp_path: Path) -> None:
     assert_equal_to_transformers(folder_of(tmp_path, word_piece(), "bert", settings))
 
 
@@ -190,7 +190,7 @@ def test_lower_case_of_sentence_transformers_comes_first(tmp_path: Path) -> None
     ],
     ids=str,
 )
-def test_what_is_not_computed_is_refused_by_name(
+def test_unsupported_settings_are_refused_by_name(
     model_type: str, settings: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
     folder = folder_of(tmp_path, word_piece(), model_type, settings)

@@ -59,7 +59,7 @@ def test_every_figure_is_there_for_machines(models: Path, tmp_path: Path, capsys
         ([EMBEDDED, "--device", "tpu"], "tpu"),
     ],
 )
-def test_what_can_not_be_measured_is_said_in_one_line(
+def test_a_failed_measurement_is_reported_in_one_line(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(*arguments) == 1

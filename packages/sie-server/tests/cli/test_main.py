@@ -70,7 +70,7 @@ def test_a_model_as_argument_is_allowed_and_preloaded(served: list[Settings], tm
     assert named[2] == ((f"legal={tmp_path}",), ("legal",))
 
 
-def test_a_model_as_argument_that_is_no_folder_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_argument_that_is_not_a_folder_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         cli.app.meta(["serve", "./nowhere"])
     assert exit_.value.code == 2
@@ -94,7 +94,7 @@ def test_a_model_as_argument_that_is_no_folder_is_refused(capsys: pytest.Capture
         (["--host", "nowhere.invalid"], "cannot listen on nowhere.invalid:"),
     ],
 )
-def test_what_can_not_be_served_is_said_and_exits_with_2(
+def test_a_model_that_can_not_be_served_exits_with_2(
     flags: list[str], sentence: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sie_server.logs.configure", lambda *_, **__: None)
@@ -173,7 +173,7 @@ def test_every_setting_has_an_environment_variable_and_a_description(capsys: pyt
 
 
 @pytest.mark.parametrize("command", ["--help", "models list", f"models show {EMBEDDED}", f"models pull {EMBEDDED}"])
-def test_what_computes_nothing_does_not_wait_for_torch(command: str) -> None:
+def test_commands_that_compute_nothing_do_not_import_torch(command: str) -> None:
     program = f"""
 import sys
 from sie_server.cli import main as cli

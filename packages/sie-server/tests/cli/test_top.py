@@ -97,7 +97,7 @@ def test_arithmetic_between_two_samples() -> None:
     assert Between(before, sample(13, registry)).quantile(1, "h") == 4
 
 
-def test_a_server_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_server_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     assert top("--url", f"http://127.0.0.1:{port}", "--once") == 1
@@ -105,7 +105,7 @@ def test_a_server_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("url", ["localhost:8080", "ftp://x", "http://"])
-def test_what_is_no_url(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_urls(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert top("--url", url) == 1
     assert "is not the URL of a server" in capsys.readouterr().err
 
@@ -135,7 +135,7 @@ def test_a_server_that_wants_a_key(status: int, key: str | None, words: str) -> 
             next(Feed(f"http://127.0.0.1:{server.server_port}", 1, key).connected())
 
 
-def test_it_goes_on_when_the_server_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_continues_when_the_server_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sie_server.cli.top.feed._AGAIN_S", 0.05)
     with in_process() as first:
         feed = Feed(first.url, 0.05, None)

@@ -28,7 +28,7 @@ def run(program: str, url: str) -> str:
 
 
 @pytest.mark.parametrize("program", ["two_stage_search.py", "multivector_rerank.py"])
-def test_prints_what_the_readme_shows(exact_server: Server, program: str) -> None:
+def test_prints_the_output_in_the_readme(exact_server: Server, program: str) -> None:
     section = (EXAMPLES / "README.md").read_text().split(f"## {program}\n")[1]
     shown = section.split("```\n")[1]
     printed = run(program, exact_server.url)

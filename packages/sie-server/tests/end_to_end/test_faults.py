@@ -114,7 +114,7 @@ def test_a_request_is_held_while_its_model_loads(models: Path, loader: SlowLoade
         ("/v1/embeddings", {"model": EMBEDDED, "input": "it"}),
     ],
 )
-def test_a_client_that_goes_while_the_model_loads_is_not_waited_for(
+def test_a_client_that_disconnects_during_a_load_is_not_waited_for(
     loader: SlowLoader, path: str, body: dict[str, Any]
 ) -> None:
     with in_process(loader, load_wait=60) as running, connect(running.url) as api:
@@ -301,7 +301,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[h
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_checkpoint_says_what_is_wrong(broken: httpx2.Client, name: str) -> None:
+def test_a_broken_checkpoint_is_reported_with_the_fault(broken: httpx2.Client, name: str) -> None:
     answer = score(broken, name)
     status, code, message = error(answer)
     assert (status, code) == (502, "MODEL_LOAD_FAILED")
@@ -320,7 +320,7 @@ def test_a_classifier_is_not_taken_for_a_reranker(broken: httpx2.Client) -> None
     assert "has 2 labels; a reranker has one" in error(score(broken, "two-labels"))[2]
 
 
-def test_a_model_of_the_hub_without_the_hub(broken: httpx2.Client) -> None:
+def test_a_model_of_the_hub_while_the_hub_is_unreachable(broken: httpx2.Client) -> None:
     answer = score(broken, CATALOGUE)
     status, code, message = error(answer)
     assert (status, code) == (502, "MODEL_LOAD_FAILED")
@@ -329,7 +329,7 @@ def test_a_model_of_the_hub_without_the_hub(broken: httpx2.Client) -> None:
     assert (detail["error_class"], detail["permanent"]) == ("NETWORK", False)
 
 
-def test_a_score_that_is_not_a_number(broken: httpx2.Client) -> None:
+def test_a_score_of_nan(broken: httpx2.Client) -> None:
     for _ in range(2):
         answer = error(score(broken, "nan"))
         assert answer == (500, "INFERENCE_ERROR", "Model 'nan' produced non-finite scores")
@@ -445,7 +445,7 @@ def test_a_failure_on_the_device_is_answered_to_its_request_alone(stalled: Stall
     assert stalled.api.get("/livez").status_code == 200
 
 
-def test_a_request_whose_client_has_gone_leaves_the_queue(stalled: Stalled) -> None:
+def test_a_request_of_a_disconnected_client_leaves_the_queue(stalled: Stalled) -> None:
     body = json.dumps({"query": {"text": "w1"}, "items": [{"text": text(20, seed=n)} for n in range(40)]}).encode()
     with socket.create_connection((stalled.url.hostname, stalled.url.port), 20) as connection:
         head = f"POST /v1/score/bert HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -470,7 +470,7 @@ def test_a_dead_device_is_not_live() -> None:
         assert api.get("/healthz").status_code == 200
 
 
-def test_an_error_nobody_foresaw(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with in_process(model=(str(models / "bert"),)) as running, connect(running.url) as api:
         with monkeypatch.context() as patch:
             patch.setattr(running.engine, "score", lambda *_: 1 / 0)
@@ -491,7 +491,7 @@ def start(*flags: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-def test_a_preload_that_nobody_knows() -> None:
+def test_a_preload_of_an_unknown_model() -> None:
     status, log = start("--port=0", "--preload=bge")
     assert status == 2
     assert "--preload bge: not in the catalogue; allow it with --model bge" in log

@@ -96,7 +96,7 @@ def test_llamaindex_postprocessor(client: SIEClient, ranked: list[tuple[str, flo
     assert "client" not in postprocessor.to_dict()
 
 
-def test_llamaindex_reads_what_it_embeds(client: SIEClient) -> None:
+def test_llamaindex_reranks_the_text_it_embeds(client: SIEClient) -> None:
     nodes = [NodeWithScore(node=TextNode(text="It is one.", metadata={"title": title})) for title in TEXTS]
     best, *_ = SIENodePostprocessor(model=EMBEDDED, client=client).postprocess_nodes(nodes, query_str=QUERY)
     assert best.node.metadata["title"] == TEXTS[1]

@@ -38,7 +38,7 @@ def test_thousands_of_texts_are_encoded_in_one_call_and_little_memory(server: Se
     assert peak - held < 0.5 * embeddings
 
 
-def test_a_stream_gives_what_a_call_gives(server: Server) -> None:
+def test_a_stream_gives_the_same_as_a_call(server: Server) -> None:
     async def streamed() -> list[EncodeResult]:
         async with SIEAsyncClient(server.url) as client:
             return [result async for result in client.encode_stream(EMBEDDED, (item for item in ITEMS[:600]))]

@@ -150,7 +150,7 @@ def test_the_queue_is_bounded_for_each_model_and_for_all() -> None:
         assert error.retry_after == 3, "300 tokens too many, at 100 per second"
 
 
-def test_one_client_locks_nobody_out() -> None:
+def test_one_client_can_not_lock_out_others() -> None:
     with waiting({"m": 10_000}, client="greedy") as flooded:
         error = refused(flooded, "m", 10, "greedy")
         assert error.retry_after == 60
@@ -202,7 +202,7 @@ def test_an_even_share_is_always_there_and_what_waits_is_bounded(
         assert counts.total() + tokens <= most + max(count for _, count, _ in held)
 
 
-def test_a_model_waits_for_what_it_shares_the_device_with() -> None:
+def test_a_model_waits_for_others_on_its_device() -> None:
     with waiting({"fast": 450, "slow": 300}) as shared:
         shared.observe("slow", 10, 10.0)
         backlog_s = 450 / 100 + 300 * (0.9 + 10.0) / (90 + 10)

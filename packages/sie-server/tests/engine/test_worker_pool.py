@@ -69,7 +69,7 @@ def test_turns_go_round_the_clients_and_round_the_jobs_of_each() -> None:
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_what_is_cancelled_takes_no_further_step_and_is_let_go(late: bool) -> None:
+def test_cancelled_work_takes_no_further_step(late: bool) -> None:
     """late: because of its deadline, whose answer waits for no step."""
     gate, begun, closed = threading.Event(), threading.Event(), threading.Event()
 

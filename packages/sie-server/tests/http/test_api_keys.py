@@ -103,7 +103,7 @@ def test_no_other_key_does(doors: httpx2.Client, sent: str) -> None:
     assert error(answer)[:2] == (401, "UNAUTHORIZED")
 
 
-def test_two_keys_at_once_are_none(doors: httpx2.Client) -> None:
+def test_two_keys_at_once_are_refused(doors: httpx2.Client) -> None:
     sent = [("Authorization", f"Bearer {KEY}"), ("Authorization", f"Bearer {OTHER}")]
     assert error(doors.get("/v1/models", headers=sent))[0] == 401
 
@@ -215,7 +215,7 @@ def test_keys_of_a_file_come_and_go_with_it(tmp_path: Path, caplog: pytest.LogCa
         ((), "good\nse cret\n", "line 2: a key must consist"),
     ],
 )
-def test_keys_that_are_none(tmp_path: Path, keys: tuple[str, ...], content: str | None, message: str) -> None:
+def test_invalid_keys(tmp_path: Path, keys: tuple[str, ...], content: str | None, message: str) -> None:
     file = tmp_path / "keys"
     if content is not None:
         file.write_text(content)

@@ -64,7 +64,9 @@ def post(api: httpx2.Client, body: bytes, encoding: str = JSON, route: str = "sc
         (JSON, b"\0" * 1000, "JSON is malformed"),
     ],
 )
-def test_not_what_it_claims(api: httpx2.Client, route: str, encoding: str, body: bytes, message: str) -> None:
+def test_content_that_differs_from_its_content_type(
+    api: httpx2.Client, route: str, encoding: str, body: bytes, message: str
+) -> None:
     status, code, found = error(post(api, body, encoding, route))
     assert (status, code) == (400, "INVALID_INPUT")
     assert found.startswith(message)
@@ -189,13 +191,13 @@ def test_strange_characters_are_text(api: httpx2.Client, string: str) -> None:
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 5000, "0x10", "01", "-", "1e", ".5"])
 @pytest.mark.parametrize("field", ["top_k", "max_seq_length"])
-def test_numbers_that_are_none(api: httpx2.Client, field: str, number: str) -> None:
+def test_invalid_numbers(api: httpx2.Client, field: str, number: str) -> None:
     body = PLAIN[:-1] + f', "options": {{"{field}": {number}}}}}'.encode()
     assert error(post(api, body))[:2] == (400, "INVALID_INPUT")
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 5000, "1e-999", "-0"])
-def test_numbers_that_nobody_reads(api: httpx2.Client, number: str) -> None:
+def test_numbers_in_unread_fields(api: httpx2.Client, number: str) -> None:
     body = in_json(text='"it"', unknown=number, metadata=f'{{"a": {number}}}')
     refused_or_right(api, post(api, body))
 
@@ -275,7 +277,9 @@ def test_an_instruction_of_a_megabyte(api: httpx2.Client) -> None:
     ],
 )
 @pytest.mark.parametrize(("items", "limit"), [(1, 65536), (544, 65536), (10_000, 3565)])
-def test_what_stands_around_every_text_is_limited(api: httpx2.Client, field: str, items: int, limit: int) -> None:
+def test_templates_and_instructions_are_limited_by_the_number_of_items(
+    api: httpx2.Client, field: str, items: int, limit: int
+) -> None:
     value: Any = "{text}" + "é" * ((limit - 6) // 2 + 1)
     for name in reversed(field.split(".")):
         value = {name: value}
@@ -294,7 +298,7 @@ def test_a_long_template_of_one_text(api: httpx2.Client) -> None:
 @pytest.mark.parametrize(
     "model", ["a" * 60_000, "%00", "%FF", "a%20b", "..%2F..%2Fetc", "%F0%9F%98%80", ":default", ""]
 )
-def test_model_ids_nobody_has(api: httpx2.Client, model: str) -> None:
+def test_unknown_model_ids(api: httpx2.Client, model: str) -> None:
     assert error(api.post(f"/v1/score/{model}", json=BODY))[:2] == (404, "MODEL_NOT_FOUND")
 
 
@@ -391,7 +395,9 @@ def test_chunks_that_make_no_sense(server: Server, chunks: bytes) -> None:
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: %d" % len(PLAIN), b"Transfer-Encoding: chunked"])
-def test_a_client_that_goes_away_half_way_through_its_body(server: Server, api: httpx2.Client, framing: bytes) -> None:
+def test_a_client_that_disconnects_half_way_through_its_body(
+    server: Server, api: httpx2.Client, framing: bytes
+) -> None:
     gone = {"endpoint": "score", "model": "bert", "status": "499"}
     before = metric(api, "sie_requests_total", **gone)
     half = b"1000\r\n" + PLAIN if b"chunked" in framing else PLAIN[:-5]

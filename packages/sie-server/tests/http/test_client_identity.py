@@ -42,7 +42,7 @@ def test_a_token_without_keys_is_one_client_however_it_is_spelled(spelling: str)
     assert named(clients, scope("Bearer secret")) != named(clients, scope("Bearer secret", ("192.0.2.2", 1)))
 
 
-def test_tokens_that_nobody_vouches_for_give_an_address_eight_shares_and_one_for_the_rest() -> None:
+def test_unverified_tokens_give_an_address_eight_shares_and_one_for_the_rest() -> None:
     clients = Clients()
     with ExitStack() as stack:
         names = [stack.enter_context(clients.present(scope(f"Bearer {n}"))) for n in range(100)]

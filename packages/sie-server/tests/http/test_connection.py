@@ -154,7 +154,7 @@ def test_a_large_body_has_longer(strict: Server) -> None:
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
 
 
-def test_an_answer_that_nobody_reads_is_not_kept(strict: Server) -> None:
+def test_an_unread_answer_is_dropped(strict: Server) -> None:
     items = [{"text": "a b c d e f g h " * 8}] * 150
     body = json.dumps({"items": items, "params": {"output_types": ["multivector"]}}).encode()
     head = b"POST /v1/encode/%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
@@ -461,7 +461,7 @@ def test_the_bodies_of_one_client_leave_room_for_those_of_others() -> None:
         assert client.post(path, content=body, headers={"Authorization": "Bearer other"}).status_code == 200
 
 
-def test_what_each_client_may_hold() -> None:
+def test_limits_per_client() -> None:
     most, piece = 2**20, 2**12
     account = Account(most)
     holds = []

@@ -93,7 +93,7 @@ def assert_draining(answer: httpx2.Response) -> None:
     assert "x-sie-server-version" in answer.headers
 
 
-def test_a_server_that_drains_finishes_what_came_in_and_refuses_what_comes(models: Path, tmp_path: Path) -> None:
+def test_a_draining_server_finishes_admitted_requests_and_refuses_new_ones(models: Path, tmp_path: Path) -> None:
     with faulty(models, tmp_path) as running:
         running_request = running.hang()
         waiting = running.send("w2")
@@ -185,7 +185,7 @@ def test_a_hang_up_drains_too(models: Path, tmp_path: Path) -> None:
         assert running.server.process.wait(20) == 0
 
 
-def test_an_answer_that_is_cut_off_and_what_is_no_http_are_no_traceback() -> None:
+def test_a_cut_off_answer_and_invalid_http_log_no_traceback() -> None:
     # More than sockets keep, for somebody who does not read it.
     rows = {"items": [{"text": "a " * 250}] * 20, "params": {"output_types": ["multivector"]}}
     body = json.dumps(rows).encode()

@@ -95,12 +95,12 @@ def test_ids_are_names_and_no_paths(own: Server, client: httpx2.Client, route: s
 
 
 @pytest.mark.parametrize("given", ["a b", "a\tb", "x" * 129, "é", "a;b", ""])
-def test_a_request_id_that_is_none_is_replaced(client: httpx2.Client, given: str) -> None:
+def test_an_invalid_request_id_is_replaced(client: httpx2.Client, given: str) -> None:
     answer = client.get("/healthz", headers=[(b"X-Request-ID", given.encode("latin-1"))])
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-sie-request-id"])
 
 
-def test_it_talks_to_nobody(own: Server, client: httpx2.Client) -> None:
+def test_it_opens_no_other_connection(own: Server, client: httpx2.Client) -> None:
     assert client.get("/livez").status_code == 200
     port = urlsplit(own.url).port
     found = psutil.Process(own.process.pid).net_connections("inet")

@@ -102,7 +102,7 @@ def test_a_trace_that_the_client_does_not_keep_is_not_kept(traced: Traced) -> No
 
 
 @pytest.mark.parametrize("given", ["nonsense", f"00-{TRACE}-{'0' * 16}-01", f"ff-{TRACE}-{PARENT}-01"])
-def test_a_trace_parent_that_is_none_is_passed_over(traced: Traced, given: str) -> None:
+def test_an_invalid_traceparent_is_ignored(traced: Traced, given: str) -> None:
     answer, spans = traced.ask("/v1/score/bert", BODY, traceparent=given)
     [whole] = spans["POST /v1/score/{model}"]
     assert whole.parent is None

@@ -97,7 +97,7 @@ def test_a_body_in_pieces_is_the_body(data: Any) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_what_is_broken_is_broken_in_pieces_too(data: Any) -> None:
+def test_invalid_bodies_are_also_invalid_when_read_in_pieces(data: Any) -> None:
     body = data.draw(bodies)
     packed = data.draw(st.booleans())
     raw = bytearray(msgpack.packb(body) if packed else in_json(body, data.draw))
@@ -162,7 +162,7 @@ def test_counts_are_refused_before_anything_is_built(raw: bytes, packed: bool, s
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_what_can_not_be_changed_is_read_in_pieces(packed: bool) -> None:
+def test_immutable_structs_are_read_in_pieces(packed: bool) -> None:
     muvera = {"num_repetitions": 3, "seed": 7}
     body = {"items": [{"text": "long " * 20}], "params": {"instruction": "i" * 99, "options": {"muvera": muvera}}}
     raw = msgspec.msgpack.encode(body) if packed else msgspec.json.encode(body)
@@ -237,7 +237,7 @@ LONG_TEXTS = ["\x01" * 9_000, "é" * 8_193, "x" * 8_192, '😀"\\' * 30_000, "y"
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_long_texts_of_an_answer_are_what_they_are(packed: bool) -> None:
+def test_long_texts_of_an_answer_are_unchanged(packed: bool) -> None:
     ids = [text for text in LONG_TEXTS for _ in range(5)]
     scores = wire.ScoreResponse("m", LONG_TEXTS[1], [wire.ScoreEntry(each, 0.5, 1) for each in ids], wire.Usage(1))
     items = wire.EncodeResponse(
@@ -293,6 +293,6 @@ def test_a_fast_reader_of_a_large_answer_does_not_keep_others_waiting() -> None:
     assert turns >= 50
 
 
-def test_what_is_no_text_does_not_stop_an_answer() -> None:
+def test_invalid_text_does_not_prevent_an_answer() -> None:
     assert codec.encode({"name": "a\udcff", "b": [("\udcff",)]}, msgpack=False) == b'{"name":"a?","b":[["?"]]}'
     assert msgpack.unpackb(codec.encode({"name": "a\udcff"}, msgpack=True)) == {"name": "a?"}

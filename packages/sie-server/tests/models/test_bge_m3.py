@@ -130,7 +130,7 @@ def test_scores_equal_the_formulas(
         ),
     ],
 )
-def test_modes_and_weights_that_are_none_are_refused(api: httpx2.Client, options: dict[str, Any], message: str) -> None:
+def test_invalid_modes_and_weights_are_refused(api: httpx2.Client, options: dict[str, Any], message: str) -> None:
     answer = api.post("/v1/score/m3", json={"query": {"text": "a"}, "items": [{"text": "b"}], "options": options})
     assert error(answer) == (400, "INVALID_INPUT", message)
 

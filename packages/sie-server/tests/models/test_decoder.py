@@ -152,7 +152,7 @@ def test_real_answers_of_qwen3(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("prompt", "slot"), [("qwen3-reranker", True), ("mxbai-rerank-v2", True), ("zerank-2", False)])
-def test_an_instruction_goes_where_the_prompt_has_a_place_for_it(prompt: str, slot: bool, data: Path) -> None:
+def test_an_instruction_fills_the_slot_of_the_prompt(prompt: str, slot: bool, data: Path) -> None:
     file = str(data / "tokenizers/Qwen3-Reranker-0.6B/tokenizer.json")
     tokenizer = Tokenizer.from_file(file)
     encode: Encode = lambda text: tokenizer.encode(text, add_special_tokens=False).ids  # noqa: E731
@@ -295,7 +295,7 @@ def test_a_pooled_decoder_embeds_as_sentence_transformers(name: str, tmp_path: P
     np.testing.assert_allclose(vectors, [reference.encode(one) for one in texts], rtol=0, atol=1e-5)
 
 
-def test_what_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
+def test_an_unknown_prompt_and_other_answers_are_refused_by_name(tmp_path: Path) -> None:
     build(tmp_path, "qwen3")
     with pytest.raises(UnsupportedModelError, match=r"prompt 'qwen9' is not known; known: none, chat-template, q"):
         load(Entry("m", folder=tmp_path, prompt="qwen9"), CPU)
@@ -313,7 +313,7 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
     assert load(Entry("m", folder=tmp_path, prompt="zerank-2"), CPU).score == "logit"
 
 
-def test_what_was_inspected_is_loaded(tmp_path: Path) -> None:
+def test_the_inspected_files_are_loaded(tmp_path: Path) -> None:
     build(tmp_path, "qwen3")
     known, failure = inspect(Entry("m", folder=tmp_path))  # as a server does before it loads
     assert (known.prompt, failure) == ("qwen3-reranker", None)

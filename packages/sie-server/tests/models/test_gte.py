@@ -198,7 +198,7 @@ def test_states_of_the_encoder_equal_the_formulas(tmp_path: Path, weights: dict[
         np.testing.assert_allclose(vector, states(weights, sequence.ids.tolist()), rtol=0, atol=1e-5)
 
 
-def test_projections_may_be_stored_apart(tmp_path: Path, reranker: Path) -> None:
+def test_projections_may_be_separate_tensors(tmp_path: Path, reranker: Path) -> None:
     """`pack_qkv: false` says the same in three tensors: the same scores, bit for bit."""
     weights = load_file(reranker / "model.safetensors")
     for name in [name for name in weights if "qkv_proj" in name]:

@@ -164,7 +164,9 @@ def test_a_request_may_choose_the_lengths(tmp_path: Path) -> None:
         ("3_Dense/config.json", {"module_output_name": "scores"}, "3_Dense maps 'token_embeddings' to 'scores'"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(tmp_path: Path, file: str, changes: dict[str, Any], words: str) -> None:
+def test_an_unsupported_setting_is_refused_by_name(
+    tmp_path: Path, file: str, changes: dict[str, Any], words: str
+) -> None:
     edit(pylate(tmp_path) / file, **changes)
     with pytest.raises(UnsupportedModelError) as caught:
         load(Entry("m", folder=tmp_path), CPU)
@@ -182,9 +184,7 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path: Path, file: str, changes
         ("4_MultiVectorMask/config.json", {"keep_only_token_ids": [7]}, "MultiVectorMask is supported with"),
     ],
 )
-def test_modules_that_mask_otherwise_are_refused(
-    tmp_path: Path, file: str, changes: dict[str, Any], words: str
-) -> None:
+def test_modules_with_another_mask_are_refused(tmp_path: Path, file: str, changes: dict[str, Any], words: str) -> None:
     edit(saved_again(pylate(tmp_path / "pylate"), tmp_path / "saved") / file, **changes)
     with pytest.raises(UnsupportedModelError, match=words):
         load(Entry("m", folder=tmp_path / "saved"), CPU)

@@ -71,7 +71,7 @@ def test_prepacked_gated_linear_equals_the_formula(gate_first: bool, bias: bool,
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(384, 1152), (1536, 384), (384, 1), (1024, 4096), (4096, 1024)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_rows_of_a_prepacked_linear_have_the_same_bits_in_any_company(
+def test_bits_of_a_row_of_a_prepacked_linear_do_not_depend_on_other_rows(
     inputs: int, outputs: int, dtype: torch.dtype
 ) -> None:
     layer = linear(inputs, outputs, "none", dtype)

@@ -129,7 +129,7 @@ def test_an_encoding_does_not_depend_on_its_batch(api: httpx2.Client) -> None:
         ),
     ],
 )
-def test_settings_that_are_none(api: httpx2.Client, muvera: Any, message: str) -> None:
+def test_invalid_settings(api: httpx2.Client, muvera: Any, message: str) -> None:
     body = {"items": [{"text": "a"}], "params": {"options": {"muvera": muvera}}}
     assert error(api.post(f"/v1/encode/{EMBEDDED}", json=body)) == (400, "INVALID_INPUT", message)
 

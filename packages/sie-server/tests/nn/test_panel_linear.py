@@ -199,7 +199,7 @@ def at_level(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("inputs", "outputs"), [(384, 1536), (1536, 384), (75, 70), (1024, 4096), (4096, 1024)])
-def test_rows_have_the_same_bits_in_any_company(numbers: KernelDtype, inputs: int, outputs: int) -> None:
+def test_bits_of_a_row_do_not_depend_on_other_rows(numbers: KernelDtype, inputs: int, outputs: int) -> None:
     layer = PanelLinear(uneven(Linear(inputs, outputs, activation="gelu")), numbers)
     x = rows(600, inputs)
     everything = layer(x)
@@ -208,7 +208,7 @@ def test_rows_have_the_same_bits_in_any_company(numbers: KernelDtype, inputs: in
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_what_is_not_a_number_stays_in_its_row(numbers: KernelDtype, value: float) -> None:
+def test_nan_stays_in_its_row(numbers: KernelDtype, value: float) -> None:
     layer = PanelLinear(uneven(Linear(384, 96)), numbers)
     x = rows(5, 384)
     clean = layer(x)
@@ -270,7 +270,7 @@ def test_activations_in_float32(isa: str, activation: Any, gated: bool, monkeypa
 
 
 @pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"])
-def test_any_product_gives_rows_the_same_bits_in_any_company(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bits_of_a_row_do_not_depend_on_other_rows_of_any_product(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     at_level(isa, monkeypatch)
     for width, others in [(384, 7), (1, 1), (75, 40), (1000, 33)]:
         x, weight = torch.randn(100, width), torch.randn(others, width)
@@ -286,7 +286,7 @@ def test_any_product_gives_rows_the_same_bits_in_any_company(isa: str, monkeypat
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("count", "inputs", "outputs"), [(1, 64, 96), (5, 384, 1536), (57, 4096, 1024), (33, 75, 70)])
-def test_bfloat16_is_the_product_of_what_it_rounds(
+def test_bfloat16_is_the_product_of_the_rounded_values(
     bias: bool, dtype: torch.dtype, count: int, inputs: int, outputs: int
 ) -> None:
     layer = uneven(Linear(inputs, outputs, bias=bias))

@@ -39,7 +39,7 @@ class Suspicious(nn.Module):
     ("below", "sizes"),
     [(0, ROW_COUNTS), (4, ROW_COUNTS), (12, ROW_COUNTS[1:]), (400, ROW_COUNTS[:14]), (100, ROW_COUNTS[5:])],
 )
-def test_the_sizes_that_go_together_are_found(below: int, sizes: tuple[int, ...]) -> None:
+def test_the_largest_set_of_row_invariant_counts_is_found(below: int, sizes: tuple[int, ...]) -> None:
     assert row_invariant_counts(Suspicious(below), WIDTH) == sizes
 
 

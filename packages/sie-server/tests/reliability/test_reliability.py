@@ -114,7 +114,7 @@ def test_a_wrong_answer_is_found(body: bytes, fault: str | None) -> None:
     assert found == fault if fault is None else fault in (found or "")
 
 
-def test_pairs_that_score_otherwise_in_company_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_whose_score_depends_on_the_batch_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     def one_more_in_company(_: object, request: Request) -> list[float]:
         # Of the third document alone, beside others.
         return [0.5 + (number == 2 and len(request.numbers) > 1) for number in request.numbers]

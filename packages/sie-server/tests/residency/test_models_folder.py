@@ -38,7 +38,7 @@ def look(watched: ModelsFolder) -> tuple[list[str], list[str]]:
 # --- what a look finds -----------------------------------------------------------------------------------------------
 
 
-def test_what_is_there_at_the_start_is_taken_at_once(folder: Path) -> None:
+def test_folders_present_at_the_start_are_added_at_once(folder: Path) -> None:
     checkpoint(folder / "b")
     checkpoint(folder / "a")
     checkpoint(folder / ".hidden")
@@ -49,7 +49,7 @@ def test_what_is_there_at_the_start_is_taken_at_once(folder: Path) -> None:
     assert look(watched) == ([], [])
 
 
-def test_what_comes_later_is_taken_when_it_is_still(folder: Path) -> None:
+def test_folders_added_later_are_taken_once_they_stop_changing(folder: Path) -> None:
     watched = ModelsFolder(folder, ())
     assert look(watched) == ([], [])
     (folder / "a").mkdir()
@@ -62,7 +62,7 @@ def test_what_comes_later_is_taken_when_it_is_still(folder: Path) -> None:
     assert look(watched) == ([], [])
 
 
-def test_what_changes_is_taken_again_and_what_goes_is_gone(folder: Path) -> None:
+def test_changed_folders_are_reloaded_and_removed_ones_unloaded(folder: Path) -> None:
     checkpoint(folder / "a")
     watched = ModelsFolder(folder, ())
     look(watched)
@@ -74,7 +74,7 @@ def test_what_changes_is_taken_again_and_what_goes_is_gone(folder: Path) -> None
     assert look(watched) == ([], ["a"])
 
 
-def test_a_folder_that_is_replaced_between_two_looks_has_changed_and_not_gone(folder: Path) -> None:
+def test_a_folder_replaced_between_two_polls_has_changed(folder: Path) -> None:
     checkpoint(folder / "a")
     watched = ModelsFolder(folder, ())
     look(watched)
@@ -97,7 +97,7 @@ def test_a_link_to_another_folder_is_a_change(folder: Path, tmp_path: Path) -> N
     assert watched.look().entries[0].folder == tmp_path / "2"
 
 
-def test_what_is_no_checkpoint_disturbs_nobody(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_folders_without_a_checkpoint_are_ignored(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     checkpoint(folder / "before")
     checkpoint(Path(os.fsdecode(os.fsencode(folder) + b"/bad\xff")))
     (folder / "round").symlink_to(folder / "round")
@@ -132,7 +132,7 @@ def test_a_folder_that_can_not_be_read_for_a_moment_stays(folder: Path, monkeypa
     assert look(watched) == ([], [])
 
 
-def test_an_id_that_is_no_text_is_refused(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_id_that_is_not_a_string_is_refused(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "m.yaml").write_text('sie_id: "a\\uDCFFb"\nhf_id: a/b\n')
     assert look(ModelsFolder(folder, ())) == ([], [])
     assert caplog.text

@@ -109,7 +109,7 @@ async def refusal(work: Any) -> SIEError:
 # --- making room -----------------------------------------------------------------------------------------------------
 
 
-async def test_the_model_that_was_not_asked_for_the_longest_goes() -> None:
+async def test_the_least_recently_used_model_is_unloaded() -> None:
     models = Models(budget=2 * SIZE)
     for model_id in "aba":
         await models.get(model_id)
@@ -129,7 +129,7 @@ async def test_pinned_models_stay() -> None:
     assert models.loaded() == {"a", "d"}
 
 
-async def test_what_does_not_fit_beside_pinned_models_is_refused_and_not_loaded() -> None:
+async def test_a_model_that_does_not_fit_beside_pinned_models_is_refused() -> None:
     models = Models(budget=SIZE + 49, pinned=("a",))
     await models.get("a")
     refused = await refusal(models.get("b"))
@@ -172,7 +172,7 @@ async def test_a_model_that_turns_out_too_large_is_not_made_room_for() -> None:
     assert models.loaded() == {"a", "b"}
 
 
-async def test_a_model_that_may_fit_is_tried_and_what_was_measured_counts() -> None:
+async def test_a_model_that_may_fit_is_tried_and_its_measured_size_counts() -> None:
     models = Models(budget=SIZE + 60, pinned=("a",))
     models.sizes = {"b": 60}  # a file of float32, loaded in half of that and a bit
     for model_id in "ab":
@@ -202,7 +202,7 @@ async def test_batches_take_memory_once_per_device_thread() -> None:
     assert memory.excess([*needs, Footprint(10, 20)]) == 10
 
 
-async def test_a_model_in_use_goes_last_and_its_requests_are_answered() -> None:
+async def test_a_model_in_use_is_unloaded_last_and_its_requests_are_answered() -> None:
     models = Models(budget=2 * SIZE)
     done = asyncio.Event()
     using = [asyncio.create_task(models.use("a", done)) for _ in range(3)]
@@ -358,7 +358,7 @@ async def test_a_load_that_hangs_holds_up_no_other_and_is_not_begun_twice() -> N
 
 
 @pytest.mark.parametrize("how", ["time-out", "removed", "closed"])
-async def test_a_load_that_nobody_waits_for_is_told_to_end(how: str) -> None:
+async def test_a_load_without_waiters_is_cancelled(how: str) -> None:
     began, ended = threading.Event(), threading.Event()
 
     def load(_: Entry) -> LoadedModel:
@@ -491,7 +491,7 @@ async def test_a_changed_model_answers_until_the_new_one_is_there() -> None:
     assert models.gauge("sie_model_loaded", "a") == 1
 
 
-async def test_a_changed_model_goes_first_where_both_do_not_fit() -> None:
+async def test_a_changed_model_is_unloaded_first_if_both_do_not_fit() -> None:
     models = Models(budget=2 * SIZE - 1, pinned=("a",))
     await models.get("a")
     models.residency.put(changed("a"))
@@ -500,7 +500,7 @@ async def test_a_changed_model_goes_first_where_both_do_not_fit() -> None:
     assert (await models.get("a")).entry.revision == "2"
 
 
-async def test_a_change_that_does_not_load_leaves_what_was_there() -> None:
+async def test_a_change_that_does_not_load_keeps_the_old_model() -> None:
     models = Models()
     await models.get("a")
     models.failures["a"] = [LoadError(LoadClass.STORAGE, "cut off")]
@@ -599,7 +599,7 @@ async def test_a_look_that_takes_long_holds_up_nothing_and_is_not_begun_twice(tm
     housekeeper.close()
 
 
-async def test_what_looks_after_models_goes_on_whatever_happens(
+async def test_housekeeping_continues_after_any_error(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("sie_server.residency.housekeeping._INTERVAL_S", 0.001)

@@ -157,7 +157,7 @@ def test_large_logits_leave_the_largest_value(kernel: AttentionKernel, size: flo
     assert torch.allclose(kernel(q, k, v, ends, ends, None, causal).double(), exact, rtol=0, atol=2e-6)
 
 
-def test_what_is_not_a_number_stays_in_its_sequence(kernel: AttentionKernel) -> None:
+def test_nan_stays_in_its_sequence(kernel: AttentionKernel) -> None:
     lengths = [40, 40, 40]
     q, k, v = inputs(120, 120, 1, 1, 32, torch.float32, torch.float32)
     k[60] = torch.nan

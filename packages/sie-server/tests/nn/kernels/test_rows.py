@@ -58,7 +58,7 @@ def test_rotation(kernel: RowKernels, width: int, dtype: torch.dtype) -> None:
     torch.testing.assert_close(y.double(), expected, **close)
 
 
-def test_rows_have_the_same_bits_in_any_company(kernel: RowKernels) -> None:
+def test_bits_of_a_row_do_not_depend_on_other_rows(kernel: RowKernels) -> None:
     x, weight, bias = torch.randn(50, 77), torch.randn(77), torch.randn(77)
     everything = kernel.norm(x, weight, bias, 1e-5, rms=False)
     for start, count in [(0, 1), (3, 2), (49, 1), (10, 30)]:
@@ -67,7 +67,7 @@ def test_rows_have_the_same_bits_in_any_company(kernel: RowKernels) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_what_is_not_a_number_stays_in_its_row(kernel: RowKernels, value: float) -> None:
+def test_nan_stays_in_its_row(kernel: RowKernels, value: float) -> None:
     x, weight = torch.randn(5, 40), torch.ones(40)
     clean = kernel.norm(x, weight, None, 1e-5, rms=True)
     x[2, 30] = value
