@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sie_server.catalog.catalog import Entry
-from sie_server.engine.results import Scored
-from sie_server.models.loaded_model import Comparison
-from sie_server.options import Output, ScoreMode
-from sie_server.tokenization.config import LengthLimits
+from sie_server.engine.calls import EncodeCall, ScoreCall
+from sie_server.engine.results import Ranking
+from sie_server.options import Comparison, Output, ScoreMode
 
 # The tests have what a benchmark needs: checkpoints, the cards' prompts, and an engine on an event loop of its own.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "packages/sie-server/tests"))
@@ -29,17 +28,16 @@ class Ours:
 
     def __init__(self, running: Running, model_id: str) -> None:
         self.running = running
-        self.model = running.run(running.engine.model(model_id, []), TIMEOUT_S)
+        self.model = running.model(model_id, TIMEOUT_S)
 
-    def score(self, query: str, documents: list[str], mode: ScoreMode = "dense") -> Scored:
+    def score(self, query: str, documents: list[str], mode: ScoreMode = "dense") -> Ranking:
         """A whole request, tokenization included."""
-        work = self.running.engine.score(self.model, query, documents, LengthLimits(), comparison=Comparison(mode))
+        work = self.running.engine.score(ScoreCall(self.model.id, query, documents, comparison=Comparison(mode)))
         return self.running.run(work, TIMEOUT_S)
 
     def encode(self, texts: list[str], output: Output, is_query: bool = False) -> list[Any]:
         """One embedding per text, as `score`."""
-        heads = {output: self.model.embedders()[output]}
-        work = self.running.engine.encode(self.model, texts, heads, LengthLimits(), is_query)
+        work = self.running.engine.encode(EncodeCall(self.model.id, texts, [output], is_query))
         return [vectors[output] for vectors in self.running.run(work, TIMEOUT_S).vectors]
 
 

@@ -12,8 +12,7 @@ from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTran
 from torch import Tensor
 
 from sie_server.checkpoints.prompts import prompts
-from sie_server.models.loaded_model import HYBRID_WEIGHTS
-from sie_server.options import Output, ScoreMode
+from sie_server.options import HYBRID_WEIGHTS, Output, ScoreMode
 
 BATCH = 32
 

@@ -15,8 +15,10 @@ from starlette.types import ASGIApp
 
 from sie_server.api.app import create_app
 from sie_server.catalog.catalog import Entry, Profile
+from sie_server.engine.calls import EncodeCall, ScoreCall
 from sie_server.engine.engine import Engine
-from sie_server.engine.results import Encoded, Scored, Timing
+from sie_server.engine.results import Encoding, Ranking, Timing
+from sie_server.engine.texts import texts_to_score
 from sie_server.errors import Code, LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel
@@ -83,25 +85,30 @@ class CannedEngine(Engine):
         self._clock = clock
         super().__init__(settings, entries, Metrics(), self._load_canned)
 
-    async def score(self, model: LoadedModel, query: str, documents: Sequence[str], *_: Any) -> Scored:  # type: ignore[override]
+    async def score_with(self, model: LoadedModel, call: ScoreCall) -> Ranking:
+        query, documents = texts_to_score(model, call)
         _raise_if_named(query)
         count = len(documents)
         self._clock.computed()
-        return Scored(
-            scores=[SCORES[i % 3] for i in range(count)],
+        scores = [SCORES[i % 3] for i in range(count)]
+        return Ranking(
+            order=sorted(range(count), key=scores.__getitem__, reverse=True)[: call.top_k],
+            scores=scores,
             lengths=[12 + i for i in range(count)],
             truncated=[i == 1 for i in range(count)],
             spans=[(0, len(document)) for document in documents] if query == "in windows" else [None] * count,
             tokens=40,
             timing=Timing(**STAGES),
-            traced=None,
+            highlights=[],
         )
 
-    async def encode(self, model: LoadedModel, texts: Sequence[Any], heads: Mapping[str, Any], *_: Any) -> Encoded:  # type: ignore[override]
+    async def _embed(
+        self, model: LoadedModel, texts: Sequence[Any], heads: Mapping[str, Any], call: EncodeCall
+    ) -> Encoding:
         _raise_if_named(texts[0])
         vectors = {"dense": DENSE, "sparse": SPARSE, "multivector": TOKENS}
         self._clock.computed()
-        return Encoded([{name: vectors[name] for name in heads} for _ in texts], 9, Timing(**STAGES))
+        return Encoding([{name: vectors[name] for name in heads} for _ in texts], model.entry, 9, Timing(**STAGES))
 
     async def close(self) -> None:
         self._forever.set()
@@ -125,8 +132,8 @@ class CannedModel:
         self.entry, self.id, self.tokenizer, self.encoder = entry, entry.id, self, self
         self.prompt = self.lexical = None
 
-    def embedders(self, *_: Any) -> dict[str, Any]:
-        return dict.fromkeys(self.entry.outputs or ())
+    def embedders(self, outputs: Sequence[str], *_: Any, **__: Any) -> dict[str, Any]:
+        return {output: None for output in self.entry.outputs or () if output in outputs}
 
 
 def _raise_if_named(text: str) -> None:
@@ -192,7 +199,10 @@ def canned() -> Iterator[Served]:
 async def _loaded(engine: CannedEngine, entry: Entry) -> None:
     """Until the model is in the state it is to be in. Loads go one by one, so the one without an end is the last."""
     with suppress(SIEError):
-        await (engine.residency.model if entry is LOADING else engine.residency.preload)(entry.id)
+        if entry is not LOADING:
+            await engine.residency.preload(entry.id)
+        async with engine.residency.serving(entry.id):
+            pass
     if entry is LOADING:
         # On its way there it looks at the clock, which the first request must have for itself.
         await asyncio.to_thread(engine.loading.wait)

@@ -14,7 +14,7 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import load
-from sie_server.engine.best import FUNCTIONS
+from sie_server.engine.results import ACTIVATIONS
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
 
@@ -94,9 +94,9 @@ def ours(folder: Path) -> np.ndarray:
         assert model.encoder.head is not None
         sequences = model.tokenizer.encode_pairs(QUERY, DOCUMENTS)
         logits = model.encoder.head(*model.encoder(Packed.of(sequences, CPU)), sequences)
-        return np.array([FUNCTIONS.get(model.score, float)(logit) for logit in logits])
+        return np.array([ACTIVATIONS.get(model.score, float)(logit) for logit in logits])
     sequences = model.tokenizer.encode_documents(DOCUMENTS)
-    head = model.embedders(normalize=True)["dense"]
+    head = model.embedders(["dense"], normalize=True)["dense"]
     return np.stack(head(*model.encoder(Packed.of(sequences, CPU)), sequences))
 
 

@@ -10,10 +10,11 @@ from checkpoints import build, text
 
 from sie_server.catalog.catalog import Entry, shipped
 from sie_server.checkpoints.load import load
-from sie_server.models.loaded_model import Comparison, LoadedModel
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.heads import Head
 from sie_server.nn.packed import Packed
 from sie_server.nn.similarity import MaxSim
+from sie_server.options import Comparison
 from sie_server.tokenization.sequence import Sequence
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"

@@ -2,13 +2,16 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sie_server.catalog.catalog import Entry
+from sie_server.engine.calls import ScoreCall
 from sie_server.engine.engine import Engine
+from sie_server.engine.results import Ranking
 from sie_server.metrics import Metrics
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.settings import Settings
 
 T = TypeVar("T")
@@ -24,6 +27,19 @@ class Running:
     def run(self, work: Coroutine[Any, Any, T], timeout: float = 60.0) -> T:
         """Run a coroutine on the engine's loop and wait for it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
+
+    def model(self, model_id: str, timeout: float = 60.0) -> LoadedModel:
+        """The model, loaded."""
+
+        async def loaded() -> LoadedModel:
+            async with self.engine.serving(model_id, []) as model:
+                return model
+
+        return self.run(loaded(), timeout)
+
+    def score(self, model_id: str, query: str, documents: Sequence[str]) -> Ranking:
+        """The model's ranking of the documents."""
+        return self.run(self.engine.score(ScoreCall(model_id, query, documents)))
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """What there is to choose from, in catalogue, settings and requests. Imports nothing heavy."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -42,3 +44,18 @@ class Muvera(Struct, frozen=True):
     def dims(self) -> int:
         """Length of an encoding."""
         return self.num_repetitions * (1 << self.num_simhash_projections) * self.projection_dim
+
+
+# Weights of the parts of a "hybrid" score (Chen et al. 2024, M3-Embedding, section 4.1).
+HYBRID_WEIGHTS: Mapping[ScoreMode, float] = {"dense": 0.4, "sparse": 0.2, "colbert": 0.4}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How the embeddings of a query and a document are compared. Only a "similarity" model has modes.
+
+    weights: of the parts of "hybrid", at least one of them above zero.
+    """
+
+    mode: ScoreMode = "dense"
+    weights: Mapping[ScoreMode, float] = field(default_factory=lambda: HYBRID_WEIGHTS)

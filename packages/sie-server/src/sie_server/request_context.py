@@ -1,4 +1,4 @@
-"""What is known of a request while it is answered: for its log lines, the count of errors, and its trace."""
+"""Context of the HTTP request that is being answered: for its log lines, metrics and trace."""
 
 import time
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from sie_server.metrics import UNKNOWN
 
 
 class Stage(NamedTuple):
-    """A part of a request's life. started, ended: `time.perf_counter()`. parts: what it was made of."""
+    """A stage of a request. started, ended: `time.perf_counter()`. parts: stages inside it."""
 
     name: str
     started: float
@@ -22,41 +22,44 @@ class Stage(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class RequestContext:
-    """One request over HTTP.
+    """One HTTP request.
 
-    model, endpoint: as metrics are labelled. code: of its error. tokens: as usage counts them. stages: None unless it
-    is traced.
+    started: `time.perf_counter()` when it came in. model: its id as the client sent it, and, once the request is
+    answered, as metrics are labelled. endpoint: as metrics are labelled. client: opaque identity. code: of its error.
+    tokens: as usage counts them. stages: None unless the request is traced.
     """
 
     request_id: str
+    started: float = 0.0
     model: str = UNKNOWN
     endpoint: str = UNKNOWN
+    client: str = ""
     code: str | None = None
     tokens: int | None = None
     trace_id: str | None = None
     stages: list[Stage] | None = None
 
 
-# Of the running task; None where nobody asked over HTTP.
-CURRENT: ContextVar[RequestContext | None] = ContextVar("current_request", default=None)
+# The context of the running task; None in tasks that serve no HTTP request.
+CURRENT: ContextVar[RequestContext | None] = ContextVar("request_context", default=None)
 
 
 def current_request() -> RequestContext:
-    """The request that the running task answers; for what is only called to answer one."""
+    """The context of the request that the running task answers. There must be one."""
     found = CURRENT.get()
     assert found is not None
     return found
 
 
 def record(*stages: Stage) -> None:
-    """Add stages to the trace of the request that is answered, if it has one."""
+    """Add stages to the trace of the current request, if it has one."""
     found = CURRENT.get()
     if found is not None and found.stages is not None:
         found.stages += stages
 
 
 def timed(name: str) -> AbstractContextManager[None]:
-    """What runs inside is a stage, however it ends."""
+    """Record the body of the `with` as a stage, however it ends."""
     found = CURRENT.get()
     return _UNTIMED if found is None or found.stages is None else _Timed(name, found.stages)
 

@@ -11,13 +11,13 @@ import torch
 
 from sie_server.catalog.catalog import Entry, Example
 from sie_server.checkpoints.load import load
+from sie_server.engine.calls import ScoreCall
 from sie_server.engine.engine import Engine
 from sie_server.errors import LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.options import Precision, Score
 from sie_server.settings import Settings
-from sie_server.tokenization.config import LengthLimits
 
 _LOG = logging.getLogger(__name__)
 
@@ -133,6 +133,7 @@ async def _scores(model: LoadedModel, examples: Items[Example]) -> list[list[flo
     engine = Engine(settings, {model.id: model.entry}, Metrics(), lambda *_: model)
     engine.start()
     try:
-        return [(await engine.score(model, each.query, each.documents, LengthLimits())).scores for each in examples]
+        calls = [ScoreCall(model.id, each.query, each.documents) for each in examples]
+        return [(await engine.score_with(model, call)).scores for call in calls]
     finally:
         await engine.close()

@@ -107,7 +107,7 @@ def run(settings: Settings) -> int:
         drain,
         settings.drain_s,
         settings.drain_notice_s,
-        engine.release,
+        engine.residency.release,
     )
     sys.setswitchinterval(_SWITCH_S)
     gc.freeze()  # what was imported stays: looking through it whenever a model goes would stop every thread for 0.1 s

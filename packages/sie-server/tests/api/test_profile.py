@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sie_server import wire
 from sie_server.catalog.catalog import Entry, Profile
-from sie_server.checkpoints.load import Model, load
+from sie_server.checkpoints.load import LoadedModel, load
 from sie_server.options import Precision
 
 TEXTS = ["python is a programming language", "snakes", text(40, seed=1)]
@@ -71,7 +71,7 @@ def loads() -> list[str]:
 
 @pytest.fixture(scope="module")
 def served(models: Path, loads: list[str]) -> Iterator[InProcess]:
-    def loader(entry: Entry, device: torch.device, precision: Precision) -> Model:
+    def loader(entry: Entry, device: torch.device, precision: Precision) -> LoadedModel:
         loads.append(entry.id)
         return load(entry, device, precision)
 

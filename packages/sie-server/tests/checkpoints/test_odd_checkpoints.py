@@ -17,7 +17,7 @@ from torch import nn
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import inspect, load
 from sie_server.checkpoints.source import locate
-from sie_server.engine.best import FUNCTIONS
+from sie_server.engine.results import ACTIVATIONS
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.nn.packed import Packed
 
@@ -84,7 +84,7 @@ def scored(folder: Path) -> list[float]:
     assert model.encoder.head is not None
     sequences = model.tokenizer.encode_pairs(QUERY, DOCUMENTS)
     logits = model.encoder.head(*model.encoder(Packed.of(sequences, CPU)), sequences)
-    function = FUNCTIONS.get(model.score, float)
+    function = ACTIVATIONS.get(model.score, float)
     return [function(logit) for logit in logits]
 
 
@@ -92,7 +92,7 @@ def scored(folder: Path) -> list[float]:
 def embedded(folder: Path, normalize: bool = False) -> np.ndarray:
     model = load(Entry("m", folder=folder), CPU, "float32")
     sequences = model.tokenizer.encode_documents(DOCUMENTS)
-    head = model.embedders(normalize=normalize)["dense"]
+    head = model.embedders(["dense"], normalize=normalize)["dense"]
     return np.stack(head(*model.encoder(Packed.of(sequences, CPU)), sequences))
 
 

@@ -17,7 +17,7 @@ def refuse(event, arguments):
 sys.addaudithook(refuse)
 
 from sie_server.engine.engine import Engine
-from sie_server.tokenization.config import LengthLimits
+from sie_server.engine.calls import ScoreCall
 from sie_server.metrics import Metrics
 from sie_server.catalog.catalog import shipped
 from sie_server.settings import Settings
@@ -25,8 +25,7 @@ from sie_server.settings import Settings
 async def main():
     engine = Engine(Settings(), shipped(), Metrics())
     engine.start()
-    model = await engine.model("{EMBEDDED}", ["score"])
-    scored = await engine.score(model, "what is python", ["a language", "a snake"], LengthLimits())
+    scored = await engine.score(ScoreCall("{EMBEDDED}", "what is python", ["a language", "a snake"]))
     await engine.close()
     print(len(scored.scores))
 

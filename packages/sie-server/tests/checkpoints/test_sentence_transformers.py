@@ -196,7 +196,7 @@ def embedded(model: LoadedModel, template: str | None) -> np.ndarray:
     """DOCUMENTS in the template, as `/v1/encode` embeds them, not normalised."""
     texts = fill(template, DOCUMENTS, None)
     sequences = model.tokenizer.encode_documents(texts)
-    head = model.embedders(normalize=False)["dense"]
+    head = model.embedders(["dense"], normalize=False)["dense"]
     return np.stack(head(*model.encoder(Packed.of(sequences, CPU)), sequences))
 
 

@@ -15,7 +15,7 @@ from live import EMBEDDED, Server
 from running import Running, running
 
 from sie_server.catalog.catalog import Entry, shipped
-from sie_server.tokenization.config import LengthLimits
+from sie_server.engine.calls import EncodeCall, ScoreCall
 
 SMALL = [
     *("bert", "xlm-roberta", "electra-narrow", "distilbert", "modernbert", "gte", "deberta", "deberta-v2", "mpnet"),
@@ -48,8 +48,7 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 async def _score(handle: Running, model_id: str, query: str, texts: list[str]) -> list[float]:
-    model = await handle.engine.model(model_id, ["score"])
-    return (await handle.engine.score(model, query, texts, LengthLimits())).scores
+    return (await handle.engine.score(ScoreCall(model_id, query, texts))).scores
 
 
 @pytest.mark.parametrize("model_id", [*SMALL, "modular", "minilm", EMBEDDED])
@@ -79,9 +78,7 @@ def test_vectors_do_not_depend_on_the_batch(engine: Running) -> None:
     names = ["dense", "multivector"]
 
     async def encode(some: list[str]) -> list[dict[str, np.ndarray]]:
-        model = await engine.engine.model(EMBEDDED, names)
-        heads = model.embedders()
-        return (await engine.engine.encode(model, some, {name: heads[name] for name in names}, LengthLimits())).vectors
+        return (await engine.engine.encode(EncodeCall(EMBEDDED, some, names))).vectors
 
     for one, vectors in zip(texts, engine.run(encode(texts)), strict=True):
         [alone] = engine.run(encode([one]))

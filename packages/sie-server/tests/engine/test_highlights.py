@@ -76,7 +76,7 @@ def test_highlights_are_the_largest_cosines_and_leave_the_scores_alone(
     entry = shipped()[EMBEDDED] if model == EMBEDDED else Entry("m", folder=late / model)
     loaded = load(entry, CPU, "float32")
     [lead], sequences = loaded.tokenizer.encode_queries([query]), loaded.tokenizer.encode_documents(texts)
-    head = loaded.embedders()["multivector"]
+    head = loaded.embedders(["multivector"])["multivector"]
     with torch.inference_mode():
         [asked] = head(*loaded.encoder(Packed.of([lead], CPU)), [lead])
         vectors = head(*loaded.encoder(Packed.of(sequences, CPU)), sequences)

@@ -18,7 +18,6 @@ from sie_server.machine.peak_memory import PeakMemory
 from sie_server.nn import linear_backends as pack
 from sie_server.nn.kernels.library import installed_library
 from sie_server.nn.packed import Packed
-from sie_server.tokenization.config import LengthLimits
 
 MB = 2**20
 
@@ -100,11 +99,10 @@ def test_batches_come_in_few_sizes(models: Path, sizes: list[int], monkeypatch: 
     documents = [text(length, seed=length) for length in range(1, 300)]
     entries = {"bert": Entry("bert", folder=models / "bert")}
     with running(entries, precision="float32", batch_tokens=2048, workers=1) as handle:
-        engine = handle.engine
-        model = handle.run(engine.model("bert", ["score"]))
+        handle.model("bert")
         sizes.clear()  # of the load
-        alone = [handle.run(engine.score(model, "what is python", [one], LengthLimits())) for one in documents]
-        every = handle.run(engine.score(model, "what is python", documents, LengthLimits()))
+        alone = [handle.score("bert", "what is python", [one]) for one in documents]
+        every = handle.score("bert", "what is python", documents)
     assert every.scores == [score for one in alone for score in one.scores]
     assert len(sizes) > len(documents)
     assert len(set(sizes)) < 60
@@ -161,7 +159,7 @@ UNLOADED = """
 import asyncio, sys, time
 from pathlib import Path
 from sie_server.engine.engine import Engine
-from sie_server.tokenization.config import LengthLimits
+from sie_server.engine.calls import ScoreCall
 from sie_server.machine.memory import resident_memory
 from sie_server.metrics import Metrics
 from sie_server.catalog.catalog import Entry
@@ -174,10 +172,8 @@ async def main():
     engine.start()
     for _ in range(4):
         before = resident_memory()
-        model = await engine.model("m", ["score"])
-        await asyncio.gather(*(engine.score(model, "what", ["it is"] * 20, LengthLimits()) for _ in range(4)))
-        loaded, size = resident_memory(), model.bytes
-        del model
+        await asyncio.gather(*(engine.score(ScoreCall("m", "what", ["it is"] * 20)) for _ in range(4)))
+        loaded, size = resident_memory(), engine.residency.slots["m"].model.bytes
         await engine.residency.unload("m")
         # A device thread lets go of its last batch when it gets a processor, which may be after the answer.
         until = time.monotonic() + 20
@@ -206,8 +202,8 @@ def test_an_unloaded_model_gives_its_memory_back(tmp_path: Path) -> None:
 def test_batches_of_the_kernel_have_no_filler(models: Path, sizes: list[int]) -> None:
     entries = {"bert": Entry("bert", folder=models / "bert")}
     with running(entries, precision="float32", batch_tokens=2048, workers=1) as handle:
-        model = handle.run(handle.engine.model("bert", ["score"]))
+        handle.model("bert")
         sizes.clear()
         documents = [text(length, seed=length) for length in range(1, 100)]
-        every = handle.run(handle.engine.score(model, "what is python", documents, LengthLimits()))
+        every = handle.score("bert", "what is python", documents)
     assert sum(sizes) == every.tokens

@@ -20,8 +20,8 @@ from transformers import XLMRobertaModel
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import load
 from sie_server.errors import UnsupportedModelError
-from sie_server.models.loaded_model import Comparison
 from sie_server.nn.packed import Packed
+from sie_server.options import Comparison
 
 CPU = torch.device("cpu")
 QUERY = "what is python python"
@@ -162,7 +162,7 @@ def test_pickled_weights_are_read_where_the_catalogue_says_so(
     model = load(Entry("m", folder=tmp_path, pickled=True), CPU, "float32")
     sequences = model.tokenizer.encode_documents(DOCUMENTS)
     with torch.inference_mode():
-        vectors = model.embedders()["dense"](*model.encoder(Packed.of(sequences, CPU)), sequences)
+        vectors = model.embedders(["dense"])["dense"](*model.encoder(Packed.of(sequences, CPU)), sequences)
     np.testing.assert_allclose(vectors, [checkpoint[1].embed(one)[0] for one in DOCUMENTS], rtol=0, atol=1e-5)
 
 

@@ -27,9 +27,9 @@ from tokenizers import Tokenizer
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import inspect, load
 from sie_server.checkpoints.prompts import prompts
-from sie_server.engine.best import sigmoid
 from sie_server.engine.forward import forward
 from sie_server.engine.request import Batch, Request
+from sie_server.engine.results import sigmoid
 from sie_server.errors import SIEError, UnsupportedModelError
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.heads import Dense
@@ -145,9 +145,9 @@ def test_real_answers_of_qwen3(data: Path, tmp_path: Path) -> None:
     last = [logits(reference, qwen3(encode, QUERY, document))[-1] for document in documents]
     theirs = [torch.softmax(one[[2152, 9693]], dim=0)[1].item() for one in last]
     with running({"m": Entry("m", folder=tmp_path)}, precision="float32", workers=1) as engine:
-        model = engine.run(engine.engine.model("m", ["score"]))
+        model = engine.model("m")
         assert model.score == "probability"
-        scored = engine.run(engine.engine.score(model, QUERY, documents, LengthLimits()))
+        scored = engine.score("m", QUERY, documents)
     np.testing.assert_allclose(scored.scores, theirs, rtol=0, atol=1e-6)
 
 
@@ -221,10 +221,10 @@ def no_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_prefix_is_computed_once_for_a_request(tmp_path: Path) -> None:
     build(tmp_path, "qwen3")
     with running({"m": Entry("m", folder=tmp_path)}, workers=1, batch_tokens=64) as engine:
-        model = engine.run(engine.engine.model("m", ["score"]))
+        model = engine.model("m")
         seen: list[int] = []
         model.encoder.embeddings.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-        scored = engine.run(engine.engine.score(model, QUERY, DOCUMENTS, LengthLimits()))
+        scored = engine.score("m", QUERY, DOCUMENTS)
     prefix = len(model.tokenizer.encode_pairs(QUERY, ["w1"])[0].prefix or ())
     own = [len(sequence) for sequence in model.tokenizer.encode_pairs(QUERY, DOCUMENTS)]
     assert len(seen) > 1

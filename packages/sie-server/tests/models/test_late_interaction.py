@@ -41,7 +41,7 @@ LAYOUTS: dict[str, Callable[[Path], Path]] = {
 
 def vectors(model: LoadedModel, sequences: list[Sequence]) -> list[np.ndarray]:
     with torch.inference_mode():
-        head = model.embedders()["multivector"]
+        head = model.embedders(["multivector"])["multivector"]
         return head(*model.encoder(Packed.of(sequences, CPU)), sequences)
 
 
@@ -79,9 +79,8 @@ def test_scores_equal_the_reference(folder: Path, reference: MultiVectorEncoder)
         reference.encode(DOCUMENTS, prompt_name="document", task="document"),
     )
     with running({"m": Entry("m", folder=folder)}, precision="float32", preload=()) as engine:
-        model = engine.run(engine.engine.model("m", ["score"]))
         for query, row in zip(QUERIES, expected.tolist(), strict=True):
-            scored = engine.run(engine.engine.score(model, query, DOCUMENTS, LengthLimits()))
+            scored = engine.score("m", query, DOCUMENTS)
             np.testing.assert_allclose(scored.scores, row, rtol=0, atol=1e-4)
             assert scored.truncated == [False] * 5 + [True]
 

@@ -125,7 +125,7 @@ def test_embedded_default_equals_sentence_transformers_on_real_weights() -> None
     reference = SentenceTransformer(package.submodule_search_locations[0] + "/model", device="cpu")
     texts = ["", "Python", "Python was created by Guido van Rossum. " * 60, "naïve café — 日本語 🐍"]
     sequences = model.tokenizer.encode_documents(texts)
-    heads = model.embedders()
+    heads = model.embedders(["dense", "multivector"])
     with torch.inference_mode():
         hidden = model.encoder(Packed.of(sequences, CPU))
         dense = heads["dense"](*hidden, sequences)

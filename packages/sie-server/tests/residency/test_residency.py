@@ -72,15 +72,10 @@ class Models:
 
     async def get(self, model_id: str) -> LoadedModel:
         self.now += 1
-        return await self.residency.model(model_id)
+        return await served(self.residency, model_id)
 
     async def use(self, model_id: str, until: asyncio.Event) -> str:
-        """As a request does: look the model up, and in the same step begin to use it in a task of its own."""
-        model = await self.residency.model(model_id)
-        return await asyncio.ensure_future(self._use(model, until))
-
-    async def _use(self, model: LoadedModel, until: asyncio.Event) -> str:
-        with self.residency.using(model):
+        async with self.residency.serving(model_id) as model:
             await until.wait()
             return model.id
 
@@ -92,6 +87,12 @@ class Models:
 
     def gauge(self, name: str, model_id: str) -> float | None:
         return self.metrics.registry.get_sample_value(name, {"model": model_id, "device": "cpu"})
+
+
+async def served(residency: Residency, model_id: str) -> LoadedModel:
+    """The model, as a request gets it."""
+    async with residency.serving(model_id) as model:
+        return model
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -328,7 +329,7 @@ async def test_cooldowns_double_up_to_half_an_hour_and_end_with_the_eighth() -> 
     cooldowns = []
     for attempt in range(1, 9):
         for _ in range(2):  # the second time nothing is tried
-            refused = await refusal(models.residency.model("a"))
+            refused = await refusal(served(models.residency, "a"))
             assert refused.extras == {"error_class": "NETWORK", "attempts": attempt, "permanent": attempt == 8}
         cooldowns.append(models.residency.slots["a"].retry_at - models.now)
         models.now += cooldowns[-1]
@@ -374,7 +375,7 @@ async def test_a_load_without_waiters_is_cancelled(how: str) -> None:
     residency = Residency(
         MODELS, load, MemoryBudget(1000, 1), Metrics(), batch_tokens=1, load_wait_s=20, load_timeout_s=timeout_s
     )
-    waiting = asyncio.ensure_future(residency.model("a"))
+    waiting = asyncio.ensure_future(served(residency, "a"))
     await until(began.is_set)
     if how == "removed":
         residency.remove("a")
@@ -398,7 +399,7 @@ async def test_a_failed_load_leaves_nothing_in_memory() -> None:
     residency = Residency(
         MODELS, load, MemoryBudget(1000, 1), Metrics(), batch_tokens=1, load_wait_s=20, load_timeout_s=20
     )
-    await refusal(residency.model("a"))
+    await refusal(served(residency, "a"))
     gc.collect()
     assert made[0]() is None
 
@@ -415,13 +416,11 @@ async def test_models_that_come_and_go_under_many_requests() -> None:
     async def ask() -> None:
         for _ in range(8):
             model_id = rng.choice("abcde")
-            model = await models.residency.model(model_id)
-            task = asyncio.ensure_future(compute(model))
-            assert await task == model_id
+            assert await compute(model_id) == model_id
             answered[model_id] += 1
 
-    async def compute(model: LoadedModel) -> str:
-        with models.residency.using(model):
+    async def compute(model_id: str) -> str:
+        async with models.residency.serving(model_id) as model:
             for _ in range(rng.randrange(4)):
                 assert models.residency._resident_models._residents[id(model)].model is model
                 assert in_memory() <= 2 * SIZE

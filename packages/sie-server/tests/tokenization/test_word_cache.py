@@ -15,10 +15,10 @@ from tokenizers.models import WordPiece
 
 from sie_server.catalog.catalog import Entry
 from sie_server.cooperative import Steps
+from sie_server.engine.calls import ScoreCall
 from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.errors import Code, SIEError
 from sie_server.tokenization import word_cache as words
-from sie_server.tokenization.config import LengthLimits
 from sie_server.tokenization.word_cache import WordCache
 
 # Few characters, so that they meet: accents alone and composed, a final sigma, other spaces, what is not Latin.
@@ -158,7 +158,7 @@ def test_memory_is_bounded_and_threads_share_it(monkeypatch: pytest.MonkeyPatch)
 def test_a_small_request_does_not_wait_for_the_tokenizing_of_others(models: Path) -> None:
     entry = Entry("bert", folder=models / "bert")
     with running({entry.id: entry}, tokenizer_threads=1) as handle:
-        model = handle.run(handle.engine.model(entry.id, ["score"]))
+        handle.model(entry.id)
         over = Event()
 
         def busy() -> Steps[bool]:
@@ -169,9 +169,9 @@ def test_a_small_request_does_not_wait_for_the_tokenizing_of_others(models: Path
             handle.engine._tokenizers.run(SchedulingParams(), busy()), handle._loop
         )
         try:
-            small = handle.run(handle.engine.score(model, "a", ["b c", "d"], LengthLimits()))
+            small = handle.score(entry.id, "a", ["b c", "d"])
             large = asyncio.run_coroutine_threadsafe(
-                handle.engine.score(model, "a", ["b c", "d " * 10_000], LengthLimits()), handle._loop
+                handle.engine.score(ScoreCall(entry.id, "a", ["b c", "d " * 10_000])), handle._loop
             )
             with pytest.raises(TimeoutError):
                 large.result(0.2)

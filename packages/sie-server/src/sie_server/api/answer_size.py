@@ -1,6 +1,6 @@
-"""How large an answer will be, before anything is computed for it."""
+"""Sizes of answers, checked before anything is computed for them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +8,10 @@ from typing import Any
 from starlette.requests import Request
 
 from sie_server import wire
+from sie_server.catalog.catalog import Entry
+from sie_server.engine.calls import Checks
 from sie_server.errors import Code, SIEError
-from sie_server.http.body_memory import Account
+from sie_server.http.body import BodyReader
 from sie_server.options import Dtype
 from sie_server.settings import Settings
 
@@ -29,14 +31,14 @@ _FLOAT32 = 4
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Most bytes of an answer, and most that it takes in memory while it is made."""
+    """Largest sizes in bytes of an answer, and of the memory that it takes while it is made."""
 
     answer: int
     memory: int
 
 
 def of_vectors(vectors: int, dims: int, dtype: Dtype, *, msgpack: bool, base64: bool = False) -> Size:
-    """Of so many embeddings, or vectors of tokens, of so many dimensions."""
+    """Size of a number of embeddings, or of token vectors, of `dims` dimensions."""
     numbers = vectors * (-(-dims // 8) if dtype in ("binary", "ubinary") else dims)
     each = _IN_BASE64 if base64 else (_IN_MSGPACK if msgpack else _IN_JSON)[dtype]
     answer = int(numbers * each)
@@ -44,35 +46,35 @@ def of_vectors(vectors: int, dims: int, dtype: Dtype, *, msgpack: bool, base64: 
 
 
 def of_sparse(weights: int, dtype: Dtype, *, msgpack: bool) -> Size:
-    """Of so many weights of tokens, with their token ids."""
+    """Size of a number of token weights, with their token ids."""
     each = (_IN_MSGPACK if msgpack else _IN_JSON)["float16" if dtype == "float16" else "float32"]
     return Size(weights * (each + 8), weights * (each + 16))
 
 
 def of_highlights(documents: int, query: int) -> Size:
-    """Of so many documents, for a query of so many tokens."""
+    """Size of the highlights of a number of documents, for a query of `query` tokens."""
     return Size(documents * query * _HIGHLIGHT, 2 * documents * query * _HIGHLIGHT)
 
 
 def of_ids(items: Iterable[wire.Item], *, msgpack: bool) -> Size:
-    """Of the ids that an answer repeats. A control character takes six bytes in JSON."""
+    """Size of the ids that an answer repeats. A control character takes six bytes in JSON."""
     characters = sum(len(item.id) for item in items if item.id is not None)
     size = characters * (_IN_UTF8 if msgpack else _ESCAPED)
     return Size(size, size)
 
 
-def of_rendered(given: Items[str], texts: Items[str]) -> Size:
-    """Of the texts that a template made of those that were given: nothing of an answer, but they are held as long."""
-    around = len(texts[0]) - len(given[0])
-    return Size(0, around * len(texts) and around * len(texts) + sum(map(len, given)))
+def of_rendered(texts: Items[str], rendered: Items[str]) -> Size:
+    """Size of texts in their template: no part of the answer, but held as long. Zero if the template adds nothing."""
+    added = (len(rendered[0]) - len(texts[0])) * len(texts)
+    return Size(0, added and added + sum(map(len, texts)))
 
 
-class Answers:
-    """What answers may take: each of them, and all together with the bodies."""
+class AnswerSizes:
+    """Limits on the sizes of answers: of each, and of all together with the bodies."""
 
-    def __init__(self, settings: Settings, account: Account) -> None:
-        self._most = settings.max_answer_bytes
-        self._account = account
+    def __init__(self, settings: Settings, bodies: BodyReader) -> None:
+        self._max_bytes = settings.max_answer_bytes
+        self._account = bodies.account
 
     def check(self, sizes: Iterable[Size], field: str) -> None:
         """Raises SIEError: INVALID_INPUT, an answer of these parts could be too large; names the field it is due to."""
@@ -81,34 +83,80 @@ class Answers:
             answer += size.answer
             made += size.memory - size.answer
         # What an answer is made of may be larger than itself: a bit was a number of four bytes.
-        if max(answer, made) > self._most:
-            what = f"an answer of up to {answer:,} bytes"
+        if max(answer, made) > self._max_bytes:
+            kind = f"an answer of up to {answer:,} bytes"
             if made > answer:
-                what = f"an answer out of up to {made:,} bytes"
+                kind = f"an answer out of up to {made:,} bytes"
             raise SIEError(
                 Code.INVALID_INPUT,
-                f"Field '{field}' makes {what} for these items; the limit is {self._most:,} (--max-answer-bytes)",
+                f"Field '{field}' makes {kind} for these items; the limit is {self._max_bytes:,} (--max-answer-bytes)",
                 param=field,
             )
 
     def hold(self, request: Request, sizes: Items[Size], field: str) -> None:
-        """Count an answer of these parts, for as long as the body of the request is.
+        """Count an answer of these parts, for as long as the body of the request is counted.
 
         Raises:
-            SIEError: as `check`; QUEUE_FULL, what others hold leaves no room for it.
+            SIEError: as `check`; QUEUE_FULL, other requests' bodies and answers leave no room for it.
         """
         self.check(sizes, field)
         memory = sum(size.memory for size in sizes)
         if memory > _SMALL:
             self._account.take(request.state.hold, memory)
 
-    def sparse(self, dtype: Dtype, field: str, *, msgpack: bool) -> Callable[[dict[str, Any]], None]:
-        """Checks sparse vectors as they come: how many weights they have is not known before."""
-        weights = 0
 
-        def check(vectors: dict[str, Any]) -> None:
-            nonlocal weights
-            weights += len(vectors["sparse"][0])
-            self.check([of_sparse(weights, dtype, msgpack=msgpack)], field)
+class HighlightChecks(Checks):
+    """Checks the size of the highlights of a number of documents."""
 
-        return check
+    def __init__(self, sizes: AnswerSizes, request: Request, documents: int) -> None:
+        self._sizes = sizes
+        self._request = request
+        self._documents = documents
+
+    def token_vectors(self, count: int) -> None:
+        size = of_highlights(self._documents, count)
+        self._sizes.hold(self._request, [size], "options.return_highlights")
+
+
+@dataclass
+class EmbeddingChecks(Checks):
+    """Checks the sizes of an answer with embeddings. field: what errors name. more: sizes of other parts of the answer.
+
+    dims: width of dense vectors; None: the model's.
+    """
+
+    sizes: AnswerSizes
+    request: Request
+    texts: Items[Any]
+    outputs: Items[str]
+    field: str
+    msgpack: bool
+    dtype: Dtype = "float32"
+    base64: bool = False
+    dims: int | None = None
+    more: Items[Size] = ()
+
+    def model(self, entry: Entry) -> None:
+        self._token_dims = entry.dims or 0
+        self._parts: list[Size] = []
+        self._sparse = 0
+        if "dense" in self.outputs:
+            dims = self._token_dims if self.dims is None else self.dims
+            self._parts.append(of_vectors(len(self.texts), dims, self.dtype, msgpack=self.msgpack, base64=self.base64))
+            # Refused before the texts are read, if possible.
+            self.sizes.check(self._parts, self.field)
+        self._parts += self.more
+
+    def rendered(self, texts: list[str]) -> list[str]:
+        held = BodyReader.kept(self.request, texts)
+        self.sizes.hold(self.request, [of_rendered(self.texts, texts)], self.field)
+        return held
+
+    def token_vectors(self, count: int) -> None:
+        if "multivector" in self.outputs:
+            self._parts.append(of_vectors(count, self._token_dims, self.dtype, msgpack=self.msgpack))
+        self.sizes.hold(self.request, self._parts, self.field)
+
+    def embedding(self, vectors: Mapping[str, Any]) -> None:
+        self._sparse += len(vectors["sparse"][0])
+        self.sizes.check([of_sparse(self._sparse, self.dtype, msgpack=self.msgpack)], self.field)

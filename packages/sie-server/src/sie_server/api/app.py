@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from sie_server import CONTRACT_VERSION, __version__
-from sie_server.api.native import Routes
+from sie_server.api.routes import Routes
 from sie_server.engine.engine import Engine
 from sie_server.errors import Code, SIEError
 from sie_server.http.api_keys import ApiKeyMiddleware, ApiKeys
@@ -64,7 +64,7 @@ def create_app(
         except SIEError as error:
             on_failed(error)
         else:
-            routes.ready = True
+            routes.health.ready = True
             on_ready()
 
     @asynccontextmanager
@@ -74,7 +74,7 @@ def create_app(
         try:
             yield
         finally:
-            routes.ready = False
+            routes.health.ready = False
             preloading.cancel()
             lag.cancel()
             await engine.close()

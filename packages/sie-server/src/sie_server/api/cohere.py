@@ -1,7 +1,8 @@
 """`POST /v1/rerank`: Cohere's rerank API over the same models. Bodies are JSON, errors OpenAI's."""
 
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as Items
 from typing import Any
 
 import msgspec
@@ -11,54 +12,50 @@ from starlette.responses import Response
 
 from sie_server import codec, wire
 from sie_server.api.responses import MANY
+from sie_server.api.scoring import Scoring
+from sie_server.api.timing import observe
+from sie_server.engine.results import Ranking
 from sie_server.errors import Code, SIEError
 from sie_server.http.body import BodyReader
 from sie_server.large_bodies.outline import Body, Listed
 from sie_server.large_bodies.reader import Reader
+from sie_server.metrics import Metrics
+from sie_server.request_context import current_request
 
 _MISSING, _NULL, _FALSE = Raw(b""), Raw(b"null"), Raw(b"false")
 _OPTIONS: Any = wire.ScoreOptions | None
 _TEXT = "must be a non-empty string"
 _DOCUMENTS = "must be a non-empty array of strings"
-_Answer = tuple[wire.ScoreResponse, dict[str, str]]
-_Rank = Callable[[Request, wire.ScoreRequest, str, str, float], Coroutine[Any, Any, _Answer]]
 
 
-class Rerank:
-    """The route's handler. It leaves the model's id in `request.state.model`."""
+class CohereAPI:
+    """Handler of Cohere's route."""
 
-    def __init__(self, rank: _Rank, bodies: BodyReader) -> None:
-        self._rank = rank
+    def __init__(self, bodies: BodyReader, scoring: Scoring, metrics: Metrics) -> None:
         self._bodies = bodies
+        self._scoring = scoring
+        self._metrics = metrics
 
-    async def __call__(self, request: Request) -> Response:
-        started = time.perf_counter()
-        listed = Listed("documents", "documents", str, self._bodies.most_items)
+    async def rerank(self, request: Request) -> Response:
+        """Answer `POST /v1/rerank`."""
+        listed = Listed("documents", "documents", str, self._bodies.max_items)
         body = await self._bodies.decoded(request, self._whole, self._pieces, listed)
-        request.state.model = body.model
+        current_request().model = body.model
         documents = body.documents
         self._bodies.leave(request, documents)
-        items = [wire.Item(id=str(index), text=document) for index, document in enumerate(documents)]
-        options = body.options or wire.ScoreOptions()
-        # Everything that only an entry of `scores` could say is not asked for.
-        options = msgspec.structs.replace(options, top_k=body.top_n, return_tokens=False, return_highlights=False)
-        asked = wire.ScoreRequest(wire.Item(text=body.query), items, options=options)
-        ranked, headers = await self._rank(request, asked, body.model, "rerank", started)
-
-        def results() -> list[wire.RerankResult]:
-            return [
-                wire.RerankResult(
-                    index=int(entry.item_id),
-                    relevance_score=entry.score,
-                    document=wire.RerankedDocument(documents[int(entry.item_id)]) if body.return_documents else UNSET,
-                )
-                for entry in ranked.scores
-            ]
-
+        # An answer has nothing but documents and scores.
+        options = msgspec.structs.replace(
+            body.options or wire.ScoreOptions(), top_k=body.top_n, return_tokens=False, return_highlights=False
+        )
+        address, ranking = await self._scoring.rank(request, body.model, body.query, documents, options)
+        done = time.perf_counter()
         large = len(documents) > MANY or self._bodies.is_large(request)
-        found = await self._bodies.perhaps_aside(results, large=large)
-        answer = wire.RerankResponse(model=ranked.model, results=found, usage=ranked.usage)
-        return await self._bodies.answer(answer, "results", headers, large=large, msgpack=False)
+        results = _results(documents, ranking, return_documents=body.return_documents)
+        response = wire.RerankResponse(
+            model=address.id, results=[] if large else list(results), usage=wire.Usage(ranking.tokens)
+        )
+        headers = observe(self._metrics, address.slot.entry.id, done, ranking.timing, ranking.tokens)
+        return await self._bodies.answer(response, "results", headers, results, large=large, msgpack=False)
 
     def _whole(self, raw: Body) -> wire.RerankRequest:
         body = read(codec.decode(raw, dict[str, Raw], msgpack=False))
@@ -73,7 +70,7 @@ class Rerank:
         try:
             documents = list(reader.elements()) if reader.has_list else None
         except SIEError as error:
-            # What is over a limit has a name already.
+            # An error for a limit names its field already.
             raise error if "param" in error.extras else _wrong("documents", _DOCUMENTS) from None
         body = read(fields, documents)
         body.model, body.query = reader.filled(body.model, "model"), reader.filled(body.query, "query")
@@ -86,10 +83,16 @@ class Rerank:
         return body
 
 
-def read(fields: Mapping[str, Raw], documents: list[str] | None = None) -> wire.RerankRequest:
-    """The decoded body, checked field by field, for the words that this route's clients know.
+def _results(documents: Items[str], ranking: Ranking, *, return_documents: bool) -> Iterator[wire.RerankResult]:
+    for index in ranking.order:
+        document = wire.RerankedDocument(documents[index]) if return_documents else UNSET
+        yield wire.RerankResult(index=index, relevance_score=ranking.scores[index], document=document)
 
-    documents: where they were decoded already.
+
+def read(fields: Mapping[str, Raw], documents: list[str] | None = None) -> wire.RerankRequest:
+    """The decoded body, checked field by field, since this route's errors name fields as Cohere does.
+
+    documents: None unless they are decoded already.
 
     Raises:
         SIEError: INVALID_INPUT, with the field that is wrong as `param`.
@@ -101,8 +104,8 @@ def read(fields: Mapping[str, Raw], documents: list[str] | None = None) -> wire.
         documents = _field(fields, "documents", list[str], _DOCUMENTS)
     if not documents or not all(map(str.strip, documents)):
         blank = next((index for index, document in enumerate(documents) if not document.strip()), None)
-        which = "" if blank is None else f". documents[{blank}] is blank"
-        raise _wrong("documents", _DOCUMENTS + which)
+        detail = "" if blank is None else f". documents[{blank}] is blank"
+        raise _wrong("documents", _DOCUMENTS + detail)
     return wire.RerankRequest(
         model=_text(fields, "model"),
         query=_text(fields, "query"),

@@ -1,31 +1,40 @@
-"""Work that nobody waits for any more."""
+"""Work that ends when its client disconnects."""
 
 import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message
 
 T = TypeVar("T")
 
 
 async def until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Run `work`, and cancel it when the client goes away.
+    """The result of `work`, which is cancelled when the client disconnects.
 
     Raises:
         ClientDisconnect: it did.
     """
-    task = asyncio.ensure_future(work)
-    # After the body the next message can only be the disconnect.
-    gone = asyncio.ensure_future(request.receive())
+    task = asyncio.current_task()
+    assert task is not None
+    disconnected = False
+
+    def cancel(_: "asyncio.Future[Message]") -> None:
+        nonlocal disconnected
+        disconnected = True
+        task.cancel()
+
+    # After the body, the next message can only be the disconnect.
+    watch = asyncio.ensure_future(request.receive())
+    watch.add_done_callback(cancel)
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        # What it holds on to is counted until it is gone.
-        task.cancel()
-        await asyncio.wait({task})
-        raise ClientDisconnect
+        return await work
+    except asyncio.CancelledError:
+        # As asyncio.timeout() does: only a cancellation of ours is a disconnect.
+        if not disconnected or task.uncancel() > 0:
+            raise
+        raise ClientDisconnect from None
     finally:
-        task.cancel()
-        gone.cancel()
+        watch.remove_done_callback(cancel)
+        watch.cancel()

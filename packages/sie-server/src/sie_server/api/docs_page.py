@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
-# What stands in the commands of the page, which people paste into a shell, is made of these and nothing else.
+# People paste the page's commands into a shell: nothing else gets into them.
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?", re.ASCII)
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*", re.ASCII)
 _STYLE = (
@@ -18,20 +18,20 @@ _STYLE = (
 )
 
 
-def asked_at(request: Request) -> str:
-    """The URL under which the client reaches the server, by the Host header and by what proxies say of themselves."""
+def base_url_of(request: Request) -> str:
+    """The URL under which the client reaches the server, from the Host header and the headers that proxies add."""
 
-    def said(name: str, default: str) -> str:
+    def first(name: str, default: str) -> str:
         # Of several proxies, the first is the one that the client talks to.
         return request.headers.get(name, default).partition(",")[0].strip()
 
-    host = said("x-forwarded-host", said("host", ""))
+    host = first("x-forwarded-host", first("host", ""))
     if not _HOST.fullmatch(host):
         name, port = request.scope.get("server") or ("localhost", None)
         host = f"[{name}]" if ":" in name else name
         host = host if port is None else f"{host}:{port}"
-    scheme = said("x-forwarded-proto", request.url.scheme)
-    prefix = said("x-forwarded-prefix", "").rstrip("/")
+    scheme = first("x-forwarded-proto", request.url.scheme)
+    prefix = first("x-forwarded-prefix", "").rstrip("/")
     return f"{'https' if scheme == 'https' else 'http'}://{host}{prefix if _PREFIX.fullmatch(prefix) else ''}"
 
 

@@ -1,43 +1,96 @@
-"""Which template a request's texts go into: its own, or the model's."""
+"""Options of a request: its own, its profile's, and those in its headers."""
+
+import re
+from typing import TypeVar, cast, get_args
+
+import msgspec
+from starlette.requests import Request
 
 from sie_server import wire
-from sie_server.catalog.catalog import Entry
+from sie_server.catalog.catalog import Profile
+from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.errors import Code, SIEError
-from sie_server.tokenization.text_templates import fill
+from sie_server.options import Comparison, LongDocuments, Muvera, Priority, ScoreMode
+from sie_server.request_context import current_request
+from sie_server.tokenization.config import LengthLimits
 
-_OPTIONS = ("instruction", "query_template", "doc_template", "default_instruction")
+TIMEOUT = "X-Request-Timeout"
+PRIORITY = "X-SIE-Priority"
+_SECONDS = re.compile(r"\d{1,9}(\.\d{0,9})?", re.ASCII)
+_PRIORITIES = get_args(Priority)
+_AROUND_TEXTS = ("instruction", "query_template", "doc_template", "default_instruction")
+_MAX_ENCODING_DIMS = 65536
+_OVERFLOW: dict[str | None, LongDocuments] = {"error": "error", "truncate_text": "truncate"}
+
+T = TypeVar("T", bound=wire.Options)
+
+
+def scheduling_params(request: Request) -> SchedulingParams:
+    """The scheduling parameters in the headers of the current request.
+
+    Raises:
+        SIEError: INVALID_INPUT, a header has no valid value.
+    """
+    timeout, priority = request.headers.get(TIMEOUT), request.headers.get(PRIORITY, "normal").lower()
+    if timeout is not None and not _SECONDS.fullmatch(timeout):
+        raise SIEError(Code.INVALID_INPUT, f"Header '{TIMEOUT}' is {timeout[:100]!r}; it holds seconds, such as 2.5")
+    if priority not in _PRIORITIES:
+        raise SIEError(Code.INVALID_INPUT, f"Header '{PRIORITY}' must be one of {', '.join(_PRIORITIES)}")
+    context = current_request()
+    deadline = None if timeout is None else context.started + float(timeout)
+    return SchedulingParams(context.client, cast(Priority, priority), deadline)
+
+
+def with_profile(options: T, profile: Profile) -> T:
+    """The options, with those that the request leaves open taken from its profile."""
+    profile_values = ((name, getattr(profile, name)) for name in profile.__struct_fields__)
+    missing = {
+        name: value for name, value in profile_values if value is not None and getattr(options, name, ...) is None
+    }
+    return msgspec.structs.replace(options, **missing) if missing else options
+
+
+def length_limits(options: wire.Options, long_documents: LongDocuments) -> LengthLimits:
+    """The limits in the options. `long_documents` holds unless their overflow policy says otherwise."""
+    overflow = _OVERFLOW.get(options.overflow_policy, long_documents)
+    return LengthLimits(options.max_seq_length, options.query_max_length, overflow)
+
+
+def comparison(options: wire.ScoreOptions) -> Comparison:
+    """The comparison of embeddings that the options choose.
+
+    Raises:
+        SIEError: INVALID_INPUT, all weights are zero.
+    """
+    if options.score_weights is None:
+        return Comparison(options.score_mode or "dense")
+    parts = options.score_weights
+    weights: dict[ScoreMode, float] = {"dense": parts.dense, "sparse": parts.sparse, "colbert": parts.colbert}
+    if not any(weights.values()):
+        raise SIEError(Code.INVALID_INPUT, "Field 'options.score_weights' needs one weight above zero")
+    return Comparison(options.score_mode or "dense", weights)
 
 
 def around_texts(params: wire.EncodeParams) -> dict[str, str | None]:
-    """What a request puts around each of its texts, by field."""
+    """The fields that a request puts around each of its texts, by path."""
     options = params.options or wire.EncodeOptions()
     return {
         "params.instruction": params.instruction,
-        **{f"params.options.{name}": getattr(options, name) for name in _OPTIONS},
+        **{f"params.options.{name}": getattr(options, name) for name in _AROUND_TEXTS},
     }
 
 
 def is_query(params: wire.EncodeParams, options: wire.EncodeOptions) -> bool:
-    """Whether the items are queries; what is not said to be one is a document."""
+    """Whether the items are queries; by default they are documents."""
     return bool(params.is_query if options.is_query is None else options.is_query)
 
 
-def written(
-    texts: list[str], entry: Entry, params: wire.EncodeParams, options: wire.EncodeOptions, most: int
-) -> list[str]:
-    """The texts as the model reads them. `options`: those of the params, completed.
-
-    Raises:
-        SIEError: INVALID_INPUT, the request's template is none, or puts more than `most` bytes around all texts
-            together; `param` names the field.
-    """
-    if is_query(params, options):
-        name, asked, own = "query_template", options.query_template, entry.query_template
-    else:
-        name, asked, own = "doc_template", options.doc_template, entry.doc_template
-    default = entry.default_instruction if options.default_instruction is None else options.default_instruction
-    try:
-        return fill(own if asked is None else asked, texts, params.instruction or options.instruction, default, most)
-    except ValueError as error:
-        field = f"params.options.{name}"
-        raise SIEError(Code.INVALID_INPUT, f"Field '{field}' {error}", param=field) from None
+def check_muvera(muvera: Muvera | None) -> None:
+    """Raises SIEError: INVALID_INPUT, the encoding has too many dimensions."""
+    if muvera is not None and muvera.dims > _MAX_ENCODING_DIMS:
+        field = "params.options.muvera"
+        raise SIEError(
+            Code.INVALID_INPUT,
+            f"Field '{field}' makes vectors of {muvera.dims} dimensions; the limit is {_MAX_ENCODING_DIMS}",
+            param=field,
+        )

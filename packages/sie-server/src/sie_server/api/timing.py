@@ -1,4 +1,4 @@
-"""How long a request took, for the metrics, the headers and the body of its answer."""
+"""Durations of a request, for the metrics, the headers and the body of its answer."""
 
 import time
 
@@ -8,27 +8,26 @@ from sie_server.metrics import Metrics
 from sie_server.request_context import Stage, current_request, record
 
 
-def observe(
-    metrics: Metrics, model_id: str, endpoint: str, started: float, done: float, timing: Timing, tokens: int
-) -> dict[str, str]:
-    """Count the phases of a request that is answered now, and name them in headers, in milliseconds.
+def observe(metrics: Metrics, model_id: str, done: float, timing: Timing, tokens: int) -> dict[str, str]:
+    """Count the phases of the current request, which is answered now; returns their headers, in milliseconds.
 
-    started, done: `time.perf_counter()` when it came in and when the engine was through with it. tokens: its usage.
+    done: `time.perf_counter()` when the engine had finished. tokens: its usage.
     """
     now = time.perf_counter()
-    current_request().tokens = tokens
+    context = current_request()
+    context.tokens = tokens
     record(Stage("postprocess", done, now))
     phases = {
-        "total": now - started,
+        "total": now - context.started,
         "queue": timing.queue,
         "tokenize": timing.tokenization,
         "inference": timing.inference,
         "postprocess": now - done,
     }
     for phase, seconds in phases.items():
-        metrics.duration.labels(model_id, endpoint, phase).observe(seconds)
+        metrics.duration.labels(model_id, context.endpoint, phase).observe(seconds)
     return {
-        "X-Total-Time": _ms(now - started),
+        "X-Total-Time": _ms(now - context.started),
         "X-Queue-Time": _ms(timing.queue),
         "X-Tokenization-Time": _ms(timing.tokenization),
         "X-Inference-Time": _ms(timing.inference),
@@ -36,11 +35,11 @@ def observe(
     }
 
 
-def in_body(started: float, done: float, timing: Timing) -> wire.Timing:
-    """The same, up to now, for the body of an answer."""
+def in_body(done: float, timing: Timing) -> wire.Timing:
+    """The durations up to now, for the body of an answer."""
     now = time.perf_counter()
     return wire.Timing(
-        total_ms=(now - started) * 1e3,
+        total_ms=(now - current_request().started) * 1e3,
         queue_ms=timing.queue * 1e3,
         tokenization_ms=timing.tokenization * 1e3,
         inference_ms=timing.inference * 1e3,

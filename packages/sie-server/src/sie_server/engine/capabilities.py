@@ -1,4 +1,4 @@
-"""What a model gives, and what a request for something else is told."""
+"""Outputs that a model has, and the errors for those that it does not have."""
 
 from collections.abc import Sequence as Items
 
@@ -8,19 +8,20 @@ from sie_server.errors import Code, SIEError
 
 def require(entry: Entry, outputs: Items[str]) -> None:
     """Raises SIEError: INVALID_INPUT, the model does not have all of these outputs."""
-    has = set(entry.outputs or ())
-    if "score" in outputs and "score" not in has:
+    available = entry.outputs or ()
+    if all(output in available for output in outputs):
+        return
+    if "score" in outputs and "score" not in available:
         raise SIEError(
             Code.INVALID_INPUT,
             f"Model '{entry.id}' does not support scoring. Use an encoder model with /v1/encode instead, "
             "or use a reranker model.",
         )
-    if missing := sorted(set(outputs) - has):
-        raise unsupported(entry, missing)
+    raise unsupported(entry, sorted(set(outputs).difference(available)))
 
 
 def unsupported(entry: Entry, outputs: Items[str]) -> SIEError:
-    """The answer to a request for embeddings that a model does not give."""
+    """The error for outputs that a model does not have."""
     supported = sorted(set(entry.outputs or ()) - {"score"})
     return SIEError(
         Code.INVALID_INPUT,

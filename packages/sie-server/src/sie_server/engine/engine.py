@@ -2,28 +2,30 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from collections.abc import Sequence as Items
+from contextlib import asynccontextmanager
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import inspect, load, weight_bytes
-from sie_server.cooperative import Steps, emptied, finished, one_step
+from sie_server.cooperative import Steps, emptied, one_step
 from sie_server.engine.admission import Admission, estimate
-from sie_server.engine.capabilities import require
+from sie_server.engine.calls import EncodeCall, ScoreCall
+from sie_server.engine.capabilities import require, unsupported
 from sie_server.engine.gauges import Gauges
-from sie_server.engine.highlights import Highlight
-from sie_server.engine.in_use import in_use
+from sie_server.engine.highlights import Traced
 from sie_server.engine.request import Batch, Request, Weigh
-from sie_server.engine.results import Encoded, Scored, Timing, scored
+from sie_server.engine.results import Encoding, Ranking, Timing, rank
 from sie_server.engine.runner import Runner
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.scheduling_params import TIMER_SLACK_S, SchedulingParams
+from sie_server.engine.texts import texts_to_encode, texts_to_score
 from sie_server.engine.watchdog import Watchdog
 from sie_server.engine.worker_pool import WorkerPool
 from sie_server.errors import Code, SIEError
@@ -31,7 +33,7 @@ from sie_server.machine.cores import usable_cores
 from sie_server.machine.malloc import trim_and_tune
 from sie_server.machine.memory import machine_budget
 from sie_server.metrics import Metrics
-from sie_server.models.loaded_model import Comparison, LoadedModel, no_matches
+from sie_server.models.loaded_model import LoadedModel, no_matches
 from sie_server.nn.device import resolve_device, resolve_precision
 from sie_server.nn.heads import Head, HeadGroup
 from sie_server.nn.linear_backends import RowCountTrials
@@ -50,10 +52,13 @@ _GPU_BATCH_TOKENS = 16384
 _JOIN_S = 10.0
 
 T = TypeVar("T")
+P = ParamSpec("P")
 Loader = Callable[[Entry, torch.device, Precision], LoadedModel]
-Check = Callable[[int], None]
-# Sequences, or entries of an answer, that take the event loop a few milliseconds.
+# Sequences, or documents of a ranking, that take the event loop no more than a few milliseconds.
 FEW = 1024
+# Characters whose template takes as long to fill as work on one sequence.
+_CHARACTERS_PER_SEQUENCE = 256
+_SCORE = ("score",)
 
 
 class Engine:
@@ -105,8 +110,6 @@ class Engine:
         self._watchdog: Watchdog | None = None
         self._on_lost = on_lost
         self._lost: str | None = None
-        # Tasks of requests that wait for a load.
-        self._held: set[asyncio.Task[Any]] = set()
         self.busy_seconds = 0.0
         metrics.queue_limit.set(settings.queue_tokens)
         metrics.refreshing.append(Gauges(metrics, self.scheduler, self.residency, self.device).refresh)
@@ -119,11 +122,6 @@ class Engine:
         if self._settings.wedged_after:
             self._watchdog = Watchdog(self._runner, self._settings.wedged_after, self._lose)
             self._watchdog.start()
-
-    def release(self) -> None:
-        """Cancel the requests that wait for a load: the server shuts down."""
-        for task in self._held:
-            task.cancel()
 
     async def close(self) -> None:
         """Finish what is queued, then stop every thread."""
@@ -143,156 +141,147 @@ class Engine:
             return "device thread died"
         return self._lost
 
-    async def model(
-        self, model_id: str, outputs: Items[str], terms: SchedulingParams = SchedulingParams()
-    ) -> LoadedModel:
-        """The loaded model that gives these outputs ("score", "dense", "sparse", "multivector").
+    async def score(self, call: ScoreCall) -> Ranking:
+        """Rank documents by their relevance to a query; the model says what its scores mean (`LoadedModel.score`).
 
         Raises:
-            SIEError: MODEL_NOT_FOUND; INVALID_INPUT for a task or output it does not have; MODEL_LOADING;
-                MODEL_LOAD_FAILED; GATEWAY_TIMEOUT.
+            SIEError: MODEL_NOT_FOUND, MODEL_LOADING or MODEL_LOAD_FAILED; INVALID_INPUT, the model does not score, not
+                by this comparison or not these texts; INPUT_TOO_LONG; QUEUE_FULL; GATEWAY_TIMEOUT; RESOURCE_EXHAUSTED;
+                INFERENCE_ERROR.
+        """
+        async with self.serving(call.model_id, _SCORE, call.scheduling) as model:
+            return await self.score_with(model, call)
+
+    async def encode(self, call: EncodeCall) -> Encoding:
+        """Embed texts, or lists of token ids.
+
+        Raises:
+            SIEError: as `score`; INVALID_INPUT, a token id is unknown, or a template is faulty.
+        """
+        async with self.serving(call.model_id, call.required, call.scheduling) as model:
+            return await self._encode(model, call)
+
+    @asynccontextmanager
+    async def serving(
+        self, model_id: str, outputs: Items[str], params: SchedulingParams = SchedulingParams()
+    ) -> AsyncIterator[LoadedModel]:
+        """The loaded model, in use while the current task is inside, which the request's deadline ends.
+
+        Raises:
+            SIEError: as `Residency.serving`; INVALID_INPUT, the model does not have these outputs; GATEWAY_TIMEOUT.
         """
         entry = self.residency.slot(model_id).entry
-        if entry.outputs is not None:
+        if entry.outputs is not None:  # else known when it is loaded
             require(entry, outputs)
-        task = asyncio.current_task()
-        assert task is not None
-        self._held.add(task)
-        try:
-            with timed("load"):
-                async with terms.until_deadline():
-                    model = await self.residency.model(model_id)
-        finally:
-            self._held.discard(task)
-        require(model.entry, outputs)
-        return model
+        async with params.until_deadline(), self.residency.serving(model_id) as model:
+            if model.entry is not entry:
+                require(model.entry, outputs)
+            yield model
 
-    @in_use
-    async def score(
-        self,
-        model: LoadedModel,
-        query: str,
-        documents: Items[str],
-        limits: LengthLimits,
-        instruction: str | None = None,
-        comparison: Comparison = Comparison(),
-        terms: SchedulingParams = SchedulingParams(),
-        check: Check = lambda _: None,
-    ) -> Scored:
-        """Relevance of each document to the query; what the number means is `model.score`.
-
-        comparison: of embeddings, where that is how the model scores. check: told how many tokens of the query have
-        vectors, before anything is computed; raises what the request is refused with.
-
-        Raises:
-            SIEError: INVALID_INPUT, the comparison is none for this model; INPUT_TOO_LONG; QUEUE_FULL;
-                GATEWAY_TIMEOUT; RESOURCE_EXHAUSTED; INFERENCE_ERROR.
-        """
-        timing = Timing()
+    async def score_with(self, model: LoadedModel, call: ScoreCall) -> Ranking:
+        """`score` with a model that the caller keeps in memory."""
+        timing, params, traced = Timing(), call.scheduling, call.encode_highlights is not None
         head: Head | None = model.encoder.head
         lead: Sequence | None = None
-        if head is not None and comparison.matches:
+        if head is not None and traced:
             raise no_matches(model.entry)
-        quick = model.tokenizer.is_cheap(documents, query, instruction)
-        limits = self._limited(limits)
+        query, documents = texts_to_score(model, call)
+        limits = self._limited(call.limits)
         sequences: list[Sequence] = []
         try:
-            async with terms.until_deadline():
-                with self._admission.tokenizing(model.id, terms, estimate(documents, query)):
-                    if head is not None:
-                        pairs = model.tokenizer.encode_pairs.steps(query, documents, limits, instruction)
-                        sequences = await self._tokenize(pairs, timing, terms, quick)
-                    else:
-                        apart = model.tokenizer.encode_apart.steps(query, documents, limits, instruction)
-                        read, sequences = await self._tokenize(apart, timing, terms, quick)
-                        head, lead = model.similarity(read, comparison), read
-                if lead is not None:
-                    check(_vectors(lead))
-                results = await self._run("scoring", model, head, sequences, timing, terms)
-            answer = await self.aside(
-                one_step(lambda: scored(model, lead, sequences, results, timing, traced=comparison.matches)),
-                terms,
-                quick=len(sequences) <= FEW,
+            with self._admission.tokenizing(model.id, params, estimate(documents, query)):
+                quick = model.tokenizer.is_cheap(documents, query, call.instruction)
+                if head is not None:
+                    pairs = model.tokenizer.encode_pairs.steps(query, documents, limits, call.instruction)
+                    sequences = await self._tokenize(pairs, timing, params, quick)
+                else:
+                    apart = model.tokenizer.encode_apart.steps(query, documents, limits, call.instruction)
+                    read, sequences = await self._tokenize(apart, timing, params, quick)
+                    head, lead = model.similarity(read, call.comparison, matches=traced), read
+            if lead is not None:
+                call.checks.token_vectors(_token_vectors(lead))
+            results = await self._run("scoring", model, head, sequences, timing, params)
+            ranking, trace = await self._aside(
+                len(sequences), params, rank, model, lead, sequences, results, timing, call.top_k, traced
             )
-            # Those of the batches are counted there, without what the sequences share.
-            self._metrics.tokens.labels(model.id).inc(answer.tokens - sum(map(len, sequences)))
-            return answer
+            # Tokens of batches are counted there, without what the sequences share.
+            if shared := ranking.tokens - sum(map(len, sequences)):
+                self._metrics.tokens.labels(model.id).inc(shared)
+            if trace is not None:
+                ranking.highlights = await self._highlights(model, call, query, documents, trace, ranking)
+            return ranking
         finally:
             self._let_go(sequences)
 
-    async def highlights(
-        self,
-        model: LoadedModel,
-        ranked: Scored,
-        query: str,
-        instruction: str | None,
-        documents: Items[str],
-        chosen: Items[int],
-        write: Callable[[list[Highlight]], T],
-        terms: SchedulingParams = SchedulingParams(),
-    ) -> list[T]:
-        """Why the chosen documents of a traced score got it, in their order; what is written of each document's.
-
-        Raises:
-            SIEError: GATEWAY_TIMEOUT.
-        """
-        assert ranked.traced is not None
-        read = instructed(query, instruction)
-        given = len(read) - len(query)
-        trace = ranked.traced.highlights.steps(model.tokenizer, read, documents, chosen, write, given)
+    async def _highlights(
+        self, model: LoadedModel, call: ScoreCall, query: str, documents: Items[str], trace: Traced, ranking: Ranking
+    ) -> list[Any]:
+        assert call.encode_highlights is not None
+        text = instructed(query, call.instruction)
+        steps = trace.highlights.steps(
+            model.tokenizer, text, documents, ranking.order, call.encode_highlights, len(text) - len(query)
+        )
         try:
-            async with terms.until_deadline():
-                return await self._tokenize(trace, ranked.timing, terms)
+            return await self._tokenize(steps, ranking.timing, call.scheduling)
         finally:
-            self._let_go(ranked.traced.documents)
-            self._let_go(ranked.traced.matches)
+            self._let_go(trace.documents)
+            self._let_go(trace.matches)
 
-    @in_use
-    async def encode(
+    async def _encode(self, model: LoadedModel, call: EncodeCall) -> Encoding:
+        if "score" in call.outputs:  # an output of the model, but none of a text
+            raise unsupported(model.entry, ["score"])
+        call.checks.model(model.entry)
+        texts = await self._rendered(model.entry, call)
+        heads = model.embedders(
+            call.outputs, call.pooling, normalize=call.normalize, muvera=call.muvera, is_query=call.is_query
+        )
+        return await self._embed(model, texts, heads, call)
+
+    async def _embed(
         self,
         model: LoadedModel,
         texts: Items[str] | Items[list[int]],
         heads: Mapping[str, Head],
-        limits: LengthLimits,
-        is_query: bool = False,
-        terms: SchedulingParams = SchedulingParams(),
-        check: Check = lambda _: None,
-        weigh: Weigh | None = None,
-    ) -> Encoded:
-        """What each head reads off each text, or off each list of token ids.
-
-        is_query: the texts are queries, which late interaction reads in another way. check: told how many tokens of all
-        texts have vectors, before anything is computed; raises what the request is refused with. weigh: the same, shown
-        what each text gave as it comes.
-
-        Raises:
-            SIEError: INVALID_INPUT, an id that the tokenizer does not have, or no room for a query; INPUT_TOO_LONG;
-                QUEUE_FULL; GATEWAY_TIMEOUT; RESOURCE_EXHAUSTED; INFERENCE_ERROR.
-        """
-        timing = Timing()
-        tokenize = model.tokenizer.encode_queries if is_query else model.tokenizer.encode_documents
+        call: EncodeCall,
+    ) -> Encoding:
+        timing, params = Timing(), call.scheduling
+        tokenize = model.tokenizer.encode_queries if call.is_query else model.tokenizer.encode_documents
         sequences: list[Sequence] = []
         try:
-            async with terms.until_deadline():
-                with self._admission.tokenizing(model.id, terms, estimate(texts)):
-                    sequences = await self._tokenize(tokenize.steps(texts, self._limited(limits)), timing, terms)
-                counted = one_step(lambda: sum(map(_vectors, sequences)))
-                check(await self.aside(counted, terms, quick=len(sequences) <= FEW))
-                vectors = await self._run("encoding", model, HeadGroup(heads), sequences, timing, terms, weigh)
-            return Encoded(vectors, sum(map(len, sequences)), timing)
+            with self._admission.tokenizing(model.id, params, estimate(texts)):
+                sequences = await self._tokenize(tokenize.steps(texts, self._limited(call.limits)), timing, params)
+            call.checks.token_vectors(await self._aside(len(sequences), params, sum, map(_token_vectors, sequences)))
+            weigh = call.checks.embedding if "sparse" in heads else None
+            vectors = await self._run("encoding", model, HeadGroup(heads), sequences, timing, params, weigh)
+            return Encoding(vectors, model.entry, sum(map(len, sequences)), timing)
         finally:
             self._let_go(sequences)
 
-    async def aside(self, steps: Steps[T], terms: SchedulingParams, *, quick: bool = False) -> T:
-        """What comes of the steps, which others have their turns between; at once where that is quick."""
-        return finished(steps) if quick else await self._tokenizers.run(terms, steps)
+    async def _rendered(self, entry: Entry, call: EncodeCall) -> Items[str] | Items[list[int]]:
+        """The call's texts in their template; token ids as they are."""
+        if isinstance(call.texts[0], list):
+            return cast(Items[list[int]], call.texts)
+        texts = cast(Items[str | None], call.texts)
+        size = max(len(texts), sum(len(text) for text in texts if text is not None) // _CHARACTERS_PER_SEQUENCE)
+        rendered = await self._aside(
+            size, call.scheduling, texts_to_encode, entry, call, self._settings.max_rendered_bytes
+        )
+        return call.checks.rendered(rendered)
+
+    async def _aside(
+        self, size: int, params: SchedulingParams, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """The result of work on `size` sequences or the like: at once, or off the event loop if there are many."""
+        if size <= FEW:
+            return work(*args, **kwargs)
+        return await self._tokenizers.run(params, one_step(partial(work, *args, **kwargs)))
 
     def _let_go(self, used: list[Any]) -> None:
-        """Free what nobody needs any more; many sequences and the like not on the event loop."""
+        """Free the elements of a list that nobody needs any more; many of them not on the event loop."""
         if len(used) > FEW:
             self._tokenizers.later(one_step(lambda: emptied(used)))
 
-    async def _tokenize(self, steps: Steps[T], timing: Timing, terms: SchedulingParams, quick: bool = False) -> T:
+    async def _tokenize(self, steps: Steps[T], timing: Timing, params: SchedulingParams, quick: bool = False) -> T:
         """quick: the first step takes less than handing it over, and is taken at once."""
         started = time.perf_counter()
         with timed("tokenize"):
@@ -301,7 +290,7 @@ class Engine:
             except StopIteration as stop:
                 tokenized: T = stop.value
             else:
-                tokenized = await self._tokenizers.run(terms, steps, size)
+                tokenized = await self._tokenizers.run(params, steps, size)
         timing.tokenization += time.perf_counter() - started
         return tokenized
 
@@ -316,18 +305,16 @@ class Engine:
         head: Head,
         sequences: list[Sequence],
         timing: Timing,
-        terms: SchedulingParams,
+        params: SchedulingParams,
         weigh: Weigh | None = None,
     ) -> list[Any]:
         future = asyncio.get_running_loop().create_future()
-
-        def make() -> Request:
-            return Request(model, head, sequences, future, terms, weigh)
-
-        # In this context, which says whose request it is.
-        made = one_step(partial(copy_context().run, make))
-        request = await self.aside(made, terms) if len(sequences) > FEW else make()
-        self._admission.check_deadline(model.id, terms, request.tokens)
+        if len(sequences) <= FEW:
+            request = Request(model, head, sequences, future, params, weigh)
+        else:  # in this context, which says whose request it is
+            make = partial(Request, model, head, sequences, future, params, weigh)
+            request = await self._tokenizers.run(params, one_step(partial(copy_context().run, make)))
+        self._admission.check_deadline(model.id, params, request.tokens)
         self.scheduler.add(request)
         reason = "gone"
         try:
@@ -343,7 +330,7 @@ class Engine:
             self.scheduler.discard(request)
             record(*request.stages())
             if request.dropped:
-                reason = "deadline" if terms.expired(time.perf_counter() + TIMER_SLACK_S) else reason
+                reason = "deadline" if params.expired(time.perf_counter() + TIMER_SLACK_S) else reason
                 self._metrics.cancelled.labels(model.id, reason).inc(request.dropped)
         assert request.started is not None
         timing.queue += request.started - request.added
@@ -370,6 +357,6 @@ class Engine:
         return model
 
 
-def _vectors(sequence: Sequence) -> int:
-    """How many of its tokens have vectors."""
+def _token_vectors(sequence: Sequence) -> int:
+    """Number of its tokens that have a vector."""
     return len(sequence) if sequence.keep is None else int(sequence.keep.sum())

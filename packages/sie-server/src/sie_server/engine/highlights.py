@@ -1,4 +1,4 @@
-"""Why a document ranks where it does: which of its words are nearest to each word of the query."""
+"""Highlights of late interaction: for each token of the query, the nearest token of a document."""
 
 from collections.abc import Callable
 from collections.abc import Sequence as Items
@@ -14,16 +14,16 @@ from sie_server.tokenization.tokenizer import TextTokenizer
 
 Span = tuple[int, int]
 T = TypeVar("T")
-# Of documents that are traced in a step.
+# Characters of documents that are highlighted in one step.
 _CHARACTERS = 2**14
 
 
 @dataclass(frozen=True, slots=True)
 class Highlight:
-    """A token of the query and the token of a document that its vector is nearest to.
+    """A token of the query, and the token of a document whose vector is nearest to its own.
 
-    query, document: their spans, in code points, half-open; `document` is None where that token stands for no text.
-    score: their cosine.
+    query, document: spans of the two in their texts, in code points, half-open; `document` is None for a token that
+    stands for no text. score: cosine of the two vectors.
     """
 
     query: Span
@@ -46,21 +46,21 @@ class Traced:
         query: str,
         texts: Items[str],
         chosen: Items[int],
-        write: Callable[[list[Highlight]], T],
-        given: int = 0,
+        encode: Callable[[list[Highlight]], T],
+        instruction: int = 0,
     ) -> Steps[list[T]]:
-        """For each chosen document one highlight per token of the query's text, in order: what is written of them.
+        """Encode the highlights of each chosen document: one per token of the query's text, in order.
 
-        All at once they would take ten times as much memory. query: the text that was read, whose first `given` code
-        points are not the query's own.
+        Encoded document by document, since all at once would take ten times as much memory. query: the text that was
+        tokenized, whose first `instruction` code points are not part of the query.
         """
         yield len(query)
         keep = self.query.keep
         rows = np.arange(len(self.query)) if keep is None else np.flatnonzero(keep)
         places = tokenizer.text_positions(self.query, rows, query=True).tolist()
-        # Of these alone: the query may have been cut, and a list of all its tokens' spans holds the interpreter.
+        # Only the spans of these: the query may have been cut, and a list of all its tokens' spans holds the GIL.
         query_spans = tokenizer.spans(query, {place for place in places if place >= 0})
-        written = []
+        encoded = []
         characters = 0
         for index in chosen:
             characters += len(texts[index]) + len(places)
@@ -70,15 +70,15 @@ class Traced:
             _, nearest_rows, cosines = self.matches[index]
             nearest = tokenizer.text_positions(self.documents[index], nearest_rows).tolist()
             spans = tokenizer.spans(texts[index], {token for token in nearest if token >= 0})
-            found = [
-                Highlight(_back(query_spans[place], given), spans.get(token), cosine)
+            highlights = [
+                Highlight(_shifted(query_spans[place], -instruction), spans.get(token), cosine)
                 for place, token, cosine in zip(places, nearest, cosines.tolist(), strict=True)
-                if place >= 0 and query_spans[place][0] >= given
+                if place >= 0 and query_spans[place][0] >= instruction
             ]
-            written.append(write(found))
-        return written
+            encoded.append(encode(highlights))
+        return encoded
 
 
-def _back(span: Span, by: int) -> Span:
+def _shifted(span: Span, by: int) -> Span:
     start, end = span
-    return start - by, end - by
+    return start + by, end + by

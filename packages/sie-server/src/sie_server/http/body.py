@@ -1,4 +1,4 @@
-"""Reading a request: the headers that every route honours, its body, and the limits on it."""
+"""Reading requests: the headers that every route honours, the body, and the limits on it."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
@@ -28,7 +28,7 @@ from sie_server.http.version_skew import VersionSkew
 from sie_server.large_bodies.outline import Body, Listed
 from sie_server.large_bodies.reader import Reader, memory
 from sie_server.large_bodies.writer import pieces
-from sie_server.request_context import timed
+from sie_server.request_context import current_request, timed
 from sie_server.settings import Settings
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ WithItems = TypeVar("WithItems", bound=HasItems)
 
 
 class BodyReader:
-    """The request bodies of one server. `account` has the bytes of those that are not gone yet."""
+    """Reads the request bodies of one server. `account` counts the bytes of those still in memory."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -66,8 +66,8 @@ class BodyReader:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     @property
-    def most_items(self) -> int:
-        """How many items, documents or texts a request may have."""
+    def max_items(self) -> int:
+        """Largest number of items, documents or texts in a request."""
         return self._settings.max_items
 
     async def answer(
@@ -192,7 +192,7 @@ class BodyReader:
         self._skew.check(request.headers.get("X-SIE-SDK-Version"))
         _check_remote(request.headers)
         settings = self._settings
-        hold = request.state.hold = Hold(self.account, request.state.client)
+        hold = request.state.hold = Hold(self.account, current_request().client)
         return await read_body(
             request,
             settings.max_request_body_bytes,
@@ -233,8 +233,8 @@ class BodyReader:
                 self._threads.submit(emptied, leavings)
 
     @staticmethod
-    def kept(request: Request, texts: list[str]) -> list[str]:
-        """The texts, which keep the count of their body's bytes."""
+    def kept(request: Request, texts: Iterable[T]) -> list[T]:
+        """The texts in a list that keeps its body's bytes counted."""
         held = Texts(texts)
         held.hold = request.state.hold
         return held

@@ -1,9 +1,11 @@
 """Memory of request and response bodies, counted until the last reference to them is gone."""
 
 from collections import Counter, deque
+from typing import TypeVar
 
 from sie_server.errors import Code, SIEError
 
+T = TypeVar("T")
 # Bodies of up to limit / 8192 bytes are always accepted; one per connection adds a tenth of the limit.
 _SMALL = 8192
 
@@ -81,7 +83,7 @@ class Hold:
         self._account.end(self)
 
 
-class Texts(list[str]):
+class Texts(list[T]):
     """Texts of a body with its hold, which lasts while a thread works on them, even after the client disconnected."""
 
     hold: Hold | None = None

@@ -42,7 +42,7 @@ class RequestLogMiddleware:
         started = time.perf_counter()
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
-        request = RequestContext(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16))
+        request = RequestContext(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16), started)
         trace = None if self._traces is None else self._traces.begin(headers, request, started)
         is_api = scope["path"].startswith(_API)
         status = 0

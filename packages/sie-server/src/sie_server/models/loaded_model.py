@@ -1,7 +1,7 @@
-"""A loaded model, and the heads its answers are read off with."""
+"""A model in memory, and the heads that compute its answers."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container
+from dataclasses import dataclass
 
 import torch
 
@@ -9,35 +9,19 @@ from sie_server.catalog.catalog import Entry
 from sie_server.errors import Code, SIEError
 from sie_server.models.encoder import Encoder
 from sie_server.nn.heads import Dense, Head, Multivector
+from sie_server.nn.muvera import FixedDimensional
 from sie_server.nn.similarity import Cosine, Hybrid, LexicalMatch, Matches, MaxSim, Similarity
-from sie_server.options import Pooling, Score, ScoreMode
+from sie_server.options import Comparison, Muvera, Pooling, Score, ScoreMode
 from sie_server.tokenization.sequence import Sequence
 from sie_server.tokenization.tokenizer import TextTokenizer
-
-# Weights of the parts of a "hybrid" score (Chen et al. 2024, M3-Embedding, section 4.1).
-HYBRID_WEIGHTS: Mapping[ScoreMode, float] = {"dense": 0.4, "sparse": 0.2, "colbert": 0.4}
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """How a query's embeddings are compared with a document's.
-
-    Only a "similarity" model has modes. weights: of the parts of "hybrid", one at least above zero. matches: which
-    tokens of the document are nearest to those of the query is wanted too.
-    """
-
-    mode: ScoreMode = "dense"
-    weights: Mapping[ScoreMode, float] = field(default_factory=lambda: HYBRID_WEIGHTS)
-    matches: bool = False
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that answers: weights on `device`, tokenizer, and a complete entry.
+    """A model in memory: weights on `device`, tokenizer, and a complete entry.
 
-    bytes: of the weights, and of what a batch of any size takes. token_bytes: of the tensors of a batch at their peak,
-    for each token.
-    few_sizes: its products over the tokens of a batch are compiled for each number of them, so that it should have few.
+    bytes: of the weights, and of what a batch of any size takes. token_bytes: peak size of a batch's tensors per
+    token. few_sizes: whether its products are compiled for each number of tokens in a batch, so that few should occur.
     """
 
     entry: Entry
@@ -66,22 +50,40 @@ class LoadedModel:
     def score(self) -> Score | None:
         return self.entry.score
 
-    def embedders(self, pooling: Pooling | None = None, normalize: bool = True) -> dict[str, Head]:
-        """The heads that embed a text, by what they give."""
-        heads: dict[str, Head] = {
-            "dense": Dense(pooling or self.pooling, normalize, self.encoder.pooled),
-            "multivector": Multivector(self.encoder.projections, normalize),
-        }
-        return heads if self.encoder.lexical is None else {**heads, "sparse": self.encoder.lexical}
+    def embedders(
+        self,
+        outputs: Container[str],
+        pooling: Pooling | None = None,
+        *,
+        normalize: bool = True,
+        muvera: Muvera | None = None,
+        is_query: bool = False,
+    ) -> dict[str, Head]:
+        """The heads that compute these outputs of a text, by output, as far as the model has them.
 
-    def similarity(self, query: Sequence, comparison: Comparison) -> Similarity:
-        """The head that scores by comparing embeddings with the query's.
+        muvera: settings of the fixed dimensional encoding that "dense" is then, of a query if `is_query`.
+        """
+        heads: dict[str, Head] = {}
+        if "dense" in outputs and muvera is None:
+            heads["dense"] = Dense(pooling or self.pooling, normalize, self.encoder.pooled)
+        elif "dense" in outputs and muvera is not None:
+            heads["dense"] = FixedDimensional(self._multivector(normalize), muvera, is_query=is_query)
+        if "multivector" in outputs:
+            heads["multivector"] = self._multivector(normalize)
+        if "sparse" in outputs and self.encoder.lexical is not None:
+            heads["sparse"] = self.encoder.lexical
+        return heads
+
+    def similarity(self, query: Sequence, comparison: Comparison, *, matches: bool = False) -> Similarity:
+        """The head that scores a document by comparing its embeddings with the query's.
+
+        matches: give the token matches behind each score instead of the score.
 
         Raises:
-            SIEError: INVALID_INPUT, matches are wanted of a score that is not made of token vectors.
+            SIEError: INVALID_INPUT, matches are wanted of a score that does not compare token vectors.
         """
         maxsim = self.score == "maxsim"
-        if comparison.matches:
+        if matches:
             if not maxsim and comparison.mode != "colbert":
                 raise no_matches(self.entry)
             return Matches(query, self.encoder.projections, mean=not maxsim)
@@ -91,6 +93,9 @@ class LoadedModel:
             return self._compared(query, comparison.mode)
         weights = comparison.weights.items()
         return Hybrid({self._compared(query, part): weight for part, weight in weights if weight > 0})
+
+    def _multivector(self, normalize: bool) -> Multivector:
+        return Multivector(self.encoder.projections, normalize)
 
     def _compared(self, query: Sequence, mode: ScoreMode) -> Similarity:
         match mode:
@@ -104,7 +109,7 @@ class LoadedModel:
 
 
 def no_matches(entry: Entry) -> SIEError:
-    """The answer to a request for highlights that the score of a model can't give."""
+    """The error for highlights of a model whose score does not compare token vectors."""
     return SIEError(
         Code.INVALID_INPUT,
         f"Field 'options.return_highlights' needs a score from token vectors; '{entry.id}' has another kind of score",

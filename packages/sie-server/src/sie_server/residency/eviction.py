@@ -3,8 +3,7 @@
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -33,25 +32,6 @@ class ResidentModels:
         # By the id() of their models; includes models being unloaded or replaced, which no slot holds any more.
         self._residents: dict[int, Resident] = {}
         self._unloading: set[asyncio.Task[None]] = set()
-
-    @contextmanager
-    def using(self, model: LoadedModel) -> Iterator[None]:
-        """While the current task is in here, the model stays in memory; a drain waits for it, up to 30 s.
-
-        A model that is not in here, or no longer, belongs to whoever still holds it.
-
-        Raises:
-            SIEError: MODEL_LOADING, the drain is over.
-        """
-        resident = self._residents.get(id(model))
-        if resident is None:
-            yield
-            return
-        try:
-            with resident.in_use():
-                yield
-        finally:
-            resident.used_at = self._clock()
 
     async def make_room(self, slot: Slot, footprint: Footprint, certain: Footprint) -> None:
         """Unload models, unused and least recently used ones first, until `footprint` fits.

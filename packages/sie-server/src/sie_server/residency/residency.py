@@ -5,9 +5,9 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from sie_server.catalog.catalog import Entry, did_you_mean
@@ -16,6 +16,7 @@ from sie_server.checkpoints.load_errors import classified
 from sie_server.errors import Code, LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel
+from sie_server.request_context import timed
 from sie_server.residency.address import ModelAddress
 from sie_server.residency.eviction import ResidentModels, release_memory
 from sie_server.residency.memory_budget import Footprint, MemoryBudget
@@ -117,22 +118,33 @@ class Residency:
         Raises:
             SIEError: MODEL_NOT_FOUND, as `address`.
         """
-        return self.address(model_id).slot
+        return self.slots.get(model_id) or self.address(model_id).slot
 
-    async def model(self, model_id: str) -> LoadedModel:
-        """A loaded model, starting its load and waiting up to the load wait where needed.
+    @asynccontextmanager
+    async def serving(self, model_id: str) -> AsyncIterator[LoadedModel]:
+        """A loaded model, which is not unloaded while the current task is inside.
+
+        If the model is not in memory, its load is started, and waited for up to the load wait.
 
         Raises:
-            SIEError: MODEL_NOT_FOUND, MODEL_LOADING or MODEL_LOAD_FAILED.
+            SIEError: MODEL_NOT_FOUND, MODEL_LOADING or MODEL_LOAD_FAILED; MODEL_LOADING too where an unload has waited
+                for the task inside for as long as it may.
         """
         slot = self.slot(model_id)
-        resident = slot.serving or await self._held(slot)
+        with timed("load"):
+            resident = slot.serving or await self._held(slot)
         resident.used_at = self.clock()
-        return resident.model
+        with resident.in_use():
+            try:
+                yield resident.model
+            finally:
+                resident.used_at = self.clock()
 
-    def using(self, model: LoadedModel) -> AbstractContextManager[None]:
-        """As `ResidentModels.using`."""
-        return self._resident_models.using(model)
+    def release(self) -> None:
+        """Cancel the requests that wait for a load: the server shuts down."""
+        for slot in self.slots.values():
+            for waiter in slot.waiting:
+                waiter.cancel()
 
     async def preload(self, model_id: str) -> None:
         """Load a model and wait until that is done.

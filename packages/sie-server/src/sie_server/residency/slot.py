@@ -60,10 +60,7 @@ class Resident:
         self._left.set()
 
     async def drain(self, limit_s: float) -> None:
-        """Wait until nobody uses the model. After `limit_s` seconds, cancel its users; their clients are told to retry.
-
-        Tasks that have looked the model up before the call are waited for, later ones are not.
-        """
+        """Wait until nobody uses the model. After `limit_s` seconds, cancel its users; clients are told to retry."""
         try:
             async with asyncio.timeout(limit_s):
                 await self._unused()
@@ -75,11 +72,7 @@ class Resident:
             await self._unused()
 
     async def _unused(self) -> None:
-        while True:
-            # Between looking a model up and using it, a request does not wait: its task has been scheduled before us.
-            await asyncio.sleep(0)
-            if not self.users:
-                return
+        while self.users:
             self._left.clear()
             await self._left.wait()
 

@@ -14,13 +14,13 @@ from sie_server.checkpoints.hf_config import read_config
 from sie_server.checkpoints.sentence_transformers import with_modules
 from sie_server.cli.bench.arithmetic import operations, peak
 from sie_server.cli.bench.peer import peer
+from sie_server.engine.calls import ScoreCall
 from sie_server.engine.engine import Engine
-from sie_server.engine.results import Scored
+from sie_server.engine.results import Ranking
 from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.options import Precision
 from sie_server.settings import Settings
-from sie_server.tokenization.config import LengthLimits
 
 _LOAD_S = 3600.0
 
@@ -34,9 +34,9 @@ class Loaded:
     threads: int
     loop: asyncio.AbstractEventLoop
 
-    def score(self, query: str, texts: list[str]) -> Scored:
+    def score(self, query: str, texts: list[str]) -> Ranking:
         """A whole request, tokenization included."""
-        return self.loop.run_until_complete(self.engine.score(self.model, query, texts, LengthLimits()))
+        return self.loop.run_until_complete(self.engine.score(ScoreCall(self.model.id, query, texts)))
 
 
 @contextmanager
@@ -53,7 +53,8 @@ def loaded(entry: Entry, device: str, precision: Precision) -> Iterator[Loaded]:
 
     async def start() -> LoadedModel:
         engine.start()
-        return await engine.model(entry.id, ["score"])
+        async with engine.serving(entry.id, ["score"]) as model:
+            return model
 
     try:
         model = loop.run_until_complete(start())
@@ -75,7 +76,7 @@ class Rounds:
     ours: list[float]
     theirs: list[float]
     peaks: list[float]
-    scored: Scored
+    scored: Ranking
     operations: float
     peer_skipped: str | None
 

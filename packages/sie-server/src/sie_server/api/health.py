@@ -1,0 +1,56 @@
+"""Routes for operators and people: probes, metrics and the documentation."""
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from sie_server.api.docs_page import base_url_of, docs
+from sie_server.api.openapi import openapi
+from sie_server.engine.engine import Engine
+from sie_server.http.negotiation import json
+from sie_server.metrics import CONTENT_TYPE, Metrics
+
+
+class Health:
+    """Probes of one engine, its metrics, and the documentation. ready: whether start-up is over."""
+
+    def __init__(self, engine: Engine, metrics: Metrics) -> None:
+        self._engine = engine
+        self._metrics = metrics
+        self.ready = False
+        metrics.ready.set_function(lambda: self.ready)
+
+    def routes(self) -> list[BaseRoute]:
+        """Their paths and handlers."""
+        return [
+            Route("/", self.root),
+            Route("/healthz", self.healthz),
+            Route("/readyz", self.readyz),
+            Route("/livez", self.livez),
+            Route("/metrics", self.metrics),
+            Route("/docs", self.docs),
+            Route("/openapi.json", self.openapi),
+        ]
+
+    async def root(self, request: Request) -> Response:
+        return RedirectResponse("/docs", status_code=307)
+
+    async def healthz(self, request: Request) -> Response:
+        return PlainTextResponse("ok")
+
+    async def readyz(self, request: Request) -> Response:
+        return PlainTextResponse("ok") if self.ready else PlainTextResponse("not ready", 503)
+
+    async def livez(self, request: Request) -> Response:
+        trouble = self._engine.trouble
+        return PlainTextResponse("ok") if trouble is None else PlainTextResponse(trouble.splitlines()[0], 503)
+
+    async def metrics(self, request: Request) -> Response:
+        return Response(self._metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def docs(self, request: Request) -> Response:
+        # The page shows a URL out of the client's headers: it must not be cached for others.
+        return HTMLResponse(docs(openapi(), base_url_of(request)), headers={"Cache-Control": "no-store"})
+
+    async def openapi(self, request: Request) -> Response:
+        return json(openapi())

@@ -1,0 +1,96 @@
+"""The table of routes, and what every request to an API has around its handler."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from sie_server.api.answer_size import AnswerSizes
+from sie_server.api.cohere import CohereAPI
+from sie_server.api.health import Health
+from sie_server.api.native import NativeAPI
+from sie_server.api.openai import OpenAIAPI
+from sie_server.api.scoring import Scoring
+from sie_server.api.status import StatusStream
+from sie_server.engine.engine import Engine
+from sie_server.errors import SIEError
+from sie_server.http.body import BodyReader
+from sie_server.http.client_identity import Clients
+from sie_server.metrics import UNKNOWN, Metrics
+from sie_server.request_context import current_request
+from sie_server.settings import Settings
+
+# nginx's status for a client that closed the connection; nobody is left to read an answer.
+_GONE = 499
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class Routes:
+    """The routes of one engine. health: its probes."""
+
+    def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
+        self._engine = engine
+        self._metrics = metrics
+        self._bodies = BodyReader(settings)
+        self._clients = Clients()
+        sizes = AnswerSizes(settings, self._bodies)
+        scoring = Scoring(engine, self._bodies, sizes)
+        self._native = NativeAPI(engine, self._bodies, sizes, scoring, metrics)
+        self._cohere = CohereAPI(self._bodies, scoring, metrics)
+        self._openai = OpenAIAPI(engine, self._bodies, sizes, metrics)
+        self.health = Health(engine, metrics)
+        self._status = StatusStream(engine, settings, lambda: self.health.ready)
+        metrics.body_bytes.set_function(lambda: self._bodies.account.bytes)
+
+    def close(self) -> None:
+        """Stop the threads that work on bodies."""
+        self._bodies.close()
+
+    def table(self) -> list[BaseRoute]:
+        """Paths and handlers. Starlette tries them in this order."""
+        native = self._native
+        return [
+            Route("/v1/score/{model:path}", self._measured("score", native.score), methods=["POST"]),
+            Route("/v1/encode/{model:path}", self._measured("encode", native.encode), methods=["POST"]),
+            Route("/v1/extract/{model:path}", self._measured("extract", native.extract), methods=["POST"]),
+            Route("/v1/rerank", self._measured("rerank", self._cohere.rerank), methods=["POST"]),
+            Route("/v1/embeddings", self._measured("embeddings", self._openai.embeddings), methods=["POST"]),
+            *self.health.routes(),
+            Route("/v1/models", native.models),
+            Route("/v1/models/{model:path}", native.model),
+            *self._status.routes(),
+        ]
+
+    def _measured(self, endpoint: str, handler: Handler) -> Handler:
+        """The handler, with its answers counted by status, errors included, and its body released at the end."""
+
+        async def measured(request: Request) -> Response:
+            status = 500
+            context = current_request()
+            context.endpoint = endpoint
+            # Routes of other APIs read it in the body.
+            context.model = request.path_params.get("model", UNKNOWN)
+            try:
+                with self._clients.present(request.scope) as context.client:
+                    response = await handler(request)
+                self._bodies.sends(request, response)
+                status = response.status_code
+                return response
+            except SIEError as error:
+                status = error.answer.status
+                raise
+            except ClientDisconnect:
+                status = _GONE
+                return Response(status_code=status)
+            finally:
+                self._bodies.release(request)
+                # Profiles are counted with their model.
+                context.model = model = self._engine.residency.knows(context.model) or UNKNOWN
+                self._metrics.requests.labels(model, endpoint, str(status)).inc()
+                if status == _GONE:
+                    self._metrics.disconnects.labels(model, endpoint).inc()
+
+        return measured

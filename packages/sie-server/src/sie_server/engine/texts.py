@@ -1,0 +1,62 @@
+"""Texts of a call as the model takes them: all there, and in its templates."""
+
+from collections.abc import Sequence as Items
+from typing import cast
+
+from sie_server.catalog.catalog import Entry
+from sie_server.engine.calls import EncodeCall, ScoreCall
+from sie_server.errors import Code, SIEError
+from sie_server.models.loaded_model import LoadedModel
+from sie_server.tokenization.text_templates import fill
+
+
+def texts_to_score(model: LoadedModel, call: ScoreCall) -> tuple[str, Items[str]]:
+    """The query and the documents.
+
+    Raises:
+        SIEError: INVALID_INPUT, a text is missing, or blank where the model reads a prompt.
+    """
+    adapter = "CrossEncoder" if model.tokenizer.prompt is None else "CausalReranker"
+    if call.query is None:
+        raise _missing("query", adapter)
+    documents = _present(call.documents, adapter)
+    if model.tokenizer.prompt is None:
+        return call.query, documents
+    for index, text in enumerate((call.query, *documents), -1):
+        if not text or text.isspace():
+            field = "query" if index < 0 else f"items[{index}]"
+            raise SIEError(
+                Code.INVALID_INPUT, f"CausalReranker adapter requires text input: '{field}.text' is blank", param=field
+            )
+    return call.query, documents
+
+
+def texts_to_encode(entry: Entry, call: EncodeCall, most: int) -> list[str]:
+    """The texts in the call's template, or else in the model's.
+
+    most: bytes of UTF-8 that the template may add to all texts together.
+
+    Raises:
+        SIEError: INVALID_INPUT, a text is missing, or the template is faulty or adds too much; `param` names the field.
+    """
+    texts = _present(cast(Items[str | None], call.texts), "Encoder")
+    name, default = "doc_template", entry.doc_template
+    if call.is_query:
+        name, default = "query_template", entry.query_template
+    template = default if call.template is None else call.template
+    default_instruction = entry.default_instruction if call.default_instruction is None else call.default_instruction
+    try:
+        return fill(template, texts, call.instruction, default_instruction, most)
+    except ValueError as error:
+        field = f"params.options.{name}"
+        raise SIEError(Code.INVALID_INPUT, f"Field '{field}' {error}", param=field) from None
+
+
+def _present(texts: Items[str | None], adapter: str) -> Items[str]:
+    if None in texts:
+        raise _missing(f"items[{texts.index(None)}]", adapter)
+    return cast(Items[str], texts)
+
+
+def _missing(field: str, adapter: str) -> SIEError:
+    return SIEError(Code.INVALID_INPUT, f"{adapter} adapter requires text input", param=f"{field}.text")
