@@ -23,8 +23,9 @@ from typing import Any
 import torch
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sie_server import cli, server
+from sie_server import server
 from sie_server.catalog.catalog import Entry
+from sie_server.cli.main import main
 from sie_server.engine.worker_pool import WorkerPool
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
@@ -64,7 +65,7 @@ class Device:
 
 
 class Encoder:
-    """A model's encoder, behind the device."""
+    """A model's encoder that fails as the device does."""
 
     def __init__(self, encoder: Any, device: Device) -> None:
         self._encoder = encoder
@@ -79,35 +80,35 @@ class Encoder:
 
 
 class Pools:
-    """How many threads each named pool of this process may have. One starts a thread only when all it has are busy."""
+    """Records the sizes of this process's thread pools by name. Pools start threads only as needed."""
 
     def __init__(self) -> None:
         self.bounds: dict[str, int] = {}
         make, make_executor = WorkerPool.__init__, ThreadPoolExecutor.__init__
 
-        def pool(made: WorkerPool, threads: int, name: str) -> None:
-            make(made, threads, name)
+        def pool(self_: WorkerPool, threads: int, name: str) -> None:
+            make(self_, threads, name)
             self.bounds[name] = threads
 
-        def executor(made: Any, max_workers: int | None = None, thread_name_prefix: str = "", **more: Any) -> None:
-            make_executor(made, max_workers, thread_name_prefix, **more)
+        def executor(self_: Any, max_workers: int | None = None, thread_name_prefix: str = "", **more: Any) -> None:
+            make_executor(self_, max_workers, thread_name_prefix, **more)
             if thread_name_prefix:
-                self.bounds[thread_name_prefix] = made._max_workers
+                self.bounds[thread_name_prefix] = self_._max_workers
 
         WorkerPool.__init__ = pool  # type: ignore[method-assign]
         ThreadPoolExecutor.__init__ = executor  # type: ignore[method-assign, assignment]
 
 
 def threads() -> Counter[str]:
-    """Threads of this process by their name without its number: `device` for `device-0`, `native` for those of C++."""
+    """Count this process's threads by name, without number (`device` for `device-0`); `native`: those of C++."""
     alive = threading.enumerate()
     named = Counter(re.sub(r"[-_]\d+$", "", thread.name) for thread in alive)
-    native = {int(each) for each in os.listdir("/proc/self/task")} - {thread.native_id for thread in alive}
+    native = {int(thread_id) for thread_id in os.listdir("/proc/self/task")} - {thread.native_id for thread in alive}
     return named + Counter(native=len(native))
 
 
-class Doors:
-    """The application, behind the two doors."""
+class Endpoints:
+    """The application with two more endpoints, /inside and /device."""
 
     def __init__(self, app: ASGIApp, device: Device, pools: Pools) -> None:
         self._app = app
@@ -127,7 +128,7 @@ class Doors:
 
 
 def install(device: Device) -> None:
-    """Put the doors and the device around what `sie-server serve` makes."""
+    """Add the endpoints and the device to what `sie-server serve` creates."""
     pools = Pools()
     create_app, load = server.create_app, server.load
 
@@ -136,9 +137,9 @@ def install(device: Device) -> None:
         return replace(model, encoder=Encoder(model.encoder, device))  # type: ignore[arg-type] # a stand-in
 
     server.load = load_on
-    server.create_app = lambda *given, **named: Doors(create_app(*given, **named), device, pools)
+    server.create_app = lambda *args, **kwargs: Endpoints(create_app(*args, **kwargs), device, pools)
 
 
 if __name__ == "__main__":
     install(Device())
-    cli.main()
+    main()
