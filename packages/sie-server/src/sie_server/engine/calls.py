@@ -1,4 +1,4 @@
-"""Calls to the engine: what to compute, on which terms, and what the caller refuses."""
+"""Calls to the engine: what to compute, its scheduling parameters, and the checks of the caller."""
 
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Items
