@@ -1,16 +1,16 @@
 """Errors and what clients are told about them: the only table from error codes to HTTP statuses.
 
-SIEError                 an answer to a client: code, message, extras
-LoadError                a model that could not be loaded: class, message
-└── UnsupportedModelError     … and never will be: wrong architecture, pickled weights, broken config
+SIEError                 an error response: code, message, extras
+LoadError                a model failed to load: class, message
+└── UnsupportedModelError     and never will load: unknown architecture, pickled weights, broken config
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-# Characters of a message, or of a text beside it: what a client sent is in it, and may be of any length.
-_MOST_SAID = 2000
+# Characters of a message or extra, which may quote input of any length.
+_MAX_CHARACTERS = 2000
 
 
 class Code(StrEnum):
@@ -39,7 +39,7 @@ class Code(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """HTTP side of a code. `wire` is the code a client sees; `retry_after` seconds go out as a header."""
+    """HTTP status of a code, the code that clients see (`wire`), and seconds for the Retry-After header."""
 
     status: int
     wire: str
@@ -49,7 +49,7 @@ class Answer:
 ANSWERS: dict[Code, Answer] = {
     Code.INVALID_INPUT: Answer(400, "INVALID_INPUT"),
     Code.UNAUTHORIZED: Answer(401, "UNAUTHORIZED"),
-    # What FastAPI and OpenAI answer, on the routes that are like theirs.
+    # As FastAPI and OpenAI respond, on the routes compatible with theirs.
     Code.UNPROCESSABLE: Answer(422, "INVALID_INPUT"),
     Code.UNSUPPORTED_FIELD: Answer(400, "unsupported_field"),
     Code.NOT_FOUND: Answer(404, "NOT_FOUND"),
@@ -65,9 +65,9 @@ ANSWERS: dict[Code, Answer] = {
     Code.MODEL_LOADING: Answer(503, "MODEL_LOADING", retry_after=5),
     Code.QUEUE_FULL: Answer(503, "QUEUE_FULL", retry_after=1),
     Code.RESOURCE_EXHAUSTED: Answer(503, "RESOURCE_EXHAUSTED", retry_after=5),
-    # The code of those that every client of SIE asks again about, as soon as it is told when.
+    # A code that every client of SIE retries after Retry-After.
     Code.SHUTTING_DOWN: Answer(503, "QUEUE_UNAVAILABLE", retry_after=5),
-    # Not QUEUE_FULL: that is asked again in any case, this only by clients that would rather wait than have an error.
+    # Not QUEUE_FULL, which all clients retry: this one only clients that are configured to wait.
     Code.GATEWAY_TIMEOUT: Answer(504, "GATEWAY_TIMEOUT"),
     Code.INFERENCE_ERROR: Answer(500, "INFERENCE_ERROR"),
     Code.INTERNAL_ERROR: Answer(500, "INTERNAL_ERROR"),
@@ -95,8 +95,8 @@ class SIEError(Exception):
 class LoadClass(StrEnum):
     """Why a model did not load.
 
-    DEPENDENCY: a Python module is missing. STORAGE: files that can't be read, are cut off, or have no room on the disk.
-    PLACEMENT: the device did not take the weights. ENGINE: what was loaded can't compute.
+    DEPENDENCY: a Python module is missing. STORAGE: files are unreadable or truncated, or the disk is full.
+    PLACEMENT: the weights could not be moved to the device. ENGINE: the loaded model fails to compute.
     """
 
     GATED = "GATED"
@@ -113,8 +113,8 @@ class LoadClass(StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
-# Seconds until a failed load is tried again, doubling with each; a class that is not here stays failed until the files
-# in the models folder change or the server restarts.
+# Seconds until a failed load is retried, doubled after each failure; other classes stay failed until the files in the
+# models folder change or the server restarts.
 COOLDOWN_S: dict[LoadClass, float] = {
     LoadClass.NETWORK: 30.0,
     LoadClass.TIMEOUT: 30.0,
@@ -127,10 +127,10 @@ COOLDOWN_S: dict[LoadClass, float] = {
 
 
 class LoadError(Exception):
-    """A model could not be loaded; `kind` decides whether and when it is tried again."""
+    """A model failed to load; `kind` decides whether and when it is retried."""
 
     def __init__(self, kind: LoadClass, message: str) -> None:
-        # Clients are told, and names of files may be no text.
+        # The message goes to clients, and file names may not be valid Unicode.
         super().__init__(message.encode(errors="backslashreplace").decode())
         self.kind = kind
 
@@ -140,16 +140,16 @@ class LoadError(Exception):
 
 
 class UnsupportedModelError(LoadError):
-    """The checkpoint is not one this server computes. The message says what is supported, or what to do."""
+    """The checkpoint is not supported. The message says what is, or what to do."""
 
     def __init__(self, message: str) -> None:
         super().__init__(LoadClass.CONFIG, message)
 
 
 def _cut(text: str) -> str:
-    half = _MOST_SAID // 2
-    return text if len(text) <= _MOST_SAID else f"{text[:half]} … {text[-half:]}"
+    half = _MAX_CHARACTERS // 2
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[:half]} … {text[-half:]}"
 
 
 class CutOff(Exception):  # noqa: N818 # no error
-    """An answer had begun when the time for it was over. The connection ends with it, as its client must see."""
+    """A response had begun when the shutdown ended. Its connection is closed, so that the client notices."""

@@ -1,8 +1,7 @@
-"""What the server writes to its standard error: one line per event, as text or as JSON.
+"""Logging to standard error: one line per event, as text or JSON.
 
-A line that belongs to a request has its id. No line has a text of a request: what is logged of one are its route,
-model, sizes and times. What comes from outside (a header, a message of a checkpoint) can't make a line of its own, as
-control characters are escaped.
+Lines of a request contain its id, and never its texts: only route, model, sizes and times are logged. Control
+characters are escaped, so that input (a header, a message from a checkpoint) cannot forge lines.
 """
 
 import logging
@@ -15,26 +14,26 @@ import msgspec
 from sie_server.errors import CutOff
 from sie_server.request_context import CURRENT
 
-# What a line may say beside its message, by `extra=`.
+# Fields of a line beside its message, passed by `extra=`.
 FIELDS = ("request_id", "model", "route", "status", "ms", "tokens", "code")
-# uvicorn's warning of what is no HTTP.
+# uvicorn's warning about input that is not HTTP.
 _INVALID = "Invalid HTTP request received."
-# C0, DEL, C1, and what Unicode ends lines with.
+# C0, DEL, C1, and Unicode's line separators.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def configure(level: str, *, as_json: bool) -> None:
-    """Send the log of the whole process, uvicorn's and Python's warnings included, to standard error."""
+    """Log the whole process, including uvicorn and Python warnings, to standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if as_json else Lines())
     handler.addFilter(_with_request_id)
-    logging.getLogger("uvicorn.error").addFilter(_worth_a_line)
+    logging.getLogger("uvicorn.error").addFilter(_keep)
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.captureWarnings(True)
 
 
 class Lines(logging.Formatter):
-    """`time LEVEL message`, and what else there is behind it. Only a traceback has lines of its own."""
+    """`time LEVEL message` and fields as `name=value`. Only tracebacks span lines."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
@@ -46,7 +45,7 @@ class Lines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object per line: time (RFC 3339, UTC), level, logger, message, of `FIELDS` what there is, exception."""
+    """One JSON object per line: time (RFC 3339, UTC), level, logger, message, `FIELDS` that are set, exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -59,7 +58,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        # What is no control character to JSON may end a line elsewhere.
+        # JSON leaves some characters that end a line unescaped.
         return _CONTROL.sub(lambda control: f"\\u{ord(control[0]):04x}", msgspec.json.encode(line).decode())
 
 
@@ -67,8 +66,8 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
     return {name: record.__dict__[name] for name in FIELDS if record.__dict__.get(name) is not None}
 
 
-def _worth_a_line(record: logging.LogRecord) -> bool:
-    """Leaves one line of an answer that was cut off, and none of what anybody can send, which a metric counts."""
+def _keep(record: logging.LogRecord) -> bool:
+    """Drop warnings that any client can cause, which a metric counts, and the traceback of a cut-off response."""
     if record.msg == _INVALID:
         return logging.getLogger().isEnabledFor(logging.DEBUG)
     if record.exc_info is not None and isinstance(record.exc_info[1], CutOff):
@@ -78,7 +77,7 @@ def _worth_a_line(record: logging.LogRecord) -> bool:
 
 
 def _with_request_id(record: logging.LogRecord) -> bool:
-    # Before the record leaves its thread; a device thread, which serves many requests, names one itself.
+    # Added in the thread that logs. A device thread, which serves many requests, sets the id itself.
     if (context := CURRENT.get()) is not None:
         record.__dict__.setdefault("request_id", context.request_id)
     return True

@@ -1,4 +1,4 @@
-"""Every Prometheus metric of the server, declared once. docs/metrics.md is written from here, by `make docs`."""
+"""All Prometheus metrics of the server. `make docs` generates docs/metrics.md from them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,15 +12,14 @@ _SEQUENCES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _TOKENS = (16, 64, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-# What a request is counted for that names none of this server's models, or comes to none of its routes: a label has no
-# more values than the server has models and routes, whatever clients send.
+# Label of requests for unknown models or routes, so that clients cannot create label values.
 UNKNOWN = "unknown"
 
 
 class Metrics:
     """The metrics of one server process, in a registry of their own.
 
-    `refreshing` has what is called before they are rendered, to set those that are read off rather than counted.
+    `refreshing`: callbacks that update gauges before each scrape.
     """
 
     def __init__(self) -> None:
@@ -136,7 +135,7 @@ class Metrics:
         self.process = ProcessCollector(registry=registry)
 
     def observe_batch(self, model_id: str, lengths: list[int], seconds: float) -> None:
-        """Count a batch that was computed, of sequences of so many tokens."""
+        """Count a computed batch. lengths: tokens of each sequence."""
         tokens = sum(lengths)
         self.tokens.labels(model_id).inc(tokens)
         self.batch_size.labels(model_id).observe(len(lengths))

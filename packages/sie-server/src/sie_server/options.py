@@ -1,4 +1,4 @@
-"""What there is to choose from, in catalogue, settings and requests. Imports nothing heavy."""
+"""Literal types of options in catalogue, settings and requests. Imports nothing heavy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,33 +6,33 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-# auto: bfloat16 where the hardware multiplies it natively, else float32. int8 is for those who ask for it.
+# auto: bfloat16 if the hardware multiplies it natively, else float32; never int8.
 Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
-# How token vectors become one.
+# Reduction of token vectors to one vector.
 Pooling = Literal["mean", "cls", "last"]
 Dtype = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
 Output = Literal["dense", "sparse", "multivector", "score"]
-# What a score is: a function of a logit (its sigmoid, itself, the logarithm of its sigmoid, its tanh, or itself and 0
-# where it is below), a sum of maximal cosines, or what `ScoreMode` the request chose.
+# Meaning of a score: a function of the logit (sigmoid, identity, log-sigmoid, tanh, ReLU), a sum of maximal cosines, or
+# the similarity of the request's `ScoreMode`.
 Score = Literal["probability", "logit", "log_probability", "tanh", "relu", "maxsim", "similarity"]
-# What becomes of a document that does not fit: cut at its end, scored in overlapping windows, or refused.
+# Treatment of a document over the length limit: cut at its end, scored in overlapping windows, or refused.
 LongDocuments = Literal["truncate", "chunk_max", "error"]
-# What follows a linear layer. "gelu" is the exact erf form, "gelu_tanh" its approximation.
+# Activation after a linear layer. "gelu" is the exact erf form, "gelu_tanh" its approximation.
 Activation = Literal["none", "gelu", "gelu_tanh", "silu"]
-# How a model with several outputs compares a query with a document; "colbert" is late interaction.
+# Comparison of query and document by a model with several outputs; "colbert" is late interaction.
 ScoreMode = Literal["dense", "sparse", "colbert", "hybrid"]
-# State of a model in memory, or of its absence.
+# State of a model.
 State = Literal["available", "loading", "loaded", "unloading", "failed"]
-# Who is served first; `engine/scheduler.py` says by how much.
+# Priority class of a request; `engine/scheduler.py` has their weights.
 Priority = Literal["interactive", "normal", "batch"]
 HeadActivation = Literal["identity", "tanh", "gelu", "relu"]
 
 
 class Muvera(Struct, frozen=True):
-    """Settings of a fixed dimensional encoding (`nn/muvera.py`). Queries and documents must have the same.
+    """Settings of a fixed dimensional encoding (`nn/muvera.py`), the same for queries and documents.
 
-    num_repetitions: independent partitions of the space. num_simhash_projections: hyperplanes that make one, k for
-    2^k parts. projection_dim: what a part is projected to.
+    num_repetitions: independent partitions of the space. num_simhash_projections: hyperplanes per partition; k of
+    them make 2^k parts. projection_dim: dimensions of a part after projection.
     """
 
     num_repetitions: Annotated[int, Meta(ge=1, le=256)] = 40

@@ -1,18 +1,18 @@
-"""Panics of libraries written in Rust."""
+"""Turns panics of libraries written in Rust into exceptions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class PanicError(Exception):
-    """A library written in Rust panicked: its own sentence is the message."""
+    """A library written in Rust panicked. The message is the panic's."""
 
 
 @contextmanager
 def contained() -> Iterator[None]:
-    """Turn a panic into an error like others.
+    """Raise panics of the block as PanicError.
 
-    pyo3 makes a panic a BaseException, which would end the thread, or the task, that called the library.
+    pyo3 raises a BaseException, which would end the thread or task that called the library.
 
     Raises:
         PanicError: the block panicked.
@@ -22,7 +22,7 @@ def contained() -> Iterator[None]:
     except Exception:
         raise
     except BaseException as error:
-        # Its class can't be imported: pyo3 makes it when something panics.
+        # pyo3 creates the class at the first panic, so it cannot be imported.
         if type(error).__module__ != "pyo3_runtime":
             raise
         raise PanicError(f"panicked: {error}") from error

@@ -1,4 +1,4 @@
-"""One server process: logging, engine, HTTP, and what it says when it is ready."""
+"""One server process: logging, engine, HTTP and start-up banner."""
 
 import gc
 import logging
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _KEEP_ALIVE_S = 120
-# For what is not a request to end: watchers of the status that do not read.
+# Time for status streams to close, whose clients may not read.
 _CLOSE_S = 2
-_MAX_SAID_BYTES = 4096
-# After which a thread that computes in Python lets the event loop have its turn: at each of the loop's calls of the
-# system. Python's own 5 ms would add up beside a large body.
+_MAX_MESSAGE_BYTES = 4096
+# Interval after which Python threads release the GIL. The event loop may wait for it at each of its system calls;
+# Python's default of 5 ms would add up beside a large body.
 _SWITCH_S = 0.001
 
 
 def run(settings: Settings) -> int:
-    """Serve until a signal, or until the device can't be worked with any more.
+    """Serve until a signal arrives or the device fails.
 
-    Returns the exit status: 0, 1 when a preload failed, 2 for settings that can't be used. Does not return, but ends
-    the process, where the device was lost (70) or a load is under way, which nothing can interrupt.
+    Returns the exit status: 0, 1 if a preload failed, 2 for invalid settings. Ends the process instead of returning if
+    the device failed (70), or while a model is loading, which cannot be interrupted.
     """
     logs.configure(settings.log_level, as_json=settings.json_logs)
     metrics = Metrics()
@@ -66,7 +66,7 @@ def run(settings: Settings) -> int:
             return
         slots = engine.residency.slots
         first = slots[settings.preload[0]] if settings.preload else next(iter(slots.values()), None)
-        # Of a model in memory more may be known than was before.
+        # More is known about a model once it is in memory.
         entry = None if first is None else first.entry if first.model is None else first.model.entry
         print(welcome(url, entry, host, settings.keys), file=sys.stderr, flush=True)
 
@@ -92,16 +92,16 @@ def run(settings: Settings) -> int:
         uvicorn.Config(
             app,
             log_config=None,
-            access_log=False,  # http/request_log.py has one that knows more
+            access_log=False,  # http/request_log.py logs requests
             log_level="debug" if settings.log_level == "debug" else "warning",
             timeout_keep_alive=_KEEP_ALIVE_S,
-            # Clients of the status stream have nothing to say, and the processor has better to do than to pack it.
+            # Clients of the status stream send nothing; compressing frames would cost the processor too much.
             ws=StatusConnection,
-            ws_max_size=_MAX_SAID_BYTES,
+            ws_max_size=_MAX_MESSAGE_BYTES,
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=_CLOSE_S,
             server_header=False,
-            proxy_headers=False,  # whoever is near could say to be somebody else
+            proxy_headers=False,  # clients could forge their address
             http=partial(Connection, settings.receive_timeout, limits, metrics),  # type: ignore[arg-type] # uvicorn calls it, and nothing else
         ),
         drain,
@@ -110,7 +110,7 @@ def run(settings: Settings) -> int:
         engine.residency.release,
     )
     sys.setswitchinterval(_SWITCH_S)
-    gc.freeze()  # what was imported stays: looking through it whenever a model goes would stop every thread for 0.1 s
+    gc.freeze()  # imported objects stay: a collection that visits them stops all threads for 0.1 s
     server.run(sockets=[listener])
     if server.abandoned or any(
         not each.daemon for each in threading.enumerate() if each is not threading.main_thread()
@@ -135,9 +135,9 @@ def _check_known(flag: str, model_ids: Iterable[str], engine: Engine) -> None:
 
 
 def _check_folders(entries: Iterable[Entry]) -> None:
-    """Raises LoadError, whose message says what is there instead: a folder that is to be loaded now holds no model.
+    """Raises LoadError: a folder to preload contains no model.
 
-    One that is only allowed keeps its fault to itself (`checkpoints/load.py`, `inspect`).
+    Folders that are only served report their faults later (`checkpoints/load.py`, `inspect`).
     """
     for entry in entries:
         if entry.folder is None:
@@ -151,7 +151,7 @@ def _check_folders(entries: Iterable[Entry]) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A bound socket, taken before anything is loaded, so that a port in use is known at once."""
+    """A bound socket, opened before models are loaded, so that a port in use is reported at once."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

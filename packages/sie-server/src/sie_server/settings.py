@@ -1,4 +1,4 @@
-"""One dataclass is the command line, the environment and the TOML file."""
+"""Settings of a server: one dataclass for command line, environment and TOML file."""
 
 import re
 from dataclasses import dataclass, field
@@ -14,24 +14,24 @@ _POSITIVE = Number(gte=1)
 
 
 def _split(_: Any, value: str, delimiter: str | None = None) -> list[str]:
-    """Environment variables hold lists as `a,b`."""
+    """Split a list in an environment variable, `a,b`."""
     return [part.strip() for part in value.split(delimiter or ",") if part.strip()]
 
 
 def _split_keys(_: Any, value: str, delimiter: str | None = None) -> list[str]:
-    # Empty ones stay, and are refused: a variable that is set to nothing must not open the doors.
+    # Empty keys are kept, and refused later: a variable that is set but empty must not open the server.
     return [part.strip() for part in value.split(delimiter or ",")]
 
 
 def _check_origins(_: Any, origins: tuple[str, ...]) -> None:
-    # A browser sends scheme, host and port; with a path, or without a scheme, one would never match.
+    # Browsers send scheme, host and port; an origin with a path or without a scheme would never match.
     for origin in origins:
         if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", origin):
             raise ValueError(f"{origin!r} is not an origin, such as https://search.example")
 
 
 def _check_idle(_: Any, seconds: float) -> None:
-    # Below, a model would come and go between the requests of one client.
+    # Shorter times would unload a model between the requests of one client.
     if seconds and not 10 <= seconds <= 86400:
         raise ValueError("must be 0, or 10 to 86400")
 
@@ -44,100 +44,99 @@ ChosenPrecision = Annotated[Precision, Parameter(env_var="SIE_PRECISION")]
 @Parameter(name="*", negative=())
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a server runs.
+    """Settings of a server.
 
     Parameters
     ----------
     host
-        Address to listen on. Without one: 127.0.0.1, which only this machine reaches, or 0.0.0.0 where there are API
-        keys.
+        Address to listen on. Default: 127.0.0.1, reachable from this machine only, or 0.0.0.0 if there are API keys.
     port
         Port to listen on; 0 picks a free one.
     catalogue
-        Models of the catalogue that clients may have downloaded and loaded: all, none, or ID,ID,... Those that --model,
-        --preload and --pinned name are served in any case.
+        Catalogue models that requests may download and load: all, none, or ID,ID,... Models named by --model, --preload
+        and --pinned are always served.
     model
-        Model to serve beside the catalogue: a hub id, a folder, or NAME=FOLDER. Repeatable.
+        Additional model to serve: a hub id, a folder, or NAME=FOLDER. Repeatable.
     prompt
-        How a reranker that is a decoder reads a pair, as NAME=PROMPT: a prompt of docs/models.md by its name, none for
-        the two texts as its tokenizer joins them, or chat-template for the folder's own. Repeatable. Without it, the
-        catalogue or the folder's chat template says it.
+        Prompt of a decoder reranker, as NAME=PROMPT, where PROMPT is a name from docs/models.md, none for the two texts
+        joined by the tokenizer, or chat-template for the folder's own. Repeatable. Default: the catalogue's prompt, or
+        the folder's chat template.
     preload
-        Model to load before the server says it is ready. Repeatable; others load on first use.
+        Model to load before the server reports ready. Repeatable; others load on first use.
     pinned
-        Model that is never unloaded to make room or because it is idle. Repeatable.
+        Model that is never unloaded, neither to make room nor when idle. Repeatable.
     models_dir
-        Folder of models to serve beside the catalogue, watched while the server runs: each sub-folder with a
-        checkpoint under its own name, and *.yaml or *.toml files that name one.
+        Folder of additional models, watched while the server runs: sub-folders with checkpoints, each served under its
+        name, and *.yaml or *.toml files that describe a model.
     memory_budget
-        Most bytes that models may take; 0: 95 % of the GPU's memory, or of the machine's (of a container, its limit).
-        The model that was not asked for the longest goes first.
+        Limit on bytes of loaded models; 0: 95 % of the GPU's memory, or of the machine's (in a container, its limit).
+        The least recently used model is unloaded first.
     idle_evict_s
         Seconds without a request after which a model is unloaded, 10 to 86400; 0: never.
     device
-        cpu, cuda, cuda:N, or auto: CUDA where there is one.
+        cpu, cuda, cuda:N, or auto: CUDA if available.
     precision
-        Precision of the matrix products; auto: bfloat16 where the hardware multiplies it natively. int8: CPU only.
+        Precision of matrix products; auto: bfloat16 if the hardware multiplies it natively. int8: CPU only.
     verify
-        Compare each loaded model with the scores published for it, and refuse one that differs.
+        Compare each loaded model with its published scores, and refuse it if they differ.
     workers
-        Device threads; 0: one per core on CPU (of a container, as far as its CPU quota goes), one per GPU.
+        Device threads; 0: one per core on CPU (in a container, within its CPU quota), one per GPU.
     batch_tokens
-        Most tokens in a batch; 0: 512 on CPU, 16384 on GPU.
+        Limit on tokens in a batch; 0: 512 on CPU, 16384 on GPU.
     queue_tokens
-        Tokens that may wait; a request that comes on top gets QUEUE_FULL, but an idle server takes one of any size.
-        However much others have, a client may always have an even share of it, for each priority.
+        Limit on queued tokens; further requests get QUEUE_FULL, but an idle server accepts a request of any size. In
+        each priority class, every client can use an equal share, however much others have queued.
     model_queue_tokens
-        Tokens that may wait for one model; 0: as many as for all. Shared in the same way.
+        Limit on queued tokens per model, shared in the same way; 0: the limit for all models.
     tokenizer_threads
-        Threads that tokenize.
+        Threads for tokenization.
     wedged_after
-        Seconds at one batch after which a device thread counts as stuck, and the server exits; 0: never.
+        Seconds per batch after which a device thread counts as stuck and the server exits; 0: never.
     drain_s
-        Seconds that requests have to finish after SIGTERM; the process ends within 3 more.
+        Seconds for requests in progress after SIGTERM; the process exits at most 3 s later.
     drain_notice_s
-        Seconds of these for which new requests are still taken while /readyz says 503, so that a load balancer that
-        asks it looks elsewhere before they are refused.
+        Seconds of drain_s during which new requests are still accepted while /readyz returns 503, so that load
+        balancers stop sending requests before these are refused.
     load_wait
-        Seconds to hold a request for a model that is loading before answering MODEL_LOADING.
+        Seconds that a request waits for a loading model before it gets MODEL_LOADING.
     load_timeout
-        Seconds after which a load has failed, its download not counted.
+        Seconds after which a load fails; its download is not counted.
     max_items
-        Most items in a request.
+        Limit on items in a request.
     max_windows
-        Most sequences that the items of a request may become, where long ones go in windows.
+        Limit on sequences of a request, which has several per item if long documents are split into windows.
     max_request_tokens
-        Most tokens that a request may come to: those of texts after they are cut, and the query with each of them.
+        Limit on tokens of a request, after truncation, counting the query once per item.
     max_values
-        Most values in a request's body: texts, numbers, lists and objects, in whatever stands in what.
+        Limit on values in a request body: texts, numbers, lists and objects, at any depth.
     max_rendered_bytes
-        Most bytes that templates and instructions put around the texts of a request, all texts together.
+        Limit on bytes that templates and instructions add to all texts of a request.
     max_answer_bytes
-        Most bytes that an answer may come to, by what is asked for: embeddings, vectors of tokens, highlights.
+        Limit on bytes of a response, estimated from the requested embeddings, token vectors and highlights.
     max_request_body_bytes
-        Most bytes in a request body.
+        Limit on bytes in a request body.
     max_bodies_bytes
-        Most bytes in the bodies of all requests that are not answered yet, and in their answers where those are large,
-        until they are sent; one on top gets QUEUE_FULL, but a small one. Several of a client may have half at most.
+        Limit on bytes of all request bodies in progress and of large responses until they are sent; further requests
+        get QUEUE_FULL unless their bodies are small. Several requests of one client can use at most half.
     max_item_text_bytes
-        Most bytes of UTF-8 in one item's text, id and metadata.
+        Limit on bytes of UTF-8 in the text, id and metadata of an item.
     cors_origins
-        Origin whose pages may call this server from a browser, e.g. https://search.example; * for all. Repeatable.
+        Origin of web pages that may call this server, e.g. https://search.example; * for all. Repeatable.
     api_keys
-        Key that opens the server to whoever sends it as a bearer token. Repeatable, but better set in the environment,
-        as other processes can read flags. Without a key or a file of keys, everybody may call it.
+        API key, which clients send as a bearer token. Repeatable; better set in the environment, as other processes can
+        read flags. Without a key or a file of keys, the server is open.
     api_keys_file
-        File with a key per line, and comments behind #; read again when it changes.
+        File with one key per line and comments after #; read again when it changes.
     receive_timeout
-        Seconds for a request's head to arrive, and that its body may be late, of which 8 KiB are to come per second.
+        Seconds for a request's head to arrive, and that its body may lag behind a rate of 8 KiB per second.
     max_connections
-        Most connections at once; those on top get QUEUE_FULL.
+        Limit on simultaneous connections; further ones get QUEUE_FULL.
     log_level
         debug, info, warning or error.
     json_logs
         Write the log as one JSON object per line, with one at info for each request to /v1/*.
     tracing
-        Send OpenTelemetry traces to where OTEL_EXPORTER_OTLP_ENDPOINT says; needs the extra `tracing`.
+        Send OpenTelemetry traces to OTEL_EXPORTER_OTLP_ENDPOINT; needs the extra `tracing`.
     """
 
     host: Annotated[str, Parameter(env_var="SIE_HOST")] = ""
@@ -191,7 +190,7 @@ class Settings:
 
     @property
     def keys(self) -> bool:
-        """Whether a key is needed to use the server."""
+        """Whether requests need an API key."""
         return bool(self.api_keys) or self.api_keys_file is not None
 
     @property

@@ -1,4 +1,4 @@
-"""What the server says of itself once it is ready: where it is, who can reach it, and a request to begin with."""
+"""The message of a server that is ready: its URL, an example request, and who can reach it."""
 
 from ipaddress import ip_address
 
@@ -15,13 +15,14 @@ curl {url}/v1/encode/{model} \\
     -d '{{"items": [{{"text": "Python is a programming language."}}],
          "params": {{"output_types": ["{output}"]}}}}'"""
 _ONLY_HERE = (
-    "Only this machine reaches it. --host 0.0.0.0 (or SIE_HOST) opens it to others, SIE_API_KEYS says to which ones."
+    "Only this machine can reach the server. "
+    "Set --host 0.0.0.0 (or SIE_HOST) to open it, and SIE_API_KEYS to require keys."
 )
-_ANYBODY = "Whoever reaches this address may use it: SIE_API_KEYS names keys without which nobody may."
+_ANYBODY = "The server is open to everyone who can reach this address. Set SIE_API_KEYS to require keys."
 
 
 def base_url(host: str, port: int) -> str:
-    """The URL of a server that listens there, for clients on this machine."""
+    """The URL of a server that listens at host and port, for clients on this machine."""
     if host in ("0.0.0.0", "::"):
         host = "localhost"
     if ":" in host:
@@ -30,14 +31,14 @@ def base_url(host: str, port: int) -> str:
 
 
 def reach(host: str, keys: bool) -> str:
-    """A sentence on who can use a server that listens there; empty where keys decide."""
+    """A sentence on who can use the server; empty if it requires keys."""
     if keys:
         return ""
     return _ONLY_HERE if ip_address(host.partition("%")[0]).is_loopback else _ANYBODY
 
 
 def welcome(url: str, entry: Entry | None, host: str, keys: bool) -> str:
-    """The text for whoever started it: the URL, a request for a model on the route it is for, and who can send it."""
+    """The banner: the URL, an example request to the first model, and who can reach the server."""
     if entry is None:
         return f"\nSIE is ready at {url}\n"
     outputs = entry.outputs or ("score",)

@@ -35,10 +35,10 @@ def launch(
     Parameters
     ----------
     config
-        TOML file with settings; their names are those of the flags of `serve`, with underscores.
+        TOML file with settings, named like the flags of `serve`, with underscores.
     """
     app.config = () if config is None else (Toml(config, use_commands_as_keys=False),)
-    # The file is written for `serve`; other commands take from it what they know.
+    # The file is for `serve`; other commands ignore settings that they do not have.
     for command in (models.app, app["bench"]):
         command.config = () if config is None else (Toml(config, use_commands_as_keys=False, allow_unknown=True),)
     result: int | None = app(tokens)
@@ -49,14 +49,14 @@ def launch(
 def serve(served: Annotated[str | None, Parameter(name="MODEL")] = None, /, *, settings: Settings = Settings()) -> int:
     """Serve models over HTTP.
 
-    Every flag can also be set in the environment (shown behind it) or in a TOML file given by `--config FILE`.
-    Flags win over the environment, the environment over the file.
+    Every flag can also be set by its environment variable, shown behind it, or in a TOML file (`--config FILE`).
+    Flags take precedence over the environment, and the environment over the file.
 
     Parameters
     ----------
     served
-        Model to load before the server says it is ready, as --model and --preload together: a hub id, a folder, or
-        NAME=FOLDER. The others are served beside it.
+        Model to load before the server reports ready, like --model and --preload together: a hub id, a folder, or
+        NAME=FOLDER. The others are still served.
     """
     if served is not None:
         try:

@@ -1,4 +1,4 @@
-"""`sie-server models`: what the server knows, what is on this machine, and whether it computes the right scores."""
+"""`sie-server models`: lists, shows, downloads and verifies models."""
 
 import sys
 from dataclasses import asdict
@@ -25,20 +25,20 @@ app = cyclopts.App(name="models", help="List, show, download and check models.")
 
 Json = Annotated[bool, Parameter(name="--json", negative=())]
 
-# What `verify` exits with.
+# Exit statuses of `verify`.
 _PASSED, _FAILED, _NOTHING_TO_COMPARE = 0, 1, 2
-# A table that goes into a file or a pipe is not folded.
+# Tables in files and pipes are not wrapped.
 PIPE_WIDTH = 200
 
 
 @app.command(name="list")
 def list_models(*, model: ExtraModels = (), as_json: Json = False) -> int:
-    """List the models of the catalogue and those added.
+    """List the models of the catalogue and additional ones.
 
     Parameters
     ----------
     model
-        Model beside the catalogue: a hub id, a folder, or NAME=FOLDER. Repeatable.
+        Additional model: a hub id, a folder, or NAME=FOLDER. Repeatable.
     as_json
         Print JSON.
     """
@@ -66,14 +66,14 @@ def list_models(*, model: ExtraModels = (), as_json: Json = False) -> int:
 
 @app.command
 def show(id_: str, /, *, model: ExtraModels = (), as_json: Json = False) -> int:
-    """Show all that is known of a model.
+    """Show all facts about a model.
 
     Parameters
     ----------
     id_
         Id of a model, a folder, or NAME=FOLDER.
     model
-        Model beside the catalogue: a hub id, a folder, or NAME=FOLDER. Repeatable.
+        Additional model: a hub id, a folder, or NAME=FOLDER. Repeatable.
     as_json
         Print JSON.
     """
@@ -93,14 +93,14 @@ def show(id_: str, /, *, model: ExtraModels = (), as_json: Json = False) -> int:
 
 @app.command
 def pull(ids: list[str], /, *, model: ExtraModels = ()) -> int:
-    """Download models, or say where they are. Exits with 1 if one can't be had.
+    """Download models and print their folders. Exits with 1 if one is unavailable.
 
     Parameters
     ----------
     ids
         Ids of models, folders, or NAME=FOLDER.
     model
-        Model beside the catalogue: a hub id, a folder, or NAME=FOLDER. Repeatable.
+        Additional model: a hub id, a folder, or NAME=FOLDER. Repeatable.
     """
     try:
         entries = _chosen(ids, model)
@@ -117,14 +117,14 @@ def pull(ids: list[str], /, *, model: ExtraModels = ()) -> int:
 
 @app.command
 def first(ids: list[str], /) -> int:
-    """Download the first of these models that can be had, where it is not here, and print its id.
+    """Download the first available of these models, unless it is on this machine, and print its id.
 
-    Says of those before it why they can't. Exits with 1 if none can be had.
+    Reports why earlier ones are unavailable. Exits with 1 if none is available.
 
     Parameters
     ----------
     ids
-        Ids of models, the best first.
+        Ids of models, in order of preference.
     """
     try:
         entries = _chosen(ids, ())
@@ -154,20 +154,20 @@ def verify(
     precision: ChosenPrecision = "auto",
     as_json: Json = False,
 ) -> int:
-    """Compare models with the scores published for them.
+    """Compare models with their published scores.
 
-    Exits with 0 if all agree, with 1 if one differs or can't be loaded, with 2 if there is nothing to compare with.
+    Exits with 0 if all agree, 1 if one differs or fails to load, 2 if there are no scores to compare with.
 
     Parameters
     ----------
     ids
         Ids of models.
     model
-        Model beside the catalogue: a hub id, a folder, or NAME=FOLDER. Repeatable.
+        Additional model: a hub id, a folder, or NAME=FOLDER. Repeatable.
     device
-        cpu, cuda, cuda:N, or auto: CUDA where there is one.
+        cpu, cuda, cuda:N, or auto: CUDA if available.
     precision
-        Precision of the matrix products; auto: bfloat16 where the hardware multiplies it natively. int8: CPU only.
+        Precision of matrix products; auto: bfloat16 if the hardware multiplies it natively. int8: CPU only.
     as_json
         Print JSON.
     """
@@ -204,10 +204,10 @@ def verify(
 
 
 def _chosen(ids: list[str], models: tuple[str, ...]) -> list[Entry]:
-    """The entries that were asked for.
+    """The entries of these ids.
 
     Raises:
-        ValueError: an id is unknown, a folder is not there.
+        ValueError: an id is unknown, or a folder does not exist.
     """
     known = with_models(shipped(), models)
     entries = [parse(id_, known) for id_ in ids]
@@ -228,7 +228,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
     """
     fault = None
     if entry.folder is not None:
-        # A folder's own files say what it is, and reading them needs torch.
+        # A folder is described by its own files, and reading them needs torch.
         from sie_server.checkpoints.load import inspect
 
         entry, fault = inspect(entry)
@@ -244,7 +244,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
 
 
 def _lines(entry: Entry, facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """What `show` prints: labels and values, without what is not known."""
+    """Labels and values that `show` prints, without unknown ones."""
     parameters, limit = facts["parameters"], facts["max_length"]
     rejects = facts["long_documents"] == "error"
     lines = [

@@ -1,1 +1,1 @@
-"""What it takes to say how fast a model is here: texts, arithmetic, a server, a client."""
+"""`sie-server bench`: the speed of a model on this machine."""

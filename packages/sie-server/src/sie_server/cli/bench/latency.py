@@ -10,7 +10,7 @@ Connect = Callable[[], Client]
 
 
 def alone(client: Client, request: bytes, turns: Iterable[object]) -> list[Answer]:
-    """One request per turn, each when the one before is answered, after two that are not counted."""
+    """Send one request per turn, one after the other, after two warm-up requests."""
     with closing(client):
         for _ in range(2):
             client.score(request)
@@ -18,7 +18,7 @@ def alone(client: Client, request: bytes, turns: Iterable[object]) -> list[Answe
 
 
 def together(connect: Connect, clients: int, request: bytes, turns: Callable[[], Iterable[object]]) -> list[Answer]:
-    """So many clients at once, each as `alone`. Each asks for turns of its own.
+    """Run `clients` clients at once, each as in `alone`, with its own turns.
 
     Raises:
         RuntimeError: a client was answered with an error.
@@ -43,5 +43,5 @@ def together(connect: Connect, clients: int, request: bytes, turns: Callable[[],
 
 
 def overhead(answer: Answer) -> float:
-    """Seconds of a request beside inference; with others under way, most of them are a wait for their batches."""
+    """Seconds of a request outside of inference; with concurrent requests, mostly waiting for their batches."""
     return answer.seconds - answer.stages["inference"]

@@ -1,4 +1,4 @@
-"""A server of its own process, and a client that adds as little as it can."""
+"""A server in its own process, and a client with minimal overhead."""
 
 import http.client
 import os
@@ -20,7 +20,7 @@ MSGPACK, JSON = "application/msgpack", "application/json"
 
 
 class Headers(Protocol):
-    """Of an answer; names in any case."""
+    """Headers of a response; names in any case."""
 
     def get(self, name: str, /) -> str | None: ...
 
@@ -60,7 +60,7 @@ class Client:
 
 
 def stages(headers: Headers) -> dict[str, float]:
-    """The server's seconds per stage, off the headers of its answer."""
+    """Seconds per stage on the server, from the headers of its response."""
     return {name: float(headers.get(f"X-{name.title()}-Time") or 0) / 1e3 for name in STAGES}
 
 
@@ -73,7 +73,7 @@ class Serving(NamedTuple):
 
 @contextmanager
 def serving(*flags: str) -> Iterator[Serving]:
-    """`sie-server serve` with these flags on a free port of the loopback interface; stopped at the end.
+    """Run `sie-server serve` with these flags on a free port of the loopback interface.
 
     Raises:
         RuntimeError: it did not start; the message has its last lines.
@@ -118,6 +118,6 @@ def serving(*flags: str) -> Iterator[Serving]:
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    """p50, p95 and p99 in milliseconds: the smallest value that so many per cent of all do not exceed."""
+    """p50, p95 and p99 in milliseconds: the smallest value that this share of all does not exceed."""
     ordered = sorted(seconds)
     return {f"p{share}": ordered[-(-len(ordered) * share // 100) - 1] * 1e3 for share in (50, 95, 99)}

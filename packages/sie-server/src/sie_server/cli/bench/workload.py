@@ -1,11 +1,11 @@
-"""Texts to measure with: common words, in documents as long as those of a search."""
+"""Synthetic queries and documents of common words, with the lengths of search results."""
 
 import random
 from collections.abc import Iterable
 
 import msgspec
 
-# Words that nearly every tokenizer has as one token each.
+# Words that are one token in nearly every tokenizer.
 WORDS = tuple(
     """
     time year people way day man thing woman life child world school state family student group country problem
@@ -16,16 +16,16 @@ WORDS = tuple(
     """.split()  # noqa: SIM905 # a list of ninety strings fills a page
 )
 QUERY_WORDS = 9
-# Tokens of a pair beside its document, about: the query and the special ones.
+# Tokens of a pair without its document: query and special tokens, about.
 PAIR_TOKENS = QUERY_WORDS + 3
-# Of a pair, in tokens: a log-normal distribution with a mean of about 140.
+# Tokens of a pair: log-normal, with a mean of about 140.
 SHORTEST, LONGEST, LOG_MEAN, LOG_DEVIATION = 32, 411, 4.85, 0.5
-# What sentence-transformers' `predict` takes at a time.
+# Default batch size of sentence-transformers' `predict`.
 BATCH = 32
 
 
 def text(rng: random.Random, words: int) -> str:
-    """So many words."""
+    """Random words."""
     return " ".join(rng.choices(WORDS, k=words))
 
 
@@ -38,11 +38,11 @@ def workload(documents: int, seed: int = 1) -> tuple[str, list[str]]:
 
 
 def body(query: str, documents: Iterable[str]) -> bytes:
-    """The request that scores them, in JSON."""
+    """The JSON body of a score request."""
     return msgspec.json.encode({"query": {"text": query}, "items": [{"text": document} for document in documents]})
 
 
 def padded(lengths: Iterable[int], batch: int = BATCH) -> int:
-    """Tokens that batches of so many would have, longest first, each padded to its longest."""
+    """Tokens with padding, if sequences are batched by descending length and padded to the longest of each batch."""
     ordered = sorted(lengths, reverse=True)
     return sum(ordered[at] * len(ordered[at : at + batch]) for at in range(0, len(ordered), batch))

@@ -1,1 +1,1 @@
-"""What `sie-server top` shows: a running server, read over HTTP."""
+"""`sie-server top`: a running server, live in the terminal."""

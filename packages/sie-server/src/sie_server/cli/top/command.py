@@ -19,20 +19,20 @@ def top(
     once: Annotated[bool, Parameter(negative=())] = False,
     api_key: Annotated[str | None, Parameter(env_var="SIE_API_KEY")] = None,
 ) -> int:
-    """Show what a running server does, until Ctrl-C.
+    """Show the state of a running server until Ctrl-C.
 
-    Rates are of the last interval; percentiles, errors and the padding avoided of the last 10 seconds.
+    Rates cover the last interval; percentiles, errors and avoided padding the last 10 seconds.
 
     Parameters
     ----------
     url
-        Where the server is.
+        URL of the server.
     interval
-        Seconds between two looks at it.
+        Seconds between samples.
     once
-        Print what one interval gave, and exit; so does a pipe.
+        Print one interval and exit; implied when output is a pipe.
     api_key
-        Key of a server that wants one.
+        API key of the server.
     """
     from rich.live import Live
 
@@ -49,7 +49,7 @@ def top(
                 screen.add(sample)
             console.print(screen)
             return 0
-        # What is not there at the start is rather a wrong URL than a server to wait for.
+        # A server that is missing at the start is rather a wrong URL than one to wait for.
         screen.add(next(feed.connected()))
         with suppress(KeyboardInterrupt), Live(screen, console=console, screen=True, auto_refresh=False) as live:
             for said in feed.samples():

@@ -1,4 +1,4 @@
-"""A running server's status and metrics, again and again."""
+"""Samples the status and metrics of a running server."""
 
 import json
 import time
@@ -18,14 +18,14 @@ _AGAIN_S = 1.0
 
 
 class RefusedError(Exception):
-    """The server can't be watched, and asking again won't help; the message says what will."""
+    """The server cannot be watched, and retrying will not help; the message says what will."""
 
 
 class Feed:
     """Samples of the server at `url`, one every `interval_s`."""
 
     def __init__(self, url: str, interval_s: float, api_key: str | None) -> None:
-        """Raises RefusedError: `url` is none."""
+        """Raises RefusedError: `url` is not a URL."""
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
             raise RefusedError(f"{url!r} is not the URL of a server, such as http://localhost:8080")
         self.url = url.rstrip("/")
@@ -33,7 +33,7 @@ class Feed:
         self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
 
     def samples(self) -> Iterator[Sample | str]:
-        """Without an end; while the server is not there, why.
+        """Yield samples without end, and an error message while the server is unreachable.
 
         Raises:
             RefusedError: as `connected`.
@@ -46,11 +46,11 @@ class Feed:
                 time.sleep(_AGAIN_S)
 
     def connected(self) -> Iterator[Sample]:
-        """Until the connection ends.
+        """Yield samples until the connection ends.
 
         Raises:
-            RefusedError: the server wants another key, or is none of ours.
-            OSError: it is not there, or not any more.
+            RefusedError: the server requires another key, or is not an SIE server.
+            OSError: the server is unreachable, or the connection ended.
         """
         try:
             with (

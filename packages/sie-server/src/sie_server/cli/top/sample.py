@@ -1,4 +1,4 @@
-"""What a server said of itself at one moment, and what happened between two."""
+"""State of a server at one moment, and the difference between two."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """What happened from one sample to a later one of the same process."""
+    """Changes from one sample to a later one of the same process."""
 
     before: Sample
     after: Sample
@@ -45,21 +45,21 @@ class Between:
         return max(self.after.moment - self.before.moment, 1e-9)
 
     def count(self, name: str, **labels: str) -> float:
-        """How much a counter grew."""
+        """Increase of a counter."""
         return self.after.total(name, **labels) - self.before.total(name, **labels)
 
     def rate(self, name: str, **labels: str) -> float:
-        """The same per second."""
+        """Increase of a counter per second."""
         return self.count(name, **labels) / self.seconds
 
     def by(self, name: str, label: str) -> dict[str, float]:
-        """A counter's growth per second by the values of one label, those that grew."""
+        """Increase of a counter per second by the values of a label, without zeros."""
         values = {dict(found)[label] for found in self.after.values.get(name, {})}
         rates = {value: self.rate(name, **{label: value}) for value in values}
         return {value: rate for value, rate in sorted(rates.items()) if rate > 0}
 
     def quantile(self, share: float, name: str, **labels: str) -> float | None:
-        """Of what a histogram counted in between, as Prometheus' `histogram_quantile` has it; None of nothing."""
+        """Quantile of a histogram's new observations, as by `histogram_quantile`; None without observations."""
         counts: dict[float, float] = defaultdict(float)
         for sign, sample in ((1, self.after), (-1, self.before)):
             for found, value in sample.values.get(f"{name}_bucket", {}).items():

@@ -1,4 +1,4 @@
-"""Samples as something to look at."""
+"""Renders samples in the terminal."""
 
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ from rich.text import Text
 from sie_server.cli.top.sample import Between, Sample
 
 _BARS = "▁▂▃▄▅▆▇█"
-# Percentiles and rates of errors are of so many seconds, that few requests make figures that stand still.
+# Window of percentiles and error rates, long enough for steady figures with few requests.
 _WINDOW_S = 10.0
 _MOST_SAMPLES = 512
 _BUSY, _FULL = 0.9, 0.8
@@ -23,7 +23,7 @@ _STATES = {"loaded": "green", "loading": "yellow", "unloading": "yellow", "faile
 
 
 class Screen:
-    """What is shown of the server at `url`, after what was added."""
+    """The screen of the server at `url`, from the samples added so far."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -31,7 +31,7 @@ class Screen:
         self._gone: str | None = None
 
     def add(self, said: Sample | str) -> None:
-        """A sample, or why there is none."""
+        """Add a sample, or the reason why there is none."""
         if isinstance(said, str):
             self._gone = said
             return
@@ -53,7 +53,7 @@ class Screen:
         return Padding(Group(*lines), (0, 1))
 
     def _before(self, seconds: float) -> Sample:
-        """The newest sample that is at least so old, or the oldest."""
+        """The newest sample that is at least `seconds` old, or the oldest."""
         now = self._samples[-1].moment
         return next((s for s in reversed(self._samples) if now - s.moment >= seconds), self._samples[0])
 
@@ -82,7 +82,7 @@ class Screen:
 
 
 class Sparkline:
-    """Values as bars, the newest at the right, as many as there is room for."""
+    """Bars of the newest values that fit, the newest on the right."""
 
     def __init__(self, values: Iterable[float], colour: str) -> None:
         self._values = list(values)
@@ -91,7 +91,7 @@ class Sparkline:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         shown = self._values[-options.max_width :]
         top = max(shown, default=0.0)
-        # Nothing is a line at the bottom; the least something stands out of it.
+        # Zero is the lowest bar; any positive value is higher.
         bars = [_BARS[-(-int(value * 7000 / top) // 1000)] if top > 0 else _BARS[0] for value in shown]
         yield Text("".join(bars).rjust(options.max_width), style=self._colour, no_wrap=True)
 
