@@ -1,4 +1,4 @@
-"""Every architecture this server computes, beside its reference: scores, batch invariance, tokens per second.
+"""All supported architectures compared with their references: scores, batch invariance, tokens per second.
 
     python benchmarks/architectures.py
     python benchmarks/architectures.py --only bert qwen3 --rounds 3 --markdown
@@ -52,7 +52,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Row:
-    """A checkpoint of the tests' table at other sizes. modular: with a head of sentence-transformers' modules on it."""
+    """A checkpoint of the tests' table at other sizes. modular: has a head of sentence-transformers modules."""
 
     title: str
     checkpoint: str
@@ -61,7 +61,7 @@ class Row:
 
 
 def sizes(hidden: int, layers: int, heads: int, inner: int, **others: Any) -> dict[str, Any]:
-    """Config keys. Products of such weights have inputs and outputs of equal size, as trained ones nearly do."""
+    """Config keys that make the weights' products keep the scale of their inputs, as trained weights nearly do."""
     return {
         "hidden_size": hidden,
         "num_hidden_layers": layers,
@@ -102,7 +102,7 @@ ROWS = {
 
 @dataclass(frozen=True)
 class Result:
-    """A row's figures. By precision: `delta`, largest difference of a score, and `invariant`. `seconds`: per round."""
+    """Results of a row. By precision: `delta`, largest difference of a score, and `invariant`. seconds: per round."""
 
     title: str
     reference: str
@@ -117,7 +117,7 @@ class Result:
         return self.tokens / Summary.of(self.seconds[candidate]).median
 
     def ratio(self, precision: str) -> Summary:
-        """How many times faster than the reference."""
+        """Speed relative to the reference."""
         return ratios(self.seconds[REFERENCE], self.seconds[precision])
 
     def cells(self) -> list[str]:
@@ -200,7 +200,7 @@ def measure(row: Row, folder: Path, query: str, documents: list[str], rounds: in
 
 
 def report(results: dict[str, Result | Exception], arguments: argparse.Namespace) -> None:
-    """The table, for a terminal or in markdown, and the same as JSON. Ends the program with 1 where a row failed."""
+    """Print the table, for a terminal or in Markdown, and write it as JSON. Exits with 1 if a row failed."""
     lines = [result.cells() for result in results.values() if isinstance(result, Result)]
     failed = [f"{ROWS[name].title}: {why(error)}" for name, error in results.items() if isinstance(error, Exception)]
     about = {**versions(), "documents": arguments.documents, "rounds": arguments.rounds}

@@ -62,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         build(Path(folder), arguments.model, arguments.layers)
         for cores in arguments.cores:
-            # Threads and processes take over the cores of the thread that starts them.
+            # Threads and processes inherit the CPU affinity of the thread that starts them.
             os.sched_setaffinity(0, available[:cores])
             with ProcessPoolExecutor(1, get_context("spawn")) as process:
                 figures[cores] = process.submit(measure, Path(folder), arguments).result()
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """All candidates of this process's cores."""
+    """Run all candidates on this process's cores."""
     entry = Entry("model", folder=folder, score="logit")
     query, documents = workload(arguments.documents)
     few = [workload(FEW, seed=seed) for seed in range(CLIENTS)]
@@ -103,13 +103,13 @@ def _opened(stack: ExitStack, entry: Entry, **settings: Any) -> Ours:
 
 
 def together(clients: ThreadPoolExecutor, engine: Ours, requests: Sequence[tuple[str, list[str]]]) -> None:
-    """All requests at once."""
+    """Send all requests at once."""
     for scored in [clients.submit(engine.score, query, documents) for query, documents in requests]:
         scored.result()
 
 
 def beside(engine: Ours, query: str, documents: list[str]) -> float:
-    """Seconds of a small request that comes while a large one runs."""
+    """Latency, in seconds, of a small request that arrives while a large one runs."""
     large = threading.Thread(target=engine.score, args=(query, documents))
     large.start()
     time.sleep(HEAD_START_S)
@@ -121,7 +121,7 @@ def beside(engine: Ours, query: str, documents: list[str]) -> float:
 
 
 def report(figures: dict[int, dict[str, Any]], arguments: argparse.Namespace) -> None:
-    """Two tables, and the choice by the rule."""
+    """Print two tables, and the choice by the rule."""
     budgets, pools, chosen = [], [], []
     for cores, found in figures.items():
         rates = {

@@ -1,4 +1,4 @@
-"""Bars and lines with the least and the most of their rounds, as SVG that needs nothing to be drawn."""
+"""Bar and line charts with the range of their rounds, as SVG, without dependencies."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,13 @@ from rounds import Summary
 _ROW, _LEFT, _WIDTH, _RIGHT, _TOP = 26, 190, 420, 90, 40
 _OURS, _OTHER, _INK = "#2f6fde", "#b8bec9", "#333"
 _LINES = ("#2f6fde", "#d9632b", "#2a9461", "#8a4fc7", "#8a6d1f", "#c23b6f")
-# Of a chart of lines: its inside, and the margins around it, where axes and names are.
+# Line charts: size of the plot, and margins for axes and names.
 _INSIDE, _MARGIN_LEFT, _MARGIN_RIGHT, _MARGIN_TOP, _MARGIN_BOTTOM = (560, 300), 78, 24, 62, 54
 _PREFIXES = {1e9: "G", 1e6: "M", 1e3: "k"}
 
 
 def write(file: Path, title: str, unit: str, bars: Mapping[str, Summary]) -> None:
-    """One bar per name; those of names that begin with "sie" stand out."""
+    """Draw one bar per name; names that begin with "sie" are highlighted."""
     most = max(bar.high for bar in bars.values())
     scale = _WIDTH / most
     width, height = _LEFT + _WIDTH + _RIGHT, _TOP + _ROW * len(bars) + 14
@@ -42,9 +42,9 @@ def lines(
     series: Mapping[str, Sequence[tuple[float, Summary]]],
     log: bool = False,
 ) -> None:
-    """One line per name through the medians of its points, and from the least to the most at each.
+    """Draw one line per name through the medians of its points, with the range at each.
 
-    axes: what x and y are, with their units. log: of x; y is linear from zero.
+    axes: labels of x and y, with units. log: whether x is logarithmic; y is linear from zero.
     """
     points = [point for one in series.values() for point in one]
     place = math.log10 if log else float
@@ -100,7 +100,7 @@ def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
 
 
 def _ticks(most: float) -> list[float]:
-    """From zero to at least `most` in four to ten round steps."""
+    """Axis ticks from zero to at least `most`, in four to ten round steps."""
     rough = (most or 1) / 5
     unit = 10 ** math.floor(math.log10(rough))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)
@@ -108,7 +108,7 @@ def _ticks(most: float) -> list[float]:
 
 
 def _ticks_log(least: float, most: float) -> list[float]:
-    """Powers of ten between two logarithms, or of two where there are too few."""
+    """Powers of ten between two logarithms, or of two if there are too few."""
     tens, twos = (
         [float(base**power) for power in range(40) if least - 1e-9 <= math.log10(base**power) <= most + 1e-9]
         for base in (10, 2)

@@ -1,4 +1,4 @@
-"""Seconds from the start of the server's process to its first score, files in the page cache.
+"""Cold start: seconds from the start of the server's process to its first score, with files in the page cache.
 
     python benchmarks/cold_start.py
     python benchmarks/cold_start.py --model ./my-reranker --rounds 9 --json cold_start.json
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def start(flags: list[str], model: str) -> dict[str, float]:
-    """Seconds of one start."""
+    """Measure one start, in seconds."""
     request = body(*workload(1))
     started = time.perf_counter()
     with serving(*flags) as server:

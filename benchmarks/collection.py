@@ -1,4 +1,4 @@
-"""A test collection in BEIR's layout, and what a ranking of it is worth."""
+"""A test collection in BEIR's layout, and metrics of rankings."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ NOT_RANKED = -np.inf
 class Collection:
     """Queries, documents, judgements and, where the folder has it, BM25's run.
 
-    queries, documents: text by id; rows and columns of `Scores` are in their order. Raises FileNotFoundError.
+    queries, documents: text by id, in the order of the rows and columns of `Scores`. Raises FileNotFoundError.
     """
 
     def __init__(self, folder: Path, measures: Sequence[ir_measures.Measure]) -> None:
@@ -57,19 +57,19 @@ class Collection:
 
 
 def ranked(scores: Scores) -> Mask:
-    """Which documents a ranking has."""
+    """Mask of the documents in a ranking."""
     return scores > NOT_RANKED
 
 
 def top(scores: Scores, k: int) -> Mask:
-    """The `k` best documents of each query, fewer where fewer are ranked. Among equals the first of the collection."""
+    """The `k` best documents of each query, or fewer if fewer are ranked; ties go to the first in the collection."""
     best = np.zeros(scores.shape, np.bool_)
     np.put_along_axis(best, np.argsort(-scores, axis=1, kind="stable")[:, :k], True, axis=1)
     return best & ranked(scores)
 
 
 def among(scores: Scores, candidates: Mask) -> Scores:
-    """The ranking of some documents only."""
+    """Restrict a ranking to some documents."""
     return np.where(candidates, scores, NOT_RANKED)
 
 

@@ -1,4 +1,4 @@
-"""Rankings by embeddings: what a client asks the server for, how it reads what it stored, and the scores it computes.
+"""Rankings by embeddings: how a client requests, stores and compares them.
 
 A dense embedding is a multivector of one token here: its MaxSim is the dot product.
 """
@@ -21,19 +21,19 @@ CHUNK = 256
 
 
 def unit(vectors: Array) -> Array:
-    """Each vector scaled to length 1. Zeros stay zeros."""
+    """Scale each vector to unit length; zero vectors stay zero."""
     vectors = vectors.astype(np.float32)
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1)
 
 
 def centred(vectors: Array) -> Array:
-    """Each vector less the mean of its own values, scaled to length 1."""
+    """Subtract the mean of its values from each vector, and scale it to unit length."""
     return unit(vectors - vectors.mean(axis=-1, keepdims=True, dtype=np.float32))
 
 
 def from_bits(packed: Array) -> Array:
-    """Packed bits as ±1. With both sides so, a dot product is dim - 2 × Hamming distance."""
+    """Unpack bits as ±1; then a dot product is dim - 2 × Hamming distance."""
     return np.unpackbits(packed, axis=-1) * np.float32(2) - 1
 
 
@@ -46,7 +46,7 @@ def as_sent(vectors: Array) -> Array:
 
 
 class Reading(NamedTuple):
-    """A storage dtype and how a client computes with it. Queries are asked for in float32."""
+    """A storage dtype, and how a client computes with it. Queries are float32."""
 
     dtype: OutputDType
     name: str
@@ -69,14 +69,14 @@ READINGS = (
 
 
 class Stored(NamedTuple):
-    """The ranking from one reading, and the size of each document's embedding in bytes."""
+    """Ranking by one representation, and bytes per document."""
 
     scores: Scores
     sizes: NDArray[np.int64]
 
 
 class Embedder:
-    """One encoder behind a server."""
+    """An encoder behind a server."""
 
     def __init__(self, client: SIEClient, model: str, progress: Progress) -> None:
         self.client = client
@@ -112,7 +112,7 @@ class Embedder:
         return ranking
 
     def rerank(self, collection: Collection, candidates: Mask) -> Scores:
-        """The server's own scores of the candidates, one request per query."""
+        """Score the candidates by the server, one request per query."""
         scores = collection.nothing()
         documents = list(collection.documents.items())
         rows = list(enumerate(collection.queries.values()))
@@ -134,7 +134,7 @@ class Embedder:
 
 
 def _groups(candidates: Mask) -> Iterator[tuple[Array, Array]]:
-    """Rows of queries with the same candidates, and those candidates' columns."""
+    """Group queries with the same candidates: rows of the queries, and columns of the candidates."""
     groups: dict[bytes, list[int]] = {}
     for row, wanted in enumerate(candidates):
         groups.setdefault(wanted.tobytes(), []).append(row)

@@ -1,4 +1,4 @@
-"""The catalogue's embedding and late-interaction models with random weights, and the reference of each.
+"""Checkpoints of the catalogue's embedding and late-interaction models with random weights, and their references.
 
 A checkpoint has the layout its model is published in and its own kind of tokenizer, with the markers it needs.
 """
@@ -59,7 +59,7 @@ class Vocabulary(NamedTuple):
 
 
 def vocabularies(folder: Path) -> dict[str, Vocabulary]:
-    """The tokenizers that are at hand, by the name of the builder's: BERT's always is, the others are in `folder`."""
+    """Available tokenizers by name: BERT's is always available, the others are in `folder`."""
     known = {
         "bert": Vocabulary(embedded() / "tokenizer.json", _BERT),
         "modernbert": Vocabulary(_file(folder / "ModernBERT-large"), _BERT, ("[Q] ", "[D] ")),
@@ -70,7 +70,7 @@ def vocabularies(folder: Path) -> dict[str, Vocabulary]:
 
 
 def embedded() -> Path:
-    """The real checkpoint that comes as a package.
+    """The real checkpoint that is installed as a package.
 
     Raises:
         SystemExit: it is not installed.
@@ -82,7 +82,7 @@ def embedded() -> Path:
 
 
 class Built(NamedTuple):
-    """What our engine loads, and what it is compared with."""
+    """A catalogue entry, and its reference."""
 
     folder: Path
     reference: Embedder
@@ -156,7 +156,7 @@ class Builder:
         return Built(self.folder, M3(self.folder, heads))
 
     def real(self) -> Built:
-        """The one model whose weights are at hand."""
+        """The only model with its real weights."""
         return Built(embedded(), Pooled(SentenceTransformer(str(embedded()), device="cpu")))
 
     def _encoder(self, name: str) -> Path:

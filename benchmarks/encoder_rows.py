@@ -1,4 +1,4 @@
-"""What `encoders.py` measures: the catalogue's embedding and late-interaction models, and what is asked of them."""
+"""Rows of `encoders.py`: the catalogue's embedding and late-interaction models, with the outputs to compare."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from sie_server.options import Output, ScoreMode
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked of a model, and how far float32 may be from the reference."""
+    """An output of a model, and its tolerance in float32."""
 
     output: Output
     is_query: bool = False
@@ -21,7 +21,7 @@ class Task:
 
 
 _DENSE = {"dense": Task("dense")}
-# Nothing scales a weight of a sparse vector to 1.
+# Weights of sparse vectors are not normalized.
 _SPARSE = {"sparse": Task("sparse", tolerance=1e-4)}
 _MAXSIM = {"score": Task("score", tolerance=1e-4)}
 _LATE = {"query vectors": Task("multivector", is_query=True), "document vectors": Task("multivector"), **_MAXSIM}
@@ -38,7 +38,7 @@ _M3 = {
 
 @dataclass(frozen=True)
 class Row:
-    """A model of the catalogue, the kind of its tokenizer, and how its checkpoint and its reference are made."""
+    """A model of the catalogue, its tokenizer, and functions that make its checkpoint and reference."""
 
     model: str
     vocabulary: str
@@ -49,7 +49,7 @@ class Row:
 
     @property
     def note(self) -> str:
-        """How the checkpoint differs from what its name says."""
+        """Differences of the checkpoint from the published one."""
         if not self.sizes:
             return " (real weights)"
         return f" ({self.sizes['num_hidden_layers']} of {self.layers} layers)" if self.layers else ""

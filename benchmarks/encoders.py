@@ -1,4 +1,4 @@
-"""The catalogue's embedding and late-interaction models beside their references: parity, batch invariance, speed.
+"""Embedding and late-interaction models of the catalogue compared with references: parity, batch invariance, speed.
 
     python benchmarks/encoders.py
     python benchmarks/encoders.py --only e5-small bge-m3 --rounds 3 --markdown
@@ -62,7 +62,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Result:
-    """A row's figures. By precision: `delta`, `cosine` (one less it; None of what has no direction) and `invariant`.
+    """Results of a row. By precision: `delta`, `cosine` (1 minus it; None for scores) and `invariant`.
 
     spread: of the reference's scores; None of an embedding. seconds: by candidate and round.
     """
@@ -79,11 +79,11 @@ class Result:
     seconds: dict[str, list[float]]
 
     def ratio(self, precision: str) -> Summary:
-        """How many times faster than the reference."""
+        """Speed relative to the reference."""
         return ratios(self.seconds[REFERENCE], self.seconds[precision])
 
     def faults(self) -> list[str]:
-        """What is not as it has to be."""
+        """Failed conditions."""
         faults = [f"bits depend on the batch in {precision}" for precision, same in self.invariant.items() if not same]
         if not self.delta["float32"] <= self.tolerance:
             faults.append(f"float32 differs by {self.delta['float32']:.1e}, more than {self.tolerance:.0e}")
@@ -131,7 +131,7 @@ def main() -> None:
 
 
 def measure(row: Row, title: str, built: Built, count: int, rounds: int, steps: Steps) -> list[Result]:
-    """Compare each output, which warms everything up, then measure."""
+    """Compare all outputs, which is also the warm-up, then measure."""
     entry = replace(shipped()[row.model], folder=built.folder)
     queries, documents = texts(built.folder, count)
     results = []
@@ -238,7 +238,7 @@ def _aligned(one: Any, other: Any) -> tuple[NDArray[np.float64], NDArray[np.floa
 
 
 def report(results: dict[str, list[Result] | Exception], arguments: argparse.Namespace) -> None:
-    """The table, for a terminal or in markdown, and the same as JSON. Ends the program with 1 where a row failed."""
+    """Print the table, for a terminal or in Markdown, and write it as JSON. Exits with 1 if a row failed."""
     measured = [result for rows in results.values() if isinstance(rows, list) for result in rows]
     about = {**versions(), "texts": arguments.documents, "rounds": arguments.rounds}
     show(COLUMNS, [result.cells() for result in measured], about, arguments.markdown)

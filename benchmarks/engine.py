@@ -8,9 +8,9 @@ Every round runs each candidate once, in turning order; a ratio is taken per rou
 Tokenization is included everywhere. All scores are compared with sentence-transformers' in float32 first.
 
 Share of peak: the operations of the plain forward without padding, per second, over those of a large square product of
-oneDNN in the candidate's precision with torch's threads, measured in every round; the best one counts. Whoever pads, or
-computes rows that no score needs, gets no credit for that; who leaves them out is credited with the plain forward.
-`executed` is without what ours leaves out in the last layer.
+oneDNN in the candidate's precision with torch's threads, measured in every round; the best one counts. A candidate that
+pads, or computes rows that no score needs, gets no credit for it; skipping them counts as the plain forward. `executed`
+is without what ours leaves out in the last layer.
 
 OpenVINO runs in a process of its own, of the interpreter that `--peers` names, and is left out with a line where that
 has no `openvino` (`python -m venv peers && peers/bin/pip install openvino nncf torch transformers`).
@@ -140,7 +140,7 @@ def build(folder: Path, name: str, layers: int | None) -> None:
 
 
 def workload(folder: Path, count: int) -> tuple[str, list[str]]:
-    """A query and documents of random words, one token each."""
+    """Make a query and documents of random words, one token each."""
     vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
     words = sorted(word for word in vocabulary if word.isascii() and word.isalnum())
     rng = random.Random(1)
@@ -173,7 +173,7 @@ def started(
 
 
 def spared(model: Any, folder: Path, counted: list[int]) -> float:
-    """Operations that ours executes: in the last layer, queries, attention and MLP of first tokens alone."""
+    """Operations of our engine, which computes queries, attention and MLP of the last layer for first tokens only."""
     config = read_config(folder)
     work = operations(model, config, counted)
     if not model.encoder.first_only:
@@ -240,7 +240,7 @@ def report(rows: dict[str, dict[str, Any]], peaks: dict[str, Summary], arguments
 
 
 def plain(value: Any) -> Any:
-    """A figure for JSON."""
+    """Summary of one result for JSON."""
     return value._asdict() if isinstance(value, Summary) else value
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of the engine share: our engine in process, and lengths of documents."""
+"""Shared by the benchmarks of the engine: our engine in process, and document lengths."""
 
 import random
 import sys
@@ -12,7 +12,7 @@ from sie_server.engine.calls import EncodeCall, ScoreCall
 from sie_server.engine.results import Ranking
 from sie_server.options import Comparison, Output, ScoreMode
 
-# The tests have what a benchmark needs: checkpoints, the cards' prompts, and an engine on an event loop of its own.
+# The tests' modules for checkpoints, prompts of model cards, and an engine on an event loop of its own.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "packages/sie-server/tests"))
 
 import cards as cards
@@ -31,23 +31,23 @@ class Ours:
         self.model = running.model(model_id, TIMEOUT_S)
 
     def score(self, query: str, documents: list[str], mode: ScoreMode = "dense") -> Ranking:
-        """A whole request, tokenization included."""
+        """Score one request, including tokenization."""
         work = self.running.engine.score(ScoreCall(self.model.id, query, documents, comparison=Comparison(mode)))
         return self.running.run(work, TIMEOUT_S)
 
     def encode(self, texts: list[str], output: Output, is_query: bool = False) -> list[Any]:
-        """One embedding per text, as `score`."""
+        """Encode one request, including tokenization; returns one embedding per text."""
         work = self.running.engine.encode(EncodeCall(self.model.id, texts, [output], is_query))
         return [vectors[output] for vectors in self.running.run(work, TIMEOUT_S).vectors]
 
 
 @contextmanager
 def serving(entry: Entry, **settings: Any) -> Iterator[Ours]:
-    """An engine with the model of `entry`; its threads are gone afterwards."""
+    """An engine with the model of `entry`; its threads have ended afterwards."""
     with running({entry.id: entry}, load_wait=TIMEOUT_S, **settings) as handle:
         yield Ours(handle, entry.id)
 
 
 def lengths(rng: random.Random, count: int, log_mean: float = 4.85, shortest: int = 32) -> list[int]:
-    """Numbers of tokens, `shortest` to 411: log-normal, the logarithms with this mean and a deviation of 0.5."""
+    """Draw lengths in tokens, `shortest` to 411: log-normal, with a mean and a deviation of 0.5 of the logarithms."""
     return [max(shortest, min(411, int(rng.lognormvariate(log_mean, 0.5)))) for _ in range(count)]

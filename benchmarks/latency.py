@@ -1,4 +1,4 @@
-"""How long requests take through a server, alone and beside others, and where the time goes that is not the forward.
+"""Latency of requests through a server, alone and under load, and the overhead outside the forward pass by stage.
 
     python benchmarks/latency.py
     python benchmarks/latency.py --model ./my-reranker --requests 200 --json latency.json --svg latency.svg
@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def measured(url: str, model: str, requests: int, large: int) -> dict[str, list[Answer]]:
-    """The answers of every case but the last, in which a large and a small one stand side by side."""
+    """Run all cases but the last, in which a small request runs beside a large one."""
     connect = partial(Client, url, model)
     cases: dict[str, list[Answer]] = {}
     for documents, count in ((1, requests), (20, requests), (SMALL, requests), (large, FEW_ROUNDS)):
@@ -101,17 +101,17 @@ def measured(url: str, model: str, requests: int, large: int) -> dict[str, list[
 
 
 def small(beside: int = 0) -> str:
-    """The case of the small request."""
+    """The case of a small request beside a large one."""
     return f"1 client x {SMALL}" + (f" beside {beside:,}" if beside else "")
 
 
 def turns(description: str, count: int) -> Any:
-    """So many, with a progress bar."""
+    """Iterate over `requests` numbers, with a progress bar."""
     return track(range(count), description=description, console=Console(stderr=True))
 
 
 def through_sdk(url: str, model: str, documents: int, turns: Any) -> list[Answer]:
-    """As `alone`, by the blocking SDK."""
+    """Like `alone`, through the blocking SDK."""
     query, texts = workload(documents, seed=documents)
     items = [Item(text=text) for text in texts]
     headers: list[httpx2.Headers] = []
@@ -129,7 +129,7 @@ def through_sdk(url: str, model: str, documents: int, turns: Any) -> list[Answer
 
 
 def beside(connect: Callable[[], Client], documents: int, turns: Any) -> list[Answer]:
-    """Small requests while a large one is always on its way; those between the end of one and the next count too."""
+    """Send small requests while a large one is nearly always in flight."""
     large, request = (body(*workload(count, seed=count)) for count in (documents, SMALL))
     over = threading.Event()
 
@@ -149,7 +149,7 @@ def beside(connect: Callable[[], Client], documents: int, turns: Any) -> list[An
 
 
 def batches(url: str, model: str) -> tuple[float, float]:
-    """Seconds on the device, and how many batches they were, since the server started."""
+    """Device seconds, and number of batches, since the server started."""
     with closing(HTTPConnection(urlsplit(url).netloc)) as connection:
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()
@@ -159,19 +159,19 @@ def batches(url: str, model: str) -> tuple[float, float]:
 
 
 def mean_ms(before: tuple[float, float], after: tuple[float, float]) -> float:
-    """Milliseconds of a batch between two moments."""
+    """Mean milliseconds of a batch between two readings."""
     return (after[0] - before[0]) / (after[1] - before[1]) * 1e3
 
 
 def parts(answer: Answer) -> dict[str, float]:
-    """Seconds per stage; they add up to the client's."""
+    """Seconds per stage, which add up to the client's latency."""
     inside = {name: answer.stages[name] for name in INSIDE}
     total = answer.stages["total"]
     return {**inside, "transport": answer.seconds - total, "decode": total - sum(inside.values())}
 
 
 def summary(answers: list[Answer]) -> dict[str, Any]:
-    """The figures of one case."""
+    """Results of one case."""
     return {
         "requests": len(answers),
         "latency_ms": percentiles([answer.seconds for answer in answers]),

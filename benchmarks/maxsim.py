@@ -1,4 +1,4 @@
-"""MaxSim in the client: ours against the plain loop and, if it is installed, maxsim-cpu.
+"""MaxSim in the client: ours, a plain loop and, if installed, maxsim-cpu.
 
     python benchmarks/maxsim.py
 
@@ -65,7 +65,7 @@ def unit(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 
 def measure(name: str, queries: Array, documents: Array | list[Array], rounds: int) -> dict[str, Any]:
-    """Figures for one kind of input."""
+    """Measure one kind of input."""
     square = np.random.default_rng(0).standard_normal((PEAK, PEAK), np.float32)
     rows = np.concatenate(list(documents)).astype(np.float32)
     columns = queries.reshape(-1, DIM).T
@@ -97,7 +97,7 @@ def ours(queries: Array, documents: Array | list[Array]) -> Array:
 
 
 def plain(queries: Array, documents: Array | list[Array], dtype: type = np.float32) -> Array:
-    """The formula, one document after the other."""
+    """Compute the formula one document at a time."""
     return np.array(
         [
             [(query @ document.astype(dtype, copy=False).T).max(axis=1).sum() for document in documents]
@@ -126,7 +126,7 @@ def compare(
 
 
 def report(figures: list[dict[str, Any]], title: str, file: Path | None) -> None:
-    """A table, and the same as JSON."""
+    """Print a table, and write it as JSON."""
     table = Table("input", "candidate", "ms", "share of peak", "× ours' time", "max |Δ|", title=title)
     for row in figures:
         for name, share in row["share_of_peak"].items():

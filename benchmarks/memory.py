@@ -1,4 +1,4 @@
-"""Memory of a server: at its start, with a model, through one very large request and through many small ones.
+"""Memory of a server: at start, with a model, during one very large request, and during many small ones.
 
     python benchmarks/memory.py
     python benchmarks/memory.py --documents 500 --requests 400 --every 50     # seconds, not minutes
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def small(client: Client, pid: int, requests: int, every: int) -> list[tuple[int, int]]:
-    """Send them; requests so far and bytes that were resident then, one reading per `every`."""
+    """Send requests; returns (requests so far, resident bytes) after every `every` requests."""
     rng = random.Random(7)
     readings = [(0, usage(pid).resident)]
     for count in track(range(1, requests + 1), description="small requests", console=Console(stderr=True)):
@@ -107,7 +107,7 @@ def small(client: Client, pid: int, requests: int, every: int) -> list[tuple[int
 
 
 def slope(readings: list[tuple[int, int]]) -> float:
-    """Bytes per request, by least squares; zero for a single reading."""
+    """Growth in bytes per request, by least squares; 0 for a single reading."""
     if len(readings) < 2:
         return 0.0
     return statistics.linear_regression(*zip(*readings, strict=True)).slope

@@ -1,4 +1,4 @@
-"""OpenVINO as a good user runs it, in a process (and, where its pins clash, an environment) of its own.
+"""OpenVINO in a well-tuned setup, in a process (and, if versions conflict, an environment) of its own.
 
 Started by `engine.py` with a checkpoint, a precision and a file of texts; needs openvino, nncf (for int8), torch and
 transformers. Keeps the model loaded. Each line on stdin runs it once; the answer is a line of JSON with the seconds,
@@ -24,7 +24,7 @@ CALIBRATION = 32
 
 
 class Logits(torch.nn.Module):
-    """The one output that is asked for: tracing takes no model that returns an object."""
+    """Returns logits only: tracing does not support models that return an object."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def batches(tokenizer: Any, query: str, documents: list[str]) -> list[tuple[list[int], dict[str, Any]]]:
-    """Rows and padded inputs, longest first."""
+    """Yield rows and padded inputs, longest first."""
     encoded = tokenizer([query] * len(documents), documents, truncation=True)
     lengths = [len(ids) for ids in encoded["input_ids"]]
     order = sorted(range(len(documents)), key=lambda row: -lengths[row])

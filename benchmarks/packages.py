@@ -1,4 +1,4 @@
-"""How long the SDKs take to import, and how much they bring along.
+"""Import time and installed size of the SDKs.
 
     python benchmarks/packages.py
 
@@ -66,7 +66,7 @@ def main() -> None:
 def imports(
     command: Sequence[str], programs: dict[str, str], around: str, runs: int, folder: Path | None = None
 ) -> dict[str, float]:
-    """Milliseconds of the processor per program."""
+    """CPU milliseconds per program."""
 
     def once(program: str) -> float:
         return float(subprocess.check_output([*command, around.format(program)], cwd=folder))
@@ -91,7 +91,7 @@ def python_sizes() -> dict[str, int]:
 
 
 def dependencies(package: str) -> Iterator[str]:
-    """All that is installed because of a package, extras aside."""
+    """All dependencies of a package, without extras."""
     for requirement in importlib.metadata.requires(package) or []:
         name = re.match(r"[\w.-]+", requirement)
         if name and "extra ==" not in requirement and installed_here(name[0]):

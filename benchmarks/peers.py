@@ -15,7 +15,7 @@ _START_S = 300.0
 
 
 class Worker:
-    """A process that keeps its model loaded and runs it once per line it is sent."""
+    """A process that keeps its model loaded and runs it once per line of input."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
@@ -33,7 +33,7 @@ class Worker:
 
 
 def has(python: Path, *packages: str) -> bool:
-    """Whether this interpreter has them."""
+    """Whether an interpreter has these packages."""
     program = f"import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, {packages!r})))"
     return subprocess.run([python, "-c", program], check=False).returncode == 0
 

@@ -1,4 +1,4 @@
-"""What decoders save by computing the shared front of their prompts once: tokens and time, against not sharing it.
+"""Savings of decoders by computing the shared prefix of prompts once, in tokens and time.
 
     python benchmarks/prefix.py
 
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def measure(engine: Ours, mean: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Figures for documents of `mean` tokens."""
+    """Measure documents of `mean` tokens."""
     tokens = lengths(random.Random(1), arguments.documents, log_mean=math.log(mean) - 0.125, shortest=1)
     query, documents = checkpoints.text(8, seed=0), [checkpoints.text(n, seed) for seed, n in enumerate(tokens, 1)]
     candidates = {
@@ -91,7 +91,7 @@ def measure(engine: Ours, mean: int, arguments: argparse.Namespace) -> dict[str,
 
 
 def pairs(engine: Ours, query: str, documents: list[str]) -> list[Sequence]:
-    """Sequences behind a prefix that is not computed yet."""
+    """Sequences with a prefix that has not been computed yet."""
     return engine.model.tokenizer.encode_pairs(query, documents)
 
 
@@ -120,7 +120,7 @@ def run(engine: Ours, sequences: list[Sequence]) -> list[float]:
 
 
 def report(figures: list[dict[str, Any]], title: str, arguments: argparse.Namespace) -> None:
-    """A table, and the same as JSON."""
+    """Print a table, and write it as JSON."""
     columns = ("documents", "front", "tokens whole", "shared", "expected saving", "computed", "time saved", "max |Δ|")
     table = Table(*columns, title=title)
     for row in figures:

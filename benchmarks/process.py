@@ -1,4 +1,4 @@
-"""A server of its own process: which model it serves, and what it has used so far, from Linux's /proc."""
+"""Memory and CPU time of a process from Linux's /proc, and flags that serve a model."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ class Usage(NamedTuple):
 
 
 def usage(pid: int) -> Usage:
-    """Of a running process (proc_pid_status(5), proc_pid_stat(5))."""
+    """Read the usage of a running process (proc_pid_status(5), proc_pid_stat(5))."""
     lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     status = {line[0].rstrip(":"): line[1] for line in lines if len(line) > 1}
     # The name in brackets may have spaces in it; counted from behind it, minflt is number 7, utime 11, stime 12.
@@ -37,7 +37,7 @@ def usage(pid: int) -> Usage:
 
 
 def forget_peak(pid: int) -> None:
-    """Count the most that is resident from now on."""
+    """Reset the peak of resident memory."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 

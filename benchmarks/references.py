@@ -1,4 +1,4 @@
-"""What our scores, embeddings and speed are compared with: float32, in padded batches, longest first."""
+"""Reference implementations for scores, embeddings and speed: float32, in padded batches, longest first."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rounds of candidates in turning order, and what is said about them. Imports nothing heavy."""
+"""Interleaved rounds of candidates, and their summaries. Imports nothing heavy."""
 
 import statistics
 import time
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Summary(NamedTuple):
-    """The median of some rounds, and how far they lie apart."""
+    """Median and range of some rounds."""
 
     median: float
     low: float
@@ -53,5 +53,5 @@ def interleave(
 
 
 def ratios(base: Iterable[float], seconds: Iterable[float]) -> Summary:
-    """How many times faster than `base`, round by round."""
+    """Speed relative to `base`, per round."""
     return Summary.of(theirs / ours for theirs, ours in zip(base, seconds, strict=True))

@@ -1,4 +1,4 @@
-"""What a token costs as requests and documents grow, and where that bends.
+"""Cost per token by size of requests and documents, and where it starts to rise.
 
     python benchmarks/scaling.py
     python benchmarks/scaling.py --models minilm-l12 --most-documents 300 --longest 512 --seconds 2     # a short run
@@ -44,7 +44,7 @@ from sie_server.checkpoints.hf_config import read_config
 from sie_server.cli.bench.arithmetic import operations
 from sie_server.cli.bench.workload import text, workload
 
-# A fifth above the cheapest is where a line counts as bent.
+# Ratio to the cheapest cost from which the cost counts as risen.
 BENT = 1.2
 SHORTEST = 16
 QUERY_WORDS = 4
@@ -136,7 +136,7 @@ def growing_documents(arguments: argparse.Namespace, engine: Ours) -> dict[int, 
 def measure(
     engine: Ours, folder: Path, requests: dict[int, tuple[str, list[str]]], arguments: argparse.Namespace
 ) -> list[Point]:
-    """Rounds over all sizes, after one of each that is not counted."""
+    """Run rounds over all sizes, after a warm-up of each."""
     config = read_config(folder)
     runs: dict[str, Timed] = {}
     times: dict[str, int] = {}
@@ -191,7 +191,7 @@ def fit(points: list[Point]) -> dict[str, float]:
 
 
 def bend(name: str, sweep: str, points: list[Point]) -> str:
-    """Where the line leaves its floor, on either side, and by how much."""
+    """Sizes at which the cost rises above its minimum, on either side, and by how much."""
     cheapest = min(points, key=lambda point: point.cost.median)
     bent = [point for point in points if times_cheapest(point, points) > BENT]
     few, many = ([p for p in bent if (p.size < cheapest.size) is smaller] for smaller in (True, False))
@@ -236,7 +236,7 @@ def cells(name: str, points: list[Point]) -> list[list[str]]:
 
 
 def plain(point: Point) -> dict[str, Any]:
-    """For JSON."""
+    """Results for JSON."""
     times = {"wall": point.wall._asdict(), "cpu": point.cpu._asdict(), "cost": point.cost._asdict()}
     return {**vars(point), **times}
 

@@ -1,4 +1,4 @@
-"""Small requests per second through the asyncio client, beside the HTTP libraries it could send with.
+"""Small requests per second through the asyncio client, compared with HTTP libraries alone.
 
     python benchmarks/sdk.py
 
@@ -58,7 +58,7 @@ def main() -> None:
 def measure(
     loop: asyncio.Runner, url: str, in_flight: int, requests: int, rounds: int
 ) -> dict[str, dict[str, list[float]]]:
-    """Seconds, on the clock and of the processor, per candidate and round."""
+    """Wall and CPU seconds per candidate and round."""
     clients = loop.run(opened(url))
     cpu = defaultdict(list)
 
@@ -97,7 +97,7 @@ async def opened(url: str) -> dict[str, tuple[Request, Callable[[], Awaitable[No
 
 
 async def drive(request: Request, requests: int, in_flight: int) -> None:
-    """So many requests, so many of them at a time."""
+    """Send a number of requests with a given concurrency."""
     left = iter(range(requests))
 
     async def one_after_the_other() -> None:

@@ -1,4 +1,4 @@
-"""Documents per second through the server, beside the engine in process and infinity-emb's server.
+"""Documents per second through the server, compared with the engine in process and infinity-emb's server.
 
     python benchmarks/server.py
     python benchmarks/server.py --infinity /path/to/venv/bin/python
@@ -112,7 +112,7 @@ def ours(stack: ExitStack, folder: Path, query: str, documents: list[str], clien
 def theirs(
     stack: ExitStack, python: Path | None, folder: Path, query: str, documents: list[str], clients: int
 ) -> dict[str, list[Run]]:
-    """infinity-emb's server in each precision, where it runs; else a line says why not."""
+    """infinity-emb's server in each precision; if it does not start, prints the reason."""
     if python is None or not has(python, "infinity_emb"):
         print("infinity-emb: skipped, " + ("no --infinity" if python is None else f"{python} has no infinity_emb"))
         return {}
@@ -131,7 +131,7 @@ def theirs(
 
 
 def at_once(pool: ThreadPoolExecutor, calls: Sequence[Run]) -> None:
-    """All of them side by side."""
+    """Measure all candidates, interleaved."""
     for call in [pool.submit(call) for call in calls]:
         call.result()
 

@@ -1,4 +1,4 @@
-"""Gives every request the same ranking, at once, for `sdk.py` to measure clients with. Prints its base URL.
+"""Stub server for `sdk.py`: answers every request with the same ranking at once. Prints its base URL.
 
 python benchmarks/stub_server.py 10
 """
@@ -12,7 +12,7 @@ import uvloop
 
 
 class Connection(asyncio.Protocol):
-    """Answers when a request has arrived, and knows nothing of what it says."""
+    """Answers every complete request without reading it."""
 
     def __init__(self, answer: bytes) -> None:
         self._answer = answer

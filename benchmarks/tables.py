@@ -1,4 +1,4 @@
-"""What the benchmarks with a row per model print: progress, one table, and why a row is missing."""
+"""Progress, tables and failed rows of benchmarks with one row per model."""
 
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 
 def each(names: Sequence[str], measure: Callable[[str, Steps], Result]) -> dict[str, Result | Exception]:
-    """What `measure` gives for each name, or the exception that it ended with: the other rows are worth having."""
+    """Call `measure` for each name; returns its results, or the exceptions, so that other rows are kept."""
     results: dict[str, Result | Exception] = {}
     with Progress(console=Console(stderr=True)) as progress:
         rows = progress.add_task("", total=len(names))
@@ -38,7 +38,7 @@ def each(names: Sequence[str], measure: Callable[[str, Steps], Result]) -> dict[
 
 
 def auto() -> str:
-    """What the precision "auto" means on this machine."""
+    """Resolve the precision "auto" on this machine."""
     return str(resolve_precision("auto", torch.device("cpu"))).removeprefix("torch.")
 
 
@@ -61,7 +61,7 @@ def show(
     markdown: bool,
     note: str = "median (min–max)",
 ) -> None:
-    """The table, for a terminal or in markdown, with what it is about and how to read it below."""
+    """Print a table, for a terminal or in Markdown, with notes below."""
     caption = ", ".join(f"{name} {value}" for name, value in about.items()) + f"; {note}"
     columns = [column.format(auto=auto()) for column in columns]
     if markdown:

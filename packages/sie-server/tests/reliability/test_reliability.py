@@ -102,7 +102,7 @@ def entries(*scores: tuple[str, float]) -> list[dict[str, Any]]:
         (answer(model="other"), "another request"),
         (answer(query_id=None), "another request"),
         (answer(scores=entries(("item-1", 0.5))), "missing"),
-        (answer(scores=entries(("item-1", 0.5), ("item-1", 0.5))), "twice"),
+        (answer(scores=entries(("item-1", 0.5), ("item-1", 0.5))), "duplicated"),
         (answer(scores=entries(("item-1", math.nextafter(0.5, 1)), ("item-0", 0.25))), "item-1 has 0.5000000000000001"),
         (answer(scores=entries(("item-0", 0.25), ("item-1", 0.5))), "ranks"),
         (b"{", "not an answer"),
