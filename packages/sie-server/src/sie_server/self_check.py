@@ -49,7 +49,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one example. `ordered`: the documents rank as they should."""
+    """The result of one example. `ordered`: the documents rank as published."""
 
     query: str
     source: str

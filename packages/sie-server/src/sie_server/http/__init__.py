@@ -1,1 +1,1 @@
-"""How bytes come and go: connections, bodies, keys, logs."""
+"""HTTP transport: connections, bodies, API keys, errors, request log, shutdown."""

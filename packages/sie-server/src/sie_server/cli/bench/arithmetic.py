@@ -76,7 +76,7 @@ def product(dtype: torch.dtype, device: torch.device) -> tuple[Callable[[], obje
 
 
 def peak(dtype: torch.dtype, device: torch.device, seconds: float = 0.4) -> float:
-    """Operations per second of the fastest of the products that fit into so many seconds, at least two."""
+    """Operations per second of the fastest matrix product within `seconds`, at least two of them."""
     multiply, work = product(dtype, device)
     with torch.inference_mode():
         multiply()

@@ -55,7 +55,7 @@ def bench(
     rounds
         How often each candidate scores them.
     requests
-        Requests of 20 documents for the latency: so many one after the other, and as many by 8 clients at once.
+        Requests of 20 documents for the latency: this many in sequence, and as many from 8 concurrent clients.
     as_json
         Print JSON.
     """

@@ -1,4 +1,4 @@
-"""What `sie-server bench` says of a model."""
+"""The figures that `sie-server bench` reports."""
 
 import statistics
 from collections.abc import Iterable
