@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from itertools import chain, islice
+from operator import attrgetter
 from typing import NamedTuple
 
 from sie_server.engine.batch_limit import BatchLimit
@@ -18,6 +19,7 @@ from sie_server.options import Priority
 WEIGHTS: dict[Priority, int] = {"interactive": 16, "normal": 4, "batch": 1}
 # Number of clients, from the next one on, that are searched for more requests for a batch's model.
 _CLIENTS_SEARCHED = 64
+_SERVED = attrgetter("served")
 
 
 @dataclass(slots=True)
@@ -102,8 +104,9 @@ class WeightedNode(ABC):
 
     def take(self, batch: BatchBuilder) -> Quantum | None:
         """Move the next sequences into the batch while they fit. None: nothing waits for the batch's model."""
-        for child in sorted(self._children, key=_served):
-            if child and (quantum := child.take(batch)):
+        waiting: Iterator[WeightedNode | SizeLane] = filter(None, self._children)
+        for child in sorted(waiting, key=_SERVED):
+            if quantum := child.take(batch):
                 self._now = child.served
                 child.served += quantum.taken / child.weight
                 return quantum
@@ -294,7 +297,3 @@ class SizeLane:
             self._clients.move_to_end(client.client)
             if model in client.queues:
                 client.queues.move_to_end(model)
-
-
-def _served(child: WeightedNode | SizeLane) -> float:
-    return child.served
