@@ -22,7 +22,6 @@ with atheris.instrument_imports(include=["sie_server.codec", "sie_server.wire", 
     from sie_server.api import cohere as rerank
     from sie_server.errors import SIEError
     from sie_server.http.error_responses import error_body
-from sie_server.http.error_responses import error_body
 
 KINDS: tuple[Any, ...] = (wire.ScoreRequest, wire.EncodeRequest, wire.ExtractRequest, wire.EmbeddingsRequest)
 WIRE = Path(__file__).parents[1] / "packages/sie-server/tests/wire.json"
