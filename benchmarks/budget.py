@@ -30,11 +30,11 @@ from typing import Any
 
 from engine import SIZES, build, spread
 from in_process import Ours, serving
-from rounds import Summary, Timed, interleave
 from tables import show, versions
 
 from sie_server.catalog.catalog import Entry
 from sie_server.cli.bench.workload import workload
+from sie_testing.rounds import Summary, Timed, interleave
 
 NEAR = 0.95
 BESIDE, CLIENTS, FEW = 5, 8, 20

@@ -16,14 +16,14 @@ import sys
 import time
 from pathlib import Path
 
-from process import named, usage
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from rounds import Summary
 
 from sie_server.cli.bench.through_server import Client, serving
 from sie_server.cli.bench.workload import body, workload
+from sie_testing.process import named, usage
+from sie_testing.rounds import Summary
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
 IMPORTS = "imports"

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from in_process import checkpoints, late_checkpoints
 from references import M3, Embedder, LateInteraction, Pooled, Splade, rotary
 from safetensors.torch import load_file, save_file
 from sentence_transformers import MultiVectorEncoder, SentenceTransformer, SparseEncoder
@@ -21,6 +20,9 @@ from tokenizers.processors import Sequence as Processors
 from tokenizers.processors import TemplateProcessing
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedTokenizerFast
 from transformers.masking_utils import sdpa_mask
+
+from sie_testing import checkpoints
+from sie_testing import late_interaction_checkpoints as late_checkpoints
 
 Sizes = Mapping[str, Any]
 _BERT = {"pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]"}

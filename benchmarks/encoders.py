@@ -40,11 +40,11 @@ from encoder_rows import ROWS, Row, Task
 from in_process import Ours, lengths, serving
 from numpy.typing import NDArray
 from references import Embedder
-from rounds import Summary, interleave, ratios
 from tables import Steps, each, show, times, versions, why
 from tokenizers import Tokenizer
 
 from sie_server.catalog.catalog import shipped
+from sie_testing.rounds import Summary, interleave, ratios
 
 COLUMNS = (
     "model",

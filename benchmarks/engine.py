@@ -29,21 +29,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
-import chart
 import torch
 import transformers
-from in_process import checkpoints, lengths, serving
+from in_process import lengths, serving
 from peers import has, worker
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from rounds import Summary, interleave, ratios
 from sentence_transformers import CrossEncoder
 
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.hf_config import read_config
 from sie_server.cli.bench.arithmetic import operations, peak
 from sie_server.options import Precision
+from sie_testing import chart, checkpoints
+from sie_testing.rounds import Summary, interleave, ratios
 
 BASELINE = "ST float32"
 # Largest difference from the baseline, over the spread of its scores. int8 on random weights is only reported.

@@ -1,24 +1,15 @@
 """Shared by the benchmarks of the engine: our engine in process, and document lengths."""
 
 import random
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from sie_server.catalog.catalog import Entry
 from sie_server.engine.calls import EncodeCall, ScoreCall
 from sie_server.engine.results import Ranking
 from sie_server.options import Comparison, Output, ScoreMode
-
-# The tests' modules for checkpoints, prompts of model cards, and an engine on an event loop of its own.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "packages/sie-server/tests"))
-
-import cards as cards
-import checkpoints as checkpoints
-import late_checkpoints as late_checkpoints
-from running import Running, running
+from sie_testing.engine_loop import Running, running
 
 TIMEOUT_S = 3600.0
 

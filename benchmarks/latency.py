@@ -30,11 +30,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import chart
 import httpx2
 from rich.console import Console
 from rich.progress import track
-from rounds import Summary
 from tables import show
 
 from sie_sdk import SIEClient
@@ -42,6 +40,8 @@ from sie_sdk.types import Item
 from sie_server.cli.bench.latency import alone, overhead, together
 from sie_server.cli.bench.through_server import STAGES, Answer, Client, percentiles, serving, stages
 from sie_server.cli.bench.workload import body, workload
+from sie_testing import chart
+from sie_testing.rounds import Summary
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
 SMALL, LARGE, CLIENTS, FEW_ROUNDS = 5, 1000, 8, 5

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from rounds import Summary, interleave, ratios
 
 from sie_sdk.scoring import maxsim, maxsim_batch
+from sie_testing.rounds import Summary, interleave, ratios
 
 Array = NDArray[Any]
 

@@ -25,15 +25,16 @@ import numpy as np
 import torch
 import transformers
 from architectures import ROWS
-from in_process import TIMEOUT_S, Ours, checkpoints, lengths, serving
+from in_process import TIMEOUT_S, Ours, lengths, serving
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from rounds import Summary, interleave
 
 from sie_server.catalog.catalog import Entry
 from sie_server.engine.request import Request
 from sie_server.tokenization.sequence import Sequence
+from sie_testing import checkpoints
+from sie_testing.rounds import Summary, interleave
 
 MEANS = (40, 140)
 

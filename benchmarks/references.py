@@ -7,12 +7,12 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 import transformers
-from in_process import cards
 from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
 from torch import Tensor
 
 from sie_server.checkpoints.prompts import prompts
 from sie_server.options import HYBRID_WEIGHTS, Output, ScoreMode
+from sie_testing import model_cards as cards
 
 BATCH = 32
 

@@ -31,18 +31,18 @@ from itertools import chain, count, takewhile
 from pathlib import Path
 from typing import Any
 
-import chart
 import numpy as np
 from engine import SIZES, build, spread
 from in_process import Ours, serving
 from rich.console import Console
-from rounds import Summary, Timed, interleave
 from tables import show, versions
 
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.hf_config import read_config
 from sie_server.cli.bench.arithmetic import operations
 from sie_server.cli.bench.workload import text, workload
+from sie_testing import chart
+from sie_testing.rounds import Summary, Timed, interleave
 
 # Ratio to the cheapest cost from which the cost counts as risen.
 BENT = 1.2

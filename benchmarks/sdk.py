@@ -25,10 +25,10 @@ import msgspec
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from rounds import Summary, interleave, ratios
 
 from sie_sdk import SIEAsyncClient
 from sie_sdk.types import Item
+from sie_testing.rounds import Summary, interleave, ratios
 
 MODEL, DOCUMENTS = "m", 10
 QUERY = Item(text="what is python?")

@@ -31,13 +31,13 @@ from in_process import serving as in_process
 from peers import Reranking, has, infinity
 from rich.console import Console
 from rich.progress import track
-from rounds import Summary, interleave, ratios
 from tables import show
 
 from sie_sdk import SIEClient
 from sie_sdk.types import Item, ScoreResult
 from sie_server.catalog.catalog import Entry
 from sie_server.cli.bench.through_server import JSON, MSGPACK, Client, serving
+from sie_testing.rounds import Summary, interleave, ratios
 
 BASELINE, MODEL = "sie in process", "minilm"
 # Largest difference from the baseline, over the spread of its scores: both sides may run in bfloat16.

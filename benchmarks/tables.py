@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 from rich.table import Table
-from rounds import Summary
 
 from sie_server.nn.device import resolve_precision
+from sie_testing.rounds import Summary
 
 # Named steps with a progress bar.
 Steps = Callable[[str, Sequence[Any]], Iterable[Any]]

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,9 +23,8 @@ from outcome_counts import OutcomeCounts
 from traffic import BackgroundLoad
 from workload import Request, Workload, checkpoint_words, make_workload
 
-sys.path.append(str(Path(__file__).parents[1] / "packages" / "sie-server" / "tests"))
-from checkpoints import build
-from hub_server import Hub
+from sie_testing.checkpoints import build
+from sie_testing.hub_server import Hub
 
 REMOTE, NEIGHBOUR = "owner/reranker", "neighbour"
 _SMALL_KIB = 64  # less than a checkpoint has

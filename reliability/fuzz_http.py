@@ -15,10 +15,7 @@ import msgpack
 import msgpack_numpy
 import schemathesis
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "packages/sie-server/tests"))
-
-from live import EMBEDDED, serving  # noqa: E402 # the tests are no package
+from sie_testing.serving import EMBEDDED, serving
 
 MSGPACK = "application/msgpack"
 ACCEPTS = ("application/json", MSGPACK, "*/*")

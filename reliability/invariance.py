@@ -39,9 +39,8 @@ from processors import Processor, processors
 from traffic import Outcome, closed_loop, session
 from workload import Workload, checkpoint_words, common_words, make_workload
 
-sys.path.append(str(Path(__file__).parents[1] / "packages" / "sie-server" / "tests"))
-from checkpoints import ARCHITECTURES, DECODERS, build, build_modular
-from late_checkpoints import pylate, stanford
+from sie_testing.checkpoints import ARCHITECTURES, DECODERS, build, build_modular
+from sie_testing.late_interaction_checkpoints import pylate, stanford
 
 COLUMNS = (
     *("precision", "models", "pairs, differ", "requests", "scores compared", "texts embedded", "differ"),

@@ -32,8 +32,7 @@ from rich.console import Console
 from traffic import Outcome, closed_loop, open_loop
 from workload import Workload, make_workload
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-from process import usage
+from sie_testing.process import usage
 
 CONNECTIONS, RATES = (1, 8, 64, 256), (0.5, 0.9, 1.5, 3.0)
 QUEUE_TOKENS = 20_000

@@ -1,13 +1,10 @@
 """Memory, threads and open files of a process, from Linux's /proc."""
 
 import os
-import sys
 import time
-from pathlib import Path
 from typing import NamedTuple
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-from process import usage
+from sie_testing.process import usage
 
 
 class ProcessStats(NamedTuple):

@@ -35,11 +35,9 @@ from process_stats import ProcessStats, process_stats
 from rich.console import Console
 from workload import Workload, checkpoint_words, make_workload
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-sys.path.append(str(Path(__file__).parents[1] / "packages" / "sie-server" / "tests"))
-import chart
-from checkpoints import build
-from rounds import Summary
+from sie_testing import chart
+from sie_testing.checkpoints import build
+from sie_testing.rounds import Summary
 
 CHECKPOINTS = ("bert", "modernbert", "qwen3", "deberta", "bert-encoder")
 FLAT, SHORTEST_MINUTES, PARTS = 0.02, 5.0, 10

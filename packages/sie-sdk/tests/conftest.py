@@ -1,19 +1,14 @@
 """Fixtures: clients of a stand-in server, and a fake clock."""
 
 import asyncio
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import httpx2
 import pytest
+from sdk_stand_ins import BASE_URL, Driven, FakeTime
 
 from sie_sdk import SIEAsyncClient, SIEClient
-
-# Tests are imported by file, not from a package, so that what they share has to be put where they find it.
-sys.path.insert(0, str(Path(__file__).parent))
-from sdk_stand_ins import BASE_URL, Driven, FakeTime
 
 
 @pytest.fixture

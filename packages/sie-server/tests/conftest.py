@@ -7,8 +7,9 @@ from pathlib import Path
 import httpx2
 import pytest
 import torch
-from checkpoints import build
-from live import Server, connect, in_process, serving
+
+from sie_testing.checkpoints import build
+from sie_testing.serving import Server, connect, in_process, serving
 
 # Read when Haystack is imported, by the programs of the documentation too.
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
-from canned import BROKEN, EMBEDDER, LOADING, RERANKER, Served, canned
+
+from sie_testing.fake_engine import BROKEN, EMBEDDER, LOADING, RERANKER, Served, canned
 
 WIRE = Path(__file__).with_name("wire.json")
 JSON, MSGPACK = "application/json", "application/msgpack"

@@ -8,12 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx2
-from live import connect, poll, serving
 
 from sie_server.http.request_log import RequestLogMiddleware
 from sie_server.logs import JsonLines, Lines, _with_request_id
 from sie_server.metrics import Metrics
 from sie_server.request_context import CURRENT, RequestContext
+from sie_testing.serving import connect, poll, serving
 
 OPERATIONS = Path(__file__).resolve().parents[3] / "docs" / "operations.md"
 SECRET = "xyzzy-secret"

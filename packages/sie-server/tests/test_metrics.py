@@ -8,7 +8,6 @@ from typing import Any
 import httpx2
 import pytest
 import torch
-from live import connect, in_process, metric, poll
 from metrics_page import all_metrics, page
 
 from sie_server.catalog.catalog import Entry, shipped
@@ -17,6 +16,7 @@ from sie_server.errors import LoadClass, LoadError
 from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.options import Precision
+from sie_testing.serving import connect, in_process, metric, poll
 
 ROOT = Path(__file__).resolve().parents[3]
 BODY = {"query": {"text": "w1"}, "items": [{"text": "w2"}, {"text": "w3 w4 w5"}], "options": {"return_tokens": True}}

@@ -7,12 +7,12 @@ from dataclasses import replace
 import httpx2
 import pytest
 import torch
-from live import EMBEDDED, connect, error, in_process, scores, serving
 
 from sie_server.catalog.catalog import Entry, Example, Score, shipped
 from sie_server.checkpoints.load import load
 from sie_server.errors import LoadClass, LoadError
 from sie_server.self_check import compare, load_verified, verify
+from sie_testing.serving import EMBEDDED, connect, error, in_process, scores, serving
 
 CPU = torch.device("cpu")
 DOCUMENTS = ("a", "b", "c")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from live import EMBEDDED, connect, serving
 
 from sie_server.catalog.catalog import Entry, offered, shipped, with_models
 from sie_server.startup_banner import base_url, reach, welcome
+from sie_testing.serving import EMBEDDED, connect, serving
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import msgpack
 import msgpack_numpy
 import numpy as np
 import pytest
-from canned import Served, canned
 from record_wire import ABOUT, JSON, MSGPACK, WIRE, compact, exchanges, text
+
+from sie_testing.fake_engine import Served, canned
 
 RECORDED = json.loads(WIRE.read_text("utf-8"))
 EXCHANGES = pytest.mark.parametrize("exchange", RECORDED["exchanges"], ids=lambda exchange: exchange["name"])

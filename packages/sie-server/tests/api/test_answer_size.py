@@ -8,12 +8,12 @@ import httpx2
 import msgspec
 import numpy as np
 import pytest
-from live import EMBEDDED, connect, error, in_process
 
 from sie_server import codec, wire
 from sie_server.api.answer_size import of_highlights, of_sparse, of_vectors
 from sie_server.api.responses import quantize
 from sie_server.options import Dtype
+from sie_testing.serving import EMBEDDED, connect, error, in_process
 
 LIMITS = {"max_rendered_bytes": 1000, "max_answer_bytes": 60_000, "max_windows": 6, "max_request_tokens": 300}
 

@@ -6,9 +6,9 @@ from typing import Any
 import httpx2
 import pytest
 from jsonschema_rs import Draft202012Validator
-from live import EMBEDDED, error, metric
 
 from sie_server import CONTRACT_VERSION, __version__
+from sie_testing.serving import EMBEDDED, error, metric
 
 BODY = {"query": {"text": "what is python"}, "items": [{"text": "it"}, {"text": "snakes are reptiles"}]}
 

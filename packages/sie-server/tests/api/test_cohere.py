@@ -5,7 +5,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from live import EMBEDDED, error, metric, scores
+
+from sie_testing.serving import EMBEDDED, error, metric, scores
 
 DOCUMENTS = ["snakes are reptiles", "python is a language", "it"]
 BODY: dict[str, Any] = {"model": EMBEDDED, "query": "what is python", "documents": DOCUMENTS}

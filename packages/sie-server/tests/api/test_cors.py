@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from live import EMBEDDED, connect, in_process
+
+from sie_testing.serving import EMBEDDED, connect, in_process
 
 PAGE = "https://search.example"
 ASKS = {"Origin": PAGE, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-sie-sdk-version"}

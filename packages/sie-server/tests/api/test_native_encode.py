@@ -13,8 +13,6 @@ import msgpack_numpy
 import numpy as np
 import pytest
 import torch
-from checkpoints import ARCHITECTURES, text
-from live import EMBEDDED, connect, error, in_process
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -22,6 +20,8 @@ from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import load
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.options import Precision
+from sie_testing.checkpoints import ARCHITECTURES, text
+from sie_testing.serving import EMBEDDED, connect, error, in_process
 
 TEXTS = ["python is a programming language", "snakes", "who made it"]
 MSGPACK = {"Accept": "application/msgpack"}

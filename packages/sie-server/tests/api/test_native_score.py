@@ -13,9 +13,10 @@ import msgpack
 import numpy as np
 import pytest
 import torch
-from checkpoints import ARCHITECTURES, text
-from live import EMBEDDED, Server, connect, error, in_process, scores
 from tokenizers import Tokenizer
+
+from sie_testing.checkpoints import ARCHITECTURES, text
+from sie_testing.serving import EMBEDDED, Server, connect, error, in_process, scores
 
 QUERY = "what is python"
 DOCUMENTS = ["snakes are reptiles", "python is a programming language", "who made it", "w40 w41"]

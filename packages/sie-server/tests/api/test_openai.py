@@ -12,7 +12,6 @@ import openai
 import pytest
 import torch
 from jsonschema_rs import Draft202012Validator
-from live import EMBEDDED, Server, connect, in_process, metric
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -20,6 +19,7 @@ from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import load
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.options import Precision
+from sie_testing.serving import EMBEDDED, Server, connect, in_process, metric
 
 TEXTS = ["python is a programming language", "snakes", "who made it"]
 MODELS = pytest.mark.parametrize("model", [EMBEDDED, "bert-encoder"])

@@ -11,14 +11,14 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from checkpoints import text
-from live import InProcess, connect, error, in_process, metric, scores
 from numpy.typing import NDArray
 
 from sie_server import wire
 from sie_server.catalog.catalog import Entry, Profile
 from sie_server.checkpoints.load import LoadedModel, load
 from sie_server.options import Precision
+from sie_testing.checkpoints import text
+from sie_testing.serving import InProcess, connect, error, in_process, metric, scores
 
 TEXTS = ["python is a programming language", "snakes", text(40, seed=1)]
 QUERY, DOCUMENTS = "what is python", ["snakes", "it", text(40, seed=1)]

@@ -14,11 +14,11 @@ import pytest
 import torch
 from httpx2.websockets import WebSocketDisconnect, WebSocketSession, WebSocketUpgradeError
 from jsonschema_rs import Draft202012Validator
-from live import EMBEDDED, InProcess, Server, connect, in_process, poll, serving
 
 from sie_server import __version__
 from sie_server.api import status
 from sie_server.api.openapi import openapi
+from sie_testing.serving import EMBEDDED, InProcess, Server, connect, in_process, poll, serving
 
 HANDSHAKE = (
     "GET /ws/status HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

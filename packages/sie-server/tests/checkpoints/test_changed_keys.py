@@ -9,11 +9,11 @@ import random
 from pathlib import Path
 
 import pytest
-from changed_keys import FOLDERS, Changed, changes, ours, reference, same
 
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import inspect
 from sie_server.errors import LoadError
+from sie_testing.changed_keys import FOLDERS, Changed, changes, ours, reference, same
 
 _SAMPLE = 12
 

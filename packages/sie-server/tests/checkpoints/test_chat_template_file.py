@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoints import build
-from loads import CPU, refusal
 from sentence_transformers import CrossEncoder
 
 from sie_server.catalog.catalog import Entry, shipped, with_models
@@ -20,6 +18,8 @@ from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
 from sie_server.tokenization.config import LengthLimits
 from sie_server.tokenization.sequence import Sequence
+from sie_testing.checkpoints import build
+from sie_testing.loads import CPU, refusal
 
 QUERY = "what is python"
 DOCUMENTS = ["python is a language", "snakes are reptiles", " w7 w8  w9 \n", "yes", "w1 " * 700]

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import build
 from safetensors.torch import load_file, save_file
 
 from sie_server.catalog.catalog import Entry
@@ -23,6 +22,7 @@ from sie_server.checkpoints.tensor_file import SafetensorsFile, TensorFile
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
+from sie_testing.checkpoints import build
 
 CPU = torch.device("cpu")
 

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import build
-from loads import CPU, refusal
 from safetensors.torch import load_file, save_file
 from transformers import BertTokenizer
 
@@ -27,6 +25,8 @@ from sie_server.models.loaded_model import LoadedModel
 from sie_server.models.registry import resolve
 from sie_server.nn.device import resolve_precision
 from sie_server.nn.packed import Packed
+from sie_testing.checkpoints import build
+from sie_testing.loads import CPU, refusal
 
 
 @pytest.fixture

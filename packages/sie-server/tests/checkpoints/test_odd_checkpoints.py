@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoints import SMALL, build, text
 from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm, Normalize, Pooling, Transformer
@@ -20,6 +19,7 @@ from sie_server.checkpoints.source import locate
 from sie_server.engine.results import ACTIVATIONS
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.nn.packed import Packed
+from sie_testing.checkpoints import SMALL, build, text
 
 CPU = torch.device("cpu")
 QUERY = "what is python"

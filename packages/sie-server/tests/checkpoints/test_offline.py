@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from live import EMBEDDED
+from sie_testing.serving import EMBEDDED
 
 # An audit hook sees every socket that Python code connects or resolves a name for; it can't be undone or avoided.
 # asyncio's own wake-up pair is a socketpair and connects to nothing.

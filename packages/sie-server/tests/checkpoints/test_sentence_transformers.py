@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoints import SMALL, build, build_modular, ettin_head, text
 from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm, Pooling, Transformer
@@ -21,6 +20,7 @@ from sie_server.errors import LoadError, UnsupportedModelError
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
 from sie_server.tokenization.text_templates import fill
+from sie_testing.checkpoints import SMALL, build, build_modular, ettin_head, text
 
 CPU = torch.device("cpu")
 WIDTH = SMALL["hidden_size"]

@@ -10,13 +10,13 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from checkpoints import build, build_modular
-from hub_server import COMMIT, Hub
 from huggingface_hub import constants
 
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints import source
 from sie_server.errors import LoadClass, LoadError
+from sie_testing.checkpoints import build, build_modular
+from sie_testing.hub_server import COMMIT, Hub
 
 LOAD = """
 import sys, torch

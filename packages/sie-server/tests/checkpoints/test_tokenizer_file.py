@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import build
-from loads import CPU
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer
 
@@ -17,6 +15,8 @@ from sie_server.checkpoints.tokenizer_file import read_tokenizer
 from sie_server.errors import Code, LoadError, SIEError, UnsupportedModelError
 from sie_server.tokenization.config import LengthLimits
 from sie_server.tokenization.tokenizer import TextTokenizer
+from sie_testing.checkpoints import build
+from sie_testing.loads import CPU
 
 TEXTS = [
     "Hello World, the Cat's hat",

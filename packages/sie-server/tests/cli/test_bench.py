@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from live import EMBEDDED
 
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.hf_config import read_config
@@ -14,6 +13,7 @@ from sie_server.cli import main as cli
 from sie_server.cli.bench.arithmetic import operations, peak
 from sie_server.cli.bench.through_server import percentiles
 from sie_server.cli.bench.workload import padded, workload
+from sie_testing.serving import EMBEDDED
 
 CPU = torch.device("cpu")
 

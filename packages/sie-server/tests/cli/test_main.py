@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from live import EMBEDDED
 
 from sie_server.cli import main as cli
 from sie_server.settings import Settings
+from sie_testing.serving import EMBEDDED
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from live import EMBEDDED
 
 from sie_server.catalog.catalog import shipped
 from sie_server.cli import main as cli
+from sie_testing.serving import EMBEDDED
 
 RERANKER = "cross-encoder/ms-marco-MiniLM-L-6-v2"
 

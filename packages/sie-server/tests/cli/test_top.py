@@ -11,7 +11,6 @@ from io import StringIO
 from itertools import islice
 
 import pytest
-from live import EMBEDDED, InProcess, connect, in_process, poll, scores
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from rich.console import Console
 
@@ -19,6 +18,7 @@ from sie_server.cli.main import app
 from sie_server.cli.top.feed import Feed, RefusedError
 from sie_server.cli.top.sample import Between, Sample
 from sie_server.cli.top.screen import Screen
+from sie_testing.serving import EMBEDDED, InProcess, connect, in_process, poll, scores
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live import Server, serving
+
+from sie_testing.serving import Server, serving
 
 EXAMPLES = Path(__file__).resolve().parents[4] / "examples"
 DECIMAL = r"\d+\.\d+|\d+e[-+]\d+"

@@ -18,8 +18,6 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 import torch
-from checkpoints import build, text
-from live import EMBEDDED, InProcess, connect, error, in_process, metric, poll, scores, serving
 from safetensors.torch import load_file, save_file
 
 from sie_server.catalog.catalog import Entry
@@ -31,6 +29,8 @@ from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
 from sie_server.nn.panel_linear import bfloat16_panels
 from sie_server.settings import Precision
+from sie_testing.checkpoints import build, text
+from sie_testing.serving import EMBEDDED, InProcess, connect, error, in_process, metric, poll, scores, serving
 
 BODY = {"query": {"text": "what is python"}, "items": [{"text": "it"}, {"text": "snakes are reptiles"}]}
 CATALOGUE = "cross-encoder/ms-marco-MiniLM-L-6-v2"

@@ -10,7 +10,6 @@ from haystack import Document as HaystackDocument
 from haystack import Pipeline
 from langchain_core.documents import Document
 from langchain_core.vectorstores import InMemoryVectorStore
-from live import EMBEDDED, Server
 from llama_index.core import VectorStoreIndex
 from llama_index.core.schema import NodeWithScore, TextNode
 
@@ -19,6 +18,7 @@ from sie_sdk.haystack import SIEDocumentEmbedder, SIERanker, SIETextEmbedder
 from sie_sdk.langchain import SIEEmbeddings, SIEReranker
 from sie_sdk.llamaindex import SIEEmbedding, SIENodePostprocessor
 from sie_sdk.types import Item
+from sie_testing.serving import EMBEDDED, Server
 
 QUERY = "What is Python?"
 TEXTS = ["Snakes are reptiles.", "Python is a programming language.", "Python was created by Guido van Rossum."]

@@ -6,10 +6,10 @@ import tracemalloc
 import httpx2
 import numpy as np
 import pytest
-from live import EMBEDDED, Server, error, metric
 
 from sie_sdk import RequestError, SIEAsyncClient, SIEClient
 from sie_sdk.types import EncodeResult, Item
+from sie_testing.serving import EMBEDDED, Server, error, metric
 
 TEXTS = [f"Passage {i} is about {['snakes', 'rivers', 'compilers'][i % 3]}." for i in range(3000)]
 ITEMS = [Item(text=text) for text in TEXTS]

@@ -15,13 +15,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from live import EMBEDDED, Server
 from models_page import page, readme
 
 import sie_sdk
 from sie_sdk import RequestError, ServerError, SIEAsyncClient, SIEClient
 from sie_sdk.scoring import maxsim
 from sie_sdk.types import Item, StatusMessage
+from sie_testing.serving import EMBEDDED, Server
 
 ROOT = Path(__file__).resolve().parents[4]
 README = (ROOT / "README.md").read_text()

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 import httpx2
 import numpy as np
 import pytest
-from checkpoints import build, build_modular, text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from layers import needs_int8
-from live import EMBEDDED, Server
-from running import Running, running
 
 from sie_server.catalog.catalog import Entry, shipped
 from sie_server.engine.calls import EncodeCall, ScoreCall
+from sie_testing.checkpoints import build, build_modular, text
+from sie_testing.engine_loop import Running, running
+from sie_testing.layers import needs_int8
+from sie_testing.serving import EMBEDDED, Server
 
 SMALL = [
     *("bert", "xlm-roberta", "electra-narrow", "distilbert", "modernbert", "gte", "deberta", "deberta-v2", "mpnet"),

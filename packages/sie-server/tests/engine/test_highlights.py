@@ -8,15 +8,15 @@ import httpx2
 import numpy as np
 import pytest
 import torch
-from checkpoints import text
-from late_checkpoints import pylate, stanford
-from live import EMBEDDED, connect, error, in_process
 
 from sie_sdk import SIEClient
 from sie_server.catalog.catalog import Entry, shipped
 from sie_server.checkpoints.load import load
 from sie_server.nn.packed import Packed
 from sie_server.tokenization.word_cache import encodings
+from sie_testing.checkpoints import text
+from sie_testing.late_interaction_checkpoints import pylate, stanford
+from sie_testing.serving import EMBEDDED, connect, error, in_process
 
 CPU = torch.device("cpu")
 QUERY = "who made the python language?"

@@ -18,10 +18,8 @@ import httpx2
 import numpy as np
 import pytest
 import torch
-from checkpoints import text
 from hypothesis import given
 from hypothesis import strategies as st
-from live import InProcess, connect, error, in_process, metric, poll, scores
 
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import load
@@ -39,6 +37,8 @@ from sie_server.nn.packed import Packed
 from sie_server.options import Priority
 from sie_server.settings import Precision
 from sie_server.tokenization.sequence import Sequence
+from sie_testing.checkpoints import text
+from sie_testing.serving import InProcess, connect, error, in_process, metric, poll, scores
 
 
 class Device:

@@ -12,11 +12,11 @@ from typing import Any
 import httpx2
 import pytest
 from httpx2.websockets import WebSocketUpgradeError
-from live import EMBEDDED, Server, connect, error, in_process, poll, serving
 from openai import AuthenticationError, OpenAI
 
 from sie_sdk import RequestError, SIEClient
 from sie_server.settings import Settings
+from sie_testing.serving import EMBEDDED, Server, connect, error, in_process, poll, serving
 
 KEY, OTHER, LISTED = "first-of-2.keys~", "second/of+2=", "one-of-a-file"
 BODY = {"query": {"text": "what is python"}, "items": [{"text": "it"}]}

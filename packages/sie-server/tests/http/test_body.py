@@ -16,7 +16,8 @@ import msgpack
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from live import EMBEDDED, Server, error, metric, poll, scores
+
+from sie_testing.serving import EMBEDDED, Server, error, metric, poll, scores
 
 JSON, MSGPACK = "application/json", "application/msgpack"
 BODY: dict[str, Any] = {"query": {"text": "what is python"}, "items": [{"text": "it"}, {"text": "snakes are reptiles"}]}

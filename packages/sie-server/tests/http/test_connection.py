@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 import httpx2
 import psutil
 import pytest
-from live import EMBEDDED, Server, connect, metric, poll, serving
 
 from sie_server.errors import SIEError
 from sie_server.http.body_memory import Account, Hold
+from sie_testing.serving import EMBEDDED, Server, connect, metric, poll, serving
 
 PATIENCE_S = 1.0
 LIMIT = 6

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from live import EMBEDDED, Server, connect, poll, serving
+
+from sie_testing.serving import EMBEDDED, Server, connect, poll, serving
 
 DRAINING = {
     "code": "QUEUE_UNAVAILABLE",

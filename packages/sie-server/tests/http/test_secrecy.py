@@ -10,10 +10,10 @@ import httpx2
 import msgpack
 import psutil
 import pytest
-from live import EMBEDDED, Server, connect, error, in_process, serving
 
 import sie_server
 from sie_server.models.bert import Bert
+from sie_testing.serving import EMBEDDED, Server, connect, error, in_process, serving
 
 CANARY = "kanarienvogel"
 ITEM = {"id": f"{CANARY}-id", "text": CANARY, "metadata": {CANARY: CANARY}}

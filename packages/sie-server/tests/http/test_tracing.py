@@ -8,13 +8,13 @@ from typing import Any
 
 import httpx2
 import pytest
-from live import connect, in_process, poll
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
 from sie_server.http.tracing import Traces
+from sie_testing.serving import connect, in_process, poll
 
 BODY = {"query": {"text": "w1"}, "items": [{"text": f"w{i} w4 w5"} for i in range(40)]}
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

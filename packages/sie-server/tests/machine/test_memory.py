@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import build, text
-from running import running
 from safetensors.torch import save_file
 
 from sie_server.catalog.catalog import Entry
@@ -18,6 +16,8 @@ from sie_server.machine.peak_memory import PeakMemory
 from sie_server.nn import linear_backends as pack
 from sie_server.nn.kernels.library import installed_library
 from sie_server.nn.packed import Packed
+from sie_testing.checkpoints import build, text
+from sie_testing.engine_loop import running
 
 MB = 2**20
 

@@ -10,9 +10,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from checkpoints import text
-from late_checkpoints import bge_m3
-from live import connect, error, in_process
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import XLMRobertaModel
@@ -22,6 +19,9 @@ from sie_server.checkpoints.load import load
 from sie_server.errors import UnsupportedModelError
 from sie_server.nn.packed import Packed
 from sie_server.options import Comparison
+from sie_testing.checkpoints import text
+from sie_testing.late_interaction_checkpoints import bge_m3
+from sie_testing.serving import connect, error, in_process
 
 CPU = torch.device("cpu")
 QUERY = "what is python python"

@@ -13,12 +13,8 @@ import httpx2
 import numpy as np
 import pytest
 import torch
-from cards import BUILD, INSTRUCTION, Encode, encoder_of, qwen3
-from checkpoints import DECODERS, build, chat_template, text
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from live import connect, in_process
-from running import running
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling as STPooling
@@ -37,6 +33,10 @@ from sie_server.nn.packed import Packed
 from sie_server.tokenization.config import LengthLimits
 from sie_server.tokenization.sequence import Lead, Sequence
 from sie_server.tokenization.tokenizer import TextTokenizer
+from sie_testing.checkpoints import DECODERS, build, chat_template, text
+from sie_testing.engine_loop import running
+from sie_testing.model_cards import BUILD, INSTRUCTION, Encode, encoder_of, qwen3
+from sie_testing.serving import connect, in_process
 
 CPU = torch.device("cpu")
 QUERY = "what is python"

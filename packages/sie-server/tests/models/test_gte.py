@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoints import VOCABULARY, text, tokenizer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -23,6 +22,7 @@ from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.heads import Multivector
 from sie_server.nn.packed import Packed
 from sie_server.tokenization.sequence import Sequence
+from sie_testing.checkpoints import VOCABULARY, text, tokenizer
 
 CPU = torch.device("cpu")
 CODE = "Alibaba-NLP/new-impl"

@@ -7,9 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoints import ROBERTA, text
-from late_checkpoints import WIDTH, edit, jina, pylate, saved_again, stanford
-from running import running
 from safetensors.torch import load_file
 from sentence_transformers import MultiVectorEncoder
 from torch import Tensor, nn
@@ -22,6 +19,9 @@ from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
 from sie_server.tokenization.config import LengthLimits
 from sie_server.tokenization.sequence import Sequence
+from sie_testing.checkpoints import ROBERTA, text
+from sie_testing.engine_loop import running
+from sie_testing.late_interaction_checkpoints import WIDTH, edit, jina, pylate, saved_again, stanford
 
 CPU = torch.device("cpu")
 QUERIES = ["", "what is python", "who made it ?", text(5, 1), text(9, 2), text(10, 3), text(40, 4)]

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoints import ARCHITECTURES, build, text
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from torch import nn
 
@@ -20,6 +19,7 @@ from sie_server.nn.heads import Multivector
 from sie_server.nn.packed import Packed
 from sie_server.nn.panel_linear import bfloat16_panels
 from sie_server.tokenization.sequence import Sequence
+from sie_testing.checkpoints import ARCHITECTURES, build, text
 
 CPU = torch.device("cpu")
 CLASSIFIERS = [name for name in ARCHITECTURES if "encoder" not in name]

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import build
-from loads import CPU
 from transformers import AutoTokenizer
 
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import load
 from sie_server.nn.packed import Packed
+from sie_testing.checkpoints import build
+from sie_testing.loads import CPU
 
 DOCUMENTS = ["w1 <pad> w2 w3", "w1 w2 w3", "<pad>", "<pad> <pad> w1", "w1 <pad>", "w4 w5 w6 w7 <pad> w8 <pad> w9"]
 

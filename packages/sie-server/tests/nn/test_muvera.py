@@ -6,12 +6,12 @@ import httpx2
 import msgspec
 import numpy as np
 import pytest
-from live import EMBEDDED, error
 from numpy.typing import NDArray
 
 from sie_sdk.scoring import maxsim
 from sie_server.nn.muvera import draw, fixed_dimensional_encoding
 from sie_server.options import Muvera
+from sie_testing.serving import EMBEDDED, error
 
 DIM = 32
 

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import build, text
-from layers import filled, needs_int8
 from torch import Tensor
 
 from sie_server.catalog.catalog import Entry
@@ -23,6 +21,8 @@ from sie_server.nn.linear import ACTIVATIONS, GatedLinear, Linear
 from sie_server.nn.packed import Packed
 from sie_server.nn.panel_linear import KernelDtype, PanelLinear
 from sie_server.nn.similarity_product import SimilarityProduct
+from sie_testing.checkpoints import build, text
+from sie_testing.layers import filled, needs_int8
 
 CPU = torch.device("cpu")
 needs_bfloat16 = pytest.mark.skipif(linear_isa_level() < 2, reason="no AVX512-BF16, or no kernels")

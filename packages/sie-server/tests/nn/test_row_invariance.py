@@ -5,7 +5,6 @@ import logging
 import pytest
 import torch
 import torch.nn.functional as F
-from layers import filled
 from torch import Tensor, nn
 
 from sie_server.nn import linear_backends as pack
@@ -17,6 +16,7 @@ from sie_server.nn.linear_backends import RowCountTrials, use_linear_backends
 from sie_server.nn.panel_linear import PanelLinear
 from sie_server.nn.row_invariance import ROW_COUNTS, in_row_counts, is_row_invariant, row_invariant_counts
 from sie_server.nn.similarity_product import SimilarityProduct
+from sie_testing.layers import filled
 
 WIDTH = 24
 

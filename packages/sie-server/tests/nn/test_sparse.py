@@ -10,8 +10,6 @@ import httpx2
 import numpy as np
 import pytest
 import torch
-from checkpoints import build, text
-from live import connect, error, in_process
 from sentence_transformers import SparseEncoder
 from sentence_transformers.sparse_encoder.modules import SpladePooling, Transformer
 
@@ -23,6 +21,8 @@ from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
 from sie_server.nn.sparse import SparseVector
 from sie_server.tokenization.sequence import Sequence
+from sie_testing.checkpoints import build, text
+from sie_testing.serving import connect, error, in_process
 
 CPU = torch.device("cpu")
 TEXTS = [text(length, seed) for seed, length in enumerate([0, 1, 3, 17, 17, 60, 300, 700])]

@@ -3,11 +3,8 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[4] / "reliability"))
 from processors import Processor, processors
 
 NAMES = [
@@ -17,7 +14,6 @@ NAMES = [
     "SIE_MAX_CPU_ISA=none MKL_ENABLE_INSTRUCTIONS=AVX2",
     "SIE_MAX_CPU_ISA=none ONEDNN_MAX_CPU_ISA=AVX512_CORE",
 ]
-COMPARED = Path(__file__).parents[1] / "compared.py"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -25,7 +21,7 @@ def test_a_score_does_not_depend_on_its_batch_on_another_processor(name: str) ->
     [processor] = [processor for processor in processors() if processor.name == name]
     _skip_without(processor)
     done = subprocess.run(
-        [sys.executable, str(COMPARED)],
+        [sys.executable, "-m", "sie_testing.batch_comparison"],
         env={**os.environ, **processor.environment},
         capture_output=True,
         text=True,

@@ -3,7 +3,6 @@
 import asyncio
 import math
 import struct
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +11,6 @@ from typing import Any
 
 import msgspec
 import pytest
-
-sys.path.append(str(Path(__file__).resolve().parents[4] / "reliability"))
 from bodies import bombs
 from expected_scores import ExpectedScores
 from fault_files import flipped

@@ -1,12 +1,8 @@
 """The examples for nginx and HAProxy lose nothing while servers behind them are restarted: reliability/rolling.py."""
 
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).resolve().parents[4] / "reliability"))
 from rolling import BALANCERS, rolling
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import SMALL
-from live import connect, error, in_process, poll
 
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import inspect
 from sie_server.errors import LoadClass
 from sie_server.residency.models_folder import ModelsFolder
+from sie_testing.checkpoints import SMALL
+from sie_testing.serving import connect, error, in_process, poll
 
 QUERY = {"query": {"text": "what is python"}, "items": [{"text": "a language"}]}
 CONFIG: dict[str, Any] = {

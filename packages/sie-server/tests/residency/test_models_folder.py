@@ -10,10 +10,10 @@ from typing import NoReturn
 
 import httpx2
 import pytest
-from live import connect, error, in_process, poll, scores
 from safetensors.torch import load_file, save_file
 
 from sie_server.residency.models_folder import ModelsFolder
+from sie_testing.serving import connect, error, in_process, poll, scores
 
 QUERY, DOCUMENTS = "what is python", ["a language", "snakes are reptiles"]
 

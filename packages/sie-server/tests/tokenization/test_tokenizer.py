@@ -6,7 +6,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from checkpoints import tokenizer
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
@@ -15,6 +14,7 @@ from sie_server.errors import SIEError
 from sie_server.options import LongDocuments
 from sie_server.tokenization.config import LengthLimits
 from sie_server.tokenization.tokenizer import TextTokenizer
+from sie_testing.checkpoints import tokenizer
 
 FAMILIES = {
     "ms-marco-MiniLM-L-6-v2": "tokenizer.json",

@@ -9,7 +9,6 @@ from threading import Event
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from running import running
 from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordPiece
 
@@ -20,6 +19,7 @@ from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.errors import Code, SIEError
 from sie_server.tokenization import word_cache as words
 from sie_server.tokenization.word_cache import WordCache
+from sie_testing.engine_loop import running
 
 # Few characters, so that they meet: accents alone and composed, a final sigma, other spaces, what is not Latin.
 ALPHABET = "aBé́ςΣİß.,'[]_ \t\n\r\x00\x07\u00a0\u2003\u200d\u0327ﬁ½中日각ᄀ가가🐍"

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 import torch
-from layers import filled
 from torch import Tensor
 
 from sie_server.nn.kernels.attention import installed_attention_kernel
@@ -15,6 +14,7 @@ from sie_server.nn.kernels.library import computing, linear_isa_level, use_cores
 from sie_server.nn.kernels.rows import row_kernels
 from sie_server.nn.linear import GatedLinear, Linear
 from sie_server.nn.panel_linear import KernelDtype, PanelLinear
+from sie_testing.layers import filled
 
 pytestmark = pytest.mark.skipif(installed_attention_kernel() is None, reason="the kernels are not installed")
 LEAST: dict[KernelDtype, int] = {"float32": 0, "bfloat16": 2, "int8": 1}  # of `linear_isa_level`

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from checkpoints import build, text
 
 from sie_server.catalog.catalog import Entry, shipped
 from sie_server.checkpoints.load import load
@@ -16,6 +15,7 @@ from sie_server.nn.packed import Packed
 from sie_server.nn.similarity import MaxSim
 from sie_server.options import Comparison
 from sie_server.tokenization.sequence import Sequence
+from sie_testing.checkpoints import build, text
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
 LENGTHS = [0, 1, 2, 3, 5, 11, 14, 30, 60, 130]

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from checkpoints import build, tokenizer
 from safetensors.torch import load_file, save_file
 from sentence_transformers import MultiVectorEncoder
 from tokenizers import AddedToken, Tokenizer
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
+
+from sie_testing.checkpoints import build, tokenizer
 
 WIDTH = 48  # of a token's vector
 # Outputs, residual and bias of PyLate's Dense modules: a wider one with a projected residual, one as wide as its input

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from checkpoints import build, build_modular, text
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 
@@ -17,6 +16,7 @@ from sie_server.checkpoints.load import load
 from sie_server.engine.results import ACTIVATIONS
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
+from sie_testing.checkpoints import build, build_modular, text
 
 CPU = torch.device("cpu")
 QUERY = "what is python"
