@@ -91,7 +91,7 @@ class NativeAPI:
             template=options.query_template if queries else options.doc_template,
             instruction=params.instruction or options.instruction,
             default_instruction=options.default_instruction,
-            limits=length_limits(options, "truncate"),
+            limits=length_limits(options),
             pooling=options.pooling,
             normalize=options.normalize is not False,
             muvera=options.muvera,

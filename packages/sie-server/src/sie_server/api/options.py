@@ -50,10 +50,15 @@ def with_profile(options: T, profile: Profile) -> T:
     return msgspec.structs.replace(options, **missing) if missing else options
 
 
-def length_limits(options: wire.Options, long_documents: LongDocuments) -> LengthLimits:
-    """The limits in the options. `long_documents` holds unless their overflow policy says otherwise."""
-    overflow = _OVERFLOW.get(options.overflow_policy, long_documents)
-    return LengthLimits(options.max_seq_length, options.query_max_length, overflow)
+def length_limits(options: wire.Options) -> LengthLimits:
+    """The limits in the options."""
+    long_documents = overflow(options) or "truncate"
+    return LengthLimits(options.max_seq_length, options.query_max_length, long_documents)
+
+
+def overflow(options: wire.Options) -> LongDocuments | None:
+    """The treatment of long documents by the overflow policy; None if it has none of its own."""
+    return _OVERFLOW.get(options.overflow_policy)
 
 
 def comparison(options: wire.ScoreOptions) -> Comparison:

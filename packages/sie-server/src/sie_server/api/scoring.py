@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from collections.abc import Sequence as Items
-from dataclasses import replace
 from functools import partial
 
 from starlette.requests import Request
@@ -10,7 +9,7 @@ from starlette.requests import Request
 from sie_server import wire
 from sie_server.api.answer_size import AnswerSizes, HighlightChecks, of_ids
 from sie_server.api.disconnect import until_disconnect
-from sie_server.api.options import comparison, length_limits, scheduling_params, with_profile
+from sie_server.api.options import comparison, length_limits, overflow, scheduling_params, with_profile
 from sie_server.api.responses import encoded_highlights
 from sie_server.engine.calls import Checks, ScoreCall
 from sie_server.engine.engine import Engine
@@ -53,9 +52,6 @@ class Scoring:
         self._bodies.check_repeated({"instruction": instruction, "options.instruction": options.instruction}, 1)
         address = self._engine.residency.address(model_id, options.profile)
         merged = with_profile(options, address.profile)
-        limits = length_limits(merged, address.long_documents)
-        if options.long_documents is not None:
-            limits = replace(limits, long_documents=options.long_documents)
         if self._bodies.is_large(request):
             self._sizes.hold(request, [of_ids(ids, msgpack=msgpack)], "items")
         checks, encode = Checks(), None
@@ -67,7 +63,8 @@ class Scoring:
             query=query,
             documents=self._bodies.kept(request, documents),
             instruction=instruction or merged.instruction,
-            limits=limits,
+            limits=length_limits(merged),
+            long_documents=options.long_documents or overflow(options) or address.profile.long_documents,
             comparison=comparison(merged),
             top_k=options.top_k,
             encode_highlights=encode,

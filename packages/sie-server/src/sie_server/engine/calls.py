@@ -8,7 +8,7 @@ from typing import Any
 from sie_server.catalog.catalog import Entry
 from sie_server.engine.highlights import Highlight
 from sie_server.engine.scheduling_params import SchedulingParams
-from sie_server.options import Comparison, Muvera, Pooling
+from sie_server.options import Comparison, LongDocuments, Muvera, Pooling
 from sie_server.tokenization.config import LengthLimits
 
 
@@ -40,8 +40,9 @@ class ScoreCall:
     """A query, and the documents to rank by their relevance to it.
 
     model_id: of a model, without a profile. query, documents: None for a text that is missing, which is refused.
-    comparison: of embeddings, for a model that scores by them. top_k: number of documents in the ranking; None: all.
-    encode_highlights: turns the highlights of a document into what the caller wants of them; None: no highlights.
+    long_documents: in place of the one in `limits`; None: the model's. comparison: of embeddings, for a model that
+    scores by them. top_k: number of documents in the ranking; None: all. encode_highlights: encodes the
+    highlights of one document; None: no highlights.
     """
 
     model_id: str
@@ -49,6 +50,7 @@ class ScoreCall:
     documents: Items[str | None]
     instruction: str | None = None
     limits: LengthLimits = _NO_LIMITS
+    long_documents: LongDocuments | None = None
     comparison: Comparison = _DENSE
     top_k: int | None = None
     encode_highlights: Callable[[list[Highlight]], Any] | None = None

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from collections.abc import Sequence as Items
 from contextlib import asynccontextmanager
 from contextvars import copy_context
-from dataclasses import replace
 from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -37,7 +36,7 @@ from sie_server.models.loaded_model import LoadedModel, no_matches
 from sie_server.nn.device import resolve_device, resolve_precision
 from sie_server.nn.heads import Head, HeadGroup
 from sie_server.nn.linear_backends import RowCountTrials
-from sie_server.options import Precision
+from sie_server.options import LongDocuments, Precision
 from sie_server.request_context import record, timed
 from sie_server.residency.housekeeping import Housekeeper
 from sie_server.residency.memory_budget import MemoryBudget
@@ -186,7 +185,7 @@ class Engine:
         if head is not None and traced:
             raise no_matches(model.entry)
         query, documents = texts_to_score(model, call)
-        limits = self._limited(call.limits)
+        limits = self._limited(call.limits, call.long_documents or model.entry.long_documents)
         sequences: list[Sequence] = []
         try:
             with self._admission.tokenizing(model.id, params, estimate(documents, query)):
@@ -245,11 +244,12 @@ class Engine:
         call: EncodeCall,
     ) -> Encoding:
         timing, params = Timing(), call.scheduling
+        limits = self._limited(call.limits, call.limits.long_documents)
         tokenize = model.tokenizer.encode_queries if call.is_query else model.tokenizer.encode_documents
         sequences: list[Sequence] = []
         try:
             with self._admission.tokenizing(model.id, params, estimate(texts)):
-                sequences = await self._tokenize(tokenize.steps(texts, self._limited(call.limits)), timing, params)
+                sequences = await self._tokenize(tokenize.steps(texts, limits), timing, params)
             call.checks.token_vectors(await self._aside(len(sequences), params, sum, map(_token_vectors, sequences)))
             weigh = call.checks.embedding if "sparse" in heads else None
             vectors = await self._run("encoding", model, HeadGroup(heads), sequences, timing, params, weigh)
@@ -294,9 +294,10 @@ class Engine:
         timing.tokenization += time.perf_counter() - started
         return tokenized
 
-    def _limited(self, limits: LengthLimits) -> LengthLimits:
-        """With those of the server."""
-        return replace(limits, windows=self._settings.max_windows, total=self._settings.max_request_tokens)
+    def _limited(self, limits: LengthLimits, long_documents: LongDocuments) -> LengthLimits:
+        """The limits of a call together with the server's."""
+        windows, total = self._settings.max_windows, self._settings.max_request_tokens
+        return LengthLimits(limits.sequence, limits.query, long_documents, windows, total)
 
     async def _run(
         self,
