@@ -39,6 +39,7 @@ from rich.table import Table
 from sentence_transformers import CrossEncoder
 
 from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.checkpoint import Checkpoint
 from sie_server.checkpoints.hf_config import read_config
 from sie_server.cli.bench.arithmetic import operations, peak
 from sie_server.options import Precision
@@ -98,7 +99,10 @@ def main() -> None:
             candidates[f"sie {precision}"] = lambda engine=engine: engine.score(query, documents).scores
             dtypes[f"sie {precision}"] = torch.int8 if precision == "int8" else engine.model.dtype
         counted = engine.score(query, documents).lengths
-        work, executed = operations(engine.model, read_config(folder), counted), spared(engine.model, folder, counted)
+        work, executed = (
+            operations(engine.model, read_config(Checkpoint(folder)), counted),
+            spared(engine.model, folder, counted),
+        )
         for precision in ("float32", "bfloat16", "int8"):
             if openvino := started(stack, arguments.peers, folder, query, documents, precision):
                 candidates[f"OpenVINO {precision}"] = openvino
@@ -174,7 +178,7 @@ def started(
 
 def spared(model: Any, folder: Path, counted: list[int]) -> float:
     """Operations of our engine, which computes queries, attention and MLP of the last layer for first tokens only."""
-    config = read_config(folder)
+    config = read_config(Checkpoint(folder))
     work = operations(model, config, counted)
     if not model.encoder.first_only:
         return work

@@ -38,6 +38,7 @@ from rich.console import Console
 from tables import show, versions
 
 from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.checkpoint import Checkpoint
 from sie_server.checkpoints.hf_config import read_config
 from sie_server.cli.bench.arithmetic import operations
 from sie_server.cli.bench.workload import text, workload
@@ -137,7 +138,7 @@ def measure(
     engine: Ours, folder: Path, requests: dict[int, tuple[str, list[str]]], arguments: argparse.Namespace
 ) -> list[Point]:
     """Run rounds over all sizes, after a warm-up of each."""
-    config = read_config(folder)
+    config = read_config(Checkpoint(folder))
     runs: dict[str, Timed] = {}
     times: dict[str, int] = {}
     lengths: dict[str, list[int]] = {}

@@ -132,7 +132,7 @@ def install(device: Device) -> None:
     pools = Pools()
     create_app, load = server.create_app, server.load
 
-    def load_on(entry: Entry, on: torch.device, precision: Precision) -> LoadedModel:
+    def load_on(entry: Entry, on: torch.device, precision: Precision, **_: Any) -> LoadedModel:
         model = load(entry, on, precision)
         return replace(model, encoder=Encoder(model.encoder, device))  # type: ignore[arg-type] # a stand-in
 

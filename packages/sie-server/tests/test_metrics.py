@@ -31,7 +31,7 @@ CODES = {
 }
 
 
-def _load(entry: Entry, device: torch.device, precision: Precision) -> LoadedModel:
+def _load(entry: Entry, device: torch.device, precision: Precision, **_: Any) -> LoadedModel:
     if entry.id == "broken":
         raise LoadError(LoadClass.GATED, "it is gated")
     if entry.id == "worse":

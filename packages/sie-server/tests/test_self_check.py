@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import httpx2
 import pytest
@@ -11,6 +12,8 @@ import torch
 from sie_server.catalog.catalog import Entry, Example, Score, shipped
 from sie_server.checkpoints.load import load
 from sie_server.errors import LoadClass, LoadError
+from sie_server.models.loaded_model import LoadedModel
+from sie_server.options import Precision
 from sie_server.self_check import compare, load_verified, verify
 from sie_testing.serving import EMBEDDED, connect, error, in_process, scores, serving
 
@@ -57,7 +60,7 @@ def test_wrong_scores_refuse_the_model_with_both_numbers(wrong: Entry) -> None:
 
 
 def test_a_server_that_verifies_answers_for_a_refused_model(wrong: Entry) -> None:
-    def loader(entry: Entry, device: torch.device, precision: str) -> object:
+    def loader(entry: Entry, device: torch.device, precision: Precision, **_: Any) -> LoadedModel:
         return load_verified(replace(entry, examples=wrong.examples), device, precision)
 
     with in_process(loader) as running, connect(running.url) as api:

@@ -1,4 +1,4 @@
-"""The self-check: does a loaded model give the scores that were published for it?"""
+"""Self-check: compares the scores of a loaded model with published ones."""
 
 import asyncio
 import logging
@@ -10,20 +10,21 @@ from itertools import permutations
 import torch
 
 from sie_server.catalog.catalog import Entry, Example
-from sie_server.checkpoints.load import load
+from sie_server.checkpoints.load import Weighed, load
 from sie_server.engine.calls import ScoreCall
 from sie_server.engine.engine import Engine
 from sie_server.errors import LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel
+from sie_server.nn.linear_backends import RowCountTrials
 from sie_server.options import Precision, Score
 from sie_server.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 
-# Largest difference that is rounding and not another model, as a share of the logit. sentence-transformers' own tests
-# hold the scores of 17 rerankers in float32 and in bfloat16, and these differ by up to 5.4 %. What
-# int8 may differ by is a guess from one model (benchmarks/LOG.md).
+# Largest difference that counts as rounding, as a share of the logit. The tests of sentence-transformers have the
+# scores of 17 rerankers in float32 and in bfloat16, which differ by up to 5.4 %. The value for int8 is a guess from one
+# model (benchmarks/LOG.md).
 _RATE = {"float32": 0.005, "float16": 0.01, "bfloat16": 0.06, "int8": 0.15}
 # Scores are published with five digits.
 _DIGITS = 1e-5
@@ -31,7 +32,7 @@ _DIGITS = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One document's score beside the published one."""
+    """A document's score and the published one."""
 
     document: str
     expected: float
@@ -49,7 +50,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of one example. `ordered`: the documents rank as published."""
+    """The result of one example. ordered: whether the documents rank as published."""
 
     query: str
     source: str
@@ -62,9 +63,9 @@ class Outcome:
 
 
 def verify(model: LoadedModel) -> list[Outcome]:
-    """Score the model's examples the way the server does: an engine of their own, on the model's device.
+    """Score the model's examples as the server does, in an engine of their own on the model's device.
 
-    Not to be called on a thread that runs an event loop.
+    Must not be called on a thread that runs an event loop.
 
     Raises:
         SIEError: an example could not be scored.
@@ -76,13 +77,20 @@ def verify(model: LoadedModel) -> list[Outcome]:
     ]
 
 
-def load_verified(entry: Entry, device: torch.device, precision: Precision = "auto") -> LoadedModel:
-    """`load`, and refuse what does not give its published scores. A model without any passes.
+def load_verified(
+    entry: Entry,
+    device: torch.device,
+    precision: Precision = "auto",
+    *,
+    trials: RowCountTrials | None = None,
+    weighed: Weighed | None = None,
+) -> LoadedModel:
+    """`load`, and refuse a model that does not give its published scores. A model without any passes.
 
     Raises:
-        LoadError: as `load` does, or SCORES with what was expected and what came.
+        LoadError: as `load`, or SCORES with the expected and the actual scores.
     """
-    model = load(entry, device, precision)
+    model = load(entry, device, precision, trials=trials, weighed=weighed)
     if not model.entry.examples:
         _LOG.info("%s: no published scores to compare with", model.id)
         return model
@@ -102,10 +110,10 @@ def load_verified(entry: Entry, device: torch.device, precision: Precision = "au
 
 
 def compare(example: Example, got: Items[float], score: Score | None, dtype: str) -> Outcome:
-    """Hold scores against an example's, computed in `dtype`.
+    """Compare scores computed in `dtype` with those of an example.
 
-    Both sides round, so the coarser of the two precisions sets the tolerance. Two documents have to rank as published
-    unless their published scores are closer than that.
+    Both sides round, so the coarser precision sets the tolerance. Two documents must rank as published unless their
+    published scores are closer than that.
     """
     rate = max(_RATE[example.precision], _RATE[dtype])
     compared = tuple(
@@ -119,9 +127,9 @@ def compare(example: Example, got: Items[float], score: Score | None, dtype: str
 
 
 def _tolerance(expected: float, score: Score | None, rate: float) -> float:
-    """Largest difference from `expected`, in its own unit: a probability moves by its slope when its logit does."""
+    """Largest difference from `expected` in the same unit. A difference of logits scales by a probability's slope."""
     if score == "maxsim":
-        return rate + _DIGITS  # the errors of many cosines, none over one, cancel
+        return rate + _DIGITS  # a sum of cosines, each at most one, whose errors cancel
     if score != "probability":
         return rate * max(1.0, abs(expected)) + _DIGITS
     slope = expected * (1 - expected)
@@ -130,7 +138,7 @@ def _tolerance(expected: float, score: Score | None, rate: float) -> float:
 
 async def _scores(model: LoadedModel, examples: Items[Example]) -> list[list[float]]:
     settings = Settings(device=str(model.device), workers=1)
-    engine = Engine(settings, {model.id: model.entry}, Metrics(), lambda *_: model)
+    engine = Engine(settings, {model.id: model.entry}, Metrics(), lambda *_, **__: model)
     engine.start()
     try:
         calls = [ScoreCall(model.id, each.query, each.documents) for each in examples]

@@ -137,17 +137,18 @@ def _check_known(flag: str, model_ids: Iterable[str], engine: Engine) -> None:
 def _check_folders(entries: Iterable[Entry]) -> None:
     """Raises LoadError: a folder to preload contains no model.
 
-    Folders that are only served report their faults later (`checkpoints/load.py`, `inspect`).
+    Folders that are only served report their faults later (`checkpoints/description.py`, `inspect`).
     """
     for entry in entries:
         if entry.folder is None:
             continue
         try:
-            folder = locate(entry)
+            checkpoint = locate(entry)
         except LoadError as error:
             raise LoadError(error.kind, f"--model {entry.id}: {error}") from None
-        if not (folder / "config.json").is_file():
-            raise LoadError(LoadClass.CONFIG, f"--model {entry.id}: {folder} has weights but no config.json")
+        if not checkpoint.has("config.json"):
+            message = f"--model {entry.id}: {checkpoint.folder} has weights but no config.json"
+            raise LoadError(LoadClass.CONFIG, message)
 
 
 def _listen(host: str, port: int) -> socket.socket:

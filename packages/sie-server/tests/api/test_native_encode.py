@@ -191,7 +191,7 @@ DOC_TEMPLATE = "it {text}"
 TEMPLATES = {"query_template": QUERY_TEMPLATE, "doc_template": DOC_TEMPLATE, "default_instruction": "what"}
 
 
-def loader(entry: Entry, device: torch.device, precision: Precision) -> LoadedModel:
+def loader(entry: Entry, device: torch.device, precision: Precision, **_: Any) -> LoadedModel:
     """Loads models as if the catalogue had these templates for them."""
     model = load(entry, device, precision)
     return replace(model, entry=replace(model.entry, **TEMPLATES))

@@ -109,7 +109,7 @@ def test_token_ids(api: httpx2.Client, models: Path) -> None:
 def trained(models: Path, request: pytest.FixtureRequest) -> Iterator[httpx2.Client]:
     """A client of a server whose model has a template for documents and was trained to be cut."""
 
-    def loader(entry: Entry, device: torch.device, precision: Precision) -> LoadedModel:
+    def loader(entry: Entry, device: torch.device, precision: Precision, **_: Any) -> LoadedModel:
         model = load(entry, device, precision)
         facts = {"matryoshka": request.param, "doc_template": "it {text}", "query_template": "who {text}"}
         return replace(model, entry=replace(model.entry, **facts))

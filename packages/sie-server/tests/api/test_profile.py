@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from sie_server import wire
 from sie_server.catalog.catalog import Entry, Profile
-from sie_server.checkpoints.load import LoadedModel, load
+from sie_server.checkpoints.load import load
+from sie_server.models.loaded_model import LoadedModel
 from sie_server.options import Precision
 from sie_testing.checkpoints import text
 from sie_testing.serving import InProcess, connect, error, in_process, metric, scores
@@ -71,7 +72,7 @@ def loads() -> list[str]:
 
 @pytest.fixture(scope="module")
 def served(models: Path, loads: list[str]) -> Iterator[InProcess]:
-    def loader(entry: Entry, device: torch.device, precision: Precision) -> LoadedModel:
+    def loader(entry: Entry, device: torch.device, precision: Precision, **_: Any) -> LoadedModel:
         loads.append(entry.id)
         return load(entry, device, precision)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sie_server.catalog.catalog import Entry
-from sie_server.checkpoints.load import inspect
+from sie_server.checkpoints.description import inspect
 from sie_server.errors import LoadError
 from sie_testing.changed_keys import FOLDERS, Changed, changes, ours, reference, same
 

@@ -11,6 +11,7 @@ from sentence_transformers import CrossEncoder
 
 from sie_server.catalog.catalog import Entry, shipped, with_models
 from sie_server.checkpoints.chat_template_file import read_chat_template
+from sie_server.checkpoints.checkpoint import Checkpoint
 from sie_server.checkpoints.load import load
 from sie_server.checkpoints.prompts import choose, prompt_name
 from sie_server.errors import UnsupportedModelError
@@ -118,7 +119,7 @@ def test_templates_come_from_where_transformers_takes_them(tmp_path: Path) -> No
     plain = json.loads(settings.read_text())
 
     def behind() -> str:
-        return read_chat_template(tmp_path).plain.suffix
+        return read_chat_template(Checkpoint(tmp_path)).plain.suffix
 
     def configure(template: Any) -> None:
         settings.write_text(json.dumps({**plain, "chat_template": template}))
@@ -132,7 +133,7 @@ def test_templates_come_from_where_transformers_takes_them(tmp_path: Path) -> No
     configure([{"name": "default", "template": two}, {"name": "tool_use", "template": one}])
     assert behind() == " two"
     configure([{"name": "rerank", "template": two}])
-    with pytest.raises(UnsupportedModelError, match="has no default; it names rerank"):
+    with pytest.raises(UnsupportedModelError, match="has no default chat template; it has rerank"):
         behind()
 
 
@@ -142,10 +143,10 @@ def test_templates_come_from_where_transformers_takes_them(tmp_path: Path) -> No
         ("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}", "does not write the document"),
         (DOCUMENT_SLOT, "does not write the query"),
         (f"{QUERY_SLOT} {DOCUMENT_SLOT} {DOCUMENT_SLOT}", "writes the document more than once"),
-        (f"{DOCUMENT_SLOT} {QUERY_SLOT}", "writes the query or the instruction behind the document"),
+        (f"{DOCUMENT_SLOT} {QUERY_SLOT}", "writes the query or the instruction after the document"),
         (f"{QUERY_SLOT} {DOCUMENT_SLOT.replace('first', 'first | upper')}", "does not write the document"),
         (f"{QUERY_SLOT}<{DOCUMENT_SLOT}>w3", "can't be split in front of the document without changing its tokens"),
-        (f"{QUERY_SLOT} {DOCUMENT_SLOT.replace('first }}', '''first | truncate(50) }}''')}", "changes the texts"),
+        (f"{QUERY_SLOT} {DOCUMENT_SLOT.replace('first }}', '''first | truncate(50) }}''')}", "changes its texts"),
         (f"{{{{ strftime_now('%Y') }}}} {QUERY_SLOT} {DOCUMENT_SLOT}", "it writes the date"),
         (f"{{{{ raise_exception('no pairs') }}}} {QUERY_SLOT} {DOCUMENT_SLOT}", "no pairs"),
         ("{% if %}", "TemplateSyntaxError"),
@@ -206,9 +207,9 @@ def test_the_files_that_a_known_reranker_is_published_with_say_its_prompt(data: 
     published = data / "tokenizers" / "Qwen3-Reranker-0.6B" / "tokenizer_config.json"
     settings = json.loads(published.read_text())
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
-    prompt = choose(None, "Qwen3ForCausalLM", tmp_path, classifier=False)
+    prompt = choose(None, "Qwen3ForCausalLM", Checkpoint(tmp_path), classifier=False)
     assert prompt_name(prompt) == "qwen3-reranker"
     settings["chat_template"] += " "
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     with pytest.raises(UnsupportedModelError, match="Name the prompt that it was trained with"):
-        choose(None, "Qwen3ForCausalLM", tmp_path, classifier=False)
+        choose(None, "Qwen3ForCausalLM", Checkpoint(tmp_path), classifier=False)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.cancellation import GIVEN_UP
-from sie_server.checkpoints.load import load, weight_bytes
+from sie_server.checkpoints.load import load, weigh
 from sie_server.checkpoints.tensor_file import SafetensorsFile, TensorFile
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.loaded_model import LoadedModel
@@ -131,7 +131,7 @@ def test_a_folder_that_never_stays_the_same_is_a_failure_that_is_tried_again(
 
     monkeypatch.setattr(TensorFile, "read", flapping)
     refused = refusal(folder)
-    assert "has changed each of the 4 times that it was read" in str(refused)
+    assert "changed during each of the 4 attempts to read it" in str(refused)
     assert (refused.kind, refused.permanent) == (LoadClass.STORAGE, False)
 
 
@@ -220,9 +220,10 @@ def test_sizes_take_no_memory_before_they_are_held_against_the_weights(folder: P
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_bytes_of_weights_are_known_before_they_are_read(folder: Path, precision: Any) -> None:
-    known = weight_bytes(Entry("m", folder=folder), CPU, precision)
-    assert known is not None
-    model = load(Entry("m", folder=folder), CPU, precision)
+    weighed = weigh(Entry("m", folder=folder), CPU, precision)
+    assert weighed is not None
+    known = weighed.bytes
+    model = load(Entry("m", folder=folder), CPU, precision, weighed=weighed)
     # Panels of weights are filled up to whole ones, which is much of so small a model.
     assert known <= model.bytes <= 1.05 * known
 

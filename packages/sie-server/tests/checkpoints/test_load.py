@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertTokenizer
 
 from sie_server.catalog.catalog import Entry, Profile, shipped, with_models
+from sie_server.checkpoints.checkpoint import Checkpoint
 from sie_server.checkpoints.hf_config import from_hf
 from sie_server.checkpoints.load import load
 from sie_server.checkpoints.prompts import prompts
@@ -68,7 +69,7 @@ def test_a_missing_weight_is_named(folder: Path) -> None:
 
 def test_an_unknown_weight_is_named(folder: Path) -> None:
     edit_weights(folder, **{"bert.encoder.layer.0.adapter.weight": torch.zeros(2)})
-    assert "1 not known ['bert.encoder.layer.0.adapter.weight']" in refusal(folder)
+    assert "1 unknown ['bert.encoder.layer.0.adapter.weight']" in refusal(folder)
 
 
 def test_a_weight_of_another_shape_is_named(folder: Path) -> None:
@@ -126,7 +127,7 @@ def test_a_vocabulary_alone_is_enough_for_word_pieces(lower: bool, data: Path, t
     (tmp_path / "tokenizer_config.json").write_text(f'{{"do_lower_case": {str(lower).lower()}}}')
     shutil.copy(data / "tokenizers/ms-marco-MiniLM-L-6-v2/vocab.txt", tmp_path)
     theirs = BertTokenizer(str(tmp_path / "vocab.txt"), do_lower_case=lower)
-    ours = read_tokenizer(tmp_path).tokenizer
+    ours = read_tokenizer(Checkpoint(tmp_path)).tokenizer
     for query, document in (
         ("What is Python?", "A LANGUAGE, naïve café"),
         ("", "日本語 x"),
@@ -331,7 +332,7 @@ def test_the_catalogue_files_have_no_unread_fields() -> None:
 
 
 def _shipped_file(name: str) -> str:
-    return files("sie_server.models").joinpath(name).read_text()
+    return files("sie_server.catalog").joinpath(name).read_text()
 
 
 def test_packaged_weights_with_another_checksum_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm,
 from torch import nn
 
 from sie_server.catalog.catalog import Entry
-from sie_server.checkpoints.load import inspect, load
+from sie_server.checkpoints.description import inspect
+from sie_server.checkpoints.load import load
 from sie_server.checkpoints.source import locate
 from sie_server.engine.results import ACTIVATIONS
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
@@ -205,13 +206,13 @@ REFUSED: dict[str, tuple[str, dict[str, Any], Change, str]] = {
         ("window", "modernbert", {"sliding_window": 5}, "sliding_window 5"),
         ("yarn", "gte", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope_type 'yarn'"),
         ("partial", "gte", {"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5"),
-        ("labels", "bert", {"id2label": {"0": "a"}, "num_labels": 3}, "num_labels is 3, and id2label has 1"),
+        ("labels", "bert", {"id2label": {"0": "a"}, "num_labels": 3}, "num_labels is 3, but id2label has 1"),
         ("labels-3", "bert", {"id2label": None, "num_labels": 3}, "3 labels"),
         ("softmax", "bert", {"sentence_transformers": {"activation_fn": "torch.nn.Softmax"}}, "'torch.nn.Softmax'"),
         ("part", "bert", {"sentence_transformers": {"activation_fn": "mine.Sigmoid"}}, "'mine.Sigmoid'"),
         ("layers", "bert", {"num_hidden_layers": 10**30}, "num_hidden_layers 1000"),
-        ("heads", "bert", {"num_attention_heads": 5}, "hidden_size 64 can't be divided among num_attention_heads 5"),
-        ("heads-distilbert", "distilbert", {"n_heads": 5}, "dim 64 can't be divided among n_heads 5"),
+        ("heads", "bert", {"num_attention_heads": 5}, "hidden_size 64 is not a multiple of num_attention_heads 5"),
+        ("heads-distilbert", "distilbert", {"n_heads": 5}, "dim 64 is not a multiple of n_heads 5"),
         ("eps", "bert", {"layer_norm_eps": -1}, "layer_norm_eps -1"),
         ("types", "bert", {"type_vocab_size": 0}, "type_vocab_size 0"),
         ("padding", "roberta", {"pad_token_id": None}, "pad_token_id null"),
@@ -468,7 +469,7 @@ def test_an_index_that_says_nothing_is_refused(index: str, tmp_path: Path) -> No
         (["config.json", "pytorch_model.bin"], r"only pickled weights .*\.save_pretrained"),
         (["config.json", "pytorch_model-00001-of-00002.bin"], "only pickled weights"),
         (["config.json", "tf_model.h5"], "TensorFlow"),
-        (["config.json", "weights.safetensors"], "weights.safetensors, which nothing says is the whole model"),
+        (["config.json", "weights.safetensors"], "weights.safetensors, but nothing says that this is the whole model"),
     ],
 )
 def test_other_files_of_a_folder_are_named(files: list[str], words: str, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm,
 from torch import nn
 
 from sie_server.catalog.catalog import Entry
-from sie_server.checkpoints.load import inspect, load
+from sie_server.checkpoints.description import inspect
+from sie_server.checkpoints.load import load
 from sie_server.checkpoints.source import locate
 from sie_server.errors import LoadError, UnsupportedModelError
 from sie_server.models.loaded_model import LoadedModel
@@ -170,9 +171,9 @@ def test_weights_of_modules_are_strict(folder: Path) -> None:
     path = folder / "2_Dense" / "model.safetensors"
     weights = load_file(path)
     save_file({**weights, "residual.weight": torch.zeros(1)}, path)
-    assert "1 not known ['2_Dense/residual.weight']" in refusal(folder)
+    assert "1 unknown ['2_Dense/residual.weight']" in refusal(folder)
     save_file({**weights, "linear.bias": torch.zeros(WIDTH)}, path)
-    assert "1 not known ['2_Dense/linear.bias']" in refusal(folder)
+    assert "1 unknown ['2_Dense/linear.bias']" in refusal(folder)
     path.unlink()
     with pytest.raises(LoadError, match=r"model\.safetensors is missing from .*/2_Dense"):
         load(Entry("m", folder=folder), CPU, "float32")
@@ -182,7 +183,7 @@ def test_a_cache_without_the_head_is_not_complete(folder: Path, monkeypatch: pyt
     monkeypatch.setattr("sie_server.checkpoints.source.snapshot_download", lambda *_, **__: str(folder))
     monkeypatch.setattr("sie_server.checkpoints.source.is_offline_mode", lambda: True)
     entry = Entry("owner/name", repository="owner/name")
-    assert locate(entry) == folder
+    assert locate(entry).folder == folder
     (folder / "4_Dense" / "model.safetensors").unlink()
     with pytest.raises(Exception, match="is not in the local cache"):
         locate(entry)
@@ -242,6 +243,6 @@ def test_an_entry_s_templates_go_before_the_folder_s_prompts(tmp_path: Path) -> 
     (tmp_path / "1_Pooling").mkdir()
     pooling = tmp_path / "1_Pooling" / "config.json"
     pooling.write_text(json.dumps({"pooling_mode_mean_tokens": True, "include_prompt": False}))
-    assert "1_Pooling leaves the prompt out" in refusal(tmp_path)
+    assert "1_Pooling/config.json: include_prompt false is not supported" in refusal(tmp_path)
     path.write_text(json.dumps({"prompts": {"query": 1}}))
     assert "prompts: Expected `str | null`, got `int`" in refusal(tmp_path)

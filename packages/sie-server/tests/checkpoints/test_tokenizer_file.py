@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer
 
 from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.checkpoint import Checkpoint
 from sie_server.checkpoints.load import load
 from sie_server.checkpoints.source import TOKENIZER_FILES, _patterns
 from sie_server.checkpoints.tokenizer_file import read_tokenizer
@@ -69,7 +70,7 @@ def folder_of(path: Path, made: Tokenizer, model_type: str, settings: dict[str, 
 
 def assert_equal_to_transformers(folder: Path) -> None:
     theirs = AutoTokenizer.from_pretrained(folder)
-    ours = read_tokenizer(folder)
+    ours = read_tokenizer(Checkpoint(folder))
     ours.tokenizer.no_padding()
     ours.tokenizer.no_truncation()
     for first in TEXTS:
@@ -173,7 +174,10 @@ def test_files_of_special_and_added_tokens_are_read(tmp_path: Path) -> None:
 
 def test_lower_case_of_sentence_transformers_comes_first(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, unigram(), "xlm-roberta", {}, sentence_bert_config={"do_lower_case": True}, modules=[])
-    assert read_tokenizer(folder).tokenizer.encode("HELLO").ids == read_tokenizer(folder).tokenizer.encode("hello").ids
+    assert (
+        read_tokenizer(Checkpoint(folder)).tokenizer.encode("HELLO").ids
+        == read_tokenizer(Checkpoint(folder)).tokenizer.encode("hello").ids
+    )
 
 
 @pytest.mark.parametrize(
@@ -195,7 +199,7 @@ def test_unsupported_settings_are_refused_by_name(
 ) -> None:
     folder = folder_of(tmp_path, word_piece(), model_type, settings)
     with pytest.raises(UnsupportedModelError, match=words):
-        read_tokenizer(folder)
+        read_tokenizer(Checkpoint(folder))
 
 
 @pytest.mark.parametrize(
@@ -213,7 +217,7 @@ def test_files_that_the_class_can_not_read_are_refused_by_name(
     folder = folder_of(tmp_path, word_piece(), model_type, {})
     (folder / "tokenizer.json").rename(folder / file)
     with pytest.raises(LoadError, match=words):
-        read_tokenizer(folder)
+        read_tokenizer(Checkpoint(folder))
 
 
 def backend(path: Path, **parts: Any) -> Path:
@@ -243,7 +247,7 @@ BPE = {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}
 )
 def test_a_tokenizer_that_can_not_be_made_is_refused(parts: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError):
-        read_tokenizer(backend(tmp_path, **parts))
+        read_tokenizer(Checkpoint(backend(tmp_path, **parts)))
 
 
 @pytest.mark.parametrize(
@@ -265,12 +269,14 @@ def test_a_tokenizer_that_can_not_be_made_is_refused(parts: dict[str, Any], tmp_
 )
 def test_a_tokenizer_that_fails_at_every_text_is_refused(parts: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError, match="tokenizer"):
-        TextTokenizer(read_tokenizer(backend(tmp_path, added_tokens=[], **parts)).tokenizer, 32, token_types=True)
+        TextTokenizer(
+            read_tokenizer(Checkpoint(backend(tmp_path, added_tokens=[], **parts))).tokenizer, 32, token_types=True
+        )
 
 
 def test_a_text_at_which_the_tokenizer_panics_is_an_error_of_that_request(tmp_path: Path) -> None:
     explosive = {"type": "Split", "pattern": {"Regex": "(a|a|aa)+$x"}, "behavior": "Isolated", "invert": False}
-    made = read_tokenizer(backend(tmp_path, pre_tokenizer=explosive)).tokenizer
+    made = read_tokenizer(Checkpoint(backend(tmp_path, pre_tokenizer=explosive))).tokenizer
     ours = TextTokenizer(made, 512, token_types=True)
     bad = "a" * 60 + "!"
     for call in (

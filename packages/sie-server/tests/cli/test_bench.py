@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.checkpoint import Checkpoint
 from sie_server.checkpoints.hf_config import read_config
 from sie_server.checkpoints.load import load
 from sie_server.cli import main as cli
@@ -69,7 +70,7 @@ def test_a_failed_measurement_is_reported_in_one_line(
 def test_operations_are_those_of_the_products(models: Path) -> None:
     folder = models / "bert"
     model = load(Entry("bert", folder=folder), CPU, "float32")
-    config, lengths = read_config(folder), [3, 10]
+    config, lengths = read_config(Checkpoint(folder)), [3, 10]
     hidden, inner, layers = config.hidden_size, config.intermediate_size, config.layers
     products = 2 * 13 * layers * (4 * hidden**2 + 2 * hidden * inner)
     attention = 4 * layers * hidden * (3**2 + 10**2)

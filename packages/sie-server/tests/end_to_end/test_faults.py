@@ -51,7 +51,7 @@ class SlowLoader:
         self.calls: list[str] = []
         self.error: Exception | None = None
 
-    def __call__(self, entry: Entry, device: torch.device, precision: Precision) -> LoadedModel:
+    def __call__(self, entry: Entry, device: torch.device, precision: Precision, **_: Any) -> LoadedModel:
         self.calls.append(entry.id)
         assert self.go.wait(30)
         if self.error is not None:
@@ -390,7 +390,7 @@ class Stalled:
 def stalled(models: Path) -> Iterator[Stalled]:
     gates: list[Gate] = []
 
-    def loader(entry: Entry, device: torch.device, precision: Precision) -> LoadedModel:
+    def loader(entry: Entry, device: torch.device, precision: Precision, **_: Any) -> LoadedModel:
         model = load(entry, device, precision)
         [sequence] = model.tokenizer.encode_documents([POISON])
         gates.append(Gate(model.encoder, poison=int(sequence.ids[1])))

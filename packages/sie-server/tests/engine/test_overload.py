@@ -94,7 +94,7 @@ def body(*documents: str) -> dict[str, Any]:
 def overloaded(models: Path) -> Iterator[Overloaded]:
     devices: list[Device] = []
 
-    def loader(entry: Entry, device: torch.device, precision: Precision) -> LoadedModel:
+    def loader(entry: Entry, device: torch.device, precision: Precision, **_: Any) -> LoadedModel:
         model = load(entry, device, precision)
         devices.append(Device(model.encoder))
         return replace(model, encoder=devices[0], few_sizes=False)  # type: ignore[arg-type] # a stand-in
@@ -275,7 +275,7 @@ def test_work_that_can_not_be_done_in_time_is_refused_at_once(overloaded: Overlo
 def test_a_deadline_covers_the_load_of_a_model(models: Path) -> None:
     go = threading.Event()
 
-    def loader(entry: Entry, device: torch.device, precision: Precision) -> LoadedModel:
+    def loader(entry: Entry, device: torch.device, precision: Precision, **_: Any) -> LoadedModel:
         assert go.wait(30)
         return load(entry, device, precision)
 

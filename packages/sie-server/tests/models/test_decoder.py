@@ -21,7 +21,8 @@ from sentence_transformers.sentence_transformer.modules import Pooling as STPool
 from tokenizers import Tokenizer
 
 from sie_server.catalog.catalog import Entry
-from sie_server.checkpoints.load import inspect, load
+from sie_server.checkpoints.description import inspect
+from sie_server.checkpoints.load import load
 from sie_server.checkpoints.prompts import prompts
 from sie_server.engine.forward import forward
 from sie_server.engine.request import Batch, Request

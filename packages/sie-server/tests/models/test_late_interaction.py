@@ -159,7 +159,7 @@ def test_a_request_may_choose_the_lengths(tmp_path: Path) -> None:
         ("config_sentence_transformers.json", {"query_prefix": "[R] "}, "has no token '[R]', which the model needs"),
         ("config_sentence_transformers.json", {"query_length": "12"}, "config_sentence_transformers.json: Expected"),
         ("1_Dense/config.json", {"activation_function": "torch.nn.SiLU"}, "1_Dense: activation_function 'SiLU' is not"),
-        ("3_Dense/config.json", {"out_features": 32}, "has shape (48, 96), its config implies another: (32, 96)"),
+        ("3_Dense/config.json", {"out_features": 32}, "has shape (48, 96), but the config implies (32, 96)"),
         ("3_Dense/config.json", {"module_output_name": "scores"}, "3_Dense maps 'token_embeddings' to 'scores'"),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sie_server.catalog.catalog import Entry
-from sie_server.checkpoints.load import inspect
+from sie_server.checkpoints.description import inspect
 from sie_server.errors import LoadClass
 from sie_server.residency.models_folder import ModelsFolder
 from sie_testing.checkpoints import SMALL
@@ -108,7 +108,7 @@ def test_whatever_a_file_holds_is_logged_and_the_others_are_found(
     (tmp_path / "bad.yaml").write_bytes(content)
     (tmp_path / "good.yaml").write_text("sie_id: m\nhf_id: a/b\n")
     (tmp_path / "deep.toml").write_text("a = " + "[" * 20_000)
-    assert [entry.id for entry in ModelsFolder(tmp_path, ()).look().entries] == ["m"]
+    assert [entry.id for entry in ModelsFolder(tmp_path, ()).poll().entries] == ["m"]
     assert "bad.yaml: " in caplog.text
     assert "deep.toml: " in caplog.text
 

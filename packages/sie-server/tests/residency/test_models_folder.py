@@ -30,12 +30,12 @@ def checkpoint(path: Path, weights: bytes = b"weights", config: str = "{}") -> N
     (path / "model.safetensors").write_bytes(weights)
 
 
-def look(watched: ModelsFolder) -> tuple[list[str], list[str]]:
-    changes = watched.look()
+def polled(watched: ModelsFolder) -> tuple[list[str], list[str]]:
+    changes = watched.poll()
     return [entry.id for entry in changes.entries], changes.gone
 
 
-# --- what a look finds -----------------------------------------------------------------------------------------------
+# --- what a poll finds -----------------------------------------------------------------------------------------------
 
 
 def test_folders_present_at_the_start_are_added_at_once(folder: Path) -> None:
@@ -45,44 +45,44 @@ def test_folders_present_at_the_start_are_added_at_once(folder: Path) -> None:
     (folder / "notes").mkdir()
     (folder / "README.md").write_text("ours")
     watched = ModelsFolder(folder, ())
-    assert look(watched) == (["a", "b"], [])
-    assert look(watched) == ([], [])
+    assert polled(watched) == (["a", "b"], [])
+    assert polled(watched) == ([], [])
 
 
 def test_folders_added_later_are_taken_once_they_stop_changing(folder: Path) -> None:
     watched = ModelsFolder(folder, ())
-    assert look(watched) == ([], [])
+    assert polled(watched) == ([], [])
     (folder / "a").mkdir()
     (folder / "a" / "config.json").write_text("{}")
-    assert look(watched) == look(watched) == ([], []), "no weights yet"
+    assert polled(watched) == polled(watched) == ([], []), "no weights yet"
     for size in (10, 20, 30):
         checkpoint(folder / "a", b"w" * size)
-        assert look(watched) == ([], []), "still being written"
-    assert look(watched) == (["a"], [])
-    assert look(watched) == ([], [])
+        assert polled(watched) == ([], []), "still being written"
+    assert polled(watched) == (["a"], [])
+    assert polled(watched) == ([], [])
 
 
 def test_changed_folders_are_reloaded_and_removed_ones_unloaded(folder: Path) -> None:
     checkpoint(folder / "a")
     watched = ModelsFolder(folder, ())
-    look(watched)
+    polled(watched)
     (folder / "a" / "tokenizer.json").write_text("{}")
-    assert look(watched) == ([], [])
-    assert look(watched) == (["a"], [])
+    assert polled(watched) == ([], [])
+    assert polled(watched) == (["a"], [])
     shutil.rmtree(folder / "a")
-    assert look(watched) == ([], [])
-    assert look(watched) == ([], ["a"])
+    assert polled(watched) == ([], [])
+    assert polled(watched) == ([], ["a"])
 
 
 def test_a_folder_replaced_between_two_polls_has_changed(folder: Path) -> None:
     checkpoint(folder / "a")
     watched = ModelsFolder(folder, ())
-    look(watched)
+    polled(watched)
     shutil.rmtree(folder / "a")
-    assert look(watched) == ([], [])
+    assert polled(watched) == ([], [])
     checkpoint(folder / "a", b"other weights")
-    assert look(watched) == ([], [])
-    assert look(watched) == (["a"], [])
+    assert polled(watched) == ([], [])
+    assert polled(watched) == (["a"], [])
 
 
 def test_a_link_to_another_folder_is_a_change(folder: Path, tmp_path: Path) -> None:
@@ -90,11 +90,11 @@ def test_a_link_to_another_folder_is_a_change(folder: Path, tmp_path: Path) -> N
         checkpoint(tmp_path / version)
     (folder / "a").symlink_to(tmp_path / "1")
     watched = ModelsFolder(folder, ())
-    assert watched.look().entries[0].folder == tmp_path / "1"
+    assert watched.poll().entries[0].folder == tmp_path / "1"
     (folder / "a").unlink()
     (folder / "a").symlink_to(tmp_path / "2")
-    watched.look()
-    assert watched.look().entries[0].folder == tmp_path / "2"
+    watched.poll()
+    assert watched.poll().entries[0].folder == tmp_path / "2"
 
 
 def test_folders_without_a_checkpoint_are_ignored(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -109,32 +109,34 @@ def test_folders_without_a_checkpoint_are_ignored(folder: Path, caplog: pytest.L
     os.mkfifo(folder / "pipe.yaml")
     (folder / "large.yaml").write_text("#" * 2**21)
     watched = ModelsFolder(folder, ())
-    assert look(watched) == (["before"], [])
+    assert polled(watched) == (["before"], [])
     checkpoint(folder / "after")
     (folder / "after" / os.fsdecode(b"odd\xff.json")).write_text("{}")
-    look(watched)
-    assert look(watched) == (["after"], [])
+    polled(watched)
+    assert polled(watched) == (["after"], [])
     assert caplog.text.count("its name is not UTF-8") == 1
+    for pipe in ("pipe: config.json is", "pipes: config.json is", "pipe.yaml: it is"):
+        assert caplog.text.count(f"{pipe} not a regular file") == 1
 
 
 def test_a_folder_that_can_not_be_read_for_a_moment_stays(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in "ab":
         checkpoint(folder / name)
     watched = ModelsFolder(folder, ())
-    look(watched)
+    polled(watched)
 
     def stale(_: Path) -> NoReturn:
         raise OSError(errno.ESTALE, "Stale file handle")
 
     with monkeypatch.context() as patched:
         patched.setattr("sie_server.residency.models_folder.checkpoint_files", stale)
-        assert look(watched) == look(watched) == ([], [])
-    assert look(watched) == ([], [])
+        assert polled(watched) == polled(watched) == ([], [])
+    assert polled(watched) == ([], [])
 
 
 def test_an_id_that_is_not_a_string_is_refused(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "m.yaml").write_text('sie_id: "a\\uDCFFb"\nhf_id: a/b\n')
-    assert look(ModelsFolder(folder, ())) == ([], [])
+    assert polled(ModelsFolder(folder, ())) == ([], [])
     assert caplog.text
 
 
@@ -142,7 +144,7 @@ def test_names_of_other_models_are_refused(folder: Path, caplog: pytest.LogCaptu
     checkpoint(folder / "bert")
     checkpoint(folder / "a")
     (folder / "z.toml").write_text('sie_id = "a"\nhf_id = "x/y"')
-    assert look(ModelsFolder(folder, {"bert"})) == (["a"], [])
+    assert polled(ModelsFolder(folder, {"bert"})) == (["a"], [])
     assert "the name 'bert' is taken" in caplog.text
     assert "the name 'a' is taken" in caplog.text
 
@@ -156,13 +158,13 @@ def test_names_of_other_models_are_refused(folder: Path, caplog: pytest.LogCaptu
 )
 def test_a_file_that_names_a_model_of_the_hub(folder: Path, name: str, content: str) -> None:
     (folder / name).write_text(content)
-    [entry] = ModelsFolder(folder, ()).look().entries
+    [entry] = ModelsFolder(folder, ()).poll().entries
     assert (entry.id, entry.repository, entry.revision, entry.max_length) == ("me/m", "acme/m", "abc", 128)
 
 
 def test_a_file_that_names_a_folder_and_profiles(folder: Path, tmp_path: Path) -> None:
     (folder / "m.yaml").write_text("sie_id: m\nweights_path: ../x\nprofiles: {short: {max_seq_length: 64}}\n")
-    [entry] = ModelsFolder(folder, ()).look().entries
+    [entry] = ModelsFolder(folder, ()).poll().entries
     assert entry.folder == tmp_path / "x"
     assert entry.profiles["short"].max_seq_length == 64
 
@@ -183,20 +185,20 @@ def test_a_file_with_what_is_not_understood_is_refused_by_name(
 ) -> None:
     (folder / "m.yaml").write_text(content)
     watched = ModelsFolder(folder, ())
-    assert look(watched) == ([], [])
+    assert polled(watched) == ([], [])
     assert said in caplog.text
     (folder / "m.yaml").write_text("sie_id: m\nhf_id: a/b\n")
-    look(watched)
-    assert look(watched) == (["m"], [])
+    polled(watched)
+    assert polled(watched) == (["m"], [])
 
 
 def test_a_file_that_names_another_model_now(folder: Path) -> None:
     (folder / "m.yaml").write_text("sie_id: old\nhf_id: a/b\n")
     watched = ModelsFolder(folder, ())
-    assert look(watched) == (["old"], [])
+    assert polled(watched) == (["old"], [])
     (folder / "m.yaml").write_text("sie_id: newer\nhf_id: a/b\n")
-    look(watched)
-    assert look(watched) == (["newer"], ["old"])
+    polled(watched)
+    assert polled(watched) == (["newer"], ["old"])
 
 
 # --- while serving ---------------------------------------------------------------------------------------------------

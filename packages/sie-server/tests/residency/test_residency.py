@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.cancellation import stop_if_given_up
+from sie_server.checkpoints.load import Weighed
 from sie_server.errors import Code, LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel
@@ -41,6 +42,10 @@ class Loaded:
         self.entry, self.id, self.bytes = entry, entry.id, size
 
 
+def weighed(size: int) -> Weighed:
+    return Weighed(size, blueprint=cast(Any, None))
+
+
 class Models:
     """A residency over models that load as told: they count, wait, fail, or are larger than was to be expected."""
 
@@ -57,7 +62,7 @@ class Models:
             MODELS, self._load, MemoryBudget(budget, 1), self.metrics, clock=lambda: self.now, **options
         )
 
-    def _load(self, entry: Entry) -> LoadedModel:
+    def _load(self, entry: Entry, _: Weighed | None) -> LoadedModel:
         self.calls.append(entry.id)
         self.at_once[entry.id] += 1
         assert self.at_once[entry.id] == 1, "two loads of one model"
@@ -143,7 +148,7 @@ async def test_a_model_that_does_not_fit_beside_pinned_models_is_refused() -> No
 
 async def test_nothing_is_unloaded_for_a_model_that_does_not_fit_all_the_same() -> None:
     sizes = {"c": 3 * SIZE, "d": 2 * SIZE + 1}
-    models = Models(budget=3 * SIZE, pinned=("a",), weigh=lambda entry: sizes.get(entry.id, SIZE))
+    models = Models(budget=3 * SIZE, pinned=("a",), weigh=lambda entry: weighed(sizes.get(entry.id, SIZE)))
     for model_id in "ab":
         await models.get(model_id)
     for model_id in "cd":
@@ -153,10 +158,10 @@ async def test_nothing_is_unloaded_for_a_model_that_does_not_fit_all_the_same() 
 
 
 async def test_nothing_is_unloaded_for_a_model_whose_files_are_refused() -> None:
-    def weigh(entry: Entry) -> int:
+    def weigh(entry: Entry) -> Weighed:
         if entry.id == "b":
             raise LoadError(LoadClass.CONFIG, "no such architecture")
-        return SIZE
+        return weighed(SIZE)
 
     models = Models(budget=SIZE, weigh=weigh)
     await models.get("a")
@@ -362,7 +367,7 @@ async def test_a_load_that_hangs_holds_up_no_other_and_is_not_begun_twice() -> N
 async def test_a_load_without_waiters_is_cancelled(how: str) -> None:
     began, ended = threading.Event(), threading.Event()
 
-    def load(_: Entry) -> LoadedModel:
+    def load(_: Entry, __: Weighed | None) -> LoadedModel:
         began.set()
         try:
             while True:
@@ -391,7 +396,7 @@ async def test_a_failed_load_leaves_nothing_in_memory() -> None:
 
     made: list[weakref.ref[Weights]] = []
 
-    def load(_: Entry) -> LoadedModel:
+    def load(_: Entry, __: Weighed | None) -> LoadedModel:
         weights = Weights()
         made.append(weakref.ref(weights))
         raise LoadError(LoadClass.STORAGE, "cut off") from KeyError(id(weights))
@@ -577,7 +582,7 @@ async def test_a_look_that_takes_long_holds_up_nothing_and_is_not_begun_twice(tm
     looks, gate = [], threading.Event()
 
     class Slow:
-        def look(self) -> Changes:
+        def poll(self) -> Changes:
             looks.append(len(looks))
             gate.wait(20)
             return Changes([Entry("new", repository="new")], [], {})

@@ -101,12 +101,16 @@ def ours(folder: Path) -> np.ndarray:
 
 
 def reference(folder: Path, scores: bool) -> np.ndarray | None:
-    """The same of sentence-transformers; None where it does not take the folder."""
+    """The same of sentence-transformers; None if it refuses the folder.
+
+    One text at a time: without an attention mask (`model_input_names`), its results depend on the padding.
+    """
     try:
         if scores:
-            return np.asarray(CrossEncoder(str(folder), device="cpu").predict([(QUERY, each) for each in DOCUMENTS]))
+            pairs = [(QUERY, each) for each in DOCUMENTS]
+            return np.asarray(CrossEncoder(str(folder), device="cpu").predict(pairs, batch_size=1))
         model = SentenceTransformer(str(folder), device="cpu")
-        return np.asarray(model.encode(DOCUMENTS, normalize_embeddings=True))
+        return np.asarray(model.encode(DOCUMENTS, batch_size=1, normalize_embeddings=True))
     except Exception:  # whatever a changed file makes of it
         return None
 

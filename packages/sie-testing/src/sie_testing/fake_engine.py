@@ -114,7 +114,7 @@ class CannedEngine(Engine):
         self._forever.set()
         await super().close()
 
-    def _load_canned(self, entry: Entry, device: torch.device, precision: Precision) -> LoadedModel:
+    def _load_canned(self, entry: Entry, device: torch.device, precision: Precision, **_: Any) -> LoadedModel:
         if entry is BROKEN:
             raise LoadError(LoadClass.CONFIG, "no such architecture: BrokenModel")
         if entry is LOADING:

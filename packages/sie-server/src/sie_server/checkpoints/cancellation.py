@@ -1,19 +1,19 @@
-"""Work on a load that nobody waits for any more ends at its next step."""
+"""Ends an abandoned load at its next step."""
 
 import threading
 from contextvars import ContextVar
 
 from sie_server.errors import LoadClass, LoadError
 
-# Set in the context of the thread that loads; elsewhere nothing is ever given up.
+# Set in the context of the thread that loads; unset elsewhere, where nothing is ever given up.
 GIVEN_UP: ContextVar[threading.Event | None] = ContextVar("given_up", default=None)
 
 
 def stop_if_given_up() -> None:
-    """To be called between the steps of a load: tensors, layers, files.
+    """Called between the steps of a load: tensors, layers, files.
 
     Raises:
-        LoadError: TIMEOUT, whoever wanted the model has given up on it.
+        LoadError: TIMEOUT, the load was given up.
     """
     given_up = GIVEN_UP.get()
     if given_up is not None and given_up.is_set():

@@ -1,8 +1,8 @@
-"""A program that renders a chat template, in a process of its own: a template is a program, too, and not ours.
+"""Program that renders a chat template in its own process, because a template is a program, too, and not trusted.
 
 Reads one JSON object, `{"template", "context", "conversations"}`, from standard input, and writes a list with the text
-of each conversation, or `{"error": …}`. As transformers renders: the same environment, the same names in it
-(`transformers.utils.chat_template_utils`), and nothing else of the machine.
+of each conversation, or `{"error": …}`. Renders as transformers does, in the same environment with the same names
+(`transformers.utils.chat_template_utils`), without access to the machine.
 """
 
 import json
@@ -16,7 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 CPU_S = 10
 MEMORY_BYTES = 2**30
-MOST_CHARACTERS = 2**22
+MAX_CHARACTERS = 2**22
 
 
 def _refuse(message: str) -> NoReturn:
@@ -37,7 +37,7 @@ def render(template: str, context: dict[str, Any], conversations: list[Any]) -> 
     """The text of each conversation.
 
     Raises:
-        TemplateError: the template is none, or refuses a conversation.
+        TemplateError: the template is invalid, or refuses a conversation.
     """
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
     environment.filters["tojson"] = _json
@@ -47,8 +47,8 @@ def render(template: str, context: dict[str, Any], conversations: list[Any]) -> 
         made.render(messages=messages, **{"tools": None, "documents": None, "add_generation_prompt": False, **context})
         for messages in conversations
     ]
-    if sum(map(len, texts)) > MOST_CHARACTERS:
-        raise TemplateError(f"it makes more than {MOST_CHARACTERS:,} characters of a few words")
+    if sum(map(len, texts)) > MAX_CHARACTERS:
+        raise TemplateError(f"it expands a few words to more than {MAX_CHARACTERS:,} characters")
     return texts
 
 
@@ -58,7 +58,7 @@ def main() -> None:
     answer: Any
     try:
         answer = render(**json.load(sys.stdin))
-    except Exception as error:  # whatever a template does
+    except Exception as error:  # a template can raise anything
         answer = {"error": f"{type(error).__name__}: {error}"[:1000]}
     json.dump(answer, sys.stdout)
 

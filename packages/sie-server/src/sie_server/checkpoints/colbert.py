@@ -1,25 +1,25 @@
-"""How a late-interaction checkpoint reads its texts, as the tools that save such checkpoints write it down."""
+"""Reads the settings of late-interaction checkpoints, in the formats of the tools that save them."""
 
 import string
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from sie_server.checkpoints.files import read_json
+from sie_server.checkpoints.checkpoint import WEIGHTS, Checkpoint
 from sie_server.errors import UnsupportedModelError
 from sie_server.tokenization.config import MASKS, LateInteraction
 
 T = TypeVar("T")
 
 _PUNCTUATION = tuple(string.punctuation)
-# Stanford's file in the folder of a checkpoint, JSON in spite of its name.
+# The settings of Stanford's package: JSON, in spite of the name.
 STANFORD_FILE = "artifact.metadata"
+TRANSFORMER_FILE = "sentence_bert_config.json"
 
 
 class _PyLate(msgspec.Struct, frozen=True):
-    """PyLate's keys in `config_sentence_transformers.json`; null means its default, like a key that is missing."""
+    """PyLate's keys in `config_sentence_transformers.json`; null or a missing key means PyLate's default."""
 
     query_prefix: str | None = None
     document_prefix: str | None = None
@@ -49,7 +49,7 @@ class _Expansion(msgspec.Struct, frozen=True):
 
 
 class _Transformer(msgspec.Struct, frozen=True):
-    """sentence-transformers' own keys in `sentence_bert_config.json`."""
+    """sentence-transformers' keys in `sentence_bert_config.json`."""
 
     query_length: int | None = None
     document_length: int | None = None
@@ -57,7 +57,7 @@ class _Transformer(msgspec.Struct, frozen=True):
 
 
 class _Mask(msgspec.Struct, frozen=True):
-    """`config.json` of its MultiVectorMask."""
+    """sentence-transformers' keys in the `config.json` of a MultiVectorMask."""
 
     skiplist_words: tuple[str, ...] = ()
     skiplist_tasks: tuple[str, ...] = ("document",)
@@ -65,10 +65,10 @@ class _Mask(msgspec.Struct, frozen=True):
 
 
 def pylate(settings: Mapping[str, Any]) -> LateInteraction:
-    """From the settings that PyLate saved.
+    """Translate settings saved by PyLate.
 
     Raises:
-        UnsupportedModelError: a key has a value of another type.
+        UnsupportedModelError: a value has the wrong type.
     """
     file = _convert(settings, _PyLate, "config_sentence_transformers.json")
     return LateInteraction(
@@ -82,14 +82,13 @@ def pylate(settings: Mapping[str, Any]) -> LateInteraction:
     )
 
 
-def stanford(folder: Path) -> tuple[LateInteraction, int]:
-    """From Stanford's file, and the width of a token vector.
+def stanford(checkpoint: Checkpoint) -> tuple[LateInteraction, int]:
+    """Translate Stanford's settings; also returns the width of a token vector.
 
     Raises:
         UnsupportedModelError: as `pylate`.
     """
-    path = folder / STANFORD_FILE
-    file = _convert(read_json(path) if path.is_file() else {}, _Stanford, STANFORD_FILE)
+    file = _convert(checkpoint.optional_json(STANFORD_FILE), _Stanford, STANFORD_FILE)
     late = LateInteraction(
         query_marker=file.query_token_id,
         document_marker=file.doc_token_id,
@@ -99,30 +98,28 @@ def stanford(folder: Path) -> tuple[LateInteraction, int]:
         attend=file.attend_to_mask_tokens,
         skip=_PUNCTUATION if file.mask_punctuation else (),
     )
-    return late, _width(folder / "model.safetensors")
+    return late, _width(checkpoint)
 
 
-def _width(weights: Path) -> int:
-    """Rows of Stanford's projection; its config says nothing of them."""
-    # Here, so that what only lists models does not wait for torch.
-    from sie_server.checkpoints.tensor_file import SafetensorsFile
-
-    with SafetensorsFile(weights) as file:
-        projection = file.tensors.get("linear.weight")
+def _width(checkpoint: Checkpoint) -> int:
+    """Rows of Stanford's projection, which its settings don't mention."""
+    file = checkpoint.tensors(WEIGHTS)
+    projection = file.tensors.get("linear.weight")
     if projection is None or not projection.shape:
-        raise UnsupportedModelError(f"{weights} has no projection for token vectors: linear.weight is missing from it")
+        raise UnsupportedModelError(f"{file.path} has no projection for token vectors: linear.weight is missing")
     return projection.shape[0]
 
 
-def sentence_transformers(folder: Path, mask: str, prompts: Mapping[str, str]) -> LateInteraction:
-    """From sentence-transformers' own files: the backbone's, that of the MultiVectorMask in sub-folder `mask`, prompts.
+def sentence_transformers(checkpoint: Checkpoint, mask: str, prompts: Mapping[str, str]) -> LateInteraction:
+    """Translate the settings of sentence-transformers: those of its Transformer and its MultiVectorMask, and prompts.
+
+    mask: the sub-folder of the MultiVectorMask.
 
     Raises:
-        UnsupportedModelError: they ask for something that we do not compute.
+        UnsupportedModelError: they ask for something unsupported.
     """
-    path = folder / "sentence_bert_config.json"
-    file = _convert(read_json(path) if path.is_file() else {}, _Transformer, path.name)
-    masked = _convert(read_json(folder / mask / "config.json"), _Mask, f"{mask}/config.json")
+    file = _convert(checkpoint.optional_json(TRANSFORMER_FILE), _Transformer, TRANSFORMER_FILE)
+    masked = _convert(checkpoint.json(f"{mask}/config.json"), _Mask, f"{mask}/config.json")
     expansion = file.query_expansion
     if expansion is not None and (expansion.strategy != "fixed" or expansion.token not in (None, *MASKS)):
         raise UnsupportedModelError(
@@ -130,7 +127,7 @@ def sentence_transformers(folder: Path, mask: str, prompts: Mapping[str, str]) -
             "supported: 'fixed' with the mask token"
         )
     if masked.skiplist_tasks != ("document",) or masked.keep_only_token_ids:
-        raise UnsupportedModelError("MultiVectorMask is supported with skiplist_words of documents alone")
+        raise UnsupportedModelError("MultiVectorMask is supported only with skiplist_words for documents")
     return LateInteraction(
         query_marker=prompts.get("query") or "",
         document_marker=prompts.get("document") or "",
@@ -143,7 +140,7 @@ def sentence_transformers(folder: Path, mask: str, prompts: Mapping[str, str]) -
 
 
 def overridden(late: LateInteraction, settings: Mapping[str, Any]) -> LateInteraction:
-    """With what a catalogue entry says in place of a checkpoint's files.
+    """The settings of a checkpoint with those of its catalogue entry in their place.
 
     Raises:
         UnsupportedModelError: as `pylate`.

@@ -1,4 +1,4 @@
-"""The files of a checkpoint's folder: opened without waiting for anybody, read within a limit, told from later ones."""
+"""Files of a checkpoint's folder: opened without waiting, read up to a limit, distinguished from later versions."""
 
 import os
 import stat
@@ -12,30 +12,30 @@ import yaml  # type: ignore[import-untyped]
 
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 
-# What a load may read. Whatever else lies in the folder can change without the model becoming another.
+# Of the files that a load may read. All others can change without changing the model.
 _SUFFIXES = (".json", ".safetensors", ".txt", ".bin", ".pt", ".metadata", ".jinja")
-_MOST_BYTES = 16 * 2**20
-_MOST_MODEL_FILE_BYTES = 2**20
+_MAX_BYTES = 16 * 2**20
+_MAX_MODEL_FILE_BYTES = 2**20
 _MAX_DEPTH = 32
 
-# Of each file its name, device, number on the disk, size, and when its content and its properties last changed.
+# For each file: name, device, inode, size, and the times at which its content and its properties last changed.
 Version = tuple[tuple[str, int, int, int, int, int], ...]
 
 
 def open_file(path: Path) -> int:
-    """A descriptor to read a regular file by. A pipe, a device or a socket in its place is not opened.
+    """Open a regular file for reading and return its descriptor. Pipes, devices and sockets are not opened.
 
     Raises:
-        LoadError: STORAGE, the file can't be opened, or is not there.
-        UnsupportedModelError: it is no regular file.
+        LoadError: STORAGE, the file is missing or can't be opened.
+        UnsupportedModelError: it is not a regular file.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise UnsupportedModelError(f"{path} is not a regular file")
-        # Nobody waits for the other end of a pipe that has been put there meanwhile.
+        # O_NONBLOCK: a pipe may have taken its place since.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        # Not for ever: the folder may just be replaced, or its disk be away.
+        # STORAGE is tried again: the folder may be about to be replaced, or its disk be unmounted.
         raise LoadError(LoadClass.STORAGE, f"{path.name} is missing from {path.parent}") from None
     except OSError as error:
         raise LoadError(LoadClass.STORAGE, f"{path} can't be opened: {error.strerror}") from error
@@ -45,29 +45,48 @@ def open_file(path: Path) -> int:
     return descriptor
 
 
-def read_file(path: Path, most_bytes: int = _MOST_BYTES) -> bytes:
-    """All of a file.
+def read_file(path: Path, max_bytes: int = _MAX_BYTES) -> bytes:
+    """The content of a file.
 
     Raises:
         LoadError: as `open_file`; STORAGE, it can't be read.
-        UnsupportedModelError: as `open_file`; it is larger than `most_bytes`.
+        UnsupportedModelError: as `open_file`; it is larger than `max_bytes`.
     """
     with os.fdopen(open_file(path), "rb") as file:
         try:
-            content = file.read(most_bytes + 1)
+            content = file.read(max_bytes + 1)
         except OSError as error:
             raise LoadError(LoadClass.STORAGE, f"{path} can't be read: {error.strerror}") from error
-    if len(content) > most_bytes:
-        raise UnsupportedModelError(f"{path} has more than {most_bytes:,} bytes, the limit for such a file")
+    if len(content) > max_bytes:
+        raise _too_large(path, max_bytes)
     return content
 
 
+def check_file(path: Path, max_bytes: int = _MAX_BYTES) -> None:
+    """Check a file that a library reads by itself.
+
+    Raises:
+        LoadError, UnsupportedModelError: as `read_file`.
+    """
+    descriptor = open_file(path)
+    try:
+        size = os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+    if size > max_bytes:
+        raise _too_large(path, max_bytes)
+
+
+def _too_large(path: Path, max_bytes: int) -> UnsupportedModelError:
+    return UnsupportedModelError(f"{path} has more than {max_bytes:,} bytes, the limit for such a file")
+
+
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
+    """The JSON object in a file.
 
     Raises:
         LoadError: as `read_file`.
-        UnsupportedModelError: as `read_file`; it holds something else.
+        UnsupportedModelError: as `read_file`; the file is not JSON, or not an object.
     """
     value = _decoded(path)
     if not isinstance(value, dict):
@@ -76,7 +95,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_json_list(path: Path) -> list[Any]:
-    """A JSON list from a file. Raises as `read_json`."""
+    """The JSON list in a file. Raises as `read_json`."""
     value = _decoded(path)
     if not isinstance(value, list):
         raise UnsupportedModelError(f"{path} is not a JSON list: it holds a {_kind(value)}")
@@ -84,22 +103,22 @@ def read_json_list(path: Path) -> list[Any]:
 
 
 def model_file(path: Path) -> Any:
-    """What a `.toml` or `.yaml` file says.
+    """The content of a `.toml` or `.yaml` file.
 
-    YAML's references and merge keys are refused: a few lines of them stand for gigabytes.
+    YAML's references and merge keys are refused: a few lines of them can stand for gigabytes.
 
     Raises:
-        ValueError: it can't be read, is too large, or says something that is none of these languages.
+        ValueError: the file can't be read, is too large, or can't be parsed.
     """
     try:
-        data = read_file(path, _MOST_MODEL_FILE_BYTES)
+        data = read_file(path, _MAX_MODEL_FILE_BYTES)
         if path.suffix == ".toml":
             return msgspec.toml.decode(data)
         depth = 0
         for event in yaml.parse(data, Loader=yaml.SafeLoader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent):
-                raise ValueError(f"the reference *{event.anchor} is not supported; write out what it stands for")
+                raise ValueError(f"the reference *{event.anchor} is not supported; write out its value")
             if depth > _MAX_DEPTH:
                 raise ValueError(f"it is nested more than {_MAX_DEPTH} deep")
         return msgspec.yaml.decode(data)
@@ -107,8 +126,8 @@ def model_file(path: Path) -> Any:
         raise ValueError(str(error)) from error
 
 
-def version(folder: Path) -> Version:
-    """What tells the files a load reads from those of any other moment.
+def version(folder: Path) -> Version | None:
+    """Identifies the present files among those of all moments; None if there is no such folder.
 
     Raises:
         LoadError: STORAGE, the folder can't be read.
@@ -118,14 +137,16 @@ def version(folder: Path) -> Version:
             (name, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
             for name, found in checkpoint_files(folder)
         )
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
         raise LoadError(LoadClass.STORAGE, f"{folder} can't be read: {error.strerror}") from error
 
 
 def checkpoint_files(folder: Path) -> list[tuple[str, os.stat_result]]:
-    """The files a checkpoint may be read from, in order of their names: the folder's and its sub-folders' own.
+    """The files of a folder and its sub-folders that belong to a checkpoint, sorted by name.
 
-    Links are followed. What is hidden, is no regular file or has just gone is left out.
+    Links are followed. Hidden files, and all that are not regular files, are left out.
 
     Raises:
         OSError: the folder can't be read.
@@ -154,7 +175,7 @@ def _entries(folder: "Path | os.DirEntry[str]") -> Iterator["os.DirEntry[str]"]:
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads round in a circle
+    except OSError:  # a circular link
         return False
 
 
@@ -162,7 +183,7 @@ def _decoded(path: Path) -> Any:
     try:
         return msgspec.json.decode(read_file(path))
     except RecursionError:
-        raise UnsupportedModelError(f"{path} is nested too deep") from None
+        raise UnsupportedModelError(f"{path} is nested too deeply") from None
     except ValueError as error:  # not JSON, or not UTF-8
         raise UnsupportedModelError(f"{path} is not JSON: {error}") from None
 

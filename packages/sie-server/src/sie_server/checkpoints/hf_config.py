@@ -1,14 +1,13 @@
-"""What a checkpoint's `config.json` says, in our words: with `rope.py` and `use.py` the only place that knows its keys.
+"""Translates a checkpoint's `config.json`. Only this file, `rope_parameters.py` and `model_type.py` know its keys.
 
-A key that changes what is computed is computed as the reference does, or refused by name. Whatever is not read here,
-transformers does not read either where these models infer.
+A key that changes the computation is honoured as in the reference, or refused by name. transformers does not read any
+other key in the inference of these models either.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from sie_server.checkpoints.files import read_json
+from sie_server.checkpoints.checkpoint import Checkpoint
 from sie_server.checkpoints.json_fields import Keys
 from sie_server.checkpoints.model_type import STANFORD, architecture, model_type
 from sie_server.checkpoints.rope_parameters import layer_types, local_and_global, rotary
@@ -17,7 +16,7 @@ from sie_server.models.model_config import Biases, DecoderConfig, ModelConfig, R
 from sie_server.nn.config import Disentangled, HeadConfig, Norm, Projection
 from sie_server.options import Activation, HeadActivation, Pooling
 
-# The largest sizes that are taken for real: a few times those of the largest models there are.
+# Limits of sizes: a few times those of the largest models.
 _MAX_VOCABULARY = 2**24
 _MAX_WIDTH = 2**17
 _MAX_LAYERS = 1024
@@ -28,13 +27,13 @@ _MAX_LABELS = 2**16
 _DECODERS = {"qwen2", "qwen3", "gemma"}
 # Alibaba-NLP/new-impl: under its first name on the hub, under the other in transformers.
 _GTE = {"new", "gte"}
-# Position tables of these keep rows up to the padding id for padding.
+# In these, the rows of the position table up to the padding id are reserved.
 _PADDED_POSITIONS = {"roberta", "xlm-roberta", "camembert"}
-# Of MPNet up to this one, whatever its padding id.
+# In MPNet, the rows up to this one, regardless of its padding id.
 _MPNET_PADDING = 1
 _NO_TOKEN_TYPES = {"distilbert", "modernbert", "mpnet"} | _DECODERS
 
-# What transformers calls them. Its "gelu" is the exact erf form.
+# By their names in transformers, whose "gelu" is the exact form with erf.
 _ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
     "gelu_python": "gelu",
@@ -45,10 +44,10 @@ _ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu",
     "swish": "silu",
 }
-# Gemma's first releases wrote "gelu" where the tanh approximation was meant, and the reference takes it so.
+# Gemma's first releases wrote "gelu" for the tanh approximation, and the reference reads it that way.
 _GEMMA_ACTIVATIONS = _ACTIVATIONS | {"gelu": "gelu_tanh"}
 _HEAD_ACTIVATIONS: dict[str, HeadActivation] = {"electra": "gelu", "distilbert": "relu"}
-# Model type → its own names for what the others call by the key.
+# Model type → common name of a key → its own name.
 _OTHER_NAMES: dict[str, dict[str, str]] = {
     "distilbert": {
         "hidden_size": "dim",
@@ -59,14 +58,14 @@ _OTHER_NAMES: dict[str, dict[str, str]] = {
     },
     "modernbert": {"hidden_act": "hidden_activation"},
 }
-# What the norms add to a variance: the key, and the reference's default.
+# Epsilon of the norms: the key, and the reference's default.
 _NORM_EPS: dict[str, tuple[str, float]] = {
     **dict.fromkeys(("modernbert",), ("norm_eps", 1e-5)),
     **dict.fromkeys(_DECODERS, ("rms_norm_eps", 1e-6)),
     "deberta-v2": ("layer_norm_eps", 1e-7),
 }
 
-# Keys that change what is computed, and the values of which we compute it: of every model, …
+# Keys that change the computation, and their supported values: of all models, …
 _ONLY: dict[str, tuple[Any, ...]] = {
     "quantization_config": (None, {}),
     "compression_config": (None, {}),
@@ -101,18 +100,18 @@ _FAMILY_ONLY: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 
 
-def read_config(folder: Path) -> ModelConfig:
-    """Read `config.json`, and what the files beside it say it is used as.
+def read_config(checkpoint: Checkpoint) -> ModelConfig:
+    """The config in `config.json`, for the architecture that the other files decide on.
 
     Raises:
-        UnsupportedModelError: the file is missing, is no JSON object, or asks for something we do not compute.
-        LoadError: STORAGE, it can't be read just now.
+        UnsupportedModelError: it is not a JSON object, or asks for something unsupported.
+        LoadError: STORAGE, it is missing or can't be read.
     """
-    return from_hf(read_json(folder / "config.json"), folder)
+    return from_hf(checkpoint.json("config.json"), checkpoint)
 
 
-def from_hf(hf: Mapping[str, Any], folder: Path | None = None) -> ModelConfig:
-    """Translate a transformers `config.json`. folder: with the files beside it."""
+def from_hf(hf: Mapping[str, Any], checkpoint: Checkpoint | None = None) -> ModelConfig:
+    """Translate a transformers `config.json`. checkpoint: the files next to it, as `architecture` reads them."""
     kind = model_type(hf)
     keys = Keys(hf, names=_OTHER_NAMES.get(kind, {}))
     _require_supported(kind, keys)
@@ -131,7 +130,7 @@ def from_hf(hf: Mapping[str, Any], folder: Path | None = None) -> ModelConfig:
         )
     )
     return ModelConfig(
-        architecture=architecture(hf, folder),
+        architecture=architecture(hf, checkpoint),
         vocab_size=vocabulary,
         embedding_size=_embedding_size(kind, keys, hidden),
         hidden_size=hidden,
@@ -163,7 +162,7 @@ def from_hf(hf: Mapping[str, Any], folder: Path | None = None) -> ModelConfig:
 
 
 def stated_layers(hf: Mapping[str, Any]) -> tuple[str, Any]:
-    """The key that says how many layers there are, and what it says."""
+    """The key for the number of layers, and its value."""
     key = _OTHER_NAMES.get(str(hf.get("model_type")), {}).get("num_hidden_layers", "num_hidden_layers")
     return (key, hf[key]) if key in hf else ("num_hidden_layers", hf.get("num_hidden_layers"))
 
@@ -195,14 +194,14 @@ def _embedding_size(kind: str, keys: Keys, hidden: int) -> int:
 
 
 def _head_dim(kind: str, keys: Keys, hidden: int, heads: int) -> int:
-    """Width of an attention head; only decoders may choose it."""
+    """Width of an attention head, which only decoders may choose freely."""
     if kind in _DECODERS and keys.given("head_dim"):
         head_dim = keys.integer("head_dim", high=_MAX_WIDTH)
     elif kind in ("qwen3", "gemma"):
         head_dim = {"qwen3": 128, "gemma": 256}[kind]
     elif hidden % heads:
         raise UnsupportedModelError(
-            f"config.json: {keys.name('hidden_size')} {hidden} can't be divided among "
+            f"config.json: {keys.name('hidden_size')} {hidden} is not a multiple of "
             f"{keys.name('num_attention_heads')} {heads}"
         )
     else:
@@ -227,17 +226,17 @@ def _position_offset(kind: str, keys: Keys, rows: int) -> int:
         return 0
     if offset >= rows:
         raise UnsupportedModelError(
-            f"config.json: max_position_embeddings {rows} leaves no position behind the {offset} of padding"
+            f"config.json: max_position_embeddings {rows} leaves no position after the {offset} reserved for padding"
         )
     return offset
 
 
 def _labels(keys: Keys) -> int:
-    """How many outputs a classifier has. transformers writes it through id2label; without either its default is two."""
+    """Number of outputs of a classifier: that of id2label, or num_labels, or else transformers' default of two."""
     named = keys.object("id2label")
     given = keys.integer("num_labels", len(named) or 2, high=_MAX_LABELS, optional=True)
     if len(named) and given != len(named):
-        raise UnsupportedModelError(f"config.json: num_labels is {given}, and id2label has {len(named)}")
+        raise UnsupportedModelError(f"config.json: num_labels is {given}, but id2label has {len(named)} labels")
     return given
 
 
@@ -260,7 +259,7 @@ def _head(kind: str, keys: Keys, hidden: int) -> HeadConfig:
 
 def _decoder(kind: str, keys: Keys, hidden: int, heads: int, layers: int) -> DecoderConfig:
     gemma = kind == "gemma"
-    if gemma:  # transformers 4 read it, 5 does not; what is published means the same either way
+    if gemma:  # read by transformers 4 but not 5; published models mean the same in both
         keys.only("hidden_activation", (None, "gelu", "gelu_pytorch_tanh"))
     activation = keys.choice(
         "hidden_act", _GEMMA_ACTIVATIONS if gemma else _ACTIVATIONS, "gelu_pytorch_tanh" if gemma else "silu"
@@ -270,7 +269,7 @@ def _decoder(kind: str, keys: Keys, hidden: int, heads: int, layers: int) -> Dec
     kv_heads = keys.integer("num_key_value_heads", heads, high=_MAX_HEADS, optional=True)
     if heads % kv_heads:
         raise UnsupportedModelError(
-            f"config.json: num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}"
+            f"config.json: num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}"
         )
     positions = rotary(keys, 10_000.0, head_dim)
     bias = kind != "qwen2" and keys.flag("attention_bias", False)
@@ -290,7 +289,7 @@ def _decoder(kind: str, keys: Keys, hidden: int, heads: int, layers: int) -> Dec
 
 
 def _require_full_attention(kind: str, keys: Keys, layers: int) -> None:
-    """Layers of a decoder that see what is near alone are not computed; with the key off, there are none."""
+    """Refuse decoders with sliding-window layers. They have none unless `use_sliding_window` is set."""
     if kind == "gemma":
         keys.only("use_bidirectional_attention", (False, None))
         return
@@ -317,7 +316,7 @@ def _rotary_layers(kind: str, keys: Keys, layers: int, head_dim: int) -> tuple[R
         return (RotaryLayer(keys.number("rotary_emb_base", 10_000.0, high=1e15)),) * layers
     if kind != "modernbert":
         return ()
-    # Every third layer sees everything; up to transformers 4 the config says so in a key of its own.
+    # Every third layer attends globally, which configs up to transformers 4 say in this key.
     every = keys.integer("global_attn_every_n_layers", 3, high=_MAX_LAYERS)
     everywhere, nearby = local_and_global(keys)
     types = layer_types(keys, layers, {layer: "sliding_attention" for layer in range(layers) if layer % every})
@@ -325,9 +324,9 @@ def _rotary_layers(kind: str, keys: Keys, layers: int, head_dim: int) -> tuple[R
 
 
 def _score_activation(keys: Keys) -> str | None:
-    """Import path of the function between logit and score, where the config names one."""
+    """Import path of the function from logit to score, if the config names one."""
     settings = keys.object("sentence_transformers")
-    if "activation_fn" in settings:  # with a null, too: then the default is meant
+    if "activation_fn" in settings:  # null means the default
         return settings.text("activation_fn")
     return keys.text("sbert_ce_default_activation_function")
 

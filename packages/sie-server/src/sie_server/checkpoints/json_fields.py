@@ -1,4 +1,4 @@
-"""Keys of a JSON object that somebody else wrote, each read as what it has to be, or refused by its name."""
+"""Typed reads of the keys of a JSON object. A wrong value is refused by the name of its key."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -12,13 +12,13 @@ _SHOWN = 60  # characters of a value in a message
 
 
 class Keys:
-    """A JSON object, each key read as what it has to be.
+    """A JSON object with typed access to its keys.
 
-    A key that is missing has the default; one without a default is needed. `null` is a value like any other, unless
-    `optional`: then it is as if the key were missing. Every method raises UnsupportedModelError for a value of another
-    type, out of range, or not supported, and names the key.
+    A missing key has the default; a key without a default is required. `null` is a value like any other, except with
+    `optional`, where it counts as missing. Every method raises UnsupportedModelError, with the name of the key, for a
+    value of the wrong type, out of range, or not supported.
 
-    where: what to call the object in messages. names: keys that go by another name in it.
+    where: name of the object in messages. names: common name of a key → its name in this object.
     """
 
     def __init__(self, values: Mapping[str, Any], where: str = "config.json", names: Mapping[str, str] = {}) -> None:
@@ -27,12 +27,12 @@ class Keys:
         self._names = names
 
     def name(self, key: str) -> str:
-        """What `key` is called in this object."""
+        """Name of `key` in this object."""
         theirs = self._names.get(key, key)
         return theirs if theirs in self._values else key if key in self._values else theirs
 
     def given(self, key: str) -> bool:
-        """Whether the key is there, with a value that is not null."""
+        """Whether the key is present and not null."""
         return self._values.get(self.name(key)) is not None
 
     def raw(self, key: str) -> Any:
@@ -62,14 +62,14 @@ class Keys:
         return value
 
     def text(self, key: str, default: str | None = None) -> str | None:
-        """A string, or nothing where it is null or missing."""
+        """A string, or None for null or a missing key."""
         value = self._value(key, default, optional=True, needed=False)
         if value is not None and not isinstance(value, str):
             raise self._refused(key, value, "a string")
         return value
 
     def texts(self, key: str) -> list[str] | None:
-        """A list of strings, or nothing where it is null or missing."""
+        """A list of strings, or None for null or a missing key."""
         value = self.raw(key)
         if value is None:
             return None
@@ -78,14 +78,14 @@ class Keys:
         return value
 
     def choice(self, key: str, table: Mapping[str, T], default: str, *, optional: bool = False) -> T:
-        """What `table` has for the key's value."""
+        """The entry of `table` for the key's value."""
         value = self._value(key, default, optional)
         if not isinstance(value, str) or value not in table:
             raise self._refused(key, value, ", ".join(map(repr, table)))
         return table[value]
 
     def object(self, key: str) -> "Keys":
-        """An object; an empty one where it is null or missing."""
+        """An object, empty for null or a missing key."""
         value = self.raw(key)
         if value is None:
             return Keys({}, f"{self.where}: {key}")
@@ -94,7 +94,7 @@ class Keys:
         return Keys(value, f"{self.where}: {key}")
 
     def only(self, key: str, supported: Collection[Any]) -> None:
-        """One of the values supported, or missing. `true` is not 1."""
+        """Refuse a value that is not one of those supported; the key may be missing. `true` is not 1."""
         if self.name(key) not in self._values:
             return
         value = self.raw(key)

@@ -1,4 +1,4 @@
-"""What an exception says of why a model did not load."""
+"""Classifies the exceptions that can end a load."""
 
 import errno
 
@@ -7,20 +7,20 @@ import torch
 from sie_server.errors import LoadClass, LoadError
 from sie_server.nn.device import is_out_of_memory
 
-# The disk is full, or a quota used up.
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+# The disk is full, or a quota exhausted.
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
-def classified(error: Exception, source: str) -> LoadError:
-    """The error as one with a class. It holds on to nothing: the frames of a load have weights in them.
+def classify(error: Exception, source: str) -> LoadError:
+    """The error as a LoadError with its class, and without its traceback: the frames of a load refer to weights.
 
-    source: what to call the checkpoint's origin.
+    source: name of the checkpoint's origin.
     """
     if isinstance(error, LoadError):
         return LoadError(error.kind, str(error))
     match error:
-        case OSError(errno=number) if number in _NO_ROOM:
-            return LoadError(LoadClass.STORAGE, f"no room on the disk for {source}: {error}")
+        case OSError(errno=number) if number in _NO_SPACE:
+            return LoadError(LoadClass.STORAGE, f"no space on the disk for {source}: {error}")
         case _ if is_out_of_memory(error):
             return LoadError(LoadClass.OOM, f"{source} does not fit into memory: {error}")
         case ImportError():
@@ -33,6 +33,6 @@ def classified(error: Exception, source: str) -> LoadError:
             return LoadError(LoadClass.STORAGE, f"the files of {source} can't be read: {error}")
         case torch.AcceleratorError():
             return LoadError(LoadClass.PLACEMENT, f"{source} could not be placed on the device: {error}")
-        case RuntimeError():  # torch's operators raise no other
+        case RuntimeError():  # from torch's operators
             return LoadError(LoadClass.ENGINE, f"{source} can't run on this machine: {error}")
     return LoadError(LoadClass.UNKNOWN, f"{source} could not be loaded: {error}")

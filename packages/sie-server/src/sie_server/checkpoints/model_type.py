@@ -1,21 +1,19 @@
-"""What a folder is used as: the model type and what stands behind the layers say it, before `architectures` does.
+"""Decides which architecture a folder is loaded as: by its model type and modules first, and then by `architectures`.
 
-The same layers are published as a masked language model, as what was pre-trained, or without a word; transformers loads
-them by `model_type` and as what they are asked for.
+The same layers are published as a masked language model, as a pre-trained model, or as neither; transformers loads them
+by `model_type` and the task at hand.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from sie_server.checkpoints.files import read_json
+from sie_server.checkpoints.checkpoint import Checkpoint
+from sie_server.checkpoints.colbert import TRANSFORMER_FILE
 from sie_server.checkpoints.json_fields import Keys
 from sie_server.checkpoints.sentence_transformers import BGE_M3_FILES, modules
-from sie_server.checkpoints.source import weight_files, weight_map
-from sie_server.checkpoints.tensor_file import open_tensors
 from sie_server.errors import LoadError, UnsupportedModelError
 
-# Model type → what the names of its architectures begin with. "new" is Alibaba-NLP/new-impl, in transformers "gte".
+# Model type → prefix of its architecture names. "new" is Alibaba-NLP/new-impl, in transformers "gte".
 FAMILIES = {
     "bert": "Bert",
     "roberta": "Roberta",
@@ -34,11 +32,11 @@ FAMILIES = {
 }
 _CLASSIFIER = "ForSequenceClassification"
 _BARE = "Model"
-# Heads of pre-training: without a word on what the folder is for, its layers are what there is to use.
+# Pre-training heads. Unless the folder says otherwise, only the layers below them are used.
 _PRETRAINED = ("ForMaskedLM", "ForPreTraining")
 # The last layer of a classifier.
 _CLASSIFIERS = {"classifier.weight", "classifier.out_proj.weight", "score.weight"}
-# sentence-transformers' word for what a Transformer module is loaded as.
+# sentence-transformers' tasks, for which a Transformer module is loaded.
 _TASKS = {"feature-extraction": _BARE, "sequence-classification": _CLASSIFIER, "text-generation": "ForCausalLM"}
 # ColBERT's own package names the architecture after itself.
 STANFORD = "HF_ColBERT"
@@ -46,10 +44,10 @@ _STANFORD_TYPES = ("bert", "xlm-roberta")
 
 
 def model_type(hf: Mapping[str, Any]) -> str:
-    """The model type, which configs of 2019 leave to be read off the architecture.
+    """The model type. Configs of 2019 have none; then it follows from the architecture.
 
     Raises:
-        UnsupportedModelError: it is none that we compute.
+        UnsupportedModelError: it is not supported.
     """
     keys = Keys(hf)
     kind, named = keys.text("model_type"), keys.texts("architectures") or []
@@ -66,13 +64,13 @@ def model_type(hf: Mapping[str, Any]) -> str:
     return kind
 
 
-def architecture(hf: Mapping[str, Any], folder: Path | None = None) -> str:
-    """The name transformers has for what is to be loaded, such as `BertForSequenceClassification`.
+def architecture(hf: Mapping[str, Any], checkpoint: Checkpoint | None = None) -> str:
+    """The transformers class to be loaded, such as `BertForSequenceClassification`.
 
-    folder: with the files beside `config.json`; without, `architectures` alone says it.
+    checkpoint: the files next to `config.json`; without them, only `architectures` counts.
 
     Raises:
-        UnsupportedModelError: neither says it, or says something that we do not compute.
+        UnsupportedModelError: it is missing or not supported.
     """
     kind = model_type(hf)
     family = FAMILIES[kind]
@@ -83,43 +81,38 @@ def architecture(hf: Mapping[str, Any], folder: Path | None = None) -> str:
                 f"{STANFORD} over {kind!r} is not supported; supported: {', '.join(_STANFORD_TYPES)}"
             )
         return family + _BARE
-    if folder is not None and (said := _said_by_modules(folder)) is not None:
-        return family + said
+    if checkpoint is not None and (suffix := _suffix_by_modules(checkpoint)) is not None:
+        return family + suffix
     same = ("New", "Gte") if family in ("New", "Gte") else (family,)
     if len(named) == 1 and named[0].startswith(same):
-        # BertForMaskedLM is SPLADE's, where nothing else is said.
+        # BertForMaskedLM is SPLADE, unless modules say otherwise.
         bare = named[0].endswith(_PRETRAINED) and named[0] != "BertForMaskedLM"
         return family + _BARE if bare else named[0]
-    names = set() if folder is None else _names(folder)
+    names = set() if checkpoint is None else _tensor_names(checkpoint)
     return family + (_CLASSIFIER if names & _CLASSIFIERS else _BARE)
 
 
-def _said_by_modules(folder: Path) -> str | None:
-    if all((folder / name).is_file() for name in BGE_M3_FILES):
+def _suffix_by_modules(checkpoint: Checkpoint) -> str | None:
+    if all(checkpoint.has(name) for name in BGE_M3_FILES):
         return _BARE
-    kinds = [module.kind for module in modules(folder)]
+    kinds = [module.kind for module in modules(checkpoint)]
     if "SpladePooling" in kinds:
         return "ForMaskedLM"
     if "LogitScore" in kinds:
         return "ForCausalLM"
     if {"Pooling", "Dense", "MultiVectorMask"} & set(kinds):
         return _BARE
-    settings = folder / "sentence_bert_config.json"
-    if kinds == ["Transformer"] and settings.is_file():
-        task = Keys(read_json(settings), settings.name)
-        return task.choice("transformer_task", _TASKS, "") if task.given("transformer_task") else None
+    if kinds == ["Transformer"]:
+        settings = Keys(checkpoint.optional_json(TRANSFORMER_FILE), TRANSFORMER_FILE)
+        return settings.choice("transformer_task", _TASKS, "") if settings.given("transformer_task") else None
     return None
 
 
-def _names(folder: Path) -> set[str]:
-    """The names of the checkpoint's tensors."""
-    if names := weight_map(folder):
-        return set(names)
+def _tensor_names(checkpoint: Checkpoint) -> set[str]:
+    """Names of the checkpoint's tensors."""
+    if checkpoint.weight_map:
+        return set(checkpoint.weight_map)
     try:
-        found = set()
-        for path in weight_files(folder):
-            with open_tensors(path) as file:
-                found |= set(file.tensors)
-        return found
+        return {name for file in checkpoint.weight_files for name in checkpoint.tensors(file).tensors}
     except LoadError:
-        return set()  # the load says what is wrong with the weights
+        return set()  # the load reports the fault of the weights

@@ -1,4 +1,4 @@
-"""Rotary positions as `config.json` writes them, in keys that have moved about from release to release."""
+"""Reads the rotary positions in `config.json`, whose keys differ between releases of transformers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,13 +13,13 @@ _LAYERS = ("full_attention", "sliding_attention")
 
 
 def rotary(keys: Keys, theta: float, head_dim: int) -> RotaryLayer:
-    """Positions of layers that are all alike. theta: the reference's, where the config does not say.
+    """The positions of a model whose layers are all alike. theta: the reference's default.
 
-    As transformers 5 reads it: `rope_scaling` goes before `rope_parameters`, and `rope_theta` may stand in either or
-    beside them. mGTE's NTK scaling (kexue.fm/archives/9706, eq. 6) is a larger base and a linear scale.
+    As in transformers 5, `rope_scaling` takes precedence over `rope_parameters`, and `rope_theta` may be in either or
+    next to them. mGTE's NTK scaling (kexue.fm/archives/9706, eq. 6) is a larger base and a linear scale.
 
     Raises:
-        UnsupportedModelError: it scales positions in a way that we do not compute.
+        UnsupportedModelError: the scaling is not supported.
     """
     scaling = keys.object("rope_scaling")
     parameters = scaling if len(scaling) else keys.object("rope_parameters")
@@ -28,14 +28,15 @@ def rotary(keys: Keys, theta: float, head_dim: int) -> RotaryLayer:
 
 
 def local_and_global(keys: Keys) -> tuple[RotaryLayer, RotaryLayer]:
-    """ModernBERT's two kinds of layer: everywhere, and in a window; up to transformers 4 in keys of their own."""
+    """The positions of ModernBERT's global and local layers, which have their own keys up to transformers 4."""
     scaling = keys.object("rope_scaling")
     if len(scaling):
         _layer(scaling, 1.0, 1, kinds=("default",))
     parameters = keys.object("rope_parameters")
     if unknown := [key for key in ("rope_theta", "rope_type", "type") if parameters.given(key)]:
         raise UnsupportedModelError(
-            f"{parameters.where} has {unknown[0]!r} for all layers; supported: one object each for {', '.join(_LAYERS)}"
+            f"{parameters.where} has {unknown[0]!r} for all layers; supported: one object for each of "
+            f"{', '.join(_LAYERS)}"
         )
     window = keys.integer("local_attention", 128, low=2, high=2**20) // 2
     if keys.given("sliding_window") and keys.raw("sliding_window") != window:
@@ -73,10 +74,10 @@ def _layer(
 
 
 def layer_types(keys: Keys, layers: int, default: Mapping[int, str] | None = None) -> tuple[str, ...]:
-    """Of each layer whether it sees everything or what is near.
+    """The attention of each layer, full or sliding.
 
     Raises:
-        UnsupportedModelError: `layer_types` is not one of these words for each layer.
+        UnsupportedModelError: `layer_types` is not a list of these words, one per layer.
     """
     types = keys.texts("layer_types")
     if types is None:

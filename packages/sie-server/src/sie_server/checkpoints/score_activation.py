@@ -1,4 +1,4 @@
-"""The function between a logit and a score, as sentence-transformers names it."""
+"""The functions from a logit to a score, by their names in sentence-transformers."""
 
 from sie_server.errors import UnsupportedModelError
 from sie_server.options import Score
@@ -10,7 +10,7 @@ _CLASSES: dict[str, tuple[str, Score]] = {
     "Tanh": ("activation", "tanh"),
     "ReLU": ("activation", "relu"),
 }
-# By each import path that leads to the class.
+# By every import path of the class.
 _SCORES: dict[str, Score] = {
     path: score
     for name, (module, score) in _CLASSES.items()
@@ -19,10 +19,10 @@ _SCORES: dict[str, Score] = {
 
 
 def score_of(path: str | None, labels: int = 1) -> Score:
-    """What a cross-encoder's score is. path: of its function; None: sentence-transformers' default.
+    """The kind of a cross-encoder's score. path: import path of its function; None: sentence-transformers' default.
 
     Raises:
-        UnsupportedModelError: it is another function.
+        UnsupportedModelError: the function is not supported.
     """
     if path is None:
         return "probability" if labels == 1 else "logit"

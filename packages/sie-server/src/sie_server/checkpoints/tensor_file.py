@@ -1,7 +1,6 @@
-"""Files of tensors, opened once: what a header says, held against the file's size, and the tensors read from there.
+"""Files of tensors: the header, checked against the file's size, and reads of single tensors.
 
-Nothing is mapped: a file that is cut short while it is read is an error of this load, where a mapping would end the
-process (SIGBUS).
+Nothing is mapped. If a file is cut short while it is read, that load fails; with a mapping, the process would (SIGBUS).
 """
 
 import math
@@ -21,12 +20,12 @@ from sie_server.checkpoints.cancellation import stop_if_given_up
 from sie_server.checkpoints.files import open_file
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 
-# The format allows for 100 MB; that of a model of 100,000 tensors has 15.
-_MOST_HEADER_BYTES = 16 * 2**20
-# Read and converted at once: small enough for the cache, and for PyTorch to convert it on this thread alone. Threads of
-# its own would wait for each other at the end of every one, which costs more where cores are busy.
+# The format allows 100 MB; a model of 100,000 tensors needs 15 MB.
+_MAX_HEADER_BYTES = 16 * 2**20
+# Read and converted at a time: fits in the cache, and is too little for PyTorch to use several threads. These would
+# wait for each other at the end of every chunk, which costs more than it saves when cores are busy.
 _CHUNK_BYTES = 2**17
-# Bits of an element.
+# Bits per element.
 _BITS = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E5M2FNUZ", "F8_E4M3FNUZ"), 8),
     **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
@@ -34,12 +33,12 @@ _BITS = {
     **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
     **{"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6},
 }
-# What weights are read from. Integers and 8-bit floats need scales that are in no table of ours.
+# Supported for weights. Integers and 8-bit floats need scales, which are not supported.
 _FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 class Stored(NamedTuple):
-    """A tensor in a file: its element's name in the format, and where its bytes begin."""
+    """A tensor in a file: the format's name of its dtype, and the offset of its first byte."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -47,7 +46,7 @@ class Stored(NamedTuple):
 
     @property
     def float_dtype(self) -> torch.dtype | None:
-        """Its element in torch's words; None for what weights are not read from."""
+        """The torch dtype; None if it is not supported for weights."""
         return _FLOATS.get(self.dtype)
 
 
@@ -58,17 +57,17 @@ class _Described(msgspec.Struct, frozen=True):
 
 
 class TensorFile(ABC):
-    """The tensors of one file, by name, in the order they lie in it. Holds it open until it is closed."""
+    """An open file of tensors. `tensors`: by name, in the order of their bytes."""
 
-    def __init__(self, path: Path) -> None:
-        """Reads what the file says of its tensors.
+    def __init__(self, path: Path, descriptor: int | None = None) -> None:
+        """Read the header. descriptor: of the file, if it is open already; closed with this object.
 
         Raises:
-            LoadError: STORAGE, it can't be read as such a file: not for ever, it may be on its way here still.
-            UnsupportedModelError: it is no regular file, or not of a kind that is read.
+            LoadError: STORAGE, the file can't be read as such; it may still be in the process of being copied.
+            UnsupportedModelError: it is not a regular file, or of an unsupported kind.
         """
         self.path = path
-        self._descriptor = open_file(path)
+        self._descriptor = open_file(path) if descriptor is None else descriptor
         self._chunk = torch.empty(_CHUNK_BYTES, dtype=torch.uint8)
         try:
             self.tensors = self._index()
@@ -92,9 +91,9 @@ class TensorFile(ABC):
         os.close(self._descriptor)
 
     def read(self, name: str, target: Tensor, rows: Items[int] = ()) -> None:
-        """Fill a contiguous tensor with one of the file's, converted; `rows`: with these of its rows alone.
+        """Fill a contiguous tensor with one of the file's, converted to its dtype. rows: if any, read only these.
 
-        Shapes: as many elements as that, or its rows, have.
+        The numbers of elements must agree; shapes may differ.
 
         Raises:
             LoadError: STORAGE, the file can't be read, or has become shorter; TIMEOUT, the load was given up.
@@ -111,14 +110,14 @@ class TensorFile(ABC):
     def _fill(self, stored: Stored, begin: int, target: Tensor) -> None:
         dtype = stored.float_dtype
         assert dtype is not None
-        straight = target.dtype == dtype and target.device.type == "cpu"
+        direct = target.dtype == dtype and target.device.type == "cpu"
         chunk = self._chunk.view(dtype)
         step = len(chunk)
         for first in range(0, target.numel(), step):
             part = target[first : first + step]
-            read = part if straight else chunk[: len(part)]
+            read = part if direct else chunk[: len(part)]
             self._read(begin + first * dtype.itemsize, read.view(torch.uint8).numpy().data)
-            if not straight:
+            if not direct:
                 part.copy_(read)
 
     def _read(self, begin: int, into: memoryview) -> None:
@@ -146,8 +145,8 @@ class SafetensorsFile(TensorFile):
         if size < 8:
             raise self._unreadable(f"it has {size} bytes")
         length = int.from_bytes(self._bytes(0, 8), "little")
-        if length > _MOST_HEADER_BYTES:
-            raise self._unreadable(f"its header has {length:,} bytes; the limit is {_MOST_HEADER_BYTES:,}")
+        if length > _MAX_HEADER_BYTES:
+            raise self._unreadable(f"its header has {length:,} bytes; the limit is {_MAX_HEADER_BYTES:,}")
         if 8 + length > size:
             raise self._unreadable(f"its header has {length:,} bytes, and the file {size:,}")
         try:
@@ -159,7 +158,7 @@ class SafetensorsFile(TensorFile):
         return self._checked(described, 8 + length, size)
 
     def _checked(self, described: dict[str, _Described], begin: int, size: int) -> dict[str, Stored]:
-        """Tensors lie one behind the other, without overlap or gap, and fill the file."""
+        """Check that the tensors follow each other without gap or overlap, up to the end of the file."""
         end = begin
         tensors = {}
         for name, each in sorted(described.items(), key=lambda item: item[1].data_offsets):
@@ -181,17 +180,18 @@ class SafetensorsFile(TensorFile):
 
 
 class PickleFile(TensorFile):
-    """Tensors that torch.save wrote, by an unpickler that knows tensors and nothing that could run code."""
+    """A file written by torch.save, read by an unpickler that builds tensors only and can't run code."""
 
     def _index(self) -> dict[str, Stored]:
         try:
-            # It builds tensors without memory, which know where in the file theirs is.
-            with os.fdopen(os.dup(self._descriptor), "rb") as file, FakeTensorMode():
+            # The tensors have no memory, but they know the offset of their bytes.
+            with open(self._descriptor, "rb", closefd=False) as file, FakeTensorMode():
+                file.seek(0)
                 tensors = torch.load(file, map_location="cpu", weights_only=True)
             return {name: self._stored(name, tensor) for name, tensor in tensors.items()}
         except OSError as error:
             raise self._unreadable(str(error.strerror)) from error
-        except Exception as error:  # whatever a broken pickle makes of the reader
+        except Exception as error:  # a broken pickle can raise anything
             raise UnsupportedModelError(f"{self.path} is not a readable file of tensors: {error}") from error
 
     def _stored(self, name: str, tensor: Tensor) -> Stored:
@@ -207,20 +207,20 @@ class PickleFile(TensorFile):
         return LoadError(LoadClass.STORAGE, f"{self.path} is not a readable file of tensors: {why}")
 
 
-def open_tensors(path: Path) -> TensorFile:
-    """The tensors of a file, by its name's suffix.
+def open_tensors(path: Path, descriptor: int | None = None) -> TensorFile:
+    """Open a file of tensors in the format of its suffix. descriptor: as `TensorFile`.
 
     Raises:
         LoadError: as `TensorFile`.
     """
-    return PickleFile(path) if path.suffix in (".bin", ".pt") else SafetensorsFile(path)
+    return (PickleFile if path.suffix in (".bin", ".pt") else SafetensorsFile)(path, descriptor)
 
 
 def check_floats(name: str, stored: Stored) -> torch.dtype:
-    """The element of a tensor that is to be a weight.
+    """The dtype of a stored weight.
 
     Raises:
-        UnsupportedModelError: it is none that weights are read from.
+        UnsupportedModelError: it is not supported for weights.
     """
     if (dtype := stored.float_dtype) is None:
         raise UnsupportedModelError(f"{name} is stored as {stored.dtype}; supported: {', '.join(_FLOATS)}")

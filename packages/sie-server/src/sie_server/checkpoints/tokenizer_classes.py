@@ -1,19 +1,19 @@
-"""transformers' classes of tokenizers: which one a checkpoint means, and what each makes of a vocabulary.
+"""The tokenizer classes of transformers: which one a checkpoint names, and how each builds a tokenizer.
 
-Those with a constructor of their own read nothing of `tokenizer.json` but its vocabulary: normalizer and pre-tokenizer
-are what the class and `tokenizer_config.json` say (transformers 5, `TokenizersBackend.convert_to_native_format`).
+Classes with their own constructor read only the vocabulary of `tokenizer.json`. The class and `tokenizer_config.json`
+determine normalizer and pre-tokenizer (transformers 5, `TokenizersBackend.convert_to_native_format`).
 """
 
 import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from sie_server.checkpoints.files import read_file
+from sie_server.checkpoints.checkpoint import Checkpoint
+from sie_server.checkpoints.files import check_file
 from sie_server.errors import UnsupportedModelError
 
 _BOTH = ("input_ids", "token_type_ids", "attention_mask")
@@ -54,11 +54,13 @@ _QWEN = dict.fromkeys(("unk_token", "eos_token", "pad_token"), "<|endoftext|>")
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What a tokenizer is made of: its folder, what is in the `tokenizer.json` there, if it has one, the settings of
-    `tokenizer_config.json`, and the special tokens by role.
+    """The parts of a tokenizer.
+
+    content: of `tokenizer.json`, if there is one; described: the same, parsed. settings: of `tokenizer_config.json`.
+    special: tokens by role.
     """
 
-    folder: Path
+    checkpoint: Checkpoint
     content: bytes | None
     described: Mapping[str, Any] | None
     settings: Mapping[str, Any]
@@ -66,16 +68,26 @@ class Given:
 
     @property
     def model(self) -> Mapping[str, Any]:
-        """The model of `tokenizer.json`, or, without one, that of `vocab.json` and `merges.txt`."""
+        """The model in `tokenizer.json`, or else in `vocab.json` and `merges.txt`."""
         if self.described is not None:
             model: Mapping[str, Any] = self.described["model"]
             return model
-        vocabulary, merges = models.BPE.read_file(*(_checked(self.folder / name) for name in _MERGES))
+        vocabulary, merges = models.BPE.read_file(*map(self.path, _MERGES))
         return {"vocab": vocabulary, "merges": merges}
+
+    def path(self, name: str) -> str:
+        """The path of a file for the library to read.
+
+        Raises:
+            LoadError: as `check_file`.
+        """
+        path = self.checkpoint.folder / name
+        check_file(path)
+        return str(path)
 
     @property
     def charsmap(self) -> bytes | None:
-        """SentencePiece's table of characters in the normalizer of `tokenizer.json`."""
+        """SentencePiece's table of characters, from the normalizer in `tokenizer.json`."""
         normalizer = (self.described or {}).get("normalizer") or {}
         parts = normalizer["normalizers"] if normalizer.get("type") == "Sequence" else [normalizer]
         for part in parts:
@@ -86,11 +98,11 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class TokenizerClass:
-    """A class of transformers.
+    """A tokenizer class of transformers.
 
-    build: the tokenizer before any special token is added. around: what it puts around texts; None: what
-    `tokenizer.json` says. files: what it can do with where that is missing. inputs:
-    what it gives a model. special: its special tokens where nothing else is said; extra: those without a role.
+    build: makes the tokenizer, before special tokens are added. around: makes the post-processor that adds tokens
+    around texts; None: as in `tokenizer.json`. files: sufficient in place of `tokenizer.json`. inputs: the inputs of a
+    model that it produces. special: default special tokens by role; extra: default tokens without a role.
     """
 
     build: Callable[[Given], Tokenizer]
@@ -100,20 +112,20 @@ class TokenizerClass:
     special: Mapping[str, str] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
 
-    def vocabulary_in(self, folder: Path) -> bool:
-        """Whether the folder has the files that the class reads without a `tokenizer.json`."""
-        return bool(self.files) and all((folder / file).is_file() for file in self.files)
+    def vocabulary_in(self, checkpoint: Checkpoint) -> bool:
+        """Whether the checkpoint has the files that the class can read in place of `tokenizer.json`."""
+        return bool(self.files) and all(map(checkpoint.has, self.files))
 
 
 def class_of(
     settings: Mapping[str, Any], config: Mapping[str, Any], described: Mapping[str, Any] | None
 ) -> tuple[str, TokenizerClass]:
-    """The class that `tokenizer_config.json` and `config.json` mean together, and its name.
+    """The name and the class that `tokenizer_config.json` and `config.json` together determine.
 
-    described: what is in `tokenizer.json`.
+    described: the content of `tokenizer.json`.
 
     Raises:
-        UnsupportedModelError: it is none that we have.
+        UnsupportedModelError: the class is not supported.
     """
     named = settings.get("tokenizer_class") or config.get("tokenizer_class")
     own = _OWN.get(config.get("model_type", ""))
@@ -121,7 +133,7 @@ def class_of(
         raise UnsupportedModelError(f"tokenizer_class {named!r} is not the name of a class")
     code = settings.get("auto_map") is not None
     name = (named or own or "TokenizersBackend").removesuffix("Fast")
-    # Of another kind of model than its own class has, nobody could make anything but the whole of the file.
+    # A model of another type than its own class builds can only be taken from the file as a whole.
     merged = ((described or {}).get("model") or {}).get("type", "BPE") == "BPE"
     wrong = config.get("model_type") in _NAMED_WRONGLY and merged
     if own is not None and not code and (own == "TokenizersBackend" or wrong):
@@ -138,7 +150,7 @@ def class_of(
 def _backend(given: Given) -> Tokenizer:
     assert given.content is not None
     if dropout := given.model.get("dropout"):
-        raise UnsupportedModelError(f"dropout {dropout} of tokenizer.json makes tokens at random; supported: none")
+        raise UnsupportedModelError(f"tokenizer.json: dropout {dropout} makes tokenization random; supported: none")
     return Tokenizer.from_buffer(given.content)
 
 
@@ -147,7 +159,7 @@ def _word_piece(given: Given) -> Tokenizer:
     if given.described is not None:
         vocabulary = models.WordPiece(_by_token(given.model["vocab"]), unk_token=unknown)
     else:
-        vocabulary = models.WordPiece.from_file(_checked(given.folder / "vocab.txt"), unk_token=unknown)
+        vocabulary = models.WordPiece.from_file(given.path(*_VOCAB), unk_token=unknown)
     tokenizer = Tokenizer(vocabulary)
     tokenizer.normalizer = normalizers.BertNormalizer(
         clean_text=True,
@@ -217,7 +229,7 @@ def _deberta(given: Given) -> Tokenizer:
 
 
 def _pieces(given: Given, unknown: int) -> Tokenizer:
-    """SentencePiece's, as XLM-R and CamemBERT have it."""
+    """The SentencePiece tokenizer of XLM-R and CamemBERT. unknown: id of its unknown token."""
     tokenizer = Tokenizer(models.Unigram(_weighed(given.model["vocab"]), unk_id=unknown, byte_fallback=False))
     if (table := given.charsmap) is not None:
         tokenizer.normalizer = normalizers.Precompiled(table)
@@ -226,16 +238,6 @@ def _pieces(given: Given, unknown: int) -> Tokenizer:
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(replacement="▁", prepend_scheme=scheme)]
     )
     return tokenizer
-
-
-def _checked(path: Path) -> str:
-    """The path of a file that is one, and of a size to be read.
-
-    Raises:
-        LoadError: as `read_file`.
-    """
-    read_file(path)
-    return str(path)
 
 
 def _merged(model: Mapping[str, Any], **settings: Any) -> models.BPE:
@@ -255,7 +257,7 @@ def _weighed(vocabulary: Any) -> list[tuple[str, float]]:
 
 
 def _carrying(tokenizer: Tokenizer, given: Given) -> Tokenizer:
-    """With what `tokenizer.json` puts around texts, read without the vocabulary."""
+    """The tokenizer with the post-processor in `tokenizer.json`, which is read without its vocabulary."""
     if given.described is not None:
         model = {**given.model, "vocab": {}, "merges": []}
         without = {**given.described, "model": model, "added_tokens": []}
@@ -266,7 +268,7 @@ def _carrying(tokenizer: Tokenizer, given: Given) -> Tokenizer:
 
 
 def _typed(tokenizer: Tokenizer, given: Given) -> Any:
-    """BERT's and DeBERTa's: `[CLS] A [SEP] B [SEP]`, the second part of another type."""
+    """The form of BERT and DeBERTa: `[CLS] A [SEP] B [SEP]`, with another token type in the second part."""
     first, last = given.special["cls_token"], given.special["sep_token"]
     return processors.TemplateProcessing(
         single=f"{first}:0 $A:0 {last}:0",
@@ -276,7 +278,7 @@ def _typed(tokenizer: Tokenizer, given: Given) -> Any:
 
 
 def _doubled(tokenizer: Tokenizer, given: Given) -> Any:
-    """XLM-R's and CamemBERT's: two tokens between the parts."""
+    """The form of XLM-R and CamemBERT, with two tokens between the parts."""
     first, last = given.special["bos_token"], given.special["eos_token"]
     return processors.TemplateProcessing(
         single=[first, "$A", last],
@@ -317,10 +319,10 @@ CLASSES: dict[str, TokenizerClass] = {
     "GemmaTokenizer": TokenizerClass(_gemma, special=_GEMMA),
     "TokenizersBackend": TokenizerClass(_backend),
 }
-# Other names of the same.
+# Aliases.
 CLASSES["PreTrainedTokenizer"] = CLASSES["TokenizersBackend"]
 CLASSES["LongformerTokenizer"] = CLASSES["BartTokenizer"] = CLASSES["RobertaTokenizer"]
-# The class that transformers has for a type of model: what it takes where a folder names none.
+# transformers' class for each model type, used by folders that name none.
 _OWN = {
     **dict.fromkeys(("bert", "distilbert", "electra", "nomic_bert"), "BertTokenizer"),
     "roberta": "RobertaTokenizer",
@@ -332,5 +334,5 @@ _OWN = {
     **dict.fromkeys(("qwen2", "qwen3"), "Qwen2Tokenizer"),
     "gemma": "GemmaTokenizer",
 }
-# Of these, folders name another one so often that transformers takes its own.
+# Folders of these types often name a wrong class, so transformers takes its own.
 _NAMED_WRONGLY = {"qwen2"}

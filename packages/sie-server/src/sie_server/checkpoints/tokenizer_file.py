@@ -1,95 +1,97 @@
-"""A checkpoint's tokenizer, made of the files that transformers makes it of, in the same order of precedence."""
+"""Builds a checkpoint's tokenizer from the same files as transformers, with the same precedence."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 from tokenizers import AddedToken, Tokenizer, normalizers, processors
 
 from sie_server.checkpoints.cancellation import stop_if_given_up
-from sie_server.checkpoints.files import read_file, read_json
+from sie_server.checkpoints.checkpoint import Checkpoint
+from sie_server.checkpoints.colbert import TRANSFORMER_FILE
+from sie_server.checkpoints.files import read_file
 from sie_server.checkpoints.tokenizer_classes import CLASSES, Given, TokenizerClass, class_of
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.rust_panics import contained
 
-# The roles a special token can have, in the order in which transformers adds those that are missing.
+# The roles of special tokens, in the order in which transformers adds missing ones.
 _ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-# The largest that are published have 35 million. A tokenizer takes some ten times its file's size in memory.
-_MOST_BYTES = 256 * 2**20
+# The largest published ones have 35 million. A tokenizer needs about ten times the size of its file in memory.
+_MAX_BYTES = 256 * 2**20
+_SETTINGS_FILE = "tokenizer_config.json"
 _NO_SUCH_FILE = "save one with transformers: `AutoTokenizer.from_pretrained(path).save_pretrained(path)`"
 
 
 class FolderTokenizer(NamedTuple):
-    """A checkpoint's tokenizer, and whether it tells the two texts of a pair apart by token types."""
+    """A checkpoint's tokenizer, and whether token types distinguish the two texts of a pair."""
 
     tokenizer: Tokenizer
     token_types: bool
 
 
 class _Settings(msgspec.Struct, frozen=True):
-    """What may only have one value, in `tokenizer_config.json`: the others are given to the tokenizer's class."""
+    """The settings in `tokenizer_config.json` that are checked here; the tokenizer's class reads the others."""
 
     truncation_side: str | None = None
     model_input_names: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     split_special_tokens: bool = False
 
 
-def read_tokenizer(folder: Path) -> FolderTokenizer:
-    """The tokenizer of a folder as `AutoTokenizer` of transformers 5 has it.
+def read_tokenizer(checkpoint: Checkpoint) -> FolderTokenizer:
+    """The tokenizer that `AutoTokenizer` of transformers 5 builds from the same files.
 
-    `tokenizer_class` decides what is read: the whole of `tokenizer.json`, or its vocabulary alone, or that of
-    `vocab.txt` or of `vocab.json` and `merges.txt`, with everything else as the class and `tokenizer_config.json` say.
+    `tokenizer_class` decides which files count: all of `tokenizer.json`, or only its vocabulary, or the vocabulary in
+    `vocab.txt` or in `vocab.json` and `merges.txt`. The class and `tokenizer_config.json` determine everything else.
 
     Raises:
         LoadError: STORAGE, a file is missing or can't be read.
-        UnsupportedModelError: it is broken, or larger than any tokenizer, or asks for what we do not compute.
+        UnsupportedModelError: a file is broken or too large, or asks for something unsupported.
     """
     try:
         with contained():
-            return _read(folder)
+            return _read(checkpoint)
     except LoadError:
         raise
     except Exception as error:  # the library raises bare Exception, and panics
-        raise UnsupportedModelError(f"the tokenizer in {folder} can't be read: {error}") from error
+        raise UnsupportedModelError(f"the tokenizer in {checkpoint.folder} can't be read: {error}") from error
 
 
-def named_tokens(folder: Path) -> dict[str, str]:
-    """The special tokens by role, as templates have them.
+def named_tokens(checkpoint: Checkpoint) -> dict[str, str]:
+    """The special tokens by role, as chat templates get them.
 
     Raises:
         LoadError: as `read_tokenizer`.
     """
-    settings = _optional(folder / "tokenizer_config.json")
+    settings = checkpoint.optional_json(_SETTINGS_FILE)
     try:
-        _, kind = class_of(settings, _optional(folder / "config.json"), None)
-        named, _ = _special_tokens(folder, dict(settings), [])
+        _, kind = class_of(settings, checkpoint.optional_json("config.json"), None)
+        named, _ = _special_tokens(checkpoint, dict(settings), [])
     except (TypeError, ValueError, AttributeError) as error:
-        raise UnsupportedModelError(f"the special tokens of {folder} can't be read: {error}") from error
+        raise UnsupportedModelError(f"the special tokens of {checkpoint.folder} can't be read: {error}") from error
     return {role: str(token) for role, token in {**kind.special, **named}.items() if token is not None}
 
 
-def _read(folder: Path) -> FolderTokenizer:
-    settings = _optional(folder / "tokenizer_config.json")
-    config = _optional(folder / "config.json")
-    saved = _optional(folder / "sentence_bert_config.json") if (folder / "modules.json").is_file() else {}
-    file = folder / "tokenizer.json"
-    content = read_file(file, _MOST_BYTES) if file.is_file() else None
+def _read(checkpoint: Checkpoint) -> FolderTokenizer:
+    config = checkpoint.optional_json("config.json")
+    saved = checkpoint.optional_json(TRANSFORMER_FILE) if checkpoint.has("modules.json") else {}
+    # Not kept by the checkpoint: it is large, and read nowhere else.
+    file = checkpoint.folder / "tokenizer.json"
+    content = read_file(file, _MAX_BYTES) if checkpoint.has(file.name) else None
     described = None if content is None else msgspec.json.decode(content, type=dict[str, Any])
     stop_if_given_up()
-    name, kind = class_of(settings, config, described)
-    settings = {**settings, **_keywords(saved)}
-    if described is None and not kind.vocabulary_in(folder):
-        raise _missing(folder, name, kind)
+    name, kind = class_of(checkpoint.optional_json(_SETTINGS_FILE), config, described)
+    settings = {**checkpoint.optional_json(_SETTINGS_FILE), **_keywords(saved)}
+    if described is None and not kind.vocabulary_in(checkpoint):
+        raise _missing(checkpoint, name, kind)
     if described is not None:
-        # What adds tokens around a text is in the file.
+        # The file says which tokens are added around a text.
         settings.pop("add_bos_token", None)
         settings.pop("add_eos_token", None)
     carried = (described or {}).get("added_tokens") or []
-    special, added = _special_tokens(folder, settings, carried)
+    special, added = _special_tokens(checkpoint, settings, carried)
     special = {**dict.fromkeys(_ROLES), **kind.special, **special}
     special = {role: token for role, token in special.items() if token is not None}
-    given = Given(folder, content, described, settings, {role: str(token) for role, token in special.items()})
+    given = Given(checkpoint, content, described, settings, {role: str(token) for role, token in special.items()})
     tokenizer = kind.build(given)
     checked = msgspec.convert(settings, _Settings)
     side = checked.truncation_side or ((described or {}).get("truncation") or {}).get("direction", "right")
@@ -106,28 +108,28 @@ def _read(folder: Path) -> FolderTokenizer:
     return FolderTokenizer(tokenizer, "token_type_ids" in names)
 
 
-def _optional(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
-
-
 def _keywords(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """What sentence-transformers hands to the tokenizer, under the key of its release."""
+    """The keyword arguments that sentence-transformers passes to the tokenizer; the key depends on its release."""
     given = saved.get("processor_kwargs") or saved.get("tokenizer_args") or {}
     return {key: value for key, value in given.items() if key != "trust_remote_code"}
 
 
-def _missing(folder: Path, name: str, kind: TokenizerClass) -> LoadError:
+def _missing(checkpoint: Checkpoint, name: str, kind: TokenizerClass) -> LoadError:
+    folder = checkpoint.folder
     if pieces := sorted(path.name for path in folder.glob("*.model")):
         return UnsupportedModelError(f"{folder} has {pieces[0]} and no tokenizer.json; {_NO_SUCH_FILE}")
     files = f" or {' and '.join(kind.files)}" if kind.files else ""
-    # Not for ever: the folder may just be replaced.
+    # STORAGE is tried again: the folder may be about to be replaced.
     return LoadError(LoadClass.STORAGE, f"{folder} has no tokenizer.json{files} for its {name}; {_NO_SUCH_FILE}")
 
 
 def _special_tokens(
-    folder: Path, settings: dict[str, Any], carried: list[dict[str, Any]]
+    checkpoint: Checkpoint, settings: dict[str, Any], carried: list[dict[str, Any]]
 ) -> tuple[dict[str, Any], list[AddedToken]]:
-    """Tokens by role, and all that were added to the vocabulary, by id. Extra ones stay in the settings."""
+    """Tokens by role, and the tokens added to the vocabulary, by id. Changes `settings`, where extra tokens stay.
+
+    carried: the added tokens of `tokenizer.json`.
+    """
     if settings.get("additional_special_tokens") is not None and not settings.get("extra_special_tokens"):
         settings["extra_special_tokens"] = settings.pop("additional_special_tokens")
     own = {
@@ -142,7 +144,7 @@ def _special_tokens(
     if "added_tokens_decoder" in settings:
         added = {int(index): AddedToken(**token) for index, token in settings["added_tokens_decoder"].items()}
     else:
-        for key, value in _optional(folder / "special_tokens_map.json").items():
+        for key, value in checkpoint.optional_json("special_tokens_map.json").items():
             if key == "extra_special_tokens" and isinstance(value, list):
                 value = [*(settings.get(key) or ()), *value]
             elif isinstance(value, dict) and key != "extra_special_tokens":
@@ -155,7 +157,7 @@ def _special_tokens(
             settings["extra_special_tokens"] = settings["additional_special_tokens"]
         named = {str(_token(settings[role])) for role in _ROLES if settings.get(role)}
         named |= {str(_token(token)) for token in settings.get("extra_special_tokens") or ()}
-        for content, index in _optional(folder / "added_tokens.json").items():
+        for content, index in checkpoint.optional_json("added_tokens.json").items():
             added[index] = AddedToken(content, normalized=content not in named, special=content in named)
         for token in carried:
             added[token["id"]] = AddedToken(**{key: value for key, value in token.items() if key != "id"})
@@ -168,7 +170,7 @@ def _special_tokens(
 
 
 def _token(value: Any) -> Any:
-    """A token as `tokenizer_config.json` or `special_tokens_map.json` writes it: its text, or its fields."""
+    """A token in the form of `tokenizer_config.json` or `special_tokens_map.json`: its text, or its fields."""
     if isinstance(value, dict):
         fields = {key: field for key, field in value.items() if key not in ("__type", "special")}
         return AddedToken(**fields, special=value.get("special", "__type" not in value))
@@ -176,7 +178,7 @@ def _token(value: Any) -> Any:
 
 
 def _add(tokenizer: Tokenizer, special: Mapping[str, Any], added: list[AddedToken], extra: Any) -> None:
-    """The tokens that the vocabulary lacks, and the flags of those that it has."""
+    """Add the tokens that the vocabulary lacks, and set the flags of the others."""
     tokens: list[Any] = [*added]
     known = {token.content for token in tokenizer.get_added_tokens_decoder().values()} | {
         str(token) for token in tokens
@@ -197,7 +199,7 @@ def _add(tokenizer: Tokenizer, special: Mapping[str, Any], added: list[AddedToke
 
 
 def _surround(tokenizer: Tokenizer, kind: TokenizerClass, given: Given) -> None:
-    """What the class puts around a text and a pair; one without a say leaves that to `tokenizer.json`."""
+    """Set the tokens around a text and a pair, if the class or the settings decide on them."""
     if kind.around is not None:
         tokenizer.post_processor = kind.around(tokenizer, given)
         return
@@ -214,7 +216,7 @@ def _surround(tokenizer: Tokenizer, kind: TokenizerClass, given: Given) -> None:
 
 
 def _lower(tokenizer: Tokenizer) -> None:
-    """Lower case in front of everything else, unless the tokenizer has it."""
+    """Convert to lower case before everything else, unless the tokenizer already does."""
     normalizer = tokenizer.normalizer
     parts = [] if normalizer is None else [normalizer]
     if isinstance(normalizer, normalizers.Sequence):

@@ -1,16 +1,15 @@
-"""A checkpoint's tensors → the parameters of a model."""
+"""Assigns a checkpoint's tensors to the parameters of a model."""
 
 import math
 import re
 from collections.abc import Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from sie_server.checkpoints.source import weight_map
+from sie_server.checkpoints.checkpoint import Checkpoint
 from sie_server.checkpoints.tensor_file import TensorFile, check_floats
 from sie_server.errors import UnsupportedModelError
 from sie_server.models.encoder import Encoder
@@ -18,9 +17,9 @@ from sie_server.nn.embedding import Embedding
 from sie_server.nn.linear import Linear
 
 _PROJECTION = "head.out.weight"
-# What older releases saved beside the weights: positions, types and angles that are computed, not learned.
+# Saved with the weights by older releases: positions, types and angles, which are computed and not learned.
 _BUFFERS = re.compile(r"(^|\.)(position_ids|token_type_ids|inv_freq|original_inv_freq|cos_cached|sin_cached)$")
-# LayerNorm's parameters as the files of BERT's time name them.
+# Old names of LayerNorm's parameters, from the time of BERT.
 _OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 # Parameters of heads: small, and float32 in every precision.
 _HEADS = ("head.", "projections.", "pooled.", "lexical.out.")
@@ -28,10 +27,10 @@ _HEADS = ("head.", "projections.", "pooled.", "lexical.out.")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a tensor of a file goes.
+    """The place of a tensor in the model.
 
-    name: in the file. parameter: ours. rows: of the parameter, where it is a block of them. picked: rows of the tensor,
-    where not all are wanted.
+    name: in the file. parameter: ours. rows: of the parameter, if the tensor is a block of it. picked: rows of the
+    tensor, if not all are used.
     """
 
     file: TensorFile
@@ -42,24 +41,25 @@ class Place:
 
 
 class Weights:
-    """Which tensor of which file goes to which parameter of a module on the meta device.
+    """The assignment of files' tensors to the parameters of a module on the meta device.
 
-    files: each with its table of names. A tensor of a sub-folder's file goes by `sub-folder/name`.
-    answers: the rows of the output projection that the head keeps, where it is a language model's.
+    files: each with its table of names. The name of a tensor in a sub-folder's file is `sub-folder/name`.
+    answers: the rows of a language model's output projection that the head keeps.
     """
 
     def __init__(
         self,
         encoder: Encoder,
-        folder: Path,
+        checkpoint: Checkpoint,
         files: Items[tuple[TensorFile, Mapping[str, str]]],
         answers: Items[int] = (),
     ) -> None:
-        """Everything is known from the files' headers: nothing is read, and no memory taken.
+        """Plan the assignment from the files' headers, without reading tensors or allocating memory.
 
         Raises:
-            UnsupportedModelError: the files do not have what the module has; strict in both directions.
+            UnsupportedModelError: the tensors don't match the parameters; strict in both directions.
         """
+        folder = checkpoint.folder
         self._encoder = encoder
         self._answers = tuple(answers)
         self._shapes = {name: tuple(meta.shape) for name, meta in encoder.named_parameters()}
@@ -70,12 +70,12 @@ class Weights:
         unknown = []
         own = [name for file, _ in files if file.path.parent == folder for name in file.tensors]
         prefixes = _prefixes(encoder, own)
-        places = weight_map(folder)
+        places = checkpoint.weight_map
         for file, renames in files:
             inside = file.path.parent.relative_to(folder)
             for name, stored in file.tensors.items():
                 if file.path.parent == folder and places.get(name, file.path.name) != file.path.name:
-                    continue  # left in a file that the index does not go by
+                    continue  # the index names another file
                 hub_name = (inside / name).as_posix()
                 parameter, block = _rename(hub_name, renames)
                 if parameter not in self._shapes:
@@ -84,9 +84,7 @@ class Weights:
                     continue
                 place = self._place(file, name, parameter, block)
                 if (needed := self._needed(place)) != self._given(place):
-                    raise UnsupportedModelError(
-                        f"{hub_name} has shape {stored.shape}, its config implies another: {needed}"
-                    )
+                    raise UnsupportedModelError(f"{hub_name} has shape {stored.shape}, but the config implies {needed}")
                 self._stored.setdefault(parameter, check_floats(hub_name, stored))
                 self._places.append(place)
                 filled[parameter] += math.prod(needed)
@@ -95,21 +93,21 @@ class Weights:
                 self._tied.append((name, source))
                 filled[name] = math.prod(self._shapes[name])
         if twice := [name for name, count in filled.items() if count > math.prod(self._shapes[name])]:
-            raise UnsupportedModelError(f"the checkpoint holds {twice[0]!r} more than once, under several names")
+            raise UnsupportedModelError(f"the checkpoint has {twice[0]!r} more than once, under different names")
         missing = [name for name, count in filled.items() if count != math.prod(self._shapes[name])]
         if missing or unknown:
             raise UnsupportedModelError(
                 f"the checkpoint does not fit its config: {len(missing)} weights missing {missing[:3]}, "
-                f"{len(unknown)} not known {unknown[:3]}"
+                f"{len(unknown)} unknown {unknown[:3]}"
             )
 
     def dtypes(self, dtype: torch.dtype) -> dict[str, torch.dtype]:
-        """Of each parameter, where `dtype` is the precision of products."""
+        """The dtype of each parameter. dtype: of the matrix products."""
         stored = {**self._stored, **{name: self._stored[source] for name, source in self._tied}}
         return {name: _dtype(self._owner(name), name, stored[name], dtype) for name in self._shapes}
 
     def fill(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Give every parameter its values.
+        """Read all parameters.
 
         Raises:
             LoadError: STORAGE, a file can't be read; TIMEOUT, the load was given up.
@@ -140,12 +138,12 @@ class Weights:
         return Place(file, name, parameter, rows, self._answers if parameter == _PROJECTION else ())
 
     def _needed(self, place: Place) -> tuple[int, ...]:
-        """Shape of what the place takes."""
+        """Shape that the place needs."""
         rows, *rest = self._shapes[place.parameter]
         return (rows if place.rows is None else place.rows.stop - place.rows.start, *rest)
 
     def _given(self, place: Place) -> tuple[int, ...]:
-        """Shape of what the place gets."""
+        """Shape that the file gives."""
         shape = place.file.tensors[place.name].shape
         if place.picked and shape and max(place.picked) < shape[0]:
             return (len(place.picked), *shape[1:])
@@ -153,25 +151,25 @@ class Weights:
 
 
 def _prefixes(encoder: Encoder, names: Items[str]) -> tuple[str, ...]:
-    """What the names of the layers' tensors begin with in this checkpoint, where heads may stand beside them."""
+    """Prefixes of the layers' tensors in this checkpoint, if it may have heads next to them."""
     prefixes = (theirs for theirs, ours in encoder.renames.items() if not ours)
     return tuple(prefix for prefix in prefixes if any(name.startswith(prefix) for name in names))
 
 
 def _of_a_head(hub_name: str, parameter: str, encoder: Encoder, prefixes: tuple[str, ...]) -> bool:
-    """Whether a tensor that no parameter has is of a head that is not used here."""
+    """Whether a tensor without a parameter belongs to a head that is not used."""
     if "/" in hub_name:
         return False
     if parameter.startswith(encoder.ignored):
         return True
-    # Without a head of the checkpoint's own, what does not stand with the layers changes nothing in them.
+    # If no head of the checkpoint is used, tensors outside the layers don't matter.
     return bool(prefixes) and not encoder.has_own_head and not hub_name.startswith(prefixes)
 
 
 def _dtype(owner: nn.Module, parameter: str, stored: torch.dtype, chosen: torch.dtype) -> torch.dtype:
-    """Products run in the chosen precision; norms and heads stay float32, where it costs nothing.
+    """The dtype of a parameter: `chosen` for linear layers, float32 for norms and heads, where it costs nothing.
 
-    An embedding keeps the precision of its file: its rows become float32 exactly when they are looked up.
+    An embedding keeps the precision of its file: its rows are converted to float32, exactly, when they are looked up.
     """
     if isinstance(owner, Embedding):
         return stored if stored in (torch.bfloat16, torch.float16) else torch.float32
@@ -179,7 +177,7 @@ def _dtype(owner: nn.Module, parameter: str, stored: torch.dtype, chosen: torch.
 
 
 def _rename(name: str, renames: Mapping[str, str]) -> tuple[str, int | None]:
-    """Our name for a hub tensor, and which block of rows of a fused weight it is."""
+    """Our name for a hub tensor, and its index among the blocks of rows of a fused weight."""
     for theirs, ours in (*_OLD_NAMES.items(), *renames.items()):
         name = name.replace(theirs, ours)
     if match := re.search(r"\[(\d)\]", name):

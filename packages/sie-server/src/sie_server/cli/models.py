@@ -109,7 +109,7 @@ def pull(ids: list[str], /, *, model: ExtraModels = ()) -> int:
     status = 0
     for entry in entries:
         try:
-            print(f"{entry.id}: {locate(entry)}")
+            print(f"{entry.id}: {locate(entry).folder}")
         except LoadError as error:
             status = _fail(f"{entry.id}: {error}")
     return status
@@ -229,7 +229,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
     fault = None
     if entry.folder is not None:
         # A folder is described by its own files, and reading them needs torch.
-        from sie_server.checkpoints.load import inspect
+        from sie_server.checkpoints.description import inspect
 
         entry, fault = inspect(entry)
     local = on_this_machine(entry)

@@ -7,12 +7,13 @@ from collections.abc import Sequence as Items
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from functools import partial
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 import torch
 
 from sie_server.catalog.catalog import Entry
-from sie_server.checkpoints.load import inspect, load, weight_bytes
+from sie_server.checkpoints.description import inspect
+from sie_server.checkpoints.load import Weighed, load, weigh
 from sie_server.cooperative import Steps, emptied, one_step
 from sie_server.engine.admission import Admission, estimate
 from sie_server.engine.calls import EncodeCall, ScoreCall
@@ -52,12 +53,25 @@ _JOIN_S = 10.0
 
 T = TypeVar("T")
 P = ParamSpec("P")
-Loader = Callable[[Entry, torch.device, Precision], LoadedModel]
 # Sequences, or documents of a ranking, that take the event loop no more than a few milliseconds.
 FEW = 1024
 # Characters whose template takes as long to fill as work on one sequence.
 _CHARACTERS_PER_SEQUENCE = 256
 _SCORE = ("score",)
+
+
+class Loader(Protocol):
+    """Loads a model, as `checkpoints.load.load` does."""
+
+    def __call__(
+        self,
+        entry: Entry,
+        device: torch.device,
+        precision: Precision,
+        *,
+        trials: RowCountTrials,
+        weighed: Weighed | None,
+    ) -> LoadedModel: ...
 
 
 class Engine:
@@ -89,7 +103,7 @@ class Engine:
         self.scheduler = Scheduler(budget, workers)
         self.residency = Residency(
             (),
-            partial(self._load, loader or partial(load, trials=RowCountTrials())),
+            partial(self._load, loader or load, RowCountTrials()),
             MemoryBudget(settings.memory_budget or machine_budget(self.device), workers),
             metrics,
             batch_tokens=budget,
@@ -97,7 +111,7 @@ class Engine:
             load_timeout_s=settings.load_timeout,
             pinned=settings.pinned,
             fetch=fetch,
-            weigh=lambda entry: weight_bytes(entry, self.device, settings.precision),
+            weigh=lambda entry: weigh(entry, self.device, settings.precision),
         )
         for entry, fault in map(inspect, entries.values()):
             self.residency.put(entry, fault)
@@ -350,9 +364,9 @@ class Engine:
         self._metrics.device_busy.labels(str(self.device)).inc(seconds)
         self._metrics.observe_batch(model_id, list(map(len, batch.sequences)), seconds)
 
-    def _load(self, loader: Loader, entry: Entry) -> LoadedModel:
+    def _load(self, loader: Loader, trials: RowCountTrials, entry: Entry, weighed: Weighed | None) -> LoadedModel:
         started = time.perf_counter()
-        model = loader(entry, self.device, self._settings.precision)
+        model = loader(entry, self.device, self._settings.precision, trials=trials, weighed=weighed)
         self._metrics.load_seconds.labels(model.id).observe(time.perf_counter() - started)
         trim_and_tune()
         return model

@@ -58,7 +58,7 @@ class Housekeeper:
         if settings.models_dir:
             reserved = {address.id for address in residency.addresses}
             self._folder = ModelsFolder(Path(settings.models_dir).expanduser(), reserved)
-            self._apply(self._folder.look())
+            self._apply(self._folder.poll())
 
     def start(self) -> None:
         """Start, on the running event loop."""
@@ -130,7 +130,7 @@ class Housekeeper:
         now = self._residency.clock()
         if self._poll is None and now >= self._next_poll:
             self._polling_since = now
-            self._poll = self._poll_thread.submit(_timed, folder.look)
+            self._poll = self._poll_thread.submit(_timed, folder.poll)
         poll = self._poll
         if poll is None:
             return

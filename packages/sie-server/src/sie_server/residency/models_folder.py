@@ -1,7 +1,7 @@
-"""A folder of models: which there are, and what has changed in it since the last look.
+"""A folder of models, polled for changes.
 
-Looking is asking for the times and sizes of files. The kernel could tell of changes (inotify(7)), but not of those that
-another machine makes on a network file system, or that come through some of the mounts of containers.
+A poll compares the times and sizes of files. inotify(7) would miss changes made by another machine on a network file
+system, or through some mounts of containers.
 """
 
 import logging
@@ -14,22 +14,24 @@ from typing import NamedTuple
 import msgspec
 
 from sie_server.catalog.catalog import Entry, Profile, address, is_text
+from sie_server.checkpoints.checkpoint import WEIGHTS
+from sie_server.checkpoints.description import inspect
 from sie_server.checkpoints.files import checkpoint_files, model_file
-from sie_server.checkpoints.load import inspect
-from sie_server.errors import LoadError
+from sie_server.errors import LoadError, UnsupportedModelError
 
 _LOG = logging.getLogger(__name__)
-_WEIGHTS = (".safetensors", ".bin")
+_SUFFIXES = (".safetensors", ".bin")
 _FILES = (".yaml", ".yml", ".toml")
 
-# Of each file its name, when it was last written, its size and its number on the disk.
-Print = tuple[tuple[str, int, int, int], ...]
+# For each file of a model: name, time of the last change, size, and inode.
+Stamp = tuple[tuple[str, int, int, int], ...]
 
 
 class Changes(NamedTuple):
-    """entries: of models that are new, or whose files have changed. gone: ids of models that are no more.
+    """The result of a poll.
 
-    faults: what is wrong with those of them that can't be served as they are, by id.
+    entries: of models that are new or have changed. gone: ids of models that were removed. faults: by id, why a model
+    of `entries` can't be served.
     """
 
     entries: list[Entry]
@@ -37,7 +39,7 @@ class Changes(NamedTuple):
     faults: dict[str, LoadError]
 
     def slices(self, size: int) -> Iterator["Changes"]:
-        """The same changes, `size` at once; those that are gone come first."""
+        """The same changes in slices of `size`, removed models first."""
         for i in range(0, len(self.gone), size):
             yield Changes([], self.gone[i : i + size], {})
         for i in range(0, len(self.entries), size):
@@ -45,9 +47,9 @@ class Changes(NamedTuple):
 
 
 class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file that names a model: one of `hf_id` and `weights_path`, which is relative to the file.
+    """A file that names a model, by either `hf_id` or `weights_path`, which is relative to the file.
 
-    profiles: as in the catalogue, options of a request by name. prompt: how a decoder reads a pair, as `--prompt` says.
+    profiles: as in the catalogue. prompt: as `--prompt`.
     """
 
     sie_id: str
@@ -59,12 +61,12 @@ class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     profiles: dict[str, Profile] = {}
 
     def __post_init__(self) -> None:
-        """Raises ValueError where it names no model, or two."""
+        """Raises ValueError: it names no model, or two."""
         if (self.hf_id is None) == (self.weights_path is None):
             raise ValueError("exactly one of `hf_id` and `weights_path` is needed")
 
     def entry(self, folder: Path) -> Entry:
-        """What it stands for, in `folder`."""
+        """The model's entry. folder: of the file."""
         return Entry(
             id=self.sie_id,
             repository=self.hf_id or "",
@@ -77,49 +79,49 @@ class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelsFolder:
-    """The models in `path`: sub-folders with a checkpoint, under their own names, and files that name one.
+    """The models in `path`: sub-folders with a checkpoint, which have the folder's name, and files that name a model.
 
-    reserved: ids that other models have.
+    reserved: ids of other models.
     """
 
     def __init__(self, path: Path, reserved: Collection[str]) -> None:
-        """Raises ValueError where there is no such folder."""
+        """Raises ValueError: there is no such folder."""
         if not path.is_dir():
             raise ValueError(f"--models-dir {path}: no such folder")
         self._path = path.resolve()
         self._reserved = reserved
-        self._seen: dict[str, Print] | None = None
-        self._taken: dict[str, Print] = {}
+        self._last: dict[str, Stamp] | None = None
+        self._served: dict[str, Stamp] = {}
         self._ids: dict[str, str] = {}
-        # What was last said of a name.
-        self._said: dict[str, str] = {}
+        # The fault last logged for a name.
+        self._logged: dict[str, str] = {}
 
-    def look(self) -> Changes:
-        """What is different since the last look, of that which has not changed in between: who copies needs a while.
+    def poll(self) -> Changes:
+        """Changes since the last poll. Files still being written are ignored until they stop changing.
 
-        The first look takes everything as it is.
+        The first poll takes everything as it is.
 
         Raises:
             OSError: the folder can't be read.
         """
         found = self._scan()
-        seen, self._seen = found if self._seen is None else self._seen, found
+        last, self._last = found if self._last is None else self._last, found
         changes = Changes([], [], {})
         owners = {model_id: name for name, model_id in self._ids.items()}
-        for name in sorted(found.keys() | self._taken.keys()):
+        for name in sorted(found.keys() | self._served.keys()):
             now = found.get(name)
-            if now == self._taken.get(name) or now != seen.get(name):
+            if now == self._served.get(name) or now != last.get(name):
                 continue
             if now is None:
-                del self._taken[name]
+                del self._served[name]
                 if (model_id := self._ids.pop(name, None)) is not None:
                     del owners[model_id]
                     changes.gone.append(model_id)
                 continue
-            self._taken[name] = now
+            self._served[name] = now
             try:
                 entry = self._entry(name, owners)
-            except (ValueError, OSError) as error:  # a model that it was until now stays what it was
+            except (ValueError, OSError) as error:  # the model served under this name stays
                 _LOG.error("%s: %s", self._path / name, error)
                 continue
             if (before := self._ids.get(name, entry.id)) != entry.id:
@@ -134,7 +136,7 @@ class ModelsFolder:
         return changes
 
     def _entry(self, name: str, owners: Mapping[str, str]) -> Entry:
-        """The model of a name in the folder. owners: by the ids of models, the names they have there."""
+        """The model of a name in the folder. owners: model id → name in the folder."""
         path = self._path / name
         if path.is_dir():
             entry = Entry(id=name, folder=path.resolve())
@@ -147,45 +149,58 @@ class ModelsFolder:
                 raise ValueError(f"the name {claimed!r} is taken by another model")
         return entry
 
-    def _scan(self) -> dict[str, Print]:
-        found: dict[str, Print] = {}
+    def _scan(self) -> dict[str, Stamp]:
+        found: dict[str, Stamp] = {}
         with os.scandir(self._path) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
                 if not is_text(entry.name):
-                    self._say(entry.name, "its name is not UTF-8, so that no client could ask for it; rename it")
+                    self._log(entry.name, "its name is not UTF-8, so no client could ask for it; rename it")
                     continue
+                stamp = None
                 try:
-                    prints = self._print(entry)
-                except OSError as error:  # away for a moment, or not for us to read: what it was it stays
-                    self._say(entry.name, f"it can't be read: {error.strerror}")
-                    prints = (self._seen or {}).get(entry.name)
+                    stamp = self._stamp(entry)
+                except OSError as error:  # unavailable for a moment, or not readable: the model stays as it was
+                    self._log(entry.name, f"it can't be read: {error.strerror}")
+                    stamp = (self._last or {}).get(entry.name)
+                except UnsupportedModelError as error:
+                    self._log(entry.name, str(error))
                 else:
-                    self._said.pop(entry.name, None)
-                if prints is not None:
-                    found[entry.name] = prints
+                    self._logged.pop(entry.name, None)
+                if stamp is not None:
+                    found[entry.name] = stamp
         return found
 
-    def _print(self, entry: "os.DirEntry[str]") -> Print | None:
-        """Of a checkpoint, or of a file that names one; None for whatever else there is."""
+    def _stamp(self, entry: "os.DirEntry[str]") -> Stamp | None:
+        """The stamp of a checkpoint, or of a file that names one; None for anything else.
+
+        Raises:
+            OSError: it can't be read.
+            UnsupportedModelError: a pipe or a folder takes the place of one of its files.
+        """
         path = Path(entry.path)
         try:
             status = entry.stat()
             if stat.S_ISDIR(status.st_mode):
                 files = checkpoint_files(path)
                 names = {name for name, _ in files}
-                if "config.json" not in names or not any(name.endswith(_WEIGHTS) for name in names):
-                    return None
-                return tuple((name, found.st_mtime_ns, found.st_size, found.st_ino) for name, found in files)
-        except FileNotFoundError:  # it has just gone, or its link leads nowhere yet
+                if "config.json" in names and any(name.endswith(_SUFFIXES) for name in names):
+                    return tuple((name, found.st_mtime_ns, found.st_size, found.st_ino) for name, found in files)
+                for name in ("config.json", WEIGHTS):
+                    if (path / name).exists() and not (path / name).is_file():
+                        raise UnsupportedModelError(f"{name} is not a regular file")
+                return None
+        except FileNotFoundError:  # just removed, or a dangling link
             return None
-        if entry.name.endswith(_FILES) and stat.S_ISREG(status.st_mode):
-            return ((entry.name, status.st_mtime_ns, status.st_size, status.st_ino),)
-        return None
+        if not entry.name.endswith(_FILES):
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            raise UnsupportedModelError("it is not a regular file")
+        return ((entry.name, status.st_mtime_ns, status.st_size, status.st_ino),)
 
-    def _say(self, name: str, what: str) -> None:
-        """Once, and not with each look."""
-        if self._said.get(name) != what:
-            self._said[name] = what
-            _LOG.error("%s: %s", self._path / name, what)
+    def _log(self, name: str, fault: str) -> None:
+        """Log a fault, once until it changes."""
+        if self._logged.get(name) != fault:
+            self._logged[name] = fault
+            _LOG.error("%s: %s", self._path / name, fault)

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from sie_server.catalog.catalog import Entry, did_you_mean
 from sie_server.checkpoints.cancellation import GIVEN_UP
-from sie_server.checkpoints.load_errors import classified
+from sie_server.checkpoints.load import Weighed
+from sie_server.checkpoints.load_errors import classify
 from sie_server.errors import Code, LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel
@@ -41,7 +42,7 @@ class Residency:
     def __init__(
         self,
         entries: Iterable[Entry],
-        load: Callable[[Entry], LoadedModel],
+        load: Callable[[Entry, Weighed | None], LoadedModel],
         memory: MemoryBudget,
         metrics: Metrics,
         *,
@@ -50,14 +51,14 @@ class Residency:
         load_timeout_s: float,
         pinned: Collection[str] = (),
         fetch: Callable[[Entry], None] = lambda _: None,
-        weigh: Callable[[Entry], int | None] = lambda _: None,
+        weigh: Callable[[Entry], Weighed | None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """batch_tokens: maximum number of tokens in a batch. load_wait_s: how long a request waits for a load.
         load_timeout_s: duration, without the download, after which a load fails and its thread is told to end. pinned:
         ids of models that are never evicted. fetch: downloads a model's files, before `load`; downloads run in parallel
-        with loads and each other, so that no model waits for the files of another. weigh: bytes of a model's weights,
-        None if not known yet.
+        with loads and each other, so that no model waits for the files of another. weigh: opens a model's files
+        and weighs them, before `load`, which uses them as they were opened; None if they are not on this machine.
         """
         self.clock = clock
         self.slots: dict[str, Slot] = {}
@@ -255,7 +256,7 @@ class Residency:
                 await self._load_within_budget(slot, configured)
             return
         except Exception as error:  # whatever a checkpoint makes the loader raise, the server stays up
-            failure = classified(error, configured.source)
+            failure = classify(error, configured.source)
             self._metrics.load_failures.labels(configured.id, failure.kind).inc()
             _LOG.error("%s: %s", configured.id, failure, exc_info=error if failure.kind in _UNEXPLAINED else None)
         slot.fail(failure, self.clock())
@@ -264,38 +265,28 @@ class Residency:
 
     async def _load_within_budget(self, slot: Slot, configured: Entry) -> None:
         """Make room for the expected footprint, load the model, make room for the measured one, and start serving."""
-        expected, certain = await self._expected(slot, configured)
-        await self._resident_models.make_room(slot, expected, certain)
-        model = await self._load_with_retry(slot, configured)
+        weighed = None if slot.footprint is not None else await self._on_load_thread(slot, configured, self._weigh)
+        await self._resident_models.make_room(slot, *_expected(slot, configured, weighed))
+        model = await self._load_with_retry(slot, configured, weighed)
         slot.footprint = Footprint(model.bytes, model.token_bytes * self._batch_tokens)
         await self._resident_models.make_room(slot, slot.footprint, slot.footprint)
         self._resident_models.add(slot, model, slot.footprint)
         slot.entry = model.entry
         slot.forgive()
 
-    async def _expected(self, slot: Slot, configured: Entry) -> tuple[Footprint, Footprint]:
-        """A model's likely and its minimum footprint; both the same if its files or an earlier load have shown it."""
-        if slot.footprint is not None:
-            return slot.footprint, slot.footprint
-        if (weights := await self._on_load_thread(slot, configured, self._weigh)) is not None:
-            return Footprint(weights), Footprint(weights)
-        likely = 4 * (configured.parameters or 0)
-        # No precision takes less than half the bytes of float32; a model that may fit is tried.
-        return Footprint(likely), Footprint(likely // 2)
-
-    async def _load_with_retry(self, slot: Slot, configured: Entry) -> LoadedModel:
+    async def _load_with_retry(self, slot: Slot, configured: Entry, weighed: Weighed | None) -> LoadedModel:
         """Load a model; if memory runs out all the same, unload another one and try once more."""
         try:
-            return await self._on_load_thread(slot, configured, self._load)
+            return await self._on_load_thread(slot, configured, lambda entry: self._load(entry, weighed))
         except Exception as error:
             if (
-                classified(error, configured.source).kind is not LoadClass.OOM
+                classify(error, configured.source).kind is not LoadClass.OOM
                 or (victim := self._resident_models.least_recently_used(slot)) is None
             ):
                 raise
             _LOG.warning("%s: %s; unloading %s", configured.id, error, victim.entry.id)
         await asyncio.wait({self._resident_models.unload(victim)})
-        return await self._on_load_thread(slot, configured, self._load)
+        return await self._on_load_thread(slot, configured, lambda entry: self._load(entry, None))
 
     async def _on_load_thread(self, slot: Slot, configured: Entry, work: Callable[[Entry], T]) -> T:
         """Run work on the load thread within the load timeout. If the caller is cancelled, so is the work."""
@@ -338,6 +329,17 @@ class Residency:
     def _not_found(self, model_id: str) -> SIEError:
         similar = did_you_mean(model_id, [address.id for address in self.addresses])
         return SIEError(Code.MODEL_NOT_FOUND, f"Model '{model_id[:_MAX_NAME]}' not found{similar}")
+
+
+def _expected(slot: Slot, configured: Entry, weighed: Weighed | None) -> tuple[Footprint, Footprint]:
+    """A model's likely and its minimum footprint; both the same if its files or an earlier load have shown it."""
+    if slot.footprint is not None:
+        return slot.footprint, slot.footprint
+    if weighed is not None:
+        return Footprint(weighed.bytes), Footprint(weighed.bytes)
+    likely = 4 * (configured.parameters or 0)
+    # No precision takes less than half the bytes of float32; a model that may fit is tried.
+    return Footprint(likely), Footprint(likely // 2)
 
 
 def _load_thread() -> ThreadPoolExecutor:

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from sie_server.catalog.catalog import Entry
-from sie_server.checkpoints.hf_config import read_config
-from sie_server.checkpoints.sentence_transformers import with_modules
+from sie_server.checkpoints.checkpoint import Checkpoint
+from sie_server.checkpoints.description import read_model_config
 from sie_server.cli.bench.arithmetic import operations, peak
 from sie_server.cli.bench.peer import peer
 from sie_server.engine.calls import ScoreCall
@@ -97,5 +97,5 @@ def rounds(ours: Loaded, folder: Path, query: str, texts: list[str], count: int,
             calls[name]()
             seconds[name].append(time.perf_counter() - started)
         advance()
-    work = operations(ours.model, with_modules(read_config(folder), folder), scored.lengths)
+    work = operations(ours.model, read_model_config(Checkpoint(folder)), scored.lengths)
     return Rounds(seconds["ours"], seconds["theirs"], peaks, scored, work, skipped)

@@ -29,7 +29,7 @@ def measure(
         LoadError, SIEError: the model can't be loaded, or does not score.
         RuntimeError: its server did not start.
     """
-    folder = locate(entry)
+    folder = locate(entry).folder
     query, texts = workload(documents)
     each = -(-requests // _CLIENTS)
     task = progress.add_task("loading", total=1 + 2 * turns + requests + each * _CLIENTS)
