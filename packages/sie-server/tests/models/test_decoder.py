@@ -343,7 +343,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
     build(folder / "qwen3", "qwen3")
     build(folder / "strict", "qwen3", seed=1)
 
-    def strictly(entry: Entry, device: torch.device, precision: Any) -> LoadedModel:
+    def strictly(entry: Entry, device: torch.device, precision: Any, **_: Any) -> LoadedModel:
         """As a catalogue entry that refuses long documents is loaded."""
         return load(replace(entry, long_documents="error") if entry.id == "strict" else entry, device, precision)
 
