@@ -396,7 +396,7 @@ def test_embeddings_equal_sentence_transformers(name: str, tmp_path: Path) -> No
         ({"rope_parameters": {"rope_type": "llama3", "factor": 2.0}}, "rope_type 'llama3'"),
         ({"rope_parameters": {"rope_type": "linear"}}, "lacks 'factor'"),
         ({"rope_parameters": {"rope_theta": 0}}, "rope_theta 0"),
-        ({"num_key_value_heads": 3}, "no multiple of num_key_value_heads 3"),
+        ({"num_key_value_heads": 3}, "is not a multiple of num_key_value_heads 3"),
         ({"hidden_act": "relu"}, "hidden_act 'relu'"),
     ],
 )

@@ -17,9 +17,10 @@ from sie_testing.engine_loop import Running, running
 from sie_testing.layers import needs_int8
 from sie_testing.serving import EMBEDDED, Server
 
+DECODERS = ("qwen3", "qwen2", "gemma")
 SMALL = [
     *("bert", "xlm-roberta", "electra-narrow", "distilbert", "modernbert", "gte", "deberta", "deberta-v2", "mpnet"),
-    *("qwen3", "qwen2", "gemma"),
+    *DECODERS,
 ]
 QUERIES = ["what", "who made python", "is it a programming language " * 8]
 # Tokens per document. Around every size where a kernel might change its mind, and past the 512 a model can take.
@@ -54,6 +55,8 @@ async def _score(handle: Running, model_id: str, query: str, texts: list[str]) -
 @pytest.mark.parametrize("model_id", [*SMALL, "modular", "minilm", EMBEDDED])
 def test_score_does_not_depend_on_the_batch(engine: Running, model_id: str) -> None:
     alone: dict[tuple[str, str], float] = {}
+    # Blank documents are refused where a prompt stands around them.
+    shortest = 1 if model_id in DECODERS else 0
 
     async def together(batches: list[tuple[str, list[str]]]) -> list[list[float]]:
         return await asyncio.gather(*(_score(engine, model_id, query, texts) for query, texts in batches))
@@ -61,7 +64,7 @@ def test_score_does_not_depend_on_the_batch(engine: Running, model_id: str) -> N
     @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
     @given(requests, st.randoms(use_true_random=False))
     def check(drawn: list[tuple[str, list[tuple[int, int]]]], rng: random.Random) -> None:
-        batches = [(query, [text(*document) for document in docs]) for query, docs in drawn]
+        batches = [(query, [text(max(length, shortest), seed) for length, seed in docs]) for query, docs in drawn]
         for query, texts in batches:
             rng.shuffle(texts)
             for one in texts:

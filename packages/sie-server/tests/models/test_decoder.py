@@ -303,7 +303,9 @@ def test_an_unknown_prompt_and_other_answers_are_refused_by_name(tmp_path: Path)
     score = tmp_path / "1_LogitScore" / "config.json"
     score.parent.mkdir()
     score.write_text('{"true_token_id": 5, "false_token_id": 6}')
-    with pytest.raises(UnsupportedModelError, match=r"answers with tokens \[5, 6\], but the prompt 'qwen3-reranker' with"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"answers with tokens \[5, 6\], but the prompt 'qwen3-reranker' with"
+    ):
         load(Entry("m", folder=tmp_path), CPU)
     yes = encoder_of(tmp_path)("Yes")[0]
     score.write_text(f'{{"true_token_id": {yes}, "false_token_id": null}}')

@@ -180,7 +180,7 @@ def test_an_unsupported_setting_is_refused_by_name(
             {"query_expansion": {"strategy": "min", "length": 12}},
             "query_expansion by 'min'",
         ),
-        ("4_MultiVectorMask/config.json", {"keep_only_token_ids": [7]}, "MultiVectorMask is supported with"),
+        ("4_MultiVectorMask/config.json", {"keep_only_token_ids": [7]}, "MultiVectorMask is supported only with"),
     ],
 )
 def test_modules_with_another_mask_are_refused(tmp_path: Path, file: str, changes: dict[str, Any], words: str) -> None:

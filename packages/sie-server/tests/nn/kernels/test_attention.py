@@ -172,7 +172,7 @@ def test_without_a_library_that_fits_the_log_says_why(
     library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    reason = {"missing": "not built", "broken": "too short", "of other sources": "other sources"}[library]
+    reason = {"missing": "no working C++ compiler", "broken": "too short", "of other sources": "other sources"}[library]
     if library == "of other sources":
         if installed_attention_kernel() is None:
             pytest.skip("the attention kernel was not built: there was no C++ compiler at installation")
