@@ -15,9 +15,10 @@ from sie_server.nn import device as device_module
 from sie_server.nn import linear_backends as pack_module
 from sie_server.nn import panel_linear as panels_module
 from sie_server.nn import similarity_product as product_module
+from sie_server.nn.activations import ACTIVATIONS
 from sie_server.nn.device import resolve_precision
 from sie_server.nn.kernels.library import installed_library, linear_isa_level, vector_isa_level
-from sie_server.nn.linear import ACTIVATIONS, GatedLinear, Linear
+from sie_server.nn.linear import GatedLinear, Linear
 from sie_server.nn.packed import Packed
 from sie_server.nn.panel_linear import KernelDtype, PanelLinear
 from sie_server.nn.similarity_product import SimilarityProduct

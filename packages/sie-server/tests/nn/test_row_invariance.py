@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sie_server.nn import linear_backends as pack
 from sie_server.nn import similarity_product as product
-from sie_server.nn.elementwise import pad_to_vectors
+from sie_server.nn.activations import pad_to_vectors
 from sie_server.nn.kernels.library import installed_library
 from sie_server.nn.linear import GatedLinear, LibraryLinear, Linear
 from sie_server.nn.linear_backends import RowCountTrials, use_linear_backends

@@ -1,4 +1,4 @@
-"""The functions from a logit to a score, by their names in sentence-transformers."""
+"""Reads which function makes a score of a logit, by its name in sentence-transformers. `engine/results.py` has them."""
 
 from sie_server.errors import UnsupportedModelError
 from sie_server.options import Score

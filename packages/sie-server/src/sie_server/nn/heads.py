@@ -14,21 +14,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sie_server.nn.activations import HEAD_ACTIVATIONS
 from sie_server.nn.config import HeadConfig, Norm, Projection, UnitLength
-from sie_server.nn.elementwise import pad_to_vectors
 from sie_server.nn.linear import Linear
 from sie_server.nn.norm import LayerNorm
-from sie_server.options import HeadActivation, Pooling
+from sie_server.options import Pooling
 from sie_server.tokenization.sequence import Lead, Sequence
 
 Vectors = NDArray[np.float32]
-
-_FUNCTIONS: dict[HeadActivation, Callable[[Tensor], Tensor]] = {
-    "identity": lambda x: x,
-    "tanh": pad_to_vectors(torch.tanh),
-    "gelu": pad_to_vectors(F.gelu),
-    "relu": F.relu,
-}
 
 
 class Head(Protocol):
@@ -60,7 +53,7 @@ class _Projection(Linear):
 
     def __init__(self, inputs: int, config: Projection) -> None:
         super().__init__(inputs, config.width, bias=config.bias)
-        self.function = _FUNCTIONS[config.activation]
+        self.function = HEAD_ACTIVATIONS[config.activation]
         self.add_input = config.residual
         self.residual = Linear(inputs, config.width, bias=False) if config.residual and inputs != config.width else None
 

@@ -1,23 +1,12 @@
 """Linear layers: as stored in a checkpoint, and as computed by PyTorch's libraries."""
 
-from collections.abc import Callable
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sie_server.nn.elementwise import pad_to_vectors
+from sie_server.nn.activations import ACTIVATIONS
 from sie_server.nn.row_invariance import in_row_counts
 from sie_server.options import Activation
-
-# Each as a function, and as the name and algorithm of oneDNN, where "none" is the exact form of GELU.
-ACTIVATIONS: dict[Activation, tuple[Callable[[Tensor], Tensor], str, str]] = {
-    "none": (lambda x: x, "none", ""),
-    "gelu": (pad_to_vectors(F.gelu), "gelu", "none"),
-    "gelu_tanh": (pad_to_vectors(partial(F.gelu, approximate="tanh")), "gelu", "tanh"),
-    "silu": (pad_to_vectors(F.silu), "swish", ""),
-}
 
 
 class Linear(nn.Module):
