@@ -43,7 +43,9 @@ def main() -> None:
     arguments = parser.parse_args()
 
     python = [sys.executable, "-c"]
-    figures = {"sie-sdk": {"import ms": imports(python, PYTHON, IN_PYTHON, arguments.runs), "bytes": python_sizes()}}
+    figures = {
+        "sie-rerank-sdk": {"import ms": imports(python, PYTHON, IN_PYTHON, arguments.runs), "bytes": python_sizes()}
+    }
     if shutil.which("npm"):
         folder = PACKAGES / "sie-ts"
         subprocess.run(["npm", "run", "--silent", "build"], cwd=folder, check=True)

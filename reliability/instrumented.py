@@ -29,7 +29,7 @@ from sie_server.cli.main import main
 from sie_server.engine.worker_pool import WorkerPool
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
-from sie_server.settings import Precision
+from sie_server.options import Precision
 
 KINDS = ("raises", "memory", "dies", "stalls")
 
@@ -132,8 +132,8 @@ def install(device: Device) -> None:
     pools = Pools()
     create_app, load = server.create_app, server.load
 
-    def load_on(entry: Entry, on: torch.device, precision: Precision, **_: Any) -> LoadedModel:
-        model = load(entry, on, precision)
+    def load_on(entry: Entry, on: torch.device, precision: Precision, **options: Any) -> LoadedModel:
+        model = load(entry, on, precision, **options)
         return replace(model, encoder=Encoder(model.encoder, device))  # type: ignore[arg-type] # a stand-in
 
     server.load = load_on

@@ -4,7 +4,7 @@
     .venv/bin/python reliability/invariance.py --seconds 5 --documents 6 --only bert gemma    # one
     .venv/bin/python reliability/invariance.py --matrix --seconds 4 --documents 4           # an hour
 
-Models: small checkpoints with random weights of every supported architecture and head, built as in the server's tests,
+Models: small checkpoints with random weights of every supported architecture and head, built by `sie_testing`,
 and the embedded default. Every pair is scored alone; then many connections send requests of 1 to 100 documents to all
 models at once. Embeddings are compared likewise. Then 240 pairs of the default and 240 of a cross-encoder are scored
 alone, with one other document and with 19 (`pairs.py`). Any bit that differs is an error.

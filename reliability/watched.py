@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
+from unittest.mock import patch
 
 import sie_server.api.app
 from sie_server.cli.main import main
@@ -103,5 +104,5 @@ class _Traces:
 
 
 if __name__ == "__main__":
-    sie_server.api.app.watch_lag = _watch
-    main()
+    with patch.object(sie_server.api.app, "_measure_lag", _watch):  # which has to be there
+        main()

@@ -3,7 +3,7 @@
     python packages/sie-server/tests/record_wire.py        # or: make wire
 
 The tests of the server and of both SDKs read it. A request's bytes are those of `msgpack` and `json`, which are not
-ours; an answer's are those of the server over an engine that computes nothing (`canned.py`).
+ours; an answer's are those of the server over an engine that computes nothing (`sie_testing/fake_engine.py`).
 """
 
 import json

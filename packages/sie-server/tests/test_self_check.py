@@ -9,11 +9,11 @@ import httpx2
 import pytest
 import torch
 
-from sie_server.catalog.catalog import Entry, Example, Score, shipped
+from sie_server.catalog.catalog import Entry, Example, shipped
 from sie_server.checkpoints.load import load
 from sie_server.errors import LoadClass, LoadError
 from sie_server.models.loaded_model import LoadedModel
-from sie_server.options import Precision
+from sie_server.options import Precision, Score
 from sie_server.self_check import compare, load_verified, verify
 from sie_testing.serving import EMBEDDED, connect, error, in_process, scores, serving
 

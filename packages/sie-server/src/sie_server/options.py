@@ -23,7 +23,7 @@ Activation = Literal["none", "gelu", "gelu_tanh", "silu"]
 ScoreMode = Literal["dense", "sparse", "colbert", "hybrid"]
 # State of a model.
 State = Literal["available", "loading", "loaded", "unloading", "failed"]
-# Priority class of a request; `engine/scheduler.py` has their weights.
+# Priority class of a request; `engine/fair_queue.py` has their weights.
 Priority = Literal["interactive", "normal", "batch"]
 HeadActivation = Literal["identity", "tanh", "gelu", "relu"]
 

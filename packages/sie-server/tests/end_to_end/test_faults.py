@@ -28,7 +28,7 @@ from sie_server.models.encoder import Encoder
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
 from sie_server.nn.panel_linear import bfloat16_panels
-from sie_server.settings import Precision
+from sie_server.options import Precision
 from sie_testing.checkpoints import build, text
 from sie_testing.serving import EMBEDDED, InProcess, connect, error, in_process, metric, poll, scores, serving
 

@@ -34,8 +34,7 @@ from sie_server.errors import Code, SIEError
 from sie_server.models.bert import Bert
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
-from sie_server.options import Priority
-from sie_server.settings import Precision
+from sie_server.options import Precision, Priority
 from sie_server.tokenization.sequence import Sequence
 from sie_testing.checkpoints import text
 from sie_testing.serving import InProcess, connect, error, in_process, metric, poll, scores
