@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
 _START_S = 60.0
 
+_STOP_S = 20.0
+
 
 class Server:
     """Base URL and process of a running server; `log` grows while it runs."""
@@ -133,7 +135,8 @@ def in_process(
     app = create_app(config, engine, metrics, on_ready=lambda: None, on_failed=lambda _: None, traces=traces)
     listener = socket.create_server(("127.0.0.1", port))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, log_level="critical", timeout_graceful_shutdown=5))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    # Closing uvloop's loop may hang; a process of its own would end there, and so do the tests.
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
@@ -141,7 +144,7 @@ def in_process(
         yield InProcess(url, engine)
     finally:
         server.should_exit = True
-        thread.join()
+        thread.join(_STOP_S)
         listener.close()
 
 
