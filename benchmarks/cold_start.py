@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from sie_server.cli.bench.through_server import Client, serving
+from sie_server.cli.bench.server_process import ServerProcess
+from sie_server.cli.bench.through_server import Client
 from sie_server.cli.bench.workload import body, workload
 from sie_testing.process import named, usage
 from sie_testing.rounds import Summary
@@ -55,7 +56,7 @@ def start(flags: list[str], model: str) -> dict[str, float]:
     """Measure one start, in seconds."""
     request = body(*workload(1))
     started = time.perf_counter()
-    with serving(*flags) as server:
+    with ServerProcess(*flags) as server:
         ready = time.perf_counter() - started
         client = Client(server.url, model)
         client.score(request)

@@ -38,7 +38,8 @@ from tables import show
 from sie_sdk import SIEClient
 from sie_sdk.types import Item
 from sie_server.cli.bench.latency import alone, overhead, together
-from sie_server.cli.bench.through_server import STAGES, Answer, Client, percentiles, serving, stages
+from sie_server.cli.bench.server_process import ServerProcess
+from sie_server.cli.bench.through_server import STAGES, Answer, Client, percentiles, stages
 from sie_server.cli.bench.workload import body, workload
 from sie_testing import chart
 from sie_testing.rounds import Summary
@@ -64,7 +65,7 @@ def main() -> None:
     model = folder.resolve().name if folder.is_dir() else arguments.model
     flags = ["--preload", model, "--precision", arguments.precision]
     flags += ["--model", f"{model}={folder}"] if folder.is_dir() else []
-    with serving(*flags) as server:
+    with ServerProcess(*flags) as server:
         cases = measured(server.url, model, arguments.requests, arguments.large)
         before = batches(server.url, model)
         cases[small(arguments.large)] = beside(

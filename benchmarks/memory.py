@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from sie_server.cli.bench.through_server import Client, serving
+from sie_server.cli.bench.server_process import ServerProcess
+from sie_server.cli.bench.through_server import Client
 from sie_server.cli.bench.workload import body, text, workload
 from sie_testing import chart
 from sie_testing.process import Usage, forget_peak, named, usage
@@ -45,7 +46,7 @@ def main() -> None:
     model, flags = named(arguments.model, arguments.precision)
     large = body(*workload(arguments.documents))
     moments: dict[str, Usage] = {}
-    with serving(*flags) as server:
+    with ServerProcess(*flags) as server:
         client = Client(server.url, model)
         moments["started"] = usage(server.pid)
         client.score(body(*workload(1)))  # loads the model

@@ -30,7 +30,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from sie_sdk import SIEClient
-from sie_server.cli.bench.through_server import serving
+from sie_server.cli.bench.server_process import ServerProcess
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
 WHAT = ("rerank", "retrieval", "xquad", "storage")
@@ -191,7 +191,7 @@ def server(url: str | None, model: str, precision: str) -> Iterator[str]:
     if url:
         yield url
         return
-    with serving("--preload", model, "--precision", precision) as started:
+    with ServerProcess("--preload", model, "--precision", precision) as started:
         yield started.url
 
 

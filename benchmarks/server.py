@@ -36,7 +36,8 @@ from tables import show
 from sie_sdk import SIEClient
 from sie_sdk.types import Item, ScoreResult
 from sie_server.catalog.catalog import Entry
-from sie_server.cli.bench.through_server import JSON, MSGPACK, Client, serving
+from sie_server.cli.bench.server_process import ServerProcess
+from sie_server.cli.bench.through_server import JSON, MSGPACK, Client
 from sie_testing.rounds import Summary, interleave, ratios
 
 BASELINE, MODEL = "sie in process", "minilm"
@@ -93,7 +94,7 @@ def ours(stack: ExitStack, folder: Path, query: str, documents: list[str], clien
     bodies = {JSON: msgspec.json.encode(asked), MSGPACK: msgspec.msgpack.encode(asked)}
     items = [Item(text=document) for document in documents]
     engine = stack.enter_context(in_process(Entry(MODEL, folder=folder)))
-    server = stack.enter_context(serving("--model", f"{MODEL}={folder}", "--preload", MODEL))
+    server = stack.enter_context(ServerProcess("--model", f"{MODEL}={folder}", "--preload", MODEL))
     sdk = stack.enter_context(SIEClient(server.url))
     connections = [stack.enter_context(closing(Client(server.url, MODEL))) for _ in range(clients)]
 

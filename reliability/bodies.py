@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from instance import EMBEDDED
+from sie_testing.serving import EMBEDDED
 
 JSON, MSGPACK = "application/json", "application/msgpack"
 Make = Callable[[], bytes]

@@ -8,10 +8,11 @@ from typing import Any
 
 from fault_process import known
 from fault_report import FaultReport
-from instance import EMBEDDED
 from outcome_counts import OutcomeCounts
 from soak import instrumented
 from traffic import BackgroundLoad
+
+from sie_testing.serving import EMBEDDED
 
 # Time in which a server whose device is broken has to report it or exit.
 _NOTICE_S = 60.0

@@ -18,13 +18,14 @@ from urllib.parse import urlsplit
 
 from expected_scores import ExpectedScores
 from fault_report import FaultReport
-from instance import Instance
 from outcome_counts import OutcomeCounts
 from traffic import BackgroundLoad
 from workload import Request, Workload, checkpoint_words, make_workload
 
+from sie_server.cli.bench.server_process import SERVER
 from sie_testing.checkpoints import build
 from sie_testing.hub_server import Hub
+from sie_testing.serving import Server
 
 REMOTE, NEIGHBOUR = "owner/reranker", "neighbour"
 _SMALL_KIB = 64  # less than a checkpoint has
@@ -81,7 +82,7 @@ def _fails_then_loads(
     flags = (f"--model={NEIGHBOUR}={folder / 'local'}", f"--model={REMOTE}", f"--preload={NEIGHBOUR}")
     beside, remote = _workload(NEIGHBOUR), _workload(REMOTE)
     expected = ExpectedScores()
-    with Instance(*flags, "--load-wait=60", within=within, environment=environment) as server:
+    with Server(*flags, "--load-wait=60", command=(*within, *SERVER), environment=environment) as server:
         expected.learn(server.url, [beside])
         with BackgroundLoad(server.url, [beside], connections=2) as flow:
             status, code = ask(server.url, next(remote.alone()))
@@ -95,10 +96,10 @@ def _fails_then_loads(
         report.note = f"{error.get('code')}: {error.get('message')}"
         report.count(OutcomeCounts().count(flow.outcomes, expected))
     repair()
-    with Instance(f"--model={REMOTE}=" + str(folder / "hub" / REMOTE)) as good:
+    with Server(f"--model={REMOTE}=" + str(folder / "hub" / REMOTE)) as good:
         expected.learn(good.url, [remote])
     with (
-        Instance(*flags, within=within, environment=environment) as server,
+        Server(*flags, command=(*within, *SERVER), environment=environment) as server,
         BackgroundLoad(server.url, [remote, beside], connections=2) as flow,
     ):
         time.sleep(3)
@@ -122,7 +123,7 @@ def flipped(tries: int) -> FaultReport:
             (folder / f"flipped-{number}" / "model.safetensors").write_bytes(changed)
             flags.append(f"--model=flipped-{number}={folder / f'flipped-{number}'}")
         beside, expected = _workload(NEIGHBOUR), ExpectedScores()
-        with Instance(*flags) as server:
+        with Server(*flags) as server:
             expected.learn(server.url, [beside])
             [good] = scores(server.url, next(beside.alone()))
             with BackgroundLoad(server.url, [beside], connections=2) as flow:
@@ -151,9 +152,9 @@ def replaced(tries: int) -> FaultReport:
         expected_by_seed = (ExpectedScores(), ExpectedScores())
         mix = _workload("served")
         for seed, expected in enumerate(expected_by_seed):
-            with Instance(f"--model=served={folder / f'seed-{seed}'}") as server:
+            with Server(f"--model=served={folder / f'seed-{seed}'}") as server:
                 expected.learn(server.url, [mix])
-        with Instance(f"--model=served={folder / 'served'}", "--preload=served") as server:
+        with Server(f"--model=served={folder / 'served'}", "--preload=served") as server:
             with BackgroundLoad(server.url, [mix], connections=4) as flow:
                 for turn in range(tries):
                     time.sleep(0.5)

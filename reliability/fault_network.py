@@ -16,11 +16,13 @@ from urllib.parse import urlsplit
 from expected_scores import ExpectedScores
 from fault_process import known
 from fault_report import FaultReport
-from instance import EMBEDDED, Instance
 from outcome_counts import OutcomeCounts
 from process_stats import process_stats, settled_stats
 from traffic import BackgroundLoad
 from workload import make_workload
+
+from sie_server.cli.bench.server_process import SERVER
+from sie_testing.serving import EMBEDDED, Server
 
 _SERVER, _CLIENT = "10.77.0.1", "10.77.0.2"
 _NOBODY = "02:00:00:00:00:99"
@@ -45,7 +47,7 @@ def cut(tries: int, seconds: float = 3.0) -> FaultReport:
 
 def _cut(report: FaultReport, wire: "Wire", tries: int, seconds: float) -> None:
     within = ("ip", "netns", "exec", wire.server)
-    with Instance("--preload", EMBEDDED, host=_SERVER, within=within) as server:
+    with Server("--preload", EMBEDDED, host=_SERVER, command=(*within, *SERVER)) as server:
         workloads, expected = [make_workload(EMBEDDED, 2, 40, sizes=(1, 5, 20))], ExpectedScores()
 
         def learn() -> None:
@@ -117,7 +119,7 @@ def _ip(*arguments: str) -> str:
 def unread(tries: int, seconds: float = 3.0) -> FaultReport:
     """Clients request megabytes of vectors and read nothing: others are served, and their resources are released."""
     report = FaultReport("clients that stop reading their answer")
-    with Instance("--preload", EMBEDDED) as server:
+    with Server("--preload", EMBEDDED) as server:
         workloads, expected = known(server)
         before = settled_stats(server.pid, sockets=0, seconds=2)
         params = {"output_types": ["multivector"]}
@@ -145,7 +147,7 @@ def unread(tries: int, seconds: float = 3.0) -> FaultReport:
 def half_sent(tries: int, many: int = 40, seconds: float = 2.0) -> FaultReport:
     """Clients send half a header or half a body and pause; every other one continues and gets a right answer."""
     report = FaultReport(f"{many} clients that send half a request")
-    with Instance("--preload", EMBEDDED) as server:
+    with Server("--preload", EMBEDDED) as server:
         workloads, expected = known(server)
         before = settled_stats(server.pid, sockets=0, seconds=2)
         request = next(workloads[0].alone())

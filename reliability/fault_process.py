@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 import aiohttp
 from expected_scores import ExpectedScores
 from fault_report import FaultReport
-from instance import EMBEDDED, Instance
 from outcome_counts import OutcomeCounts
 from traffic import BackgroundLoad
 from workload import Workload, make_workload
@@ -23,6 +22,7 @@ from workload import Workload, make_workload
 from sie_sdk import SIEClient
 from sie_sdk.errors import SIEError
 from sie_sdk.types import Item
+from sie_testing.serving import EMBEDDED, Server
 
 _CLIENTS = 4
 _FAKETIME = sorted(glob("/usr/lib/*/faketime/libfaketimeMT.so.1"))
@@ -30,7 +30,7 @@ _FAKETIME = sorted(glob("/usr/lib/*/faketime/libfaketimeMT.so.1"))
 JUMPS = (3600, -86400, 1, 315_360_000)
 
 
-def known(server: Instance, documents: int = 20, model: str = EMBEDDED) -> tuple[list[Workload], ExpectedScores]:
+def known(server: Server, documents: int = 20, model: str = EMBEDDED) -> tuple[list[Workload], ExpectedScores]:
     """Make a small pool, and score its pairs alone."""
     workloads, expected = [make_workload(model, 2, documents, sizes=(1, 5, 20))], ExpectedScores()
     expected.learn(server.url, workloads)
@@ -41,7 +41,7 @@ def killed(tries: int) -> FaultReport:
     """kill -9 while SDK clients send score requests, and restart on the same port. Every call returns right scores."""
     report = FaultReport("kill -9 under SDK clients, restart on the same port")
     calls = 0
-    with Instance("--preload", EMBEDDED) as server:
+    with Server("--preload", EMBEDDED) as server:
         workloads, expected = known(server)
         with _Callers(server.url, workloads, expected) as callers:
             for _ in range(tries):
@@ -64,7 +64,7 @@ def killed(tries: int) -> FaultReport:
 def stopped(tries: int, seconds: float = 2.0) -> FaultReport:
     """SIGSTOP under load, and SIGCONT a while later."""
     report = FaultReport(f"SIGSTOP for {seconds:g} s under load, SIGCONT")
-    with Instance("--preload", EMBEDDED) as server:
+    with Server("--preload", EMBEDDED) as server:
         workloads, expected = known(server)
         with BackgroundLoad(server.url, workloads) as flow:
             for _ in range(tries):
@@ -93,7 +93,7 @@ def jumped(tries: int) -> FaultReport:
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
-        with Instance("--preload", EMBEDDED, "--queue-tokens=3000", environment=environment) as server:
+        with Server("--preload", EMBEDDED, "--queue-tokens=3000", environment=environment) as server:
             workloads, expected = known(server)
             with BackgroundLoad(server.url, workloads, connections=8) as flow:
                 for jump in islice(cycle(JUMPS), tries):

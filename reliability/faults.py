@@ -19,8 +19,9 @@ from fault_files import cut_download, disk_full, flipped, replaced
 from fault_network import cut, half_sent, unread
 from fault_process import jumped, killed, stopped
 from fault_report import COLUMNS, FaultReport, table
-from instance import end_cleanly
 from rich.console import Console
+
+from sie_testing.serving import end_cleanly
 
 # Faults with their default number of tries.
 FAULTS: dict[str, tuple[Callable[[int], FaultReport], int]] = {

@@ -15,7 +15,7 @@ import msgpack
 import msgpack_numpy
 import schemathesis
 
-from sie_testing.serving import EMBEDDED, serving
+from sie_testing.serving import EMBEDDED, Server
 
 MSGPACK = "application/msgpack"
 ACCEPTS = ("application/json", MSGPACK, "*/*")
@@ -61,7 +61,7 @@ def before_call(_: schemathesis.HookContext, case: schemathesis.Case, __: Any) -
 
 def main() -> int:
     """Run schemathesis; returns its exit status, 0 if nothing was found."""
-    with serving("--log-level=error") as server:
+    with Server("--preload", EMBEDDED, "--log-level=error") as server:
         command = [Path(sys.executable).with_name("schemathesis"), "run", f"{server.url}/openapi.json"]
         options = ["--checks", CHECKS, "--continue-on-failure", "--suppress-health-check=all", *sys.argv[1:]]
         environment = {**os.environ, "SCHEMATHESIS_HOOKS": "fuzz_http", "PYTHONPATH": str(Path(__file__).parent)}

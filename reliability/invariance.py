@@ -32,7 +32,6 @@ import aiohttp
 import msgspec
 from expected_scores import ExpectedScores
 from fault_report import table
-from instance import EMBEDDED, Instance, end_cleanly
 from outcome_counts import OutcomeCounts, format_counts
 from pairs import differing
 from processors import Processor, processors
@@ -41,6 +40,7 @@ from workload import Workload, checkpoint_words, common_words, make_workload
 
 from sie_testing.checkpoints import ARCHITECTURES, DECODERS, build, build_modular
 from sie_testing.late_interaction_checkpoints import pylate, stanford
+from sie_testing.serving import EMBEDDED, Server, end_cleanly
 
 COLUMNS = (
     *("precision", "models", "pairs, differ", "requests", "scores compared", "texts embedded", "differ"),
@@ -117,9 +117,7 @@ class Encoders:
         return [bytes(item) for item in msgspec.json.decode(read, type=_Encoded).items]
 
 
-def compare(
-    server: Instance, models: Sequence[str], documents: int, connections: int, seconds: float
-) -> dict[str, Any]:
+def compare(server: Server, models: Sequence[str], documents: int, connections: int, seconds: float) -> dict[str, Any]:
     """Compare results of these models under concurrency, for `seconds`, with those of each input alone."""
     outputs = {model: _outputs(server.url, model) for model in models}
     workloads = [_workload(model, documents) for model in models]
@@ -194,7 +192,7 @@ def main() -> int:
                     skipped.append(f"skipped: {name}: {refused[precision]}")
                     continue
                 more = ("--preload", EMBEDDED, "--precision", precision, *processor.flags, *flags)
-                with Instance(*more, environment=processor.environment) as server:
+                with Server(*more, environment=processor.environment) as server:
                     models = [EMBEDDED, *arguments.only]
                     figures = compare(server, models, arguments.documents, arguments.connections, arguments.seconds)
                     rows[name] = figures | compare_few(server.url, models)

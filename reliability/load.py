@@ -26,13 +26,13 @@ from pathlib import Path
 from typing import Any
 
 from expected_scores import ExpectedScores
-from instance import EMBEDDED, Instance, end_cleanly
 from outcome_counts import OutcomeCounts, format_counts
 from rich.console import Console
 from traffic import Outcome, closed_loop, open_loop
 from workload import Workload, make_workload
 
 from sie_testing.process import usage
+from sie_testing.serving import EMBEDDED, Server, end_cleanly
 
 CONNECTIONS, RATES = (1, 8, 64, 256), (0.5, 0.9, 1.5, 3.0)
 QUEUE_TOKENS = 20_000
@@ -120,7 +120,7 @@ class Phase:
 class LoadTest:
     """Runs phases against one server. Each waits for all its answers, so that phases do not share a queue."""
 
-    def __init__(self, server: Instance, workloads: Sequence[Workload], expected: ExpectedScores) -> None:
+    def __init__(self, server: Server, workloads: Sequence[Workload], expected: ExpectedScores) -> None:
         self._server = server
         self._workloads = workloads
         self._expected = expected
@@ -177,7 +177,7 @@ def main() -> int:
     expected = ExpectedScores()
     console = Console(stderr=True)
     flags = ["--preload", arguments.model, "--queue-tokens", str(arguments.queue_tokens), *arguments.server]
-    with Instance(*flags) as server:
+    with Server(*flags) as server:
         expected.learn(server.url, workloads)
         console.print(f"{len(expected)} pairs scored alone")
         load_test = LoadTest(server, workloads, expected)

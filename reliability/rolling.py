@@ -24,11 +24,11 @@ from typing import Any, Self
 
 import httpx2
 import msgspec
-from instance import Instance, end_cleanly
 from soak import checkpoints
 
 from sie_sdk import SIEClient
 from sie_sdk.types import Item
+from sie_testing.serving import Server, end_cleanly
 
 _DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 _MODEL = "bert"
@@ -62,7 +62,7 @@ class Balancer:
         self._command, self._log = command, log
         self._process: subprocess.Popen[bytes] | None = None
 
-    def wait_for(self, server: Instance) -> None:
+    def wait_for(self, server: Server) -> None:
         """Wait until it sends requests to a server that has just started."""
 
     def __enter__(self) -> Self:
@@ -93,7 +93,7 @@ class HAProxy(Balancer):
         self._stats = stats
         self._names = dict(zip(ports, ("one", "two"), strict=True))
 
-    def wait_for(self, server: Instance) -> None:
+    def wait_for(self, server: Server) -> None:
         _wait(lambda: self._state(self._names[server.port]).startswith("UP"))
 
     def _state(self, name: str) -> str:
@@ -173,7 +173,7 @@ _CLIENTS = {"small": (raw, _DOCUMENTS), "large": (raw, _LARGE), "SDK": (sdk, _DO
 class Load:
     """Every kind of client, at every balancer, one thread each, until the context ends."""
 
-    def __init__(self, balancers: Sequence[Balancer], reference: Instance) -> None:
+    def __init__(self, balancers: Sequence[Balancer], reference: Server) -> None:
         self.calls: list[Calls] = []
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -219,7 +219,7 @@ def rolling(balancers: Sequence[str], restarts: int, notice_s: float = 5.0) -> l
     with TemporaryDirectory() as name, ExitStack() as running:
         folder = Path(name)
         flags = [*checkpoints(folder / "models", [_MODEL]), f"--preload={_MODEL}", f"--drain-notice-s={notice_s:g}"]
-        servers = [Instance(*flags) for _ in range(2)]
+        servers = [Server(*flags) for _ in range(2)]
         for server in servers:
             running.enter_context(server)
         ports = [server.port for server in servers]

@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from expected_scores import ExpectedScores
-from instance import EMBEDDED, Instance, end_cleanly
 from mixed_traffic import MixedTraffic
 from outcome_counts import format_counts
 from process_stats import ProcessStats, process_stats
@@ -38,6 +37,7 @@ from workload import Workload, checkpoint_words, make_workload
 from sie_testing import chart
 from sie_testing.checkpoints import build
 from sie_testing.rounds import Summary
+from sie_testing.serving import EMBEDDED, Server, end_cleanly
 
 CHECKPOINTS = ("bert", "modernbert", "qwen3", "deberta", "bert-encoder")
 FLAT, SHORTEST_MINUTES, PARTS = 0.02, 5.0, 10
@@ -99,7 +99,7 @@ def leaks(before: Held, after: Held) -> dict[str, tuple[int, int]]:
     return found
 
 
-def held(server: Instance) -> Held:
+def held(server: Server) -> Held:
     """Ask an instrumented server. Its count includes the task of this request, but not the connection."""
     now = process_stats(server.pid)
     with urllib.request.urlopen(f"{server.url}/inside", timeout=60) as answer:
@@ -107,7 +107,7 @@ def held(server: Instance) -> Held:
     return Held(now.files, now.sockets, **inside)
 
 
-def quiet(server: Instance) -> Held:
+def quiet(server: Server) -> Held:
     """Wait until resources are stable for a second, or for 20 s."""
     until = time.monotonic() + _SETTLED_S
     last, now = None, held(server)
@@ -117,7 +117,7 @@ def quiet(server: Instance) -> Held:
     return now
 
 
-def left(server: Instance, before: Held) -> tuple[Held, dict[str, tuple[int, int]]]:
+def left(server: Server, before: Held) -> tuple[Held, dict[str, tuple[int, int]]]:
     """Wait until nothing has leaked, or for 20 s; returns the resources and the leaks."""
     until = time.monotonic() + _SETTLED_S
     while (found := leaks(before, now := held(server))) and time.monotonic() < until:
@@ -126,7 +126,7 @@ def left(server: Instance, before: Held) -> tuple[Held, dict[str, tuple[int, int
 
 
 def soak(
-    server: Instance, workloads: Sequence[Workload], encoders: dict[str, list[str]], minutes: float, large: int = LARGE
+    server: Server, workloads: Sequence[Workload], encoders: dict[str, list[str]], minutes: float, large: int = LARGE
 ) -> dict[str, Any]:
     """Score pairs alone, warm up for a third of the time, and soak for the rest; returns the results."""
     expected = ExpectedScores()
@@ -162,9 +162,9 @@ def checkpoints(folder: Path, names: Sequence[str] = CHECKPOINTS) -> list[str]:
     return [f"--model={name}={folder / name}" for name in names]
 
 
-def instrumented(*flags: str) -> Instance:
+def instrumented(*flags: str) -> Server:
     """A server that reports its internals, and whose device can be made to fail."""
-    return Instance(*flags, program=(sys.executable, str(Path(__file__).with_name("instrumented.py"))))
+    return Server(*flags, command=(sys.executable, str(Path(__file__).with_name("instrumented.py"))))
 
 
 def draw(figures: dict[str, Any], file: Path) -> None:

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bodies import Bomb, bombs, computed
-from instance import EMBEDDED, Instance
+
+from sie_testing.serving import EMBEDDED, Server
 
 _PROGRAM = (sys.executable, str(Path(__file__).with_name("watched.py")))
 # Slightly below the default limit on bodies.
@@ -42,7 +43,7 @@ class Stall(NamedTuple):
 
 
 @contextmanager
-def watched(*flags: str, traces: Path | None = None) -> Iterator[tuple[Instance, mmap.mmap]]:
+def watched(*flags: str, traces: Path | None = None) -> Iterator[tuple[Server, mmap.mmap]]:
     """A server, and the longest stall of its event loop, in seconds, since it was reset to zero.
 
     traces: file for tracebacks of all threads during long stalls.
@@ -51,12 +52,12 @@ def watched(*flags: str, traces: Path | None = None) -> Iterator[tuple[Instance,
         file.write(bytes(8))
         file.flush()
         environment = {"STALLS": file.name} | ({} if traces is None else {"TRACES": str(traces)})
-        program = Instance("--preload", EMBEDDED, *flags, program=_PROGRAM, environment=environment)
+        program = Server("--preload", EMBEDDED, *flags, command=_PROGRAM, environment=environment)
         with program as server, mmap.mmap(file.fileno(), 8) as shared:
             yield server, shared
 
 
-def measured(server: Instance, shared: mmap.mmap, requests: Iterable[Bomb]) -> Iterator[Stall]:
+def measured(server: Server, shared: mmap.mmap, requests: Iterable[Bomb]) -> Iterator[Stall]:
     """Send the requests one after the other."""
     for bomb in requests:
         body = bomb.body()

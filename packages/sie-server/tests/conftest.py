@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sie_testing.checkpoints import build
-from sie_testing.serving import Server, connect, in_process, serving
+from sie_testing.serving import EMBEDDED, Server, connect, in_process
 
 # Read when Haystack is imported, by the programs of the documentation too.
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
@@ -39,7 +39,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(models: Path) -> Iterator[Server]:
     """A running server with the embedded default and the small checkpoints."""
     flags = [f"--model={path}" for path in sorted(models.iterdir())]
-    with serving(*flags) as running:
+    with Server("--preload", EMBEDDED, *flags) as running:
         yield running
 
 

@@ -13,7 +13,7 @@ from sie_server.http.request_log import RequestLogMiddleware
 from sie_server.logs import JsonLines, Lines, _with_request_id
 from sie_server.metrics import Metrics
 from sie_server.request_context import CURRENT, RequestContext
-from sie_testing.serving import connect, poll, serving
+from sie_testing.serving import Server, connect, poll
 
 OPERATIONS = Path(__file__).resolve().parents[3] / "docs" / "operations.md"
 SECRET = "xyzzy-secret"
@@ -84,7 +84,10 @@ def ask(api: httpx2.Client) -> None:
 
 
 def test_json_lines_of_a_server(models: Path) -> None:
-    with serving(f"--model={models / 'bert'}", SIE_LOG_JSON="1", preload=False) as server, connect(server.url) as api:
+    with (
+        Server(f"--model={models / 'bert'}", "--log-level=info", environment={"SIE_LOG_JSON": "1"}) as server,
+        connect(server.url) as api,
+    ):
         ask(api)
         poll(lambda: server.log.count('"status":') >= 4)
     lines = [json.loads(line) for line in server.log.splitlines()]
@@ -112,7 +115,7 @@ def test_json_lines_of_a_server(models: Path) -> None:
 
 def test_text_lines_of_a_server(models: Path) -> None:
     with (
-        serving(f"--model={models / 'bert'}", "--log-level", "debug", preload=False) as server,
+        Server(f"--model={models / 'bert'}", "--log-level", "debug") as server,
         connect(server.url) as api,
     ):
         ask(api)

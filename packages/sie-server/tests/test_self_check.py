@@ -15,7 +15,7 @@ from sie_server.errors import LoadClass, LoadError
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.options import Precision, Score
 from sie_server.self_check import compare, load_verified, verify
-from sie_testing.serving import EMBEDDED, connect, error, in_process, scores, serving
+from sie_testing.serving import EMBEDDED, Server, connect, error, in_process, scores
 
 CPU = torch.device("cpu")
 DOCUMENTS = ("a", "b", "c")
@@ -71,7 +71,7 @@ def test_a_server_that_verifies_answers_for_a_refused_model(wrong: Entry) -> Non
 
 
 def test_the_flag_verifies_and_models_that_pass_are_served() -> None:
-    with serving("--verify") as server, connect(server.url) as api:
+    with Server("--preload", EMBEDDED, "--verify", "--log-level=info") as server, connect(server.url) as api:
         assert "gives its 4 published scores" in server.log
         assert _score(api).status_code == 200
 

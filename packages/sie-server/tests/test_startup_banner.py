@@ -9,7 +9,7 @@ import pytest
 
 from sie_server.catalog.catalog import Entry, offered, shipped, with_models
 from sie_server.startup_banner import base_url, reach, welcome
-from sie_testing.serving import EMBEDDED, connect, serving
+from sie_testing.serving import EMBEDDED, Server, connect
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_the_request_is_one_for_the_model() -> None:
 
 def test_a_server_of_one_model(models: Path) -> None:
     """The argument is served and loaded, the catalogue is not, and what the banner says to do works."""
-    with serving(str(models / "bert-encoder"), "--catalogue=none", preload=False) as server, connect(server.url) as api:
+    with Server(str(models / "bert-encoder"), "--catalogue=none") as server, connect(server.url) as api:
         assert [model["name"] for model in api.get("/v1/models").json()["models"]] == ["bert-encoder"]
         assert api.get("/v1/models/bert-encoder").json()["state"] == "loaded"
         url, headers, body = request(server.log)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sie_testing.serving import Server, serving
+from sie_testing.serving import EMBEDDED, Server
 
 EXAMPLES = Path(__file__).resolve().parents[4] / "examples"
 DECIMAL = r"\d+\.\d+|\d+e[-+]\d+"
@@ -17,7 +17,7 @@ DECIMAL = r"\d+\.\d+|\d+e[-+]\d+"
 @pytest.fixture(scope="module")
 def exact_server() -> Iterator[Server]:
     """A server in float32, the same on every processor."""
-    with serving("--precision", "float32") as running:
+    with Server("--preload", EMBEDDED, "--precision", "float32") as running:
         yield running
 
 

@@ -30,7 +30,7 @@ from sie_server.nn.packed import Packed
 from sie_server.nn.panel_linear import bfloat16_panels
 from sie_server.options import Precision
 from sie_testing.checkpoints import build, text
-from sie_testing.serving import EMBEDDED, InProcess, connect, error, in_process, metric, poll, scores, serving
+from sie_testing.serving import EMBEDDED, InProcess, Server, connect, error, in_process, metric, poll, scores
 
 BODY = {"query": {"text": "what is python"}, "items": [{"text": "it"}, {"text": "snakes are reptiles"}]}
 CATALOGUE = "cross-encoder/ms-marco-MiniLM-L-6-v2"
@@ -296,7 +296,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[h
         breaks(folder / name)
     build(folder / "two-labels", "bert", num_labels=2)
     flags = [f"--model={path}" for path in [*sorted(folder.iterdir()), models / "bert"]]
-    with serving(*flags, preload=False, HF_HOME=str(folder / "hub")) as server, connect(server.url) as client:
+    with Server(*flags, environment={"HF_HOME": str(folder / "hub")}) as server, connect(server.url) as client:
         yield client
 
 

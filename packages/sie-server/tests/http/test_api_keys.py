@@ -16,7 +16,7 @@ from openai import AuthenticationError, OpenAI
 
 from sie_sdk import RequestError, SIEClient
 from sie_server.settings import Settings
-from sie_testing.serving import EMBEDDED, Server, connect, error, in_process, poll, serving
+from sie_testing.serving import EMBEDDED, Server, connect, error, in_process, poll
 
 KEY, OTHER, LISTED = "first-of-2.keys~", "second/of+2=", "one-of-a-file"
 BODY = {"query": {"text": "what is python"}, "items": [{"text": "it"}]}
@@ -55,7 +55,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def closed(file: Path) -> Iterator[Server]:
     keys = {"SIE_API_KEYS": f"{KEY}, {OTHER}", "SIE_API_KEYS_FILE": str(file)}
-    with serving(f"--cors-origins={PAGE}", "--log-level=debug", **keys) as running:
+    with Server("--preload", EMBEDDED, f"--cors-origins={PAGE}", "--log-level=debug", environment=keys) as running:
         yield running
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from sie_server.errors import SIEError
 from sie_server.http.body_memory import Account, Hold
-from sie_testing.serving import EMBEDDED, Server, connect, metric, poll, serving
+from sie_testing.serving import EMBEDDED, Server, connect, metric, poll
 
 PATIENCE_S = 1.0
 LIMIT = 6
@@ -28,7 +28,9 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
 @pytest.fixture(scope="module")
 def strict() -> Iterator[Server]:
     """A server with little patience."""
-    with serving(f"--receive-timeout={PATIENCE_S}", "--max-request-body-bytes=100000000") as running:
+    with Server(
+        "--preload", EMBEDDED, f"--receive-timeout={PATIENCE_S}", "--max-request-body-bytes=100000000"
+    ) as running:
         yield running
         assert "Traceback" not in running.log, running.log
 
@@ -173,7 +175,7 @@ def test_an_unread_answer_is_dropped(strict: Server) -> None:
 
 
 def _connected(server: Server, port: int) -> bool:
-    return any(c.raddr and c.raddr.port == port for c in psutil.Process(server.process.pid).net_connections("tcp"))
+    return any(c.raddr and c.raddr.port == port for c in psutil.Process(server.pid).net_connections("tcp"))
 
 
 # --- huge ------------------------------------------------------------------------------------------------------------
@@ -280,7 +282,7 @@ def test_encoded_bodies_are_refused_as_such(strict: Server, encoding: str, route
 
 
 def memory(server: Server) -> float:
-    return float(psutil.Process(server.process.pid).memory_info().rss)
+    return float(psutil.Process(server.pid).memory_info().rss)
 
 
 # --- many ------------------------------------------------------------------------------------------------------------
@@ -312,7 +314,7 @@ def asked(
 
 
 def test_more_connections_than_allowed() -> None:
-    with serving(f"--max-connections={LIMIT}", "--receive-timeout=60", preload=False) as few, ExitStack() as stack:
+    with Server(f"--max-connections={LIMIT}", "--receive-timeout=60") as few, ExitStack() as stack:
         busy = [stack.enter_context(connection_to(few)) for _ in range(LIMIT)]
         for connection in busy:
             connection.sendall(HEAD + b"Content-Length: 900\r\n\r\n" + PLAIN)
@@ -330,7 +332,7 @@ def test_more_connections_than_allowed() -> None:
 
 def test_a_client_with_many_slow_bodies_keeps_no_other_out() -> None:
     slow = b"Content-Length: 900\r\n\r\n" + PLAIN
-    with serving(f"--max-connections={LIMIT}", "--receive-timeout=60", preload=False) as few, ExitStack() as stack:
+    with Server(f"--max-connections={LIMIT}", "--receive-timeout=60") as few, ExitStack() as stack:
         busy = [stack.enter_context(connection_to(few)) for _ in range(LIMIT)]
         for connection in busy:
             connection.sendall(HEAD + slow)
@@ -351,7 +353,7 @@ def test_a_client_with_many_slow_bodies_keeps_no_other_out() -> None:
 def test_an_api_key_with_many_slow_bodies_keeps_no_other_out() -> None:
     greedy, modest = (b"Authorization: Bearer %s\r\n" % key for key in (b"greedy", b"modest"))
     flags = (f"--max-connections={LIMIT}", "--receive-timeout=60", "--api-keys=greedy", "--api-keys=modest")
-    with serving(*flags, preload=False) as few, ExitStack() as stack:
+    with Server(*flags) as few, ExitStack() as stack:
         for _ in range(LIMIT):
             connection = stack.enter_context(connection_to(few))
             connection.sendall(HEAD + greedy + b"Content-Length: 900\r\n\r\n" + PLAIN)
@@ -361,7 +363,7 @@ def test_an_api_key_with_many_slow_bodies_keeps_no_other_out() -> None:
 
 
 def test_connections_that_wait_make_room() -> None:
-    with serving(f"--max-connections={LIMIT}", "--receive-timeout=60", preload=False) as few, ExitStack() as stack:
+    with Server(f"--max-connections={LIMIT}", "--receive-timeout=60") as few, ExitStack() as stack:
         # Those on which a request was answered, which may rest for long, and those on which none ever came.
         resting = [stack.enter_context(connection_to(few)) for _ in range(LIMIT)]
         for connection in resting:
@@ -375,7 +377,7 @@ def test_connections_that_wait_make_room() -> None:
 
 
 def test_idle_strangers_have_a_quarter_of_the_places() -> None:
-    with serving("--max-connections=100", "--receive-timeout=60", preload=False) as few, ExitStack() as stack:
+    with Server("--max-connections=100", "--receive-timeout=60") as few, ExitStack() as stack:
         idle = [stack.enter_context(connection_to(few)) for _ in range(60)]
         assert asked(few)[0] == 200
         for connection in idle:
@@ -436,7 +438,7 @@ def test_the_status_stream_outlasts_the_patience(strict: Server) -> None:
 def test_the_bodies_of_all_requests_together_are_bounded() -> None:
     path = f"/v1/score/{EMBEDDED}"
     body = PLAIN + b" " * 900
-    with serving("--max-bodies-bytes=2000") as server, connect(server.url) as client:
+    with Server("--preload", EMBEDDED, "--max-bodies-bytes=2000") as server, connect(server.url) as client:
         assert client.post(path, content=PLAIN + b" " * 5000).status_code == 200  # alone it may be larger
         with connection_to(server) as half:
             half.sendall(HEAD + b"Content-Length: 1000\r\n\r\n" + b" " * 900)
@@ -452,7 +454,11 @@ def test_the_bodies_of_all_requests_together_are_bounded() -> None:
 def test_the_bodies_of_one_client_leave_room_for_those_of_others() -> None:
     path = f"/v1/score/{EMBEDDED}"
     body = PLAIN.ljust(600)
-    with serving("--max-bodies-bytes=2000") as server, connect(server.url) as client, ExitStack() as stack:
+    with (
+        Server("--preload", EMBEDDED, "--max-bodies-bytes=2000") as server,
+        connect(server.url) as client,
+        ExitStack() as stack,
+    ):
         for _ in range(2):
             connection = stack.enter_context(connection_to(server))
             connection.sendall(HEAD + b"Content-Length: 600\r\n\r\n" + b" " * 500)

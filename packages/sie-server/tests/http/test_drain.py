@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from sie_testing.serving import EMBEDDED, Server, connect, poll, serving
+from sie_testing.serving import EMBEDDED, Server, connect, poll
 
 DRAINING = {
     "code": "QUEUE_UNAVAILABLE",
@@ -79,7 +80,7 @@ def faulty(models: Path, folder: Path, *flags: str) -> Iterator[Faulty]:
     paths = (f"--model={models / name}" for name in ("bert", "xlm-roberta"))
     flags = ("--preload=bert", "--workers=1", "--load-wait=60", *paths, *flags)
     with (
-        serving(*flags, preload=False, program=PROGRAM, GATE=str(folder)) as server,
+        Server(*flags, command=(sys.executable, "-c", PROGRAM), environment={"GATE": str(folder)}) as server,
         ThreadPoolExecutor(4) as pool,
         connect(server.url) as api,
     ):
@@ -100,7 +101,7 @@ def test_a_draining_server_finishes_admitted_requests_and_refuses_new_ones(model
         waiting = running.send("w2")
         with connect(running.server.url) as kept:
             assert kept.get("/healthz").status_code == 200
-            running.server.process.send_signal(signal.SIGTERM)
+            running.server.send(signal.SIGTERM)
             # The connection is there already, then it is a new one.
             poll(lambda: kept.get("/healthz").status_code == 503)
             for path in ("/healthz", "/livez", "/readyz", "/metrics", "/v1/models", "/docs", "/ws/status"):
@@ -111,7 +112,7 @@ def test_a_draining_server_finishes_admitted_requests_and_refuses_new_ones(model
         (tmp_path / "open").touch()
         for answered in (running_request.result(), waiting.result()):
             assert (answered.status_code, answered.headers["connection"]) == (200, "close")
-        assert running.server.process.wait(20) == 0
+        assert running.server.wait(20) == 0
         assert "Traceback" not in running.server.log
 
 
@@ -119,24 +120,24 @@ def test_draining_has_an_end_and_waits_for_no_load(models: Path, tmp_path: Path)
     with faulty(models, tmp_path, "--drain-s=0.5") as running:
         hanging, held = running.hang(), running.send("w2", "xlm-roberta")
         poll((tmp_path / "loads").exists)
-        running.server.process.send_signal(signal.SIGTERM)
+        running.server.send(signal.SIGTERM)
         assert_draining(held.result())
         assert_draining(hanging.result())
         (tmp_path / "open").touch()
-        assert running.server.process.wait(20) == 0
+        assert running.server.wait(20) == 0
 
 
 def test_while_balancers_take_notice_every_request_is_still_answered(models: Path, tmp_path: Path) -> None:
     with faulty(models, tmp_path, "--drain-notice-s=2") as running, connect(running.server.url) as api:
         assert api.get("/readyz").headers.get("connection") is None
-        running.server.process.send_signal(signal.SIGTERM)
+        running.server.send(signal.SIGTERM)
         poll(lambda: api.get("/readyz").status_code == 503)
         assert_draining(api.get("/readyz"))
         answer = running.send("w2").result()
         assert (answer.status_code, answer.headers["connection"]) == (200, "close")
         poll(lambda: api.get("/healthz").status_code == 503)
         assert_draining(api.post("/v1/score/bert", json={"query": {"text": "w1"}, "items": [{"text": "w2"}]}))
-        assert running.server.process.wait(20) == 0
+        assert running.server.wait(20) == 0
 
 
 def test_idle_connections_are_closed_while_others_are_answered(models: Path, tmp_path: Path) -> None:
@@ -149,13 +150,13 @@ def test_idle_connections_are_closed_while_others_are_answered(models: Path, tmp
             received = b""
             while not received.endswith(b"ok"):
                 received += used.recv(65536)
-            running.server.process.send_signal(signal.SIGTERM)
+            running.server.send(signal.SIGTERM)
             idle.settimeout(20)
             assert (idle.recv(1), used.recv(1)) == (b"", b"")
         assert not hanging.done()
         (tmp_path / "open").touch()
         assert hanging.result().status_code == 200
-        assert running.server.process.wait(20) == 0
+        assert running.server.wait(20) == 0
 
 
 def test_nothing_outlasts_the_grace_period(models: Path, tmp_path: Path) -> None:
@@ -169,9 +170,9 @@ def test_nothing_outlasts_the_grace_period(models: Path, tmp_path: Path) -> None
                 b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
             )
             assert watcher.recv(32).startswith(b"HTTP/1.1 101")
-            running.server.process.send_signal(signal.SIGTERM)
+            running.server.send(signal.SIGTERM)
             # 1 s for requests, 3 s for all the rest; what is more is the machine's.
-            assert running.server.process.wait(1 + 3 + 10) == 0
+            assert running.server.wait(1 + 3 + 10) == 0
         assert_draining(held.result())
         assert_draining(hanging.result())
 
@@ -179,18 +180,18 @@ def test_nothing_outlasts_the_grace_period(models: Path, tmp_path: Path) -> None
 def test_a_hang_up_drains_too(models: Path, tmp_path: Path) -> None:
     with faulty(models, tmp_path) as running:
         hanging = running.hang()
-        running.server.process.send_signal(signal.SIGHUP)
+        running.server.send(signal.SIGHUP)
         poll(lambda: running.api.get("/healthz").status_code == 503)
         (tmp_path / "open").touch()
         assert hanging.result().status_code == 200
-        assert running.server.process.wait(20) == 0
+        assert running.server.wait(20) == 0
 
 
 def test_a_cut_off_answer_and_invalid_http_log_no_traceback() -> None:
     # More than sockets keep, for somebody who does not read it.
     rows = {"items": [{"text": "a " * 250}] * 20, "params": {"output_types": ["multivector"]}}
     body = json.dumps(rows).encode()
-    with serving("--drain-s=0.5") as server:
+    with Server("--preload", EMBEDDED, "--drain-s=0.5") as server:
         address = ("127.0.0.1", httpx2.URL(server.url).port)
         for _ in range(3):
             with socket.create_connection(address) as stranger:
@@ -201,8 +202,8 @@ def test_a_cut_off_answer_and_invalid_http_log_no_traceback() -> None:
             unread.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
             unread.settimeout(60)
             assert unread.recv(12) == b"HTTP/1.1 200"
-            server.process.send_signal(signal.SIGTERM)
-            assert server.process.wait(20) == 0
+            server.send(signal.SIGTERM)
+            assert server.wait(20) == 0
         assert server.log.count("a response was cut off") == 1
         assert "Traceback" not in server.log
         assert "Invalid HTTP" not in server.log
@@ -211,10 +212,10 @@ def test_a_cut_off_answer_and_invalid_http_log_no_traceback() -> None:
 def test_a_second_interrupt_ends_it_at_once(models: Path, tmp_path: Path) -> None:
     with faulty(models, tmp_path) as running:
         hanging = running.hang()
-        running.server.process.send_signal(signal.SIGINT)
+        running.server.send(signal.SIGINT)
         poll(lambda: running.api.get("/healthz").status_code == 503)
-        running.server.process.send_signal(signal.SIGINT)
-        assert running.server.process.wait(20) == 128 + signal.SIGINT
+        running.server.send(signal.SIGINT)
+        assert running.server.wait(20) == 128 + signal.SIGINT
         with pytest.raises(httpx2.TransportError):
             hanging.result()
 
@@ -222,16 +223,16 @@ def test_a_second_interrupt_ends_it_at_once(models: Path, tmp_path: Path) -> Non
 def test_a_device_thread_that_hangs_is_told_from_a_process_that_was_stopped(models: Path, tmp_path: Path) -> None:
     with faulty(models, tmp_path, "--wedged-after=2") as running:
         stopped = running.hang()
-        running.server.process.send_signal(signal.SIGSTOP)
+        running.server.send(signal.SIGSTOP)
         time.sleep(2.5)
         (tmp_path / "open").touch()
-        running.server.process.send_signal(signal.SIGCONT)
+        running.server.send(signal.SIGCONT)
         assert stopped.result().status_code == 200
 
         (tmp_path / "open").unlink()
         hanging = running.send(HANGS)
         assert_draining(hanging.result())
-        assert running.server.process.wait(20) == 70
+        assert running.server.wait(20) == 70
     assert "device-0 has been in one batch for 2 s: 1 sequences, 5 tokens, model bert" in running.server.log
     assert "in faulty" in running.server.log
 
@@ -239,5 +240,5 @@ def test_a_device_thread_that_hangs_is_told_from_a_process_that_was_stopped(mode
 def test_a_device_thread_that_ends_takes_the_process_along(models: Path, tmp_path: Path) -> None:
     with faulty(models, tmp_path) as running:
         assert_draining(running.send(DIES).result())
-        assert running.server.process.wait(20) == 70
+        assert running.server.wait(20) == 70
     assert "device-0 died in a batch of model 'bert'" in running.server.log

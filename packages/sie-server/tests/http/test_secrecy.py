@@ -13,7 +13,7 @@ import pytest
 
 import sie_server
 from sie_server.models.bert import Bert
-from sie_testing.serving import EMBEDDED, Server, connect, error, in_process, serving
+from sie_testing.serving import EMBEDDED, Server, connect, error, in_process
 
 CANARY = "kanarienvogel"
 ITEM = {"id": f"{CANARY}-id", "text": CANARY, "metadata": {CANARY: CANARY}}
@@ -37,7 +37,7 @@ TEXTS: list[tuple[str, Any]] = [
 @pytest.fixture(scope="module")
 def own() -> Iterator[Server]:
     """A server as it is by default."""
-    with serving() as running:
+    with Server("--preload", EMBEDDED, "--log-level=info") as running:
         yield running
 
 
@@ -103,7 +103,7 @@ def test_an_invalid_request_id_is_replaced(client: httpx2.Client, given: str) ->
 def test_it_opens_no_other_connection(own: Server, client: httpx2.Client) -> None:
     assert client.get("/livez").status_code == 200
     port = urlsplit(own.url).port
-    found = psutil.Process(own.process.pid).net_connections("inet")
+    found = psutil.Process(own.pid).net_connections("inet")
     assert found
     assert {connection.laddr.port for connection in found} == {port}
 

@@ -16,7 +16,6 @@ from expected_scores import ExpectedScores
 from fault_files import flipped
 from fault_network import half_sent
 from fault_process import killed
-from instance import EMBEDDED, Instance
 from instrumented import threads
 from invariance import EVERY, build_all, compare
 from load import LoadTest
@@ -28,10 +27,11 @@ from watched import _watch
 from workload import Request, Workload, checkpoint_words, make_workload
 
 from sie_server.metrics import Metrics
+from sie_testing.serving import EMBEDDED, Server
 
 
 def test_under_overload_every_answer_is_right_or_says_when_to_come_back() -> None:
-    with Instance("--preload", EMBEDDED, "--queue-tokens=1500") as server:
+    with Server("--preload", EMBEDDED, "--queue-tokens=1500") as server:
         workloads, expected = [make_workload(EMBEDDED, 2, 12)], ExpectedScores()
         expected.learn(server.url, workloads)
         load_test = LoadTest(server, workloads, expected)
@@ -55,7 +55,7 @@ def test_mixed_traffic_leaves_nothing_behind(tmp_path: Path) -> None:
 @pytest.mark.parametrize("names", [("bert", "modular", "pylate", "qwen3"), pytest.param(EVERY, marks=pytest.mark.long)])
 def test_architectures_at_once_score_as_alone(tmp_path: Path, names: tuple[str, ...]) -> None:
     flags = build_all(tmp_path, names)
-    with Instance("--preload", EMBEDDED, *flags) as server:
+    with Server("--preload", EMBEDDED, *flags) as server:
         figures = compare(server, [EMBEDDED, *names], documents=2, connections=12, seconds=1)
         assert differing(server.url, "bert", checkpoint_words, queries=1) == (20, 0)
     assert (figures["differ"], figures["lost"], figures["errors"]) == ([], {}, {})

@@ -1,14 +1,11 @@
 """A really running `sie-server`, on a free port of the loopback interface, as a subprocess."""
 
-import os
-import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +14,7 @@ import uvicorn
 
 from sie_server.api.app import create_app
 from sie_server.catalog.catalog import Entry, shipped, with_models
+from sie_server.cli.bench.server_process import ServerProcess
 from sie_server.engine.engine import Engine, Loader
 from sie_server.metrics import Metrics
 from sie_server.settings import Settings
@@ -25,76 +23,31 @@ if TYPE_CHECKING:
     from sie_server.http.tracing import Traces
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
-_START_S = 60.0
-
 _STOP_S = 20.0
 
 
-class Server:
-    """Base URL and process of a running server; `log` grows while it runs."""
+class Server(ServerProcess):
+    """A server that tests and programs watch and send signals; offline, unless `environment` says otherwise."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self.process = process
-        self.log = ""
-        self.url = ""
-        self._ready = threading.Event()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+    def __init__(self, *flags: str, environment: Mapping[str, str] = {}, **given: Any) -> None:
+        super().__init__(*flags, environment={"HF_HUB_OFFLINE": "1", **environment}, **given)
 
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.log += line
-            if match := re.search(r"SIE is ready at (http[^\s\"]+)", line):
-                self.url = match[1]
-                self._ready.set()
-        self._ready.set()
+    @property
+    def running(self) -> bool:
+        """Whether the process is running."""
+        return self._started.poll() is None
 
-    def wait_ready(self) -> None:
-        """Block until the server says it is ready."""
-        if not self._ready.wait(_START_S) or not self.url:
-            self.stop()
-            raise RuntimeError(f"the server did not start:\n{self.log}")
+    def send(self, number: signal.Signals) -> None:
+        """Send the process a signal."""
+        self._started.send_signal(number)
 
-    def stop(self) -> int:
-        """Stop the server and return its exit status."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+    def wait(self, seconds: float) -> int | None:
+        """The exit status, if the process ends by itself within these seconds; its log is complete then."""
         try:
-            return self.process.wait(30)
+            self._started.wait(seconds)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
-        finally:
-            self._reader.join(5)
-            if self.process.stderr is not None:
-                self.process.stderr.close()
-
-
-@contextmanager
-def serving(*flags: str, preload: bool = True, program: str | None = None, **environment: str) -> Iterator[Server]:
-    """`sie-server serve` with these flags; offline, and stopped at the end whatever happens.
-
-    program: Python that ends in `cli.main()`, to stand in for the command.
-    """
-    run = ["-m", "sie_server"] if program is None else ["-c", program]
-    command = [sys.executable, *run, "serve", "--host", "127.0.0.1", "--port", "0", *flags]
-    if preload:
-        command += ["--preload", EMBEDDED]
-    process = subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
-    )
-    server = Server(process)
-    try:
-        server.wait_ready()
-        yield server
-    finally:
-        server.stop()
+            return None
+        return self._release()
 
 
 def wait_for(url: str, status: int, seconds: float = 20.0) -> None:
@@ -186,3 +139,8 @@ def poll(condition: Callable[[], object], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"did not come true in {seconds} s"
         time.sleep(0.01)
+
+
+def end_cleanly() -> None:
+    """Let SIGTERM end this process as Ctrl-C does, so that the servers that it has started are stopped."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)

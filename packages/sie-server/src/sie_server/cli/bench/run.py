@@ -10,7 +10,8 @@ from sie_server.checkpoints.source import locate
 from sie_server.cli.bench.figures import Figures, InProcess, Peer, Served, Summary
 from sie_server.cli.bench.in_process import Rounds, loaded, rounds
 from sie_server.cli.bench.latency import alone, overhead, together
-from sie_server.cli.bench.through_server import Client, percentiles, serving
+from sie_server.cli.bench.server_process import ServerProcess
+from sie_server.cli.bench.through_server import Client, percentiles
 from sie_server.cli.bench.workload import body, padded, workload
 from sie_server.options import Precision
 
@@ -96,7 +97,7 @@ def _served(
             yield turn
             advance()
 
-    with serving(*flags) as server:
+    with ServerProcess(*flags) as server:
 
         def connect() -> Client:
             return Client(server.url, model_id)

@@ -1,15 +1,8 @@
 """A server in its own process, and a client with minimal overhead."""
 
 import http.client
-import os
-import re
-import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -62,59 +55,6 @@ class Client:
 def stages(headers: Headers) -> dict[str, float]:
     """Seconds per stage on the server, from the headers of its response."""
     return {name: float(headers.get(f"X-{name.title()}-Time") or 0) / 1e3 for name in STAGES}
-
-
-class Serving(NamedTuple):
-    """Base URL and process id of a running server."""
-
-    url: str
-    pid: int
-
-
-@contextmanager
-def serving(*flags: str) -> Iterator[Serving]:
-    """Run `sie-server serve` with these flags on a free port of the loopback interface.
-
-    Raises:
-        RuntimeError: it did not start; the message has its last lines.
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sie_server", "serve", "--host", "127.0.0.1", "--port", "0", *flags],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "SIE_LOG_LEVEL": "warning"},
-    )
-    lines: list[str] = []
-    url: list[str] = []
-    known = threading.Event()
-
-    def read() -> None:
-        assert process.stderr is not None
-        for line in process.stderr:
-            lines.append(line)
-            if match := re.search(r"SIE is ready at (\S+)", line):
-                url.append(match[1])
-                known.set()
-        known.set()
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-    try:
-        if not known.wait(_START_S) or not url:
-            raise RuntimeError(f"the server did not start: {''.join(lines[-5:]).strip()}")
-        yield Serving(url[0], process.pid)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        reader.join()
-        if process.stderr is not None:
-            process.stderr.close()
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
