@@ -109,6 +109,8 @@ def main() -> int:
                     flush=True,
                 )
                 worst.append(stall)
+    if not worst:
+        parser.error(f"no body has {chosen.only!r} in its name")
     worst.sort(key=lambda stall: -stall.stall)
     over = [stall for stall in worst if stall.stall > chosen.most or not stall.status]
     print(f"\n{len(worst)} bodies, {len(over)} with a stall of more than {chosen.most * 1e3:g} ms or without an answer")
