@@ -34,8 +34,9 @@ from sentence_transformers import CrossEncoder
 from tables import Steps, each, show, times, versions, why
 
 from sie_server.catalog.catalog import Entry
+from sie_server.cli.bench.figures import Summary
 from sie_testing import checkpoints
-from sie_testing.rounds import Summary, interleave, ratios
+from sie_testing.rounds import interleave, ratios
 
 REFERENCE = "reference"
 OURS = ("auto", "float32")
@@ -220,7 +221,7 @@ def _figures(result: Result | Exception) -> dict[str, Any]:
         return {"failed": why(result)}
     derived = {
         "tokens_per_s": {candidate: result.rate(candidate) for candidate in result.seconds},
-        "ratio": {precision: result.ratio(precision)._asdict() for precision in OURS},
+        "ratio": {precision: asdict(result.ratio(precision)) for precision in OURS},
     }
     return {**asdict(result), **derived}
 

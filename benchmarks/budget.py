@@ -33,8 +33,9 @@ from in_process import Ours, serving
 from tables import show, versions
 
 from sie_server.catalog.catalog import Entry
+from sie_server.cli.bench.figures import Summary
 from sie_server.cli.bench.workload import workload
-from sie_testing.rounds import Summary, Timed, interleave
+from sie_testing.rounds import Timed, interleave
 
 NEAR = 0.95
 BESIDE, CLIENTS, FEW = 5, 8, 20

@@ -14,17 +14,18 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import astuple
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from sie_server.cli.bench.figures import Summary
 from sie_server.cli.bench.server_process import ServerProcess
 from sie_server.cli.bench.through_server import Client
 from sie_server.cli.bench.workload import body, workload
 from sie_testing.process import named, usage
-from sie_testing.rounds import Summary
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
 IMPORTS = "imports"
@@ -46,7 +47,7 @@ def main() -> None:
     seconds = {name: [one[name] for one in starts] for name in starts[0]}
     table = Table("s", "median", "least", "most", title=f"{model}, {arguments.rounds} starts")
     for name, values in seconds.items():
-        table.add_row(name, *(f"{value:.2f}" for value in Summary.of(values)))
+        table.add_row(name, *(f"{value:.2f}" for value in astuple(Summary.of(values))))
     Console().print(table)
     if arguments.json:
         arguments.json.write_text(json.dumps({"model": model, "seconds": seconds}, indent=2))

@@ -44,7 +44,8 @@ from tables import Steps, each, show, times, versions, why
 from tokenizers import Tokenizer
 
 from sie_server.catalog.catalog import shipped
-from sie_testing.rounds import Summary, interleave, ratios
+from sie_server.cli.bench.figures import Summary
+from sie_testing.rounds import interleave, ratios
 
 COLUMNS = (
     "model",
@@ -247,7 +248,7 @@ def report(results: dict[str, list[Result] | Exception], arguments: argparse.Nam
     print("".join(f"\n{reason}" for reason in failed))
     if arguments.json:
         figures = [
-            {**asdict(result), "ratio": {precision: result.ratio(precision)._asdict() for precision in OURS}}
+            {**asdict(result), "ratio": {precision: asdict(result.ratio(precision)) for precision in OURS}}
             for result in measured
         ]
         arguments.json.write_text(json.dumps({**about, "results": figures, "failed": failed}, indent=2))

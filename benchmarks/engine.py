@@ -25,6 +25,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
@@ -42,9 +43,10 @@ from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.checkpoint import Checkpoint
 from sie_server.checkpoints.hf_config import read_config
 from sie_server.cli.bench.arithmetic import operations, peak
+from sie_server.cli.bench.figures import Summary
 from sie_server.options import Precision
 from sie_testing import chart, checkpoints
-from sie_testing.rounds import Summary, interleave, ratios
+from sie_testing.rounds import interleave, ratios
 
 BASELINE = "ST float32"
 # Largest difference from the baseline, over the spread of its scores. int8 on random weights is only reported.
@@ -233,11 +235,9 @@ def report(rows: dict[str, dict[str, Any]], peaks: dict[str, Summary], arguments
         Console(width=max(Console().width, 110)).print(table)
     print(", ".join(f"peak {name} {spread(top, '.0f')} GFLOP/s" for name, top in peaks.items()))
     if arguments.json:
-        results = {
-            one: {k: getattr(v, "_asdict", lambda v=v: v)() for k, v in row.items()} for one, row in rows.items()
-        }
+        results = {one: {k: plain(v) for k, v in row.items()} for one, row in rows.items()}
         machine = {"machine": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__, "title": title}
-        figures = {**machine, "peak_gflops": {n: p._asdict() for n, p in peaks.items()}, "results": results}
+        figures = {**machine, "peak_gflops": {n: asdict(p) for n, p in peaks.items()}, "results": results}
         arguments.json.write_text(json.dumps(figures, indent=2))
     if arguments.svg:
         chart.write(arguments.svg, title, "documents per second", {n: r["documents_per_s"] for n, r in rows.items()})
@@ -245,7 +245,7 @@ def report(rows: dict[str, dict[str, Any]], peaks: dict[str, Summary], arguments
 
 def plain(value: Any) -> Any:
     """Summary of one result for JSON."""
-    return value._asdict() if isinstance(value, Summary) else value
+    return asdict(value) if isinstance(value, Summary) else value
 
 
 def spread(summary: Summary, form: str) -> str:

@@ -37,12 +37,12 @@ from tables import show
 
 from sie_sdk import SIEClient
 from sie_sdk.types import Item
+from sie_server.cli.bench.figures import Summary
 from sie_server.cli.bench.latency import alone, overhead, together
 from sie_server.cli.bench.server_process import ServerProcess
 from sie_server.cli.bench.through_server import STAGES, Answer, Client, percentiles, stages
 from sie_server.cli.bench.workload import body, workload
 from sie_testing import chart
-from sie_testing.rounds import Summary
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
 SMALL, LARGE, CLIENTS, FEW_ROUNDS = 5, 1000, 8, 5

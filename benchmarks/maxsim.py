@@ -14,6 +14,7 @@ import importlib.util
 import json
 import platform
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from rich.progress import track
 from rich.table import Table
 
 from sie_sdk.scoring import maxsim, maxsim_batch
-from sie_testing.rounds import Summary, interleave, ratios
+from sie_server.cli.bench.figures import Summary
+from sie_testing.rounds import interleave, ratios
 
 Array = NDArray[Any]
 
@@ -85,8 +87,8 @@ def measure(name: str, queries: Array, documents: Array | list[Array], rounds: i
         "case": name,
         "seconds": seconds,
         "delta": deltas,
-        "share_of_peak": {one: summary._asdict() for one, summary in share.items()},
-        "times_ours": {one: ratios(seconds[one], seconds["ours"])._asdict() for one in candidates},
+        "share_of_peak": {one: asdict(summary) for one, summary in share.items()},
+        "times_ours": {one: asdict(ratios(seconds[one], seconds["ours"])) for one in candidates},
         "peak_gflops": peak / Summary.of(seconds["peak"]).median / 1e9,
     }
 

@@ -20,12 +20,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from sie_server.cli.bench.figures import Summary
 from sie_server.cli.bench.server_process import ServerProcess
 from sie_server.cli.bench.through_server import Client
 from sie_server.cli.bench.workload import body, text, workload
 from sie_testing import chart
 from sie_testing.process import Usage, forget_peak, named, usage
-from sie_testing.rounds import Summary
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
 MB = 2**20

@@ -18,6 +18,7 @@ import math
 import platform
 import random
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,11 @@ from rich.progress import track
 from rich.table import Table
 
 from sie_server.catalog.catalog import Entry
+from sie_server.cli.bench.figures import Summary
 from sie_server.engine.request import Request
 from sie_server.tokenization.sequence import Sequence
 from sie_testing import checkpoints
-from sie_testing.rounds import Summary, interleave
+from sie_testing.rounds import interleave
 
 MEANS = (40, 140)
 
@@ -87,7 +89,7 @@ def measure(engine: Ours, mean: int, arguments: argparse.Namespace) -> dict[str,
         "delta": max(abs(shared - whole) for shared, whole in zip(*scores.values(), strict=True)),
         "spread": max(scores["whole"]) - min(scores["whole"]),
         "seconds": seconds,
-        "saved": saved._asdict(),
+        "saved": asdict(saved),
     }
 
 

@@ -25,7 +25,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain, count, takewhile
 from pathlib import Path
@@ -41,9 +41,10 @@ from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.checkpoint import Checkpoint
 from sie_server.checkpoints.hf_config import read_config
 from sie_server.cli.bench.arithmetic import operations
+from sie_server.cli.bench.figures import Summary
 from sie_server.cli.bench.workload import text, workload
 from sie_testing import chart
-from sie_testing.rounds import Summary, Timed, interleave
+from sie_testing.rounds import Timed, interleave
 
 # Ratio to the cheapest cost from which the cost counts as risen.
 BENT = 1.2
@@ -238,7 +239,7 @@ def cells(name: str, points: list[Point]) -> list[list[str]]:
 
 def plain(point: Point) -> dict[str, Any]:
     """Results for JSON."""
-    times = {"wall": point.wall._asdict(), "cpu": point.cpu._asdict(), "cost": point.cost._asdict()}
+    times = {"wall": asdict(point.wall), "cpu": asdict(point.cpu), "cost": asdict(point.cost)}
     return {**vars(point), **times}
 
 

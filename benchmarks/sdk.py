@@ -28,7 +28,8 @@ from rich.table import Table
 
 from sie_sdk import SIEAsyncClient
 from sie_sdk.types import Item
-from sie_testing.rounds import Summary, interleave, ratios
+from sie_server.cli.bench.figures import Summary
+from sie_testing.rounds import interleave, ratios
 
 MODEL, DOCUMENTS = "m", 10
 QUERY = Item(text="what is python?")

@@ -36,9 +36,10 @@ from tables import show
 from sie_sdk import SIEClient
 from sie_sdk.types import Item, ScoreResult
 from sie_server.catalog.catalog import Entry
+from sie_server.cli.bench.figures import Summary
 from sie_server.cli.bench.server_process import ServerProcess
 from sie_server.cli.bench.through_server import JSON, MSGPACK, Client
-from sie_testing.rounds import Summary, interleave, ratios
+from sie_testing.rounds import interleave, ratios
 
 BASELINE, MODEL = "sie in process", "minilm"
 # Largest difference from the baseline, over the spread of its scores: both sides may run in bfloat16.

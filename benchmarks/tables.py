@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
+from sie_server.cli.bench.figures import Summary
 from sie_server.nn.device import resolve_precision
-from sie_testing.rounds import Summary
 
 # Named steps with a progress bar.
 Steps = Callable[[str, Sequence[Any]], Iterable[Any]]

@@ -34,9 +34,9 @@ from process_stats import ProcessStats, process_stats
 from rich.console import Console
 from workload import Workload, checkpoint_words, make_workload
 
+from sie_server.cli.bench.figures import Summary
 from sie_testing import chart
 from sie_testing.checkpoints import build
-from sie_testing.rounds import Summary
 from sie_testing.serving import EMBEDDED, Server, end_cleanly
 
 CHECKPOINTS = ("bert", "modernbert", "qwen3", "deberta", "bert-encoder")

@@ -6,7 +6,7 @@ from html import escape
 from itertools import cycle
 from pathlib import Path
 
-from sie_testing.rounds import Summary
+from sie_server.cli.bench.figures import Summary
 
 _ROW, _LEFT, _WIDTH, _RIGHT, _TOP = 26, 190, 420, 90, 40
 _OURS, _OTHER, _INK = "#2f6fde", "#b8bec9", "#333"

@@ -1,23 +1,10 @@
-"""Interleaved rounds of candidates, and their summaries. Imports nothing heavy."""
+"""Interleaved rounds of candidates, and their ratios. Imports nothing heavy."""
 
-import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-
-class Summary(NamedTuple):
-    """Median and range of some rounds."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> "Summary":
-        values = list(values)
-        return cls(statistics.median(values), min(values), max(values))
+from sie_server.cli.bench.figures import Summary
 
 
 @dataclass
