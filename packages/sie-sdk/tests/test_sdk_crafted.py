@@ -23,7 +23,7 @@ from sie_sdk._transports.response_body import MAX_ERROR_BYTES, ResponseBody, Unr
 from sie_sdk.retry import LONGEST_DELAY_S, parse_retry_after
 from sie_sdk.types import Item
 
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 MIB = 2**20
 
 anything = st.recursive(

@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sie_sdk import scoring
@@ -22,7 +22,6 @@ def vectors(seed, lengths, width, dtype=np.float64):
     return [rng.normal(size=(length, width)).astype(dtype) for length in lengths]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), lengths, lengths, st.integers(1, 5), st.integers(1, 40), st.integers(1, 12))
 def test_batch_is_the_formula_in_chunks_of_any_size(seed, query_lengths, lengths, width, elements, tokens):
     queries, documents = vectors(seed, query_lengths, width), vectors(seed + 1, lengths, width)
@@ -35,7 +34,6 @@ def test_batch_is_the_formula_in_chunks_of_any_size(seed, query_lengths, lengths
     np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), lengths)
 def test_maxsim_is_the_formula(seed, lengths):
     query, *documents = vectors(seed, [4, *lengths], 8)

@@ -61,7 +61,7 @@ def test_score_does_not_depend_on_the_batch(engine: Running, model_id: str) -> N
     async def together(batches: list[tuple[str, list[str]]]) -> list[list[float]]:
         return await asyncio.gather(*(_score(engine, model_id, query, texts) for query, texts in batches))
 
-    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=12, suppress_health_check=list(HealthCheck))
     @given(requests, st.randoms(use_true_random=False))
     def check(drawn: list[tuple[str, list[tuple[int, int]]]], rng: random.Random) -> None:
         batches = [(query, [text(max(length, shortest), seed) for length, seed in docs]) for query, docs in drawn]

@@ -158,7 +158,6 @@ def test_a_short_request_over_a_budget_goes_on_in_the_next_batch() -> None:
     assert not small.pending
 
 
-@settings(deadline=None)
 @given(st.integers(2, 5), st.integers(1, 40))
 def test_equal_requests_progress_equally(count: int, rounds: int) -> None:
     scheduler = Scheduler(BUDGET)
@@ -237,7 +236,7 @@ def test_concurrent_workers_and_callers_lose_nothing(workers: int) -> None:
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.integers(1, 12), min_size=2, max_size=4), st.integers(1, 2 * BUDGET), st.booleans())
 def test_a_client_with_many_requests_has_no_more_than_one_with_one(counts: list[int], length: int, long: bool) -> None:
     """In turns a client may be ahead by one, and the last sequence of a turn may go over it."""
@@ -255,7 +254,7 @@ def test_a_client_with_many_requests_has_no_more_than_one_with_one(counts: list[
             progress[each.request.params.client] += len(each.sequence)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 100), st.integers(1, BUDGET))
 def test_one_of_another_client_is_not_behind_all_of_a_flood(count: int, size: int) -> None:
     scheduler = Scheduler(BUDGET)
@@ -270,7 +269,7 @@ def test_one_of_another_client_is_not_behind_all_of_a_flood(count: int, size: in
     assert not other.pending
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.sampled_from([("interactive", "normal"), ("interactive", "batch"), ("normal", "batch")]), st.booleans())
 def test_classes_share_by_weight_and_none_starves(pair: tuple[Priority, Priority], first: bool) -> None:
     scheduler = Scheduler(BUDGET)
@@ -284,7 +283,7 @@ def test_classes_share_by_weight_and_none_starves(pair: tuple[Priority, Priority
     assert served(low) > 0
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from(["normal", "batch"]), min_size=1, max_size=6), st.integers(0, 5))
 def test_an_interactive_request_is_in_the_next_batch(others: list[Priority], before: int) -> None:
     scheduler = Scheduler(BUDGET)
@@ -299,7 +298,7 @@ def test_an_interactive_request_is_in_the_next_batch(others: list[Priority], bef
     assert not urgent.pending
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(lengths, st.sampled_from(PRIORITIES), st.sampled_from("xyz")), min_size=1, max_size=6),
     st.integers(1, 3),
@@ -334,7 +333,7 @@ steps = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(steps)
 def test_whatever_happens_each_sequence_is_taken_once_or_given_up(steps: list[tuple[Any, ...]]) -> None:
     scheduler = Scheduler(BUDGET)
@@ -388,7 +387,7 @@ def test_whatever_happens_each_sequence_is_taken_once_or_given_up(steps: list[tu
         assert not each.dropped or id(each) in over
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 30))
 def test_the_tokens_ahead_of_a_request_are_those_served_before_it_is_through(giants: int, small: int, own: int) -> None:
     scheduler = Scheduler(BUDGET)

@@ -465,7 +465,7 @@ def _in(encoding: str) -> st.SearchStrategy[bytes]:
 @pytest.mark.parametrize("encoding", [JSON, MSGPACK])
 @pytest.mark.parametrize("route", ["score/bert", "encode/bert-encoder"])
 def test_no_body_breaks_the_server(api: httpx2.Client, route: str, encoding: str) -> None:
-    @settings(max_examples=250, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=250, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(_in(encoding))
     def answers(body: bytes) -> None:
         answer = post(api, body, encoding, route)

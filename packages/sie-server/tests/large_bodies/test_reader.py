@@ -86,7 +86,7 @@ def in_json(body: Any, draw: Any) -> bytes:
     return json.dumps(body, indent=indent, ensure_ascii=ascii_only).encode()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_a_body_in_pieces_is_the_body(data: Any) -> None:
     body = data.draw(bodies)
@@ -95,7 +95,7 @@ def test_a_body_in_pieces_is_the_body(data: Any) -> None:
     assert pieces(raw, Body, packed, PLAIN) == whole(raw, Body, packed)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_invalid_bodies_are_also_invalid_when_read_in_pieces(data: Any) -> None:
     body = data.draw(bodies)
@@ -225,7 +225,7 @@ answers = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(answers, st.booleans())
 def test_an_answer_in_pieces_is_the_answer(answer: Any, packed: bool) -> None:
     field = "scores" if isinstance(answer, wire.ScoreResponse) else "items"

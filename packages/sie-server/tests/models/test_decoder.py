@@ -119,7 +119,7 @@ def test_prompts_are_the_cards_token_for_token(prompt: str, data: Path) -> None:
     reference = Tokenizer.from_file(file)
     ours = TextTokenizer(Tokenizer.from_file(file), 100_000, token_types=False, prompt=prompts()[prompt])
 
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=80)
     @given(st.text(max_size=60), st.text(max_size=120))
     @example("What is Python?", "\n\n  leading new lines: and punctuation...\n")
     @example("?\n", "  two spaces")

@@ -46,7 +46,7 @@ def test_pairs_equal_the_reference_encoding(real: Path) -> None:
     reference.no_padding()
     ours = TextTokenizer(Tokenizer.from_file(str(real)), max_length=100_000, token_types=True)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.text(max_size=60), st.lists(st.text(max_size=120), min_size=1, max_size=4))
     @example("What is Python?", TEXTS)
     @example("", TEXTS)
@@ -103,7 +103,7 @@ def test_padding_and_truncation_of_the_file_are_overridden() -> None:
 WORDS = st.lists(st.sampled_from(["python", "is", "snakes", "é", "e\u0301", "日本語", "🐍👩", "w9"]), max_size=80)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(WORDS, min_size=1, max_size=3),
     st.sampled_from([" ", "\n", " \t  "]),

@@ -45,7 +45,7 @@ def given_by(ours: WordCache, texts: list[str]) -> list[list[int]]:
     return [ids.tolist() for ids in ours.encode(texts)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.lists(some_text, max_size=6).map(" ".join), min_size=1, max_size=4))
 @example(["[SEP] a[SEP]b [MASK]", "  ", "", "a" * 500, "the the"])
 def test_ids_equal_those_of_the_tokenizer_when_new_and_when_cached(texts: list[str]) -> None:
@@ -56,7 +56,7 @@ def test_ids_equal_those_of_the_tokenizer_when_new_and_when_cached(texts: list[s
         assert given_by(ours, texts) == reference(made, texts)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.lists(some_text, max_size=6).map(" ".join), min_size=1, max_size=4), st.integers(1, 9))
 @example(["a" * 300 + " b", "a b\nc\td"], 2)
 def test_a_text_read_in_parts_has_the_same_leading_ids(texts: list[str], most: int) -> None:
@@ -90,7 +90,7 @@ def test_a_real_tokenizer_gives_the_same_ids_to_real_words(data: Path) -> None:
     ours = WordCache(made)
     assert ours.enabled
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.lists(some_text | st.sampled_from(["reranking", "it's", "U.S.", "[MASK]"]), max_size=20).map(" ".join))
     def check(text: str) -> None:
         assert given_by(ours, [text, text]) == reference(made, [text, text])
@@ -98,7 +98,7 @@ def test_a_real_tokenizer_gives_the_same_ids_to_real_words(data: Path) -> None:
     check()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(some_text, some_text)
 def test_listed_normalizers_and_splitters_treat_words_independently(left: str, right: str) -> None:
     """The assumption of `WordCache` about every normalizer and splitter in its tables."""
