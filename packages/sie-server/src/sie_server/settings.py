@@ -76,7 +76,7 @@ class Settings:
     device
         cpu, cuda, cuda:N, or auto: CUDA if available.
     precision
-        Precision of matrix products; auto: bfloat16 if the hardware multiplies it natively. int8: CPU only.
+        Precision of matrix products; auto: the fastest here of float32 and bfloat16. int8: CPU only.
     verify
         Compare each loaded model with its published scores, and refuse it if they differ.
     workers

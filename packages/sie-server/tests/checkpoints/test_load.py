@@ -261,12 +261,6 @@ def test_pooling_comes_from_the_checkpoint(tmp_path: Path) -> None:
     assert "pooling ['max'] is not supported" in refusal(tmp_path)
 
 
-def test_auto_precision_follows_the_hardware() -> None:
-    assert resolve_precision("float32", CPU) == torch.float32
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    assert resolve_precision("auto", CPU) == (torch.bfloat16 if native else torch.float32)
-
-
 def test_a_precision_the_cpu_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.ops.mkldnn._is_mkldnn_bf16_supported", lambda: False, raising=False)
     with pytest.raises(ValueError, match="precision 'bfloat16' is not supported by this CPU"):

@@ -1,6 +1,7 @@
 """The whole life of a request between the wire and the device."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from collections.abc import Sequence as Items
@@ -34,7 +35,7 @@ from sie_server.machine.malloc import trim_and_tune
 from sie_server.machine.memory import machine_budget
 from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel, no_matches
-from sie_server.nn.device import resolve_device, resolve_precision
+from sie_server.nn.device import choose_precision, resolve_device
 from sie_server.nn.heads import Head, HeadGroup
 from sie_server.nn.linear_backends import RowCountTrials
 from sie_server.options import LongDocuments, Precision
@@ -47,6 +48,7 @@ from sie_server.tokenization.config import LengthLimits
 from sie_server.tokenization.prompt import instructed
 from sie_server.tokenization.sequence import Sequence
 
+_LOG = logging.getLogger(__name__)
 _CPU_BATCH_TOKENS = 512
 _GPU_BATCH_TOKENS = 16384
 _JOIN_S = 10.0
@@ -94,7 +96,8 @@ class Engine:
             ValueError: a device or precision that is not to be had here, or a models folder that is none.
         """
         self.device = resolve_device(settings.device)
-        resolve_precision(settings.precision, self.device)  # refused now, not at the first load
+        self.precision = choose_precision(settings.precision, self.device)  # refused now, not at the first load
+        _LOG.info("%s", self.precision.described(settings.precision))
         self._settings = settings
         self._metrics = metrics
         on_cpu = self.device.type == "cpu"

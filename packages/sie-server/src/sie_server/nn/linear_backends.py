@@ -64,7 +64,7 @@ def use_linear_backends(
     trials = RowCountTrials() if trials is None else trials
     for layer in _without_backend(module):
         check_cancelled()
-        dtype = _kernel_dtype(layer.weight, int8)
+        dtype = kernel_dtype(layer.weight, int8)
         backend = LibraryLinear(layer) if dtype is None else PanelLinear(layer, dtype)
         on_cpu = layer.weight.device.type == "cpu"
         layer.use_backend(backend, trials.row_counts(layer, backend, dtype, check_cancelled) if on_cpu else None)
@@ -76,7 +76,7 @@ def _without_backend(module: nn.Module) -> Iterator[Linear]:
             yield layer
 
 
-def _kernel_dtype(weight: Tensor, int8: bool) -> KernelDtype | None:
+def kernel_dtype(weight: Tensor, int8: bool) -> KernelDtype | None:
     """Dtype in which the kernel computes a layer; None: the libraries compute it."""
     if int8:
         return "int8"

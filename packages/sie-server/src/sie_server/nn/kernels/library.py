@@ -55,6 +55,11 @@ def linear_isa_level() -> int:
     return 0 if library is None else min(library.sie_linear_level(), _LEVELS[max_isa()][1])
 
 
+def library_path() -> Path:
+    """Where the library is, if it was built."""
+    return _LIBRARY
+
+
 @cache
 def installed_library() -> ctypes.CDLL | None:
     """The library, or None if it is missing, outdated or disabled; the reason is logged once."""

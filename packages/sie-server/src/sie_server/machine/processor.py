@@ -1,0 +1,26 @@
+"""Identity of the processor."""
+
+import platform
+from functools import cache
+from pathlib import Path
+
+# Fields of /proc/cpuinfo that tell kinds of processors apart, on x86 and on Arm; none differs between cores.
+_FIELDS = (
+    *("vendor_id", "cpu family", "model", "model name", "stepping", "flags"),
+    *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision", "Features"),
+)
+
+
+@cache
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
+    """What /proc/cpuinfo says of the first core's kind, one line per field; else the architecture alone."""
+    return (platform.machine(), *(f"{name}: {value}" for name, value in _first_core(cpuinfo).items()))
+
+
+def _first_core(cpuinfo: Path) -> dict[str, str]:
+    try:
+        core, _, _ = cpuinfo.read_text(errors="replace").partition("\n\n")
+    except OSError:
+        return {}
+    known = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in core.splitlines())}
+    return {name: known[name] for name in _FIELDS if name in known}
