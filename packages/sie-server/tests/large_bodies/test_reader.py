@@ -15,16 +15,16 @@ from starlette.types import Message
 
 from sie_server import codec, wire
 from sie_server.errors import Code, SIEError
-from sie_server.http.negotiation import InPieces
+from sie_server.http.negotiation import PiecewiseResponse
 from sie_server.large_bodies import json_outline as large_json
 from sie_server.large_bodies import msgpack_outline as large_msgpack
 from sie_server.large_bodies import reader as large_read
 from sie_server.large_bodies import writer as large_write
-from sie_server.large_bodies.outline import Listed
+from sie_server.large_bodies.outline import ListField
 from sie_server.large_bodies.reader import Reader
 
-ITEMS = Listed("items", "candidates", wire.Item, 10_000)
-INPUT = Listed("input", "texts", wire.EmbeddingsElement, 10_000, 50_000, 50_000)
+ITEMS = ListField("items", "candidates", wire.Item, 10_000)
+INPUT = ListField("input", "texts", wire.EmbeddingsElement, 10_000, 50_000, 50_000)
 LIMIT = 10_000
 
 
@@ -45,7 +45,7 @@ def whole(raw: bytes, kind: Any, packed: bool) -> Any:
     return msgspec.to_builtins(codec.decode(raw, kind, msgpack=packed))
 
 
-def pieces(raw: bytes, kind: Any, packed: bool, listed: Listed = ITEMS, most_values: int = 100_000) -> Any:
+def pieces(raw: bytes, kind: Any, packed: bool, listed: ListField = ITEMS, most_values: int = 100_000) -> Any:
     reader = Reader(raw, listed, msgpack=packed, most_values=most_values, most_text=LIMIT, invalid=Code.INVALID_INPUT)
     body = reader.beside(kind)
     if reader.has_list:
@@ -67,7 +67,7 @@ class Body(msgspec.Struct):
     instruction: str | None = None
 
 
-PLAIN = Listed("items", "candidates", Plain, 10_000)
+PLAIN = ListField("items", "candidates", Plain, 10_000)
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=60) | st.text('\\"u{}[],:d8é😀', max_size=80)
 anything = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | texts,
@@ -283,7 +283,7 @@ def test_a_fast_reader_of_a_large_answer_does_not_keep_others_waiting() -> None:
 
     async def answer() -> None:
         task = asyncio.create_task(others())
-        await InPieces([b"x"] * 50, {}, "text/plain")({}, receive, send)
+        await PiecewiseResponse([b"x"] * 50, {}, "text/plain")({}, receive, send)
         task.cancel()
 
     async def receive() -> Message:

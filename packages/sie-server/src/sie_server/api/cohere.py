@@ -17,7 +17,7 @@ from sie_server.api.timing import observe
 from sie_server.engine.results import Ranking
 from sie_server.errors import Code, SIEError
 from sie_server.http.body import BodyReader
-from sie_server.large_bodies.outline import Body, Listed
+from sie_server.large_bodies.outline import Body, ListField
 from sie_server.large_bodies.reader import Reader
 from sie_server.metrics import Metrics
 from sie_server.request_context import current_request
@@ -38,7 +38,7 @@ class CohereAPI:
 
     async def rerank(self, request: Request) -> Response:
         """Answer `POST /v1/rerank`."""
-        listed = Listed("documents", "documents", str, self._bodies.max_items)
+        listed = ListField("documents", "documents", str, self._bodies.max_items)
         body = await self._bodies.decoded(request, self._whole, self._pieces, listed)
         current_request().model = body.model
         documents = body.documents

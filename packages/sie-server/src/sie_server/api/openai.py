@@ -23,7 +23,7 @@ from sie_server.engine.capabilities import unsupported
 from sie_server.engine.engine import Engine
 from sie_server.errors import Code, SIEError
 from sie_server.http.body import BodyReader
-from sie_server.large_bodies.outline import Body, Listed
+from sie_server.large_bodies.outline import Body, ListField
 from sie_server.large_bodies.reader import Reader
 from sie_server.metrics import Metrics
 from sie_server.request_context import current_request
@@ -48,7 +48,7 @@ class OpenAIAPI:
     async def embeddings(self, request: Request) -> Response:
         """Answer `POST /v1/embeddings`."""
         scheduling = scheduling_params(request)
-        listed = Listed("input", "texts", wire.EmbeddingsElement, self._bodies.max_items, _MAX_IDS, _MAX_IDS)
+        listed = ListField("input", "texts", wire.EmbeddingsElement, self._bodies.max_items, _MAX_IDS, _MAX_IDS)
         body, texts = await self._bodies.decoded(request, self._whole, self._pieces, listed, invalid=Code.UNPROCESSABLE)
         current_request().model = body.model
         self._bodies.leave(request, texts)

@@ -18,14 +18,14 @@ from sie_server.http.negotiation import (
     JSON,
     MSGPACK,
     MSGPACK_NAMES,
-    InPieces,
-    of_similar_size,
+    PiecewiseResponse,
+    coalesced,
     read_body,
     respond,
     sends_msgpack,
 )
 from sie_server.http.version_skew import VersionSkew
-from sie_server.large_bodies.outline import Body, Listed
+from sie_server.large_bodies.outline import Body, ListField
 from sie_server.large_bodies.reader import Reader, memory
 from sie_server.large_bodies.writer import pieces
 from sie_server.request_context import current_request, timed
@@ -90,12 +90,12 @@ class BodyReader:
         def encode() -> list[bytes]:
             own: list[Any] = getattr(body, field)
             made = own if elements is None else elements
-            encoded = list(of_similar_size(pieces(body, field, made, msgpack=msgpack)))
+            encoded = list(coalesced(pieces(body, field, made, msgpack=msgpack)))
             emptied(own)
             return encoded
 
         with timed("encode"):
-            return InPieces(await self.aside(encode), headers, MSGPACK if msgpack else JSON)
+            return PiecewiseResponse(await self.aside(encode), headers, MSGPACK if msgpack else JSON)
 
     async def perhaps_aside(self, work: Callable[[], T], *, large: bool) -> T:
         """The result, computed on another thread if that takes long."""
@@ -110,7 +110,7 @@ class BodyReader:
         request: Request,
         whole: Callable[[Body], T],
         pieces: Callable[[Reader], T],
-        listed: Listed,
+        listed: ListField,
         *,
         msgpack: bool = False,
         invalid: Code = Code.INVALID_INPUT,
@@ -155,7 +155,7 @@ class BodyReader:
             SIEError: as `decoded`.
         """
         msgpack = sends_msgpack(request)
-        listed = Listed("items", "candidates", wire.Item, self._settings.max_items)
+        listed = ListField("items", "candidates", wire.Item, self._settings.max_items)
 
         def whole(raw: Body) -> WithItems:
             body = codec.decode(raw, kind, msgpack=msgpack)
@@ -221,7 +221,7 @@ class BodyReader:
 
     def sends(self, request: Request, response: Response) -> None:
         """From now on the request's hold is on its answer, where that is large, and lasts as long as it is sent."""
-        if isinstance(response, InPieces):
+        if isinstance(response, PiecewiseResponse):
             response.hold = hold = request.state.hold
             self.account.grown(hold, response.size - hold.bytes)
 

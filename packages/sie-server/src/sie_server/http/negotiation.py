@@ -85,7 +85,7 @@ def respond(body: Any, headers: dict[str, str], *, msgpack: bool) -> Response:
     return Response(encoded, media_type=MSGPACK if msgpack else JSON, headers=headers)
 
 
-class InPieces(Response):
+class PiecewiseResponse(Response):
     """A response of `size` bytes, written in pieces as fast as the client reads. `hold` counts it until it is sent."""
 
     hold: Hold | None = None
@@ -106,7 +106,7 @@ class InPieces(Response):
         await send({"type": "http.response.body", "body": b""})
 
 
-def of_similar_size(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def coalesced(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """The same bytes, split and joined into pieces of about 512 KiB."""
     waiting: list[bytes] = []
     size = 0

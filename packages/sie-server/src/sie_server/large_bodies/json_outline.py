@@ -13,7 +13,7 @@ from sie_server.large_bodies.outline import (
     LONG_TEXT,
     MOST_VALUES_EACH,
     Body,
-    Listed,
+    ListField,
     Outline,
     spliced,
     too_many_values,
@@ -55,7 +55,7 @@ class _Marks(NamedTuple):
 class Json:
     """JSON request bodies."""
 
-    def outline(self, body: Body, listed: Listed, most_values: int, invalid: Code) -> Outline:
+    def outline(self, body: Body, listed: ListField, most_values: int, invalid: Code) -> Outline:
         texts: list[tuple[int, int]] = []
         most = max(listed.most, listed.numbers)
         most_marks = max(most, MOST_VALUES_EACH) + 1

@@ -11,7 +11,7 @@ from sie_server.large_bodies.outline import (
     LONG_TEXT,
     MOST_VALUES_EACH,
     Body,
-    Listed,
+    ListField,
     Outline,
     spliced,
     too_many_values,
@@ -52,7 +52,7 @@ _TABLE = tuple(_table())
 class Msgpack:
     """MessagePack request bodies."""
 
-    def outline(self, body: Body, listed: Listed, most_values: int, invalid: Code) -> Outline:
+    def outline(self, body: Body, listed: ListField, most_values: int, invalid: Code) -> Outline:
         try:
             return _Walk(body, most_values).outline(listed)
         except IndexError:
@@ -84,7 +84,7 @@ class _Walk:
         self._values = 1
         self._texts: list[tuple[int, int]] = []
 
-    def outline(self, listed: Listed) -> Outline:
+    def outline(self, listed: ListField) -> Outline:
         nothing = np.zeros(0, np.int64)
         elements, values, inside = None, nothing, (0, 0)
         kind, count, at = self._header(0)

@@ -20,7 +20,7 @@ _SLICE = 128 * 2**10
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListField:
     """The field that holds a body's list, and the limits on it.
 
     field: its name. noun: name of its elements in messages. kind: type of an element. most: limit on elements. each:
@@ -64,7 +64,7 @@ class Outline:
 class Notation(Protocol):
     """JSON or MessagePack."""
 
-    def outline(self, body: Body, listed: Listed, most_values: int, invalid: Code) -> Outline:
+    def outline(self, body: Body, listed: ListField, most_values: int, invalid: Code) -> Outline:
         """Find the parts of a body. Raises SIEError: a count exceeds its limit, or the body is malformed."""
         ...
 
@@ -92,7 +92,7 @@ def too_many_values(most: int) -> SIEError:
     )
 
 
-def too_much_beside(listed: Listed) -> SIEError:
+def too_much_beside(listed: ListField) -> SIEError:
     """The error of a body whose fields outside of the list are too large to decode in one call."""
     return SIEError(Code.INVALID_INPUT, f"the body holds too much data outside '{listed.field}' and its longest texts")
 

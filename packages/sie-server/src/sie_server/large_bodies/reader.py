@@ -12,7 +12,7 @@ import numpy as np
 from sie_server.errors import Code, SIEError
 from sie_server.large_bodies.json_outline import Json
 from sie_server.large_bodies.msgpack_outline import Msgpack
-from sie_server.large_bodies.outline import MOST_BYTES_AT_ONCE, Body, Listed, Notation, Outline, too_much_beside
+from sie_server.large_bodies.outline import MOST_BYTES_AT_ONCE, Body, ListField, Notation, Outline, too_much_beside
 
 T = TypeVar("T")
 # Limits of a piece, which is decoded in one call.
@@ -30,7 +30,7 @@ class Reader:
     """
 
     def __init__(
-        self, body: Body, listed: Listed, *, msgpack: bool, most_values: int, most_text: int, invalid: Code
+        self, body: Body, listed: ListField, *, msgpack: bool, most_values: int, most_text: int, invalid: Code
     ) -> None:
         """Raises SIEError: a count exceeds its limit, or the body is malformed."""
         self._body = body
