@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HERE = Path(__file__).parent
 DOCUMENTS = ("*.md", "docs/*.md", "packages/*/README.md", "examples/*.md", "benchmarks/README.md", "reliability/*.md")
 SOURCES = ("packages/*/src/**/*.py",)
-WITH_DOCSTRINGS = ("packages/sie-sdk/src/**/*.py", "packages/sie-server/src/sie_server/errors.py")
+WITH_DOCSTRINGS = ("packages/sie-sdk/src/**/*.py", "packages/sie-server/src/**/*.py")
 # Harper's rules that do not fit: headings are in sentence case; list items and table cells are not sentences; units and
 # names are written as in the code; and some of its guesses are mostly wrong here.
 IGNORED = (

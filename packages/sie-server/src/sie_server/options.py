@@ -52,7 +52,7 @@ HYBRID_WEIGHTS: Mapping[ScoreMode, float] = {"dense": 0.4, "sparse": 0.2, "colbe
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How the embeddings of a query and a document are compared. Only a "similarity" model has modes.
+    """Comparison of the embeddings of a query and a document. Only a "similarity" model has modes.
 
     weights: of the parts of "hybrid", at least one of them above zero.
     """

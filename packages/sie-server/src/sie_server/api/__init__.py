@@ -1,1 +1,1 @@
-"""What clients ask: the native routes, OpenAI's and Cohere's, and what describes the server."""
+"""Routes for clients: native, OpenAI's and Cohere's, and those that describe the server."""

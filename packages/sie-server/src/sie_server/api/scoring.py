@@ -45,7 +45,7 @@ class Scoring:
 
         Raises:
             SIEError: as `Engine.score`; INVALID_INPUT for an option.
-            starlette.requests.ClientDisconnect: the client is gone.
+            starlette.requests.ClientDisconnect: the client has disconnected.
         """
         scheduling = scheduling_params(request)
         # However many items there are, an instruction is read with the query alone.

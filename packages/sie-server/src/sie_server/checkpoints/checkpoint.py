@@ -71,7 +71,7 @@ class Checkpoint:
 
         Raises:
             UnsupportedModelError: something else has the name: a pipe, say, or a folder.
-            LoadError: STORAGE, nobody can tell.
+            LoadError: STORAGE, the file system reports an error.
         """
         path = self.folder / name
         try:

@@ -62,7 +62,7 @@ def load(
     trials: results of earlier loads about this processor. weighed: the same model, not to be opened again.
 
     Raises:
-        LoadError: the files can't be had, don't fit the device, or are not supported; STORAGE, they changed in every
+        LoadError: the files can't be read, don't fit the device, or are not supported; STORAGE, they changed in every
             attempt; TIMEOUT, the load was given up.
     """
     opened = None if weighed is None else weighed.blueprint

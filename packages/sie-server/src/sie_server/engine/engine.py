@@ -93,7 +93,7 @@ class Engine:
         `on_lost` is called, on another thread, when the device can't be worked with any more.
 
         Raises:
-            ValueError: a device or precision that is not to be had here, or a models folder that is none.
+            ValueError: the device or the precision is not available here, or the models folder is not a folder.
         """
         self.device = resolve_device(settings.device)
         self.precision = choose_precision(settings.precision, self.device)  # refused now, not at the first load
@@ -294,7 +294,7 @@ class Engine:
         return await self._tokenizers.run(params, one_step(partial(work, *args, **kwargs)))
 
     def _let_go(self, used: list[Any]) -> None:
-        """Free the elements of a list that nobody needs any more; many of them not on the event loop."""
+        """Free the elements of a list after its last use; many of them are freed off the event loop."""
         if len(used) > FEW:
             self._tokenizers.later(one_step(lambda: emptied(used)))
 

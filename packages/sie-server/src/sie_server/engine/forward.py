@@ -46,9 +46,9 @@ def forward(batch: Batch) -> list[Any]:
 
 
 def _rounding_sequence(tokens: int) -> list[Sequence]:
-    """A sequence without a result, which rounds the rows of a batch up to the next size that oneDNN gets to see.
+    """A sequence without a result, which rounds the rows of a batch up to the next of the few sizes that oneDNN sees.
 
-    oneDNN compiles every product anew for each number of rows, at 0.6 MB and 0.7 ms. At most 31 tokens, which fit into
+    oneDNN compiles every product again for each number of rows, at 0.6 MB and 0.7 ms. At most 31 tokens, which fit into
     the positions of any model.
     """
     ids = np.zeros(next_row_count(tokens) - tokens, np.int32)

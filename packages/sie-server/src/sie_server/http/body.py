@@ -182,11 +182,11 @@ class BodyReader:
         return body
 
     async def bytes(self, request: Request) -> list[bytes]:
-        """The body as it came, in segments. `request.state.hold` counts it.
+        """The body unchanged, in segments. `request.state.hold` counts it.
 
         Raises:
-            SIEError: BODY_TOO_LARGE, BODY_ENCODED or TOO_SLOW; QUEUE_FULL, those of all requests are too large;
-                INVALID_INPUT where the client asks for another machine.
+            SIEError: BODY_TOO_LARGE, BODY_ENCODED or TOO_SLOW; QUEUE_FULL, the bodies of all requests are too large;
+                INVALID_INPUT if the client asks for another machine.
         """
         self._check_page(request)
         self._skew.check(request.headers.get("X-SIE-SDK-Version"))
@@ -226,7 +226,7 @@ class BodyReader:
             self.account.grown(hold, response.size - hold.bytes)
 
     def release(self, request: Request) -> None:
-        """The request is answered. Its body counts on for as long as somebody works on texts that were `kept`."""
+        """End the hold of an answered request. Its body counts until all work on its `kept` texts has ended."""
         request.state.hold = None
         if (leavings := getattr(request.state, "leavings", None)) is not None:
             with suppress(RuntimeError):  # it shuts down
@@ -241,7 +241,7 @@ class BodyReader:
 
     @staticmethod
     def leave(request: Request, elements: list[Any]) -> None:
-        """Nobody needs the elements of this list any more when the request is answered.
+        """Free the elements of this list once the request is answered.
 
         To free many takes long: that is not for the event loop.
         """
@@ -267,7 +267,7 @@ class BodyReader:
         self.check_size(item.text or "", field, metadata)
 
     def check_size(self, text: str, field: str, metadata: int = 0) -> None:
-        """Raises SIEError: INVALID_INPUT, a text and so many bytes of id and metadata are over the limit."""
+        """Raises SIEError: INVALID_INPUT, the text with `metadata` bytes of id and metadata is over the limit."""
         limit = self._settings.max_item_text_bytes
         # A character has at least one byte and at most four, so that most texts need no counting.
         if len(text) * 4 + metadata <= limit:
@@ -280,7 +280,7 @@ class BodyReader:
     def check_repeated(self, fields: Mapping[str, str | None], items: int) -> None:
         """For templates and instructions, which every item gets: together they must not be more than a body may hold.
 
-        Raises SIEError: INVALID_INPUT, one of the fields is over its share for so many items, or over 64 KiB.
+        Raises SIEError: INVALID_INPUT, a field is over its share of the limit for `items` items, or over 64 KiB.
         """
         limit = min(_MAX_REPEATED_BYTES, self._settings.max_request_body_bytes // items)
         for field, text in fields.items():

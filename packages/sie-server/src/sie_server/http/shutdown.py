@@ -150,7 +150,7 @@ class DrainingServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle SIGHUP beside uvicorn's signals, unless it is ignored, as under `nohup`."""
+        """Handle SIGHUP in addition to uvicorn's signals, unless it is ignored, as under `nohup`."""
         ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         before = None if ignored else signal.signal(signal.SIGHUP, self.handle_exit)
         try:

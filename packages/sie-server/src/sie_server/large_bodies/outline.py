@@ -51,14 +51,14 @@ class Outline:
 
     elements: the list's elements, int64 `[elements, 2]`; None if the body has no such list. values: number of values in
     each element. inside: the range between the brackets of the list. texts: all long texts in order, with their quotes
-    or headers. values_beside: number of values outside of the list.
+    or headers. values_outside: number of values outside of the list.
     """
 
     elements: NDArray[np.int64] | None
     values: NDArray[np.int64]
     inside: tuple[int, int]
     texts: list[tuple[int, int]]
-    values_beside: int
+    values_outside: int
 
 
 class Notation(Protocol):

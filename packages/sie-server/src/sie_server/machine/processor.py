@@ -13,7 +13,7 @@ _FIELDS = (
 
 @cache
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
-    """What /proc/cpuinfo says of the first core's kind, one line per field; else the architecture alone."""
+    """The kind of the first core from /proc/cpuinfo, one line per field; without that file, the architecture alone."""
     return (platform.machine(), *(f"{name}: {value}" for name, value in _first_core(cpuinfo).items()))
 
 

@@ -10,7 +10,7 @@ from sie_server.tokenization.config import LateInteraction
 
 @dataclass(frozen=True, slots=True)
 class Biases:
-    """Which layers have a bias."""
+    """Presence of biases, by kind of layer."""
 
     attention: bool = True
     mlp: bool = True

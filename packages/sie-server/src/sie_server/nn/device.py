@@ -30,7 +30,7 @@ class PrecisionChoice:
         return str(self.dtype).removeprefix("torch.")
 
     def described(self, setting: Precision) -> str:
-        """What was chosen for a setting, why, and the measured rates, in a line for the log."""
+        """A line for the log: the choice for a setting, its reason, and the measured rates."""
         rates = ", ".join(f"{precision} {rate:,.0f}" for precision, rate in self.rates.items())
         measured = f"; tokens per second and core through a typical layer: {rates}" if rates else ""
         return f"precision {setting} is {self.name} ({self.reason}){measured}"

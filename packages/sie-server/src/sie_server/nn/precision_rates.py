@@ -81,7 +81,7 @@ def _measure(precisions: list[Precision], int8_rest: torch.dtype, turns: int) ->
 def _layer(
     width: int, heads: int, dtype: torch.dtype, precision: Precision
 ) -> list[tuple[int, Callable[[], torch.Tensor]]]:
-    """How often a layer takes each of its steps, and the step."""
+    """The steps of a layer, each after the number of times that a layer takes it."""
     generator = torch.Generator().manual_seed(width)
     linear = Linear(width, width)
     linear.weight = torch.nn.Parameter((torch.randn(width, width, generator=generator) / width**0.5).to(dtype))
@@ -96,7 +96,7 @@ def _layer(
 
 
 class RatesFile(msgspec.Struct):
-    """What is kept of a measurement. `key`: of the processor and everything else that the rates depend on."""
+    """A measurement, as kept. `key`: of the processor and everything else that the rates depend on."""
 
     key: str
     rates: Rates

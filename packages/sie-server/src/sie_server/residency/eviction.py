@@ -37,7 +37,7 @@ class ResidentModels:
         """Unload models, unused and least recently used ones first, until `footprint` fits.
 
         Raises:
-            LoadError: OOM, not even `certain` fits. Nothing is unloaded if it would not fit beside the pinned models.
+            LoadError: OOM, not even `certain` fits. Nothing is unloaded if it does not fit with the pinned models.
         """
         lasting = [
             other.resident.footprint

@@ -60,7 +60,7 @@ class Resident:
         self._left.set()
 
     async def drain(self, limit_s: float) -> None:
-        """Wait until nobody uses the model. After `limit_s` seconds, cancel its users; clients are told to retry."""
+        """Wait until no request uses the model. After `limit_s` seconds, cancel those; clients are told to retry."""
         try:
             async with asyncio.timeout(limit_s):
                 await self._unused()

@@ -27,7 +27,7 @@ class LengthLimits:
 
 @dataclass(frozen=True, slots=True)
 class LateInteraction:
-    """How a late-interaction model reads queries and documents (Khattab and Zaharia 2020, section 3.2).
+    """Treatment of queries and documents by a late-interaction model (Khattab and Zaharia 2020, section 3.2).
 
     query_marker, document_marker: token inserted after the first special token; empty: none.
     query_length, document_length: limits in tokens, including special tokens and marker; longer texts are cut.

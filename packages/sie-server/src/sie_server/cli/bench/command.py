@@ -45,7 +45,7 @@ def bench(
     id_
         Id of a model that scores, a folder, or NAME=FOLDER.
     model
-        Model beside the catalogue: a hub id, a folder, or NAME=FOLDER. Repeatable.
+        Model in addition to the catalogue: a hub id, a folder, or NAME=FOLDER. Repeatable.
     device
         cpu, cuda, cuda:N, or auto: CUDA where there is one.
     precision

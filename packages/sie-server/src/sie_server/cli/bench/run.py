@@ -1,4 +1,4 @@
-"""One model measured: in process and through a server, beside sentence-transformers."""
+"""One model measured: in process and through a server, compared with sentence-transformers."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing

@@ -18,8 +18,8 @@ class ServerProcess:
     """`sie-server serve` with the given flags. Runs while used as a context manager, and may be started again.
 
     url, port: where it listens, known once it is ready; a restart keeps the port. log: the end of its standard error.
-    command: what starts the command line, in place of `python -m sie_server`. environment: variables beside those of
-    this process; by default the server logs warnings alone.
+    command: what starts the command line, in place of `python -m sie_server`. environment: variables in addition to
+    those of this process; by default the server logs warnings alone.
     """
 
     def __init__(
