@@ -9,7 +9,7 @@ from sie_server.nn.kernels.library import installed_library, linear_isa_level, m
 from sie_server.nn.precision_rates import Rates, kept_rates
 from sie_server.options import Precision
 
-# How much faster than float32 a precision must be for `auto`: more than measurements on equal machines differ.
+# Ratio to float32's rate that `auto` requires of bfloat16, so that noise in the measurement does not decide.
 MARGIN = 1.15
 
 

@@ -64,8 +64,7 @@ def use_linear_backends(
     trials = RowCountTrials() if trials is None else trials
     for layer in _without_backend(module):
         check_cancelled()
-        dtype = kernel_dtype(layer.weight, int8)
-        backend = LibraryLinear(layer) if dtype is None else PanelLinear(layer, dtype)
+        backend, dtype = linear_backend(layer, int8)
         on_cpu = layer.weight.device.type == "cpu"
         layer.use_backend(backend, trials.row_counts(layer, backend, dtype, check_cancelled) if on_cpu else None)
 
@@ -76,7 +75,13 @@ def _without_backend(module: nn.Module) -> Iterator[Linear]:
             yield layer
 
 
-def kernel_dtype(weight: Tensor, int8: bool) -> KernelDtype | None:
+def linear_backend(layer: Linear, int8: bool = False) -> tuple[nn.Module, KernelDtype | None]:
+    """The code that computes a layer here, and its dtype if it is the kernel."""
+    dtype = _kernel_dtype(layer.weight, int8)
+    return (LibraryLinear(layer) if dtype is None else PanelLinear(layer, dtype)), dtype
+
+
+def _kernel_dtype(weight: Tensor, int8: bool) -> KernelDtype | None:
     """Dtype in which the kernel computes a layer; None: the libraries compute it."""
     if int8:
         return "int8"

@@ -18,10 +18,9 @@ import torch
 from sie_server.machine.processor import processor
 from sie_server.nn.attention import attention
 from sie_server.nn.kernels.library import library_path, max_isa
-from sie_server.nn.linear import LibraryLinear, Linear
-from sie_server.nn.linear_backends import kernel_dtype
+from sie_server.nn.linear import Linear
+from sie_server.nn.linear_backends import linear_backend
 from sie_server.nn.packed import Packed
-from sie_server.nn.panel_linear import PanelLinear
 from sie_server.options import Precision
 from sie_server.tokenization.sequence import Sequence
 
@@ -39,28 +38,20 @@ Rates = dict[Precision, float]
 """Tokens per second and core through a typical layer, by precision."""
 
 
-def measure_rates(
-    precisions: Iterable[Precision], int8_rest: torch.dtype = torch.float32, turns: int = _TURNS
-) -> Rates:
-    """Measure products and attention on one thread, as a device thread computes them. Takes some 10 ms per turn.
+def measure_rates(precisions: Iterable[Precision], turns: int = _TURNS) -> Rates:
+    """Measure products and attention on one thread, as a device thread computes them.
 
     The time of a layer is that of its products and its attention, summed over the shapes. The fastest of all turns
     counts, after one that is not counted.
-
-    int8_rest: dtype of what int8 does not apply to.
     """
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as device_thread:
-        return device_thread.submit(_measure, list(precisions), int8_rest, turns).result()
+        return device_thread.submit(_measure, list(precisions), turns).result()
 
 
 @torch.inference_mode()
-def _measure(precisions: list[Precision], int8_rest: torch.dtype, turns: int) -> Rates:
+def _measure(precisions: list[Precision], turns: int) -> Rates:
     layers = {
-        precision: [
-            step
-            for width, heads in _SHAPES
-            for step in _layer(width, heads, int8_rest if precision == "int8" else getattr(torch, precision), precision)
-        ]
+        precision: [step for width, heads in _SHAPES for step in _layer(width, heads, getattr(torch, precision))]
         for precision in precisions
     }
     fastest = {precision: [float("inf")] * len(steps) for precision, steps in layers.items()}
@@ -78,16 +69,13 @@ def _measure(precisions: list[Precision], int8_rest: torch.dtype, turns: int) ->
     }
 
 
-def _layer(
-    width: int, heads: int, dtype: torch.dtype, precision: Precision
-) -> list[tuple[int, Callable[[], torch.Tensor]]]:
+def _layer(width: int, heads: int, dtype: torch.dtype) -> list[tuple[int, Callable[[], torch.Tensor]]]:
     """The steps of a layer, each after the number of times that a layer takes it."""
     generator = torch.Generator().manual_seed(width)
     linear = Linear(width, width)
     linear.weight = torch.nn.Parameter((torch.randn(width, width, generator=generator) / width**0.5).to(dtype))
     linear.bias = torch.nn.Parameter(torch.zeros(width, dtype=dtype))
-    kernel = kernel_dtype(linear.weight, precision == "int8")
-    product = LibraryLinear(linear) if kernel is None else PanelLinear(linear, kernel)
+    product, _ = linear_backend(linear)
     x = torch.randn(_TOKENS, width, generator=generator).to(dtype)
     q, k, v = torch.randn(_TOKENS, 3, heads, width // heads, generator=generator).to(dtype).unbind(1)
     ids = np.zeros(_TOKENS, np.int32)
