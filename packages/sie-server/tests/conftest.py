@@ -26,6 +26,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(skip)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _rates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Measured rates are kept apart from those of the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIE_RATES_DIR", str(tmp_path_factory.mktemp("rates")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of small checkpoints: `bert`, `xlm-roberta`, `bert-encoder`."""
