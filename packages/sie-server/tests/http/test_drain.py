@@ -24,7 +24,7 @@ HANGS, DIES = "w5", "w6"
 # A server whose device hangs at one word until there is a file, and whose device thread ends at another. Loading
 # `xlm-roberta` takes for ever.
 PROGRAM = f"""
-import os, time
+import os, signal, time
 from pathlib import Path
 from sie_server import server
 from sie_server.cli import main as cli
@@ -51,6 +51,8 @@ def slow(entry, *rest, **options):
     return load(entry, *rest, **options)
 
 runner.forward, server.load = faulty, slow
+# The server ignores a hang-up if the process that started it does, as under `nohup`.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 cli.main()
 """
 
