@@ -14,7 +14,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from sie_server.cli.bench.figures import Summary
-from sie_server.nn.device import resolve_precision
+from sie_server.nn.precision import resolve_precision
 
 # Named steps with a progress bar.
 Steps = Callable[[str, Sequence[Any]], Iterable[Any]]

@@ -210,7 +210,7 @@ def _refused(processor: Processor) -> dict[str, str]:
     """Precisions that are not supported on a processor, with the reasons."""
     if processor.lacks:
         return dict.fromkeys(PRECISIONS, f"this processor has no {processor.lacks}")
-    tried = "import sys, torch; from sie_server.nn.device import resolve_precision as resolve\n"
+    tried = "import sys, torch; from sie_server.nn.precision import resolve_precision as resolve\n"
     tried += "for precision in sys.argv[1:]:\n    try: resolve(precision, torch.device('cpu'))\n"
     tried += "    except ValueError as error: print(precision, error)"
     environment = {**os.environ, **processor.environment}

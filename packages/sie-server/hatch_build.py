@@ -29,13 +29,13 @@ AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mpre
 AMX = ("-mamx-tile", "-mamx-bf16")
 # A source is compiled once per level of instructions; at run time the processor decides.
 LEVELS: dict[str, dict[str, tuple[str, ...]]] = {
-    source: {"portable": ()} for source in ("attention", "linear_float32", "rows")
+    source: {"portable": ()} for source in ("attention", "linear_float32", "norm_rotary")
 }
 if platform.machine().lower() in ("x86_64", "amd64"):
     AVX2 = ("-mavx2", "-mfma")
     LEVELS["attention"] |= {"avx2": AVX2, "avx512": AVX512, "avx512_bf16": (*AVX512, "-mavx512bf16")}
     LEVELS["linear_float32"] |= {"avx2": AVX2, "avx512": AVX512}
-    LEVELS["rows"] |= {"avx2": AVX2, "avx512": AVX512}
+    LEVELS["norm_rotary"] |= {"avx2": AVX2, "avx512": AVX512}
     VNNI = (*AVX512, "-mavx512vnni")
     BF16 = (*VNNI, "-mavx512bf16")
     LEVELS["linear"] = {"avx512_vnni": VNNI, "avx512_vnni_bf16": BF16, "amx": (*BF16, *AMX)}

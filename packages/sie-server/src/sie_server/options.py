@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-# auto: the fastest here of float32 and bfloat16 (`nn/device.py`); never int8.
+# auto: the fastest here of float32 and bfloat16 (`nn/precision.py`); never int8.
 Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 # Reduction of token vectors to one vector.
 Pooling = Literal["mean", "cls", "last"]

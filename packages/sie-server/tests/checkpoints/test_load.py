@@ -24,8 +24,8 @@ from sie_server.checkpoints.tokenizer_file import read_tokenizer
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.models.registry import resolve
-from sie_server.nn.device import resolve_precision
 from sie_server.nn.packed import Packed
+from sie_server.nn.precision import resolve_precision
 from sie_testing.checkpoints import build
 from sie_testing.loads import CPU, refusal
 

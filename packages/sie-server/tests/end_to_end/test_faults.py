@@ -26,8 +26,8 @@ from sie_server.errors import LoadClass, LoadError
 from sie_server.models.bert import Bert
 from sie_server.models.encoder import Encoder
 from sie_server.models.loaded_model import LoadedModel
+from sie_server.nn.kernels.linear import bfloat16_panels
 from sie_server.nn.packed import Packed
-from sie_server.nn.panel_linear import bfloat16_panels
 from sie_server.options import Precision
 from sie_testing.checkpoints import build, text
 from sie_testing.serving import EMBEDDED, InProcess, Server, connect, error, in_process, metric, poll, scores

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from sie_server.cooperative import LONG, Steps, finished
 from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.engine.worker_pool import WorkerPool
+from sie_server.stepwise import LONG, Steps, finished
 
 
 def run(threads: int, work: "Any") -> Any:

@@ -16,8 +16,8 @@ from sie_server.catalog.catalog import Entry, shipped
 from sie_server.checkpoints.load import load
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.heads import Multivector
+from sie_server.nn.kernels.linear import bfloat16_panels
 from sie_server.nn.packed import Packed
-from sie_server.nn.panel_linear import bfloat16_panels
 from sie_server.tokenization.sequence import Sequence
 from sie_testing.checkpoints import ARCHITECTURES, build, text
 

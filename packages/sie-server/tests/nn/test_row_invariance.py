@@ -11,9 +11,9 @@ from sie_server.nn import linear_backends as pack
 from sie_server.nn import similarity_product as product
 from sie_server.nn.activations import pad_to_vectors
 from sie_server.nn.kernels.library import installed_library
+from sie_server.nn.kernels.linear import PanelLinear
 from sie_server.nn.linear import GatedLinear, LibraryLinear, Linear
 from sie_server.nn.linear_backends import RowCountTrials, use_linear_backends
-from sie_server.nn.panel_linear import PanelLinear
 from sie_server.nn.row_invariance import ROW_COUNTS, in_row_counts, is_row_invariant, row_invariant_counts
 from sie_server.nn.similarity_product import SimilarityProduct
 from sie_testing.layers import filled

@@ -43,7 +43,7 @@ class Loaded:
 
 
 def weighed(size: int) -> Weighed:
-    return Weighed(size, blueprint=cast(Any, None))
+    return Weighed(size, builder=cast(Any, None))
 
 
 class Models:

@@ -13,10 +13,10 @@ from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordPiece
 
 from sie_server.catalog.catalog import Entry
-from sie_server.cooperative import Steps
 from sie_server.engine.calls import ScoreCall
 from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.errors import Code, SIEError
+from sie_server.stepwise import Steps
 from sie_server.tokenization import word_cache as words
 from sie_server.tokenization.word_cache import WordCache
 from sie_testing.engine_loop import running

@@ -17,8 +17,8 @@ from sie_server.api.app import create_app
 from sie_server.catalog.catalog import Entry, Profile
 from sie_server.engine.calls import EncodeCall, ScoreCall
 from sie_server.engine.engine import Engine
+from sie_server.engine.input_texts import texts_to_score
 from sie_server.engine.results import Encoding, Ranking, Timing
-from sie_server.engine.texts import texts_to_score
 from sie_server.errors import Code, LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel

@@ -9,11 +9,11 @@ from typing import TypeVar
 import torch
 
 from sie_server.catalog.catalog import Entry
-from sie_server.checkpoints.blueprint import Blueprint
 from sie_server.checkpoints.cancellation import stop_if_given_up
 from sie_server.checkpoints.chat_template_file import default_prompt
 from sie_server.checkpoints.checkpoint import Checkpoint
 from sie_server.checkpoints.colbert import overridden
+from sie_server.checkpoints.model_builder import ModelBuilder
 from sie_server.checkpoints.prompts import prompt_name
 from sie_server.checkpoints.source import locate, locate_present
 from sie_server.checkpoints.tokenizer_file import read_tokenizer
@@ -21,10 +21,10 @@ from sie_server.checkpoints.warm_up import warm_up
 from sie_server.errors import LoadClass, LoadError, SIEError, UnsupportedModelError
 from sie_server.models.encoder import Encoder
 from sie_server.models.loaded_model import LoadedModel
-from sie_server.nn.device import resolve_precision
+from sie_server.nn.kernels.linear import INT8_BYTES
 from sie_server.nn.linear import LibraryLinear, Linear
 from sie_server.nn.linear_backends import RowCountTrials, use_linear_backends
-from sie_server.nn.panel_linear import INT8_BYTES
+from sie_server.nn.precision import resolve_precision
 from sie_server.options import Precision
 from sie_server.tokenization.config import LateInteraction
 from sie_server.tokenization.prompt import Prompt
@@ -46,7 +46,7 @@ class Weighed:
     """
 
     bytes: int
-    blueprint: Blueprint
+    builder: ModelBuilder
 
 
 def load(
@@ -65,13 +65,13 @@ def load(
         LoadError: the files can't be read, don't fit the device, or are not supported; STORAGE, they changed in every
             attempt; TIMEOUT, the load was given up.
     """
-    opened = None if weighed is None else weighed.blueprint
+    opened = None if weighed is None else weighed.builder
 
     def read(checkpoint: Checkpoint) -> LoadedModel:
         with checkpoint:
             if opened is not None and opened.checkpoint is checkpoint:
                 return _load(opened, device, precision, trials)
-            return _load(Blueprint(entry, checkpoint), device, precision, trials)
+            return _load(ModelBuilder(entry, checkpoint), device, precision, trials)
 
     return _consistently(entry, read, lambda: locate(entry), None if opened is None else opened.checkpoint)
 
@@ -86,8 +86,8 @@ def weigh(entry: Entry, device: torch.device, precision: Precision = "auto") -> 
         return None
 
     def read(checkpoint: Checkpoint) -> Weighed:
-        blueprint = Blueprint(entry, checkpoint)
-        return Weighed(_weight_bytes(blueprint, device, precision), blueprint)
+        builder = ModelBuilder(entry, checkpoint)
+        return Weighed(_weight_bytes(builder, device, precision), builder)
 
     return _consistently(entry, read, lambda: locate(entry), present)
 
@@ -128,10 +128,10 @@ def _consistently(
     )
 
 
-def _weight_bytes(blueprint: Blueprint, device: torch.device, precision: Precision) -> int:
+def _weight_bytes(builder: ModelBuilder, device: torch.device, precision: Precision) -> int:
     dtype = resolve_precision(precision, device)
-    encoder = blueprint.encoder(special_ids=())
-    weights = blueprint.weights(encoder, range(blueprint.answers))
+    encoder = builder.encoder(special_ids=())
+    weights = builder.weights(encoder, range(builder.answers))
     dtypes = weights.dtypes(resolve_precision("auto", device) if dtype == torch.int8 else dtype)
     total = sum(parameter.numel() * dtypes[name].itemsize for name, parameter in encoder.named_parameters())
     if dtype == torch.int8:
@@ -144,15 +144,15 @@ def _weight_bytes(blueprint: Blueprint, device: torch.device, precision: Precisi
 
 
 def _load(
-    blueprint: Blueprint, device: torch.device, precision: Precision, trials: RowCountTrials | None
+    builder: ModelBuilder, device: torch.device, precision: Precision, trials: RowCountTrials | None
 ) -> LoadedModel:
     started = time.perf_counter()
     dtype = resolve_precision(precision, device)
-    entry = blueprint.description.entry
-    tokenizer = _tokenizer(blueprint)
+    entry = builder.description.entry
+    tokenizer = _tokenizer(builder)
     stop_if_given_up()
-    encoder = blueprint.encoder(tokenizer.special_ids())
-    weights = blueprint.weights(encoder, _answers(blueprint, tokenizer))
+    encoder = builder.encoder(tokenizer.special_ids())
+    weights = builder.weights(encoder, _answers(builder, tokenizer))
     # Layers that int8 does not apply to are computed as with `auto`.
     stored = resolve_precision("auto", device) if dtype == torch.int8 else dtype
     try:
@@ -178,7 +178,7 @@ def _load(
     _LOG.info(
         "%s: loaded from %s in %.2f s: %s, %.1fM parameters, %s on %s",
         entry.id,
-        blueprint.checkpoint.folder,
+        builder.checkpoint.folder,
         time.perf_counter() - started,
         entry.architecture,
         model.parameters / 1e6,
@@ -188,8 +188,8 @@ def _load(
     return model
 
 
-def _tokenizer(blueprint: Blueprint) -> TextTokenizer:
-    model, checkpoint = blueprint.description, blueprint.checkpoint
+def _tokenizer(builder: ModelBuilder) -> TextTokenizer:
+    model, checkpoint = builder.description, builder.checkpoint
     entry, config = model.entry, model.config
     assert entry.max_length is not None
     carried = read_tokenizer(checkpoint)
@@ -220,17 +220,17 @@ def _tokenizer(blueprint: Blueprint) -> TextTokenizer:
     return tokenizer
 
 
-def _answers(blueprint: Blueprint, tokenizer: TextTokenizer) -> list[int]:
+def _answers(builder: ModelBuilder, tokenizer: TextTokenizer) -> list[int]:
     """Ids of the tokens whose logits make the score; none if the score is not made of logits."""
-    if blueprint.description.head != "tokens":
+    if builder.description.head != "tokens":
         return []
-    saved, prompt = blueprint.answer_ids, blueprint.description.prompt
+    saved, prompt = builder.answer_ids, builder.description.prompt
     if saved is not None and not isinstance(prompt, Prompt):
         return saved
-    answers = [tokenizer.token_id(answer) for answer in blueprint.answer_tokens]
+    answers = [tokenizer.token_id(answer) for answer in builder.answer_tokens]
     if saved not in (None, answers):
         raise UnsupportedModelError(
-            f"{blueprint.checkpoint.folder} answers with tokens {saved}, but the prompt {prompt_name(prompt)!r} with "
+            f"{builder.checkpoint.folder} answers with tokens {saved}, but the prompt {prompt_name(prompt)!r} with "
             f"{answers}: it was trained with another prompt"
         )
     return answers

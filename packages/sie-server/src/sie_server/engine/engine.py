@@ -15,18 +15,17 @@ import torch
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.description import inspect
 from sie_server.checkpoints.load import Weighed, load, weigh
-from sie_server.cooperative import Steps, emptied, one_step
 from sie_server.engine.admission import Admission, estimate
 from sie_server.engine.calls import EncodeCall, ScoreCall
 from sie_server.engine.capabilities import require, unsupported
 from sie_server.engine.gauges import Gauges
 from sie_server.engine.highlights import Traced
+from sie_server.engine.input_texts import texts_to_encode, texts_to_score
 from sie_server.engine.request import Batch, Request, Weigh
 from sie_server.engine.results import Encoding, Ranking, Timing, rank
 from sie_server.engine.runner import Runner
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.scheduling_params import TIMER_SLACK_S, SchedulingParams
-from sie_server.engine.texts import texts_to_encode, texts_to_score
 from sie_server.engine.watchdog import Watchdog
 from sie_server.engine.worker_pool import WorkerPool
 from sie_server.errors import Code, SIEError
@@ -35,15 +34,17 @@ from sie_server.machine.malloc import trim_and_tune
 from sie_server.machine.memory import machine_budget
 from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel, no_matches
-from sie_server.nn.device import choose_precision, resolve_device
+from sie_server.nn.device import resolve_device
 from sie_server.nn.heads import Head, HeadGroup
 from sie_server.nn.linear_backends import RowCountTrials
+from sie_server.nn.precision import choose_precision
 from sie_server.options import LongDocuments, Precision
 from sie_server.request_context import record, timed
 from sie_server.residency.housekeeping import Housekeeper
 from sie_server.residency.memory_budget import MemoryBudget
 from sie_server.residency.residency import Residency
 from sie_server.settings import Settings
+from sie_server.stepwise import Steps, emptied, one_step
 from sie_server.tokenization.config import LengthLimits
 from sie_server.tokenization.prompt import instructed
 from sie_server.tokenization.sequence import Sequence
@@ -296,7 +297,7 @@ class Engine:
     def _let_go(self, used: list[Any]) -> None:
         """Free the elements of a list after its last use; many of them are freed off the event loop."""
         if len(used) > FEW:
-            self._tokenizers.later(one_step(lambda: emptied(used)))
+            self._tokenizers.run_in_background(one_step(lambda: emptied(used)))
 
     async def _tokenize(self, steps: Steps[T], timing: Timing, params: SchedulingParams, quick: bool = False) -> T:
         """quick: the first step takes less than handing it over, and is taken at once."""

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from sie_server.cooperative import Steps, stepwise
 from sie_server.nn.similarity import Matched
+from sie_server.stepwise import Steps, stepwise
 from sie_server.tokenization.sequence import Sequence
 from sie_server.tokenization.tokenizer import TextTokenizer
 

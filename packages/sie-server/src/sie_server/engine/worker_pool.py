@@ -7,8 +7,8 @@ import time
 from collections import OrderedDict
 from typing import Any, Generic, TypeVar
 
-from sie_server.cooperative import LONG, Steps
 from sie_server.engine.scheduling_params import TIMER_SLACK_S, SchedulingParams
+from sie_server.stepwise import LONG, Steps
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class WorkerPool:
                 await asyncio.wait({job.future})
             raise
 
-    def later(self, steps: Steps[None]) -> None:
+    def run_in_background(self, steps: Steps[None]) -> None:
         """Run steps in the background."""
         job = _Job("", steps, 0, asyncio.get_running_loop())
         with self._condition:

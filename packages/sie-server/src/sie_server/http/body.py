@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sie_server import codec, wire
-from sie_server.cooperative import emptied
 from sie_server.errors import Code, SIEError
 from sie_server.http.body_memory import Account, Hold, Texts
 from sie_server.http.negotiation import (
@@ -30,6 +29,7 @@ from sie_server.large_bodies.reader import Reader, memory
 from sie_server.large_bodies.writer import pieces
 from sie_server.request_context import current_request, timed
 from sie_server.settings import Settings
+from sie_server.stepwise import emptied
 
 T = TypeVar("T")
 _MAX_REPEATED_BYTES = 64 * 2**10

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sie_server.nn.kernels.library import installed_library
+from sie_server.nn.kernels.linear import KernelDtype, PanelLinear, bfloat16_panels
 from sie_server.nn.linear import GatedLinear, LibraryLinear, Linear
-from sie_server.nn.panel_linear import KernelDtype, PanelLinear, bfloat16_panels
 from sie_server.nn.row_invariance import ROW_COUNTS, is_row_invariant, row_invariant_counts
 
 _LOG = logging.getLogger(__name__)

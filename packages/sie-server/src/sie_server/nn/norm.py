@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sie_server.nn.kernels.rows import row_kernels
+from sie_server.nn.kernels.norm_rotary import norm_rotary_kernels
 
 
 class LayerNorm(nn.Module):
@@ -20,7 +20,7 @@ class LayerNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel = row_kernels(x)
+        kernel = norm_rotary_kernels(x)
         if kernel is not None:
             return kernel.norm(x, self.weight, self.bias, self.eps, rms=False)
         return F.layer_norm(x.float(), x.shape[-1:], self.weight, self.bias, self.eps)
@@ -41,7 +41,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight + self.offset if self.offset else self.weight
-        kernel = row_kernels(x)
+        kernel = norm_rotary_kernels(x)
         if kernel is not None:
             return kernel.norm(x, weight, None, self.eps, rms=True)
         return F.rms_norm(x.float(), x.shape[-1:], weight, self.eps)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sie_server.nn.kernels.rows import row_kernels
+from sie_server.nn.kernels.norm_rotary import norm_rotary_kernels
 from sie_server.nn.packed import Packed
 
 # Positions computed together.
@@ -59,7 +59,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     Shapes: x `[tokens, heads, head_dim]` → the same, float32; or bfloat16 if x is and the attention kernel would round
     to it.
     """
-    kernel = row_kernels(x)
+    kernel = norm_rotary_kernels(x)
     if kernel is not None:
         return kernel.rotate(x, cos, sin)
     first, second = x.chunk(2, dim=-1)

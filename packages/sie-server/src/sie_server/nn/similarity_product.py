@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sie_server.nn.kernels.library import installed_library, vector_isa_level
-from sie_server.nn.panel_linear import LinearArguments, pack_float32_panels
+from sie_server.nn.kernels.linear import LinearArguments, pack_float32_panels
 
 
 class SimilarityProduct:

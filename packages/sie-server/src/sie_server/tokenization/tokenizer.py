@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from sie_server.cooperative import Steps, stepwise
 from sie_server.errors import Code, SIEError, UnsupportedModelError
+from sie_server.stepwise import Steps, stepwise
 from sie_server.tokenization.chat_template import ChatTemplate
 from sie_server.tokenization.config import LateInteraction, LengthLimits
 from sie_server.tokenization.late_interaction import LateInteractionTokens

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
-from sie_server.cooperative import LONG, Steps, stepwise
 from sie_server.errors import Code, SIEError
 from sie_server.rust_panics import contained
+from sie_server.stepwise import LONG, Steps, stepwise
 from sie_server.tokenization.special_tokens import Ids, int32
 
 # Texts and characters tokenized in one call. An `Encoding` takes about 100 bytes per token, of which 4 are kept; other

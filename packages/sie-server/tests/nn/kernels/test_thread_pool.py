@@ -11,9 +11,9 @@ from torch import Tensor
 
 from sie_server.nn.kernels.attention import installed_attention_kernel
 from sie_server.nn.kernels.library import computing, linear_isa_level, use_cores
-from sie_server.nn.kernels.rows import row_kernels
+from sie_server.nn.kernels.linear import KernelDtype, PanelLinear
+from sie_server.nn.kernels.norm_rotary import norm_rotary_kernels
 from sie_server.nn.linear import GatedLinear, Linear
-from sie_server.nn.panel_linear import KernelDtype, PanelLinear
 from sie_testing.layers import filled
 
 pytestmark = pytest.mark.skipif(installed_attention_kernel() is None, reason="the kernels are not installed")
@@ -61,7 +61,7 @@ def test_attention(kv_heads: int, window: int | None, causal: bool, value: torch
 
 
 def test_norms_and_rotation() -> None:
-    kernel = row_kernels(torch.empty(1))
+    kernel = norm_rotary_kernels(torch.empty(1))
     assert kernel is not None
     x, weight = torch.randn(500, 768), torch.rand(768)
     same_on_any_number(lambda: kernel.norm(x, weight, weight, 1e-6, rms=False))

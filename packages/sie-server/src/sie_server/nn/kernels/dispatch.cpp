@@ -10,13 +10,13 @@
 
 #include "attention.h"
 #include "linear.h"
-#include "rows.h"
+#include "norm_rotary.h"
 #include "thread_pool.h"
 
 #define PUBLIC extern "C" __attribute__((visibility("default")))
 
 // Incremented with every change of the interface; library.py checks it.
-constexpr int kAbi = 7;
+constexpr int kAbi = 8;
 
 namespace {
 
@@ -86,12 +86,12 @@ bool has_tiles() {
 }
 #endif
 
-int rows(const RowsArguments& a, int level) {
+int norm_rotary(const NormRotaryArguments& a, int level) {
 #ifdef __x86_64__
-    if (level >= kAvx512) return rows_avx512(a);
-    if (level >= kAvx2) return rows_avx2(a);
+    if (level >= kAvx512) return norm_rotary_avx512(a);
+    if (level >= kAvx2) return norm_rotary_avx2(a);
 #endif
-    return rows_portable(a);
+    return norm_rotary_portable(a);
 }
 
 int linear(const LinearArguments& a, int level) {
@@ -163,17 +163,17 @@ PUBLIC int sie_attention(const AttentionArguments* arguments, int level) {
 }
 
 // Norms and rotation; `level` and result as for `sie_attention`.
-PUBLIC int sie_rows(const RowsArguments* arguments, int level) {
-    const RowsArguments& a = *arguments;
+PUBLIC int sie_norm_rotary(const NormRotaryArguments* arguments, int level) {
+    const NormRotaryArguments& a = *arguments;
     int64_t row = int64_t(a.heads) * a.width;
     return split(part_count(a.rows, a.rows * row * 16), a.rows, [&](int begin, int end) {
-        RowsArguments part = a;
+        NormRotaryArguments part = a;
         part.x = advance(a.x, a.x_bfloat16, begin * a.x_row);
         part.y = advance(a.y, a.y_bfloat16, begin * row);
         part.cos = advance(a.cos, false, int64_t(begin) * a.width);
         part.sin = advance(a.sin, false, int64_t(begin) * a.width);
         part.rows = end - begin;
-        return rows(part, level);
+        return norm_rotary(part, level);
     });
 }
 

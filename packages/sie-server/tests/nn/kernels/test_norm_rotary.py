@@ -11,7 +11,7 @@ from torch import Tensor
 from sie_server.nn import norm as norm_module
 from sie_server.nn import rotary as rotary_module
 from sie_server.nn.kernels.library import installed_library
-from sie_server.nn.kernels.rows import RowKernels
+from sie_server.nn.kernels.norm_rotary import NormRotaryKernels
 from sie_server.nn.norm import LayerNorm, RMSNorm
 from sie_server.nn.rotary import rotate
 
@@ -19,12 +19,12 @@ WIDTHS = [1, 2, 7, 16, 64, 75, 384, 1024]
 
 
 @pytest.fixture(params=[0, 1, 2, 3], ids=["portable", "avx2", "avx512", "avx512_bf16"])
-def kernel(request: pytest.FixtureRequest) -> RowKernels:
+def kernel(request: pytest.FixtureRequest) -> NormRotaryKernels:
     """Each set of instructions that this processor has."""
     library = installed_library()
     if library is None or library.sie_attention_level() < request.param:
         pytest.skip("this processor has no such instructions, or there are no kernels")
-    return RowKernels(library, request.param)
+    return NormRotaryKernels(library, request.param)
 
 
 def strided(heads: int, width: int, dtype: torch.dtype) -> Tensor:
@@ -35,7 +35,7 @@ def strided(heads: int, width: int, dtype: torch.dtype) -> Tensor:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_norms(kernel: RowKernels, width: int, dtype: torch.dtype) -> None:
+def test_norms(kernel: NormRotaryKernels, width: int, dtype: torch.dtype) -> None:
     x, weight, bias = strided(3, width, dtype), torch.randn(width), torch.randn(width)
     exact = F.layer_norm(x.double(), (width,), weight.double(), bias.double(), 1e-5)
     torch.testing.assert_close(kernel.norm(x, weight, bias, 1e-5, rms=False).double(), exact, rtol=1e-5, atol=2e-5)
@@ -45,7 +45,7 @@ def test_norms(kernel: RowKernels, width: int, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("width", [2, 6, 32, 64, 128])
-def test_rotation(kernel: RowKernels, width: int, dtype: torch.dtype) -> None:
+def test_rotation(kernel: NormRotaryKernels, width: int, dtype: torch.dtype) -> None:
     x, angles = strided(4, width, dtype), torch.rand(37, 1, width // 2).repeat(1, 1, 2) * 7
     turned = (
         torch.view_as_complex(torch.stack(x.double().chunk(2, dim=-1), -1))
@@ -58,7 +58,7 @@ def test_rotation(kernel: RowKernels, width: int, dtype: torch.dtype) -> None:
     torch.testing.assert_close(y.double(), expected, **close)
 
 
-def test_bits_of_a_row_do_not_depend_on_other_rows(kernel: RowKernels) -> None:
+def test_bits_of_a_row_do_not_depend_on_other_rows(kernel: NormRotaryKernels) -> None:
     x, weight, bias = torch.randn(50, 77), torch.randn(77), torch.randn(77)
     everything = kernel.norm(x, weight, bias, 1e-5, rms=False)
     for start, count in [(0, 1), (3, 2), (49, 1), (10, 30)]:
@@ -67,7 +67,7 @@ def test_bits_of_a_row_do_not_depend_on_other_rows(kernel: RowKernels) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_nan_stays_in_its_row(kernel: RowKernels, value: float) -> None:
+def test_nan_stays_in_its_row(kernel: NormRotaryKernels, value: float) -> None:
     x, weight = torch.randn(5, 40), torch.ones(40)
     clean = kernel.norm(x, weight, None, 1e-5, rms=True)
     x[2, 30] = value
@@ -88,12 +88,12 @@ def test_without_the_kernel_a_norm_is_the_same(
         parameter.normal_()
     x = torch.randn(9, 48)
     with_kernel = layer(x)
-    monkeypatch.setattr(norm_module, "row_kernels", lambda _: None)
+    monkeypatch.setattr(norm_module, "norm_rotary_kernels", lambda _: None)
     torch.testing.assert_close(with_kernel, layer(x), rtol=1e-5, atol=1e-5)
 
 
 def test_without_the_kernel_a_rotation_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     x, angles = torch.randn(9, 4, 16), torch.rand(9, 1, 8).repeat(1, 1, 2)
     with_kernel = rotate(x, angles.cos(), angles.sin())
-    monkeypatch.setattr(rotary_module, "row_kernels", lambda _: None)
+    monkeypatch.setattr(rotary_module, "norm_rotary_kernels", lambda _: None)
     torch.testing.assert_close(with_kernel, rotate(x, angles.cos(), angles.sin()), rtol=1e-5, atol=1e-6)

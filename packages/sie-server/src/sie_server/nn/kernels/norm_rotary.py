@@ -14,8 +14,8 @@ _DTYPES = (torch.float32, torch.bfloat16)
 _BFLOAT16_ATTENTION = 3
 
 
-class _RowsArguments(ctypes.Structure):
-    """`RowsArguments` of rows.h, field by field."""
+class _NormRotaryArguments(ctypes.Structure):
+    """`NormRotaryArguments` of norm_rotary.h, field by field."""
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("x", "y")),
@@ -29,7 +29,7 @@ class _RowsArguments(ctypes.Structure):
 
 
 @dataclass(frozen=True)
-class RowKernels:
+class NormRotaryKernels:
     """Norms and rotation by the kernel. Calls release the GIL. level: as `vector_isa_level`."""
 
     library: ctypes.CDLL
@@ -61,17 +61,17 @@ class RowKernels:
     def _run(self, x: Tensor, y: Tensor, *rest: float | None) -> None:
         heads, head_stride = (x.shape[1], x.stride(1)) if x.dim() == 3 else (1, 0)
         sizes = (len(x), heads, x.shape[-1], x.dtype == torch.bfloat16, y.dtype == torch.bfloat16)
-        arguments = _RowsArguments(x.data_ptr(), y.data_ptr(), x.stride(0), head_stride, *sizes, *rest)
-        if self.library.sie_rows(ctypes.byref(arguments), self.level):
+        arguments = _NormRotaryArguments(x.data_ptr(), y.data_ptr(), x.stride(0), head_stride, *sizes, *rest)
+        if self.library.sie_norm_rotary(ctypes.byref(arguments), self.level):
             raise MemoryError("can't allocate memory for a row")
 
 
-def row_kernels(x: Tensor) -> RowKernels | None:
+def norm_rotary_kernels(x: Tensor) -> NormRotaryKernels | None:
     """The kernels, or None if they are not installed or do not support x."""
     return _installed() if x.device.type == "cpu" and x.dtype in _DTYPES else None
 
 
 @cache
-def _installed() -> RowKernels | None:
+def _installed() -> NormRotaryKernels | None:
     library = installed_library()
-    return None if library is None else RowKernels(library, vector_isa_level())
+    return None if library is None else NormRotaryKernels(library, vector_isa_level())

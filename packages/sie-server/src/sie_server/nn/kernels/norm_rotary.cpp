@@ -1,7 +1,7 @@
 // Norms and rotary positions for one instruction set, named by LEVEL and enabled by the compiler's flags. Computed in
 // float32, row by row, with the row in the L1 cache.
 
-#include "rows.h"
+#include "norm_rotary.h"
 
 #include <cmath>
 #include <cstdlib>
@@ -32,7 +32,7 @@ inline float total(Vec v) {
     return sum;
 }
 
-void read(const RowsArguments& a, int64_t element, float* to) {
+void read(const NormRotaryArguments& a, int64_t element, float* to) {
     if (!a.x_bfloat16) {
         memcpy(to, static_cast<const float*>(a.x) + element, sizeof(float) * a.width);
         return;
@@ -43,7 +43,7 @@ void read(const RowsArguments& a, int64_t element, float* to) {
 }
 
 // Rounds to nearest, ties to even; NaN stays NaN.
-void write(const RowsArguments& a, int64_t element, const float* from) {
+void write(const NormRotaryArguments& a, int64_t element, const float* from) {
     if (!a.y_bfloat16) {
         memcpy(static_cast<float*>(a.y) + element, from, sizeof(float) * a.width);
         return;
@@ -57,7 +57,7 @@ void write(const RowsArguments& a, int64_t element, const float* from) {
 }
 
 // `z` holds a row, padded with zeros to whole vectors.
-void norm(const RowsArguments& a, float* z) {
+void norm(const NormRotaryArguments& a, float* z) {
     float mean = 0;
     if (!a.rms) {
         Vec sum{};
@@ -82,7 +82,7 @@ void norm(const RowsArguments& a, float* z) {
 }
 
 // Rotate each pair (i, i + width / 2) by the angle of the row's position.
-void rotate(const RowsArguments& a, int row, float* z) {
+void rotate(const NormRotaryArguments& a, int row, float* z) {
     const float *cos = a.cos + int64_t(row) * a.width, *sin = a.sin + int64_t(row) * a.width;
     int half = a.width / 2;
     for (int i = 0; i < half; i++) {
@@ -95,9 +95,9 @@ void rotate(const RowsArguments& a, int row, float* z) {
 }  // namespace
 
 #define NAME(level) NAME_(level)
-#define NAME_(level) rows_##level
+#define NAME_(level) norm_rotary_##level
 
-int NAME(LEVEL)(const RowsArguments& a) {
+int NAME(LEVEL)(const NormRotaryArguments& a) {
     int size = (a.width + kLanes - 1) / kLanes * kLanes;
     float* z = static_cast<float*>(aligned_alloc(64, (sizeof(float) * size + 63) / 64 * 64));
     if (z == nullptr) return 1;

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sie_server.nn import precision_rates
-from sie_server.nn.device import choose_precision, resolve_precision
+from sie_server.nn.precision import choose_precision, resolve_precision
 from sie_server.nn.precision_rates import Rates, keep_rates, measure_rates, rates_path, read_rates
 from sie_server.options import Precision
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 // x is [rows, heads, width], bfloat16 or float32, contiguous in its last dimension; strides are in elements.
-struct RowsArguments {
+struct NormRotaryArguments {
     const void* x;
     void* y;  // [rows, heads, width], contiguous
     int64_t x_row, x_head;
@@ -17,9 +17,9 @@ struct RowsArguments {
     const float *cos, *sin;
 };
 
-// rows.cpp, compiled once per instruction set. Returns 0, or 1 if memory can't be allocated.
-int rows_portable(const RowsArguments&);
+// norm_rotary.cpp, compiled once per instruction set. Returns 0, or 1 if memory can't be allocated.
+int norm_rotary_portable(const NormRotaryArguments&);
 #ifdef __x86_64__
-int rows_avx2(const RowsArguments&);
-int rows_avx512(const RowsArguments&);
+int norm_rotary_avx2(const NormRotaryArguments&);
+int norm_rotary_avx512(const NormRotaryArguments&);
 #endif

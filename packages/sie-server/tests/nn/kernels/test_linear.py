@@ -11,16 +11,16 @@ from torch import Tensor
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import load
 from sie_server.models.loaded_model import LoadedModel
-from sie_server.nn import device as device_module
 from sie_server.nn import linear_backends as pack_module
-from sie_server.nn import panel_linear as panels_module
+from sie_server.nn import precision as precision_module
 from sie_server.nn import similarity_product as product_module
 from sie_server.nn.activations import ACTIVATIONS
-from sie_server.nn.device import resolve_precision
+from sie_server.nn.kernels import linear as panels_module
 from sie_server.nn.kernels.library import installed_library, linear_isa_level, vector_isa_level
+from sie_server.nn.kernels.linear import KernelDtype, PanelLinear
 from sie_server.nn.linear import GatedLinear, Linear
 from sie_server.nn.packed import Packed
-from sie_server.nn.panel_linear import KernelDtype, PanelLinear
+from sie_server.nn.precision import resolve_precision
 from sie_server.nn.similarity_product import SimilarityProduct
 from sie_testing.checkpoints import build, text
 from sie_testing.layers import filled, needs_int8
@@ -352,10 +352,10 @@ def test_auto_never_is_int8() -> None:
 def test_int8_is_refused_where_it_can_not_be_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="'int8' is not supported on cuda, only on CPU"):
         resolve_precision("int8", torch.device("cuda"))
-    monkeypatch.setattr(device_module, "linear_isa_level", lambda: 0)
+    monkeypatch.setattr(precision_module, "linear_isa_level", lambda: 0)
     with pytest.raises(ValueError, match="AVX512-VNNI"):
         resolve_precision("int8", CPU)
-    monkeypatch.setattr(device_module, "installed_library", lambda: None)
+    monkeypatch.setattr(precision_module, "installed_library", lambda: None)
     with pytest.raises(ValueError, match="were not built"):
         resolve_precision("int8", CPU)
     monkeypatch.setenv("SIE_MAX_CPU_ISA", "none")

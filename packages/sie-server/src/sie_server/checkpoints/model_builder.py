@@ -23,7 +23,7 @@ from sie_server.tokenization.prompt import Prompt
 _LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
 
 
-class Blueprint:
+class ModelBuilder:
     """A model whose description is complete and whose weights' files are open, with their headers read.
 
     answer_ids: of the tokens whose logits make the score, as saved in the checkpoint; None if it has none.
