@@ -55,7 +55,11 @@ class Metrics:
             "Requests whose client disconnected before the answer; their status is 499",
             ["model", "endpoint"],
         )
-        self.tokens = counter("sie_tokens_processed", "Tokens of answered sequences, as usage counts them", ["model"])
+        self.tokens = counter(
+            "sie_tokens_processed",
+            "Tokens that were computed; usage counts those of repeated documents too",
+            ["model"],
+        )
 
         # Queue
         self.queue_depth = gauge("sie_queue_depth", "Tokens waiting for the device")
@@ -74,6 +78,13 @@ class Metrics:
         self.padding_avoided = counter(
             "sie_padding_avoided_tokens",
             "Tokens that padding each batch to its longest sequence would have added",
+            ["model"],
+        )
+
+        # Work that was not needed
+        self.repeated_documents = counter(
+            "sie_repeated_documents",
+            "Documents of score requests that were equal to another one of the same request, and not computed again",
             ["model"],
         )
 

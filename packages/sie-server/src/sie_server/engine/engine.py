@@ -18,11 +18,12 @@ from sie_server.checkpoints.load import Weighed, load, weigh
 from sie_server.engine.admission import Admission, estimate
 from sie_server.engine.calls import EncodeCall, ScoreCall
 from sie_server.engine.capabilities import require, unsupported
+from sie_server.engine.documents import Documents, tokenize
 from sie_server.engine.gauges import Gauges
 from sie_server.engine.highlights import Traced
 from sie_server.engine.input_texts import texts_to_encode, texts_to_score
 from sie_server.engine.request import Batch, Request, Weigh
-from sie_server.engine.results import Encoding, Ranking, Timing, rank
+from sie_server.engine.results import Encoding, Ranking, Timing, rank, score_texts
 from sie_server.engine.runner import Runner
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.scheduling_params import TIMER_SLACK_S, SchedulingParams
@@ -58,7 +59,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 # Sequences, or documents of a ranking, that take the event loop no more than a few milliseconds.
 FEW = 1024
-# Characters whose template takes as long to fill as work on one sequence.
+# Characters that take as long to copy or to compare as work on one sequence.
 _CHARACTERS_PER_SEQUENCE = 256
 _SCORE = ("score",)
 
@@ -199,33 +200,43 @@ class Engine:
         """`score` with a model that the caller keeps in memory."""
         timing, params, traced = Timing(), call.scheduling, call.encode_highlights is not None
         head: Head | None = model.encoder.head
-        lead: Sequence | None = None
         if head is not None and traced:
             raise no_matches(model.entry)
-        query, documents = texts_to_score(model, call)
+        query, texts = texts_to_score(model, call)
         limits = self._limited(call.limits, call.long_documents or model.entry.long_documents)
+        documents = await self._aside(_size(texts), params, Documents.of, texts)
         sequences: list[Sequence] = []
         try:
-            with self._admission.tokenizing(model.id, params, estimate(documents, query)):
-                quick = model.tokenizer.is_cheap(documents, query, call.instruction)
-                if head is not None:
-                    pairs = model.tokenizer.encode_pairs.steps(query, documents, limits, call.instruction)
-                    sequences = await self._tokenize(pairs, timing, params, quick)
-                else:
-                    apart = model.tokenizer.encode_apart.steps(query, documents, limits, call.instruction)
-                    read, sequences = await self._tokenize(apart, timing, params, quick)
-                    head, lead = model.similarity(read, call.comparison, matches=traced), read
+            with self._admission.tokenizing(model.id, params, estimate(documents.distinct, query)):
+                quick = model.tokenizer.is_cheap(documents.distinct, query, call.instruction)
+                steps = tokenize(model, query, documents, limits, call.instruction)
+                documents, lead, sequences = await self._tokenize(steps, timing, params, quick)
             if lead is not None:
+                head = model.similarity(lead, call.comparison, matches=traced)
                 call.checks.token_vectors(_token_vectors(lead))
+            assert head is not None
             results = await self._run("scoring", model, head, sequences, timing, params)
-            ranking, trace = await self._aside(
-                len(sequences), params, rank, model, lead, sequences, results, timing, call.top_k, traced
+            scored = await self._aside(len(sequences), params, score_texts, model, lead, sequences, results)
+            ranking = await self._aside(
+                len(texts),
+                params,
+                rank,
+                model,
+                documents.each(scored.scores),
+                scored.prefix,
+                scored.lead,
+                timing,
+                call.top_k,
             )
             # Tokens of batches are counted there, without what the sequences share.
-            if shared := ranking.tokens - sum(map(len, sequences)):
+            if shared := scored.prefix + scored.lead:
                 self._metrics.tokens.labels(model.id).inc(shared)
-            if trace is not None:
-                ranking.highlights = await self._highlights(model, call, query, documents, trace, ranking)
+            if documents.repeated:
+                self._metrics.repeated_documents.labels(model.id).inc(documents.repeated)
+            if traced and lead is not None:
+                best = [sequences[index] for index in scored.best], [results[index] for index in scored.best]
+                trace = Traced(lead, *map(documents.each, best))
+                ranking.highlights = await self._highlights(model, call, query, texts, trace, ranking)
             return ranking
         finally:
             self._let_go(sequences)
@@ -280,10 +291,8 @@ class Engine:
         if isinstance(call.texts[0], list):
             return cast(Items[list[int]], call.texts)
         texts = cast(Items[str | None], call.texts)
-        size = max(len(texts), sum(len(text) for text in texts if text is not None) // _CHARACTERS_PER_SEQUENCE)
-        rendered = await self._aside(
-            size, call.scheduling, texts_to_encode, entry, call, self._settings.max_rendered_bytes
-        )
+        size, most = _size([text for text in texts if text is not None]), self._settings.max_rendered_bytes
+        rendered = await self._aside(size, call.scheduling, texts_to_encode, entry, call, most)
         return call.checks.rendered(rendered)
 
     async def _aside(
@@ -374,6 +383,11 @@ class Engine:
         self._metrics.load_seconds.labels(model.id).observe(time.perf_counter() - started)
         trim_and_tune()
         return model
+
+
+def _size(texts: Items[str]) -> int:
+    """The sequences that take as long as copying these texts, or comparing them."""
+    return max(len(texts), sum(map(len, texts)) // _CHARACTERS_PER_SEQUENCE)
 
 
 def _token_vectors(sequence: Sequence) -> int:

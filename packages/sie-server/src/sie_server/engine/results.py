@@ -1,17 +1,16 @@
 """Results of the engine, and how scores become a ranking."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from itertools import groupby
-from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from sie_server.catalog.catalog import Entry
-from sie_server.engine.highlights import Traced
 from sie_server.errors import Code, SIEError
 from sie_server.models.loaded_model import LoadedModel
+from sie_server.nn.similarity import Matched
 from sie_server.options import Score
 from sie_server.tokenization.sequence import Sequence
 
@@ -32,8 +31,8 @@ class Ranking:
     order: indices of the ranked documents, best first; of equal scores, the first in the call. scores: activation
     applied. lengths: tokens of each document's pair, over all its windows, a shared prefix included. truncated: whether
     a document was cut. spans: the part of its text that scored best, in code points, half-open; None unless long
-    documents are divided into windows. tokens: those computed, a shared prefix once. highlights: what the call made of
-    those of each ranked document, in the order of `order`; empty if it wants none.
+    documents are divided into windows. tokens: of all documents, equal ones too; a shared prefix once. highlights: what
+    the call made of those of each ranked document, in the order of `order`; empty if it wants none.
     """
 
     order: Items[int]
@@ -56,73 +55,79 @@ class Encoding:
     timing: Timing
 
 
-def rank(
-    model: LoadedModel,
-    query: Sequence | None,
-    sequences: Items[Sequence],
-    results: Items[Any],
-    timing: Timing,
-    top_k: int | None,
-    traced: bool,
-) -> tuple[Ranking, Traced | None]:
-    """Rank documents by one result per sequence: a score, or, if `traced`, the matches that it is made of.
+class DocumentScore(NamedTuple):
+    """The score of a document, and what its answer says about the document.
 
-    query: None if each sequence has the query in it.
+    score: of its best window, before the model's activation. windows: number of its windows. tokens: of all of them,
+    without a shared prefix. truncated: whether it was cut. span: of the best window, as in `Ranking`.
+    """
+
+    score: float
+    windows: int
+    tokens: int
+    truncated: bool
+    span: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Scores of the texts that were computed, in order.
+
+    best: index of each text's best sequence. prefix: tokens in front of each sequence. lead: tokens of a query that is
+    a sequence of its own.
+    """
+
+    scores: list[DocumentScore]
+    best: Items[int]
+    prefix: int
+    lead: int
+
+
+def score_texts(model: LoadedModel, lead: Sequence | None, sequences: Items[Sequence], results: Items[Any]) -> Scored:
+    """Score texts by one result per sequence, a score or a `Matched`: that of the best window, the first of equal ones.
+
+    The windows of a text follow each other. lead: None if each sequence has the query in it.
 
     Raises:
         SIEError: INFERENCE_ERROR, a score is not finite.
     """
-    scores = [result.score for result in results] if traced else results
+    scores = [result.score for result in results] if isinstance(results[0], Matched) else results
     if not all(map(math.isfinite, scores)):
         raise SIEError(Code.INFERENCE_ERROR, f"Model '{model.id}' produced non-finite scores")
     prefix = len(sequences[0].prefix or ())
-    best = best_windows(sequences, scores, results, prefix)
+    if len(sequences) == sequences[-1].document + 1:  # one window each
+        each = [
+            DocumentScore(score, 1, len(sequence), sequence.truncated, sequence.span)
+            for score, sequence in zip(scores, sequences, strict=True)
+        ]
+        return Scored(each, range(len(sequences)), prefix, len(lead or ()))
+    each, best = [], []
+    for _, group in groupby(range(len(sequences)), key=lambda index: sequences[index].document):
+        windows = list(group)
+        index = max(windows, key=scores.__getitem__)
+        best.append(index)
+        sequence, tokens = sequences[index], sum(len(sequences[window]) for window in windows)
+        each.append(DocumentScore(scores[index], len(windows), tokens, sequence.truncated, sequence.span))
+    return Scored(each, best, prefix, len(lead or ()))
+
+
+def rank(
+    model: LoadedModel, scored: Items[DocumentScore], prefix: int, lead: int, timing: Timing, top_k: int | None
+) -> Ranking:
+    """Rank documents by their scores, one per document. prefix, lead: as in `Scored`."""
     activation = ACTIVATIONS.get(model.score)
-    final = best.scores if activation is None else [activation(score) for score in best.scores]
+    scores = [each.score if activation is None else activation(each.score) for each in scored]
     # sorted() is stable, and stays so in reverse.
-    order = sorted(range(len(final)), key=final.__getitem__, reverse=True)
-    ranking = Ranking(
+    order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
+    return Ranking(
         order=order if top_k is None else order[:top_k],
-        scores=final,
-        lengths=best.lengths,
-        truncated=[sequence.truncated for sequence in best.sequences],
-        spans=[sequence.span for sequence in best.sequences],
-        tokens=sum(map(len, sequences)) + prefix + len(query or ()),
+        scores=scores,
+        lengths=[prefix * each.windows + each.tokens for each in scored],
+        truncated=[each.truncated for each in scored],
+        spans=[each.span for each in scored],
+        tokens=sum(each.tokens for each in scored) + prefix + lead,
         timing=timing,
         highlights=[],
-    )
-    return ranking, Traced(query, best.sequences, best.results) if traced and query is not None else None
-
-
-@dataclass(frozen=True, slots=True)
-class BestWindows:
-    """The best window of each document, with its score and result, and the tokens of all windows of the document."""
-
-    sequences: list[Sequence]
-    scores: list[float]
-    results: list[Any]
-    lengths: list[int]
-
-
-def best_windows(
-    sequences: Items[Sequence], scores: Iterable[float], results: Iterable[Any], prefix: int
-) -> BestWindows:
-    """Choose the best window of each document, the first of equal ones, from one score and one result per window.
-
-    The windows of a document follow each other. prefix: number of tokens in front of each, which count for its length.
-    """
-    if len(sequences) == sequences[-1].document + 1:  # one window each
-        return BestWindows(
-            list(sequences), list(scores), list(results), [prefix + len(sequence) for sequence in sequences]
-        )
-    windows = zip(sequences, scores, results, strict=True)
-    documents = [list(group) for _, group in groupby(windows, key=lambda window: window[0].document)]
-    best = [max(group, key=itemgetter(1)) for group in documents]
-    return BestWindows(
-        sequences=[sequence for sequence, *_ in best],
-        scores=[score for _, score, _ in best],
-        results=[result for *_, result in best],
-        lengths=[sum(prefix + len(sequence) for sequence, *_ in group) for group in documents],
     )
 
 
