@@ -184,6 +184,17 @@ def test_waiting_workers_share_a_small_request() -> None:
     assert [len(batch) for batch in batches] == [2, 2]
 
 
+def test_what_one_worker_computes_in_an_instant_is_not_divided() -> None:
+    scheduler = Scheduler(BUDGET, workers=2)
+    for rate, sizes in ((1e9, [4, 1]), (1e3, [2, 1, 1, 1])):
+        scheduler.observe_rate("m", rate)
+        for _ in range(2):
+            scheduler.add(request([16, 16]))
+        scheduler.add(request([30]))
+        assert [len(batch) for batch in drain(scheduler)] == sizes
+        assert all(batch.tokens <= BUDGET for batch in drain(scheduler))
+
+
 def test_an_idle_worker_starts_at_once_and_a_closed_scheduler_lets_it_go() -> None:
     scheduler = Scheduler(BUDGET)
     batches: list[Batch] = []

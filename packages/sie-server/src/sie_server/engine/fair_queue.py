@@ -27,15 +27,19 @@ class BatchBuilder:
     """Collects sequences for a batch; the first one determines its model.
 
     capacity: tokens that still fit. share: tokens that the batch should still get, at most `capacity`; the last
-    sequence of a short request may exceed it.
+    sequence of a short request may exceed it. budget: limit on the tokens of a batch. undivided: tokens of a model that
+    a worker takes at once where that is more than its part, by model id.
     """
 
     capacity: int
     share: int
+    budget: int
+    undivided: Mapping[str, int]
     batch_limits: Mapping[str, BatchLimit]
     now: float
     scheduled: list[Scheduled] = field(default_factory=list)
     model: LoadedModel | None = None
+    least: int = 0  # tokens that are not divided, once the model is known
 
     @property
     def full(self) -> bool:
@@ -44,6 +48,8 @@ class BatchBuilder:
     def begin(self, model: LoadedModel) -> None:
         """Make it a batch for `model`, within that model's limit."""
         self.model = model
+        self.least = min(self.undivided.get(model.id, 0), self.budget)
+        self.capacity, self.share = max(self.capacity, self.least), max(self.share, self.least)
         if (limit := self.batch_limits.get(model.id)) is not None:
             limit.count_batch()
             self.capacity = min(self.capacity, limit.tokens)
@@ -231,7 +237,7 @@ class SizeLane:
         if batch.model is None:
             batch.begin(next(iter(next(iter(client.queues.values())))).model)
             if not self._rotate_requests:
-                batch.share = min(batch.share, self._share())
+                batch.share = min(batch.share, max(self._share(), batch.least))
         model = id(batch.model)
         queue = client.queues[model]
         params = next(iter(queue)).params

@@ -28,6 +28,10 @@ from sie_server.engine.fair_queue import BatchBuilder, FairQueue
 from sie_server.engine.request import Batch, Request
 from sie_server.options import Priority
 
+# Seconds of computing that one worker does by itself. Another worker's fixed cost for a batch, and waking it, take a
+# good part of a millisecond on any processor, so that less work takes longer when it is divided.
+_UNDIVIDED_S = 0.002
+
 
 class Waiting(NamedTuple):
     """Work of one model that waits for the device."""
@@ -52,6 +56,7 @@ class Scheduler:
         self._idle = 0
         self._backlog = Backlog()
         self._batch_limits: dict[str, BatchLimit] = {}
+        self._undivided: dict[str, int] = {}
         self._closed = False
 
     @property
@@ -91,7 +96,7 @@ class Scheduler:
         with self._condition:
             self._queue.add(request)
             self._backlog.count(request.model.id, request.params, request.tokens)
-            self._condition.notify_all()
+            self._condition.notify()  # a worker that leaves something wakes the next
 
     def discard(self, request: Request) -> None:
         """Drop the rest of a request; does nothing if no sequence waits."""
@@ -110,6 +115,10 @@ class Scheduler:
         limit = self._batch_limits.get(model_id)
         return self.budget if limit is None else limit.tokens
 
+    def observe_rate(self, model_id: str, tokens_per_s: float) -> None:
+        """Tell how fast one worker computes a model, which decides what is too little to be divided among workers."""
+        self._undivided[model_id] = int(_UNDIVIDED_S * tokens_per_s)
+
     def next_batch(self) -> Batch | None:
         """Block until there is work, then return a batch. None: the scheduler is closed and the queue is empty."""
         with self._condition:
@@ -127,6 +136,8 @@ class Scheduler:
                 idle_part = -(-self._backlog.tokens // self._idle)
                 batch = self._take(min(self.budget, part, idle_part))
             self._idle -= 1
+            if self._idle and self._backlog.tokens:
+                self._condition.notify()
             return batch
 
     def close(self) -> None:
@@ -136,8 +147,11 @@ class Scheduler:
             self._condition.notify_all()
 
     def _take(self, capacity: int) -> Batch | None:
-        """Take a batch of up to `capacity` tokens; None if only requests whose deadline has passed were waiting."""
-        batch = BatchBuilder(capacity, capacity, self._batch_limits, time.perf_counter())
+        """Take a batch of up to `capacity` tokens, or of as many as are not divided.
+
+        None: only requests whose deadline has passed were waiting.
+        """
+        batch = BatchBuilder(capacity, capacity, self.budget, self._undivided, self._batch_limits, time.perf_counter())
         while not batch.full and (quantum := self._queue.take(batch)):
             if not (quantum.taken or quantum.dropped):
                 break

@@ -3,7 +3,7 @@
 import ctypes
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -88,12 +88,19 @@ def use_cores(count: int) -> None:
 @contextmanager
 def computing() -> Iterator[None]:
     """Let the kernels use this thread's share of the cores, with helper threads, during the block."""
-    library = installed_library()
-    if library is None:
+    compute = _compute()
+    if compute is None:
         yield
         return
-    library.sie_compute(True)
+    compute(True)
     try:
         yield
     finally:
-        library.sie_compute(False)
+        compute(False)
+
+
+@cache
+def _compute() -> Callable[[bool], None] | None:
+    """`sie_compute`, called with the GIL: it sets two numbers, and getting the GIL back may take a millisecond."""
+    library = installed_library()
+    return None if library is None else ctypes.PYFUNCTYPE(None, ctypes.c_int)(("sie_compute", library))
