@@ -138,6 +138,8 @@ export interface ModelInfo {
   /** The name of the model's prompt, if it has one. */
   prompt?: string | null;
   license?: string | null;
+  /** The precision of the model's matrix products, e.g. `"bfloat16"`; null if the model is not loaded. */
+  precision?: string | null;
 }
 
 /** Settings of a client. Times are in milliseconds. */

@@ -151,7 +151,8 @@ class ModelInfo(TypedDict, total=False):
     """A model that the server knows. `max_sequence_length` counts tokens; `dims` maps an output to its width.
 
     `score` is the kind of score (`"probability"`, `"logit"`, ...), None if the model does not score; `prompt` is the
-    name of its prompt, if it has one.
+    name of its prompt, if it has one. `precision` is that of its matrix products (`"bfloat16"`, ...), None if the model
+    is not loaded.
     """
 
     name: str
@@ -167,6 +168,7 @@ class ModelInfo(TypedDict, total=False):
     score: str | None
     prompt: str | None
     license: str | None
+    precision: str | None
 
 
 class ServerStatus(TypedDict, total=False):

@@ -17,6 +17,7 @@ from sie_server.errors import LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.linear_backends import RowCountTrials
+from sie_server.nn.precision import dtype_name
 from sie_server.options import Precision, Score
 from sie_server.settings import Settings
 
@@ -70,7 +71,7 @@ def verify(model: LoadedModel) -> list[Outcome]:
     Raises:
         SIEError: an example could not be scored.
     """
-    dtype = str(model.dtype).removeprefix("torch.")
+    dtype = dtype_name(model.dtype)
     got = asyncio.run(_scores(model, model.entry.examples))
     return [
         compare(example, scores, model.score, dtype) for example, scores in zip(model.entry.examples, got, strict=True)

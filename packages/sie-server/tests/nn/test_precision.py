@@ -65,7 +65,7 @@ def test_rates_are_kept_for_the_next_start(folder: Path) -> None:
     assert read_rates() == {}
     keep_rates({"float32": 2.0, "bfloat16": 3.0})
     assert read_rates() == {"float32": 2.0, "bfloat16": 3.0}
-    assert precision_rates.kept_rates.__wrapped__(("bfloat16",), never) == {"bfloat16": 3.0}
+    assert precision_rates.kept_rates.__wrapped__(("bfloat16",), measure=never) == {"bfloat16": 3.0}
     assert [file.name for file in folder.iterdir()] == [rates_path().name]
 
 
@@ -76,7 +76,7 @@ def test_a_damaged_file_is_measured_again_and_replaced(folder: Path, damage: byt
     folder.mkdir()
     rates_path().write_bytes(damage)
     measured: Rates = {"float32": 4.0}
-    assert precision_rates.kept_rates.__wrapped__(("float32",), lambda _: measured) == measured
+    assert precision_rates.kept_rates.__wrapped__(("float32",), measure=lambda *_: measured) == measured
     assert read_rates() == measured
 
 

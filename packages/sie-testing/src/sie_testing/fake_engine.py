@@ -127,6 +127,7 @@ class CannedModel:
     """A loaded model without weights."""
 
     bytes, token_bytes, device, score = 90_000_000, 9_000, torch.device("cpu"), "probability"
+    dtype = torch.float32
 
     def __init__(self, entry: Entry) -> None:
         self.entry, self.id, self.tokenizer, self.encoder = entry, entry.id, self, self
@@ -182,7 +183,7 @@ class Served:
 def canned() -> Iterator[Served]:
     """The server, with a model that is loaded, one that never will be, and one that loads for ever."""
     clock = Clock()
-    settings = Settings(device="cpu", load_wait=0.0, max_request_body_bytes=700, workers=1)
+    settings = Settings(device="cpu", precision="float32", load_wait=0.0, max_request_body_bytes=700, workers=1)
     engine = CannedEngine(settings, clock)
     app = create_app(settings, engine, Metrics(), on_ready=_never, on_failed=_never)
     with patch.object(time, "perf_counter", clock):

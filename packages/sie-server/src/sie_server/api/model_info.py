@@ -1,9 +1,20 @@
-"""A model's entry of `GET /v1/models`."""
+"""The entries of `GET /v1/models`."""
 
 from sie_server import wire
+from sie_server.engine.engine import Engine
 from sie_server.errors import LoadError
+from sie_server.nn.precision import dtype_name
 from sie_server.residency.address import ModelAddress
 from sie_server.residency.slot import Slot
+
+
+def model_list(engine: Engine) -> wire.ModelList:
+    """All models, and the precision in which they are loaded."""
+    setting, choice = engine.precision_setting, engine.precision
+    return wire.ModelList(
+        [model_info(address) for address in engine.residency.addresses],
+        wire.ServerPrecision(choice.name, setting, choice.reason, choice.rates),
+    )
 
 
 def model_info(address: ModelAddress) -> wire.Model:
@@ -23,6 +34,7 @@ def model_info(address: ModelAddress) -> wire.Model:
         score=entry.score,
         prompt=entry.prompt,
         license=entry.license,
+        precision=None if slot.model is None else dtype_name(slot.model.dtype),
     )
 
 

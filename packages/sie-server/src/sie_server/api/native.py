@@ -8,7 +8,7 @@ from starlette.responses import Response
 from sie_server import wire
 from sie_server.api.answer_size import AnswerSizes, EmbeddingChecks, of_ids
 from sie_server.api.disconnect import until_disconnect
-from sie_server.api.model_info import model_info
+from sie_server.api.model_info import model_info, model_list
 from sie_server.api.options import (
     around_texts,
     check_muvera,
@@ -134,7 +134,7 @@ class NativeAPI:
 
     async def models(self, request: Request) -> Response:
         """Answer `GET /v1/models`."""
-        return json(wire.ModelList([model_info(address) for address in self._engine.residency.addresses]))
+        return json(model_list(self._engine))
 
     async def model(self, request: Request) -> Response:
         """Answer `GET /v1/models/{model}`."""

@@ -24,7 +24,7 @@ from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.kernels.linear import INT8_BYTES
 from sie_server.nn.linear import LibraryLinear, Linear
 from sie_server.nn.linear_backends import RowCountTrials, use_linear_backends
-from sie_server.nn.precision import resolve_precision
+from sie_server.nn.precision import dtype_name, resolve_precision
 from sie_server.options import Precision
 from sie_server.tokenization.config import LateInteraction
 from sie_server.tokenization.prompt import Prompt
@@ -182,7 +182,7 @@ def _load(
         time.perf_counter() - started,
         entry.architecture,
         model.parameters / 1e6,
-        str(dtype).removeprefix("torch."),
+        dtype_name(dtype),
         device,
     )
     return model

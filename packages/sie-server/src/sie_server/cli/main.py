@@ -14,6 +14,7 @@ from sie_server import __version__
 from sie_server.catalog.catalog import parse, shipped
 from sie_server.cli import models
 from sie_server.cli.bench.command import bench
+from sie_server.cli.doctor import doctor
 from sie_server.cli.top.command import top
 from sie_server.settings import Settings
 
@@ -22,6 +23,7 @@ app = cyclopts.App(
 )
 app.command(models.app)
 app.command(bench)
+app.command(doctor)
 app.command(top)
 
 
@@ -39,7 +41,7 @@ def launch(
     """
     app.config = () if config is None else (Toml(config, use_commands_as_keys=False),)
     # The file is for `serve`; other commands ignore settings that they do not have.
-    for command in (models.app, app["bench"]):
+    for command in (models.app, app["bench"], app["doctor"]):
         command.config = () if config is None else (Toml(config, use_commands_as_keys=False, allow_unknown=True),)
     result: int | None = app(tokens)
     return result

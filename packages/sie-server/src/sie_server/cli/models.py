@@ -173,6 +173,7 @@ def verify(
     """
     from sie_server.checkpoints.load import load
     from sie_server.nn.device import resolve_device
+    from sie_server.nn.precision import dtype_name
     from sie_server.self_check import verify as outcomes_of
 
     try:
@@ -191,7 +192,7 @@ def verify(
             except (ValueError, LoadError, SIEError) as error:
                 report |= {"status": _FAILED, "error": str(error)}
                 continue
-            report["precision"] = str(loaded.dtype).removeprefix("torch.")
+            report["precision"] = dtype_name(loaded.dtype)
             report["status"] = _PASSED if all(outcome.passed for outcome in outcomes) else _FAILED
             report["examples"] = [_outcome(outcome) for outcome in outcomes]
     if as_json:

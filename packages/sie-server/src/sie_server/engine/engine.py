@@ -98,8 +98,9 @@ class Engine:
             ValueError: the device or the precision is not available here, or the models folder is not a folder.
         """
         self.device = resolve_device(settings.device)
-        precision = choose_precision(settings.precision, self.device)  # refused now, not at the first load
-        _LOG.info("%s", precision.described(settings.precision))
+        self.precision_setting = settings.precision
+        self.precision = choose_precision(settings.precision, self.device)  # refused now, not at the first load
+        _LOG.info("%s", self.precision.described(settings.precision))
         self._settings = settings
         self._metrics = metrics
         on_cpu = self.device.type == "cpu"

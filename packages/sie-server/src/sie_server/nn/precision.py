@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 
@@ -25,15 +26,20 @@ class PrecisionChoice:
     rates: Rates
 
     @property
-    def name(self) -> str:
+    def name(self) -> Precision:
         """As in the settings: "float32"."""
-        return str(self.dtype).removeprefix("torch.")
+        return dtype_name(self.dtype)
 
     def described(self, setting: Precision) -> str:
         """A line for the log: the choice for a setting, its reason, and the measured rates."""
         rates = ", ".join(f"{precision} {rate:,.0f}" for precision, rate in self.rates.items())
         measured = f"; tokens per second and core through a typical layer: {rates}" if rates else ""
         return f"precision {setting} is {self.name} ({self.reason}){measured}"
+
+
+def dtype_name(dtype: torch.dtype) -> Precision:
+    """A dtype of products as in the settings: "float32"."""
+    return cast(Precision, str(dtype).removeprefix("torch."))
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:

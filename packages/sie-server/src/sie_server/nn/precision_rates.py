@@ -32,26 +32,36 @@ _TOKENS = 128
 _PRODUCTS = 12
 # The layers of one precision, then those of the next, so that a busy neighbour slows all of them down.
 _TURNS = 3
-_FORMAT = 1
+_FORMAT = 2
 
 Rates = dict[Precision, float]
 """Tokens per second and core through a typical layer, by precision."""
 
 
-def measure_rates(precisions: Iterable[Precision], turns: int = _TURNS) -> Rates:
+def measure_rates(
+    precisions: Iterable[Precision], rest_dtype: torch.dtype = torch.float32, turns: int = _TURNS
+) -> Rates:
     """Measure products and attention on one thread, as a device thread computes them.
 
     The time of a layer is that of its products and its attention, summed over the shapes. The fastest of all turns
-    counts, after one that is not counted.
+    counts, after one that is not counted. rest_dtype: that of steps that int8 does not apply to.
     """
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as device_thread:
-        return device_thread.submit(_measure, list(precisions), turns).result()
+        return device_thread.submit(_measure, list(precisions), rest_dtype, turns).result()
 
 
 @torch.inference_mode()
-def _measure(precisions: list[Precision], turns: int) -> Rates:
+def _measure(precisions: list[Precision], rest_dtype: torch.dtype, turns: int) -> Rates:
     layers = {
-        precision: [step for width, heads in _SHAPES for step in _layer(width, heads, getattr(torch, precision))]
+        precision: [
+            step
+            for width, heads in _SHAPES
+            for step in (
+                _layer(width, heads, rest_dtype, int8=True)
+                if precision == "int8"
+                else _layer(width, heads, getattr(torch, precision))
+            )
+        ]
         for precision in precisions
     }
     fastest = {precision: [float("inf")] * len(steps) for precision, steps in layers.items()}
@@ -69,15 +79,16 @@ def _measure(precisions: list[Precision], turns: int) -> Rates:
     }
 
 
-def _layer(width: int, heads: int, dtype: torch.dtype) -> list[tuple[int, Callable[[], torch.Tensor]]]:
+def _layer(
+    width: int, heads: int, dtype: torch.dtype, int8: bool = False
+) -> list[tuple[int, Callable[[], torch.Tensor]]]:
     """The steps of a layer, each after the number of times that a layer takes it."""
-    generator = torch.Generator().manual_seed(width)
     linear = Linear(width, width)
-    linear.weight = torch.nn.Parameter((torch.randn(width, width, generator=generator) / width**0.5).to(dtype))
+    linear.weight = torch.nn.Parameter(torch.linspace(-1, 1, width * width).view(width, width).to(dtype))
     linear.bias = torch.nn.Parameter(torch.zeros(width, dtype=dtype))
-    product, _ = linear_backend(linear)
-    x = torch.randn(_TOKENS, width, generator=generator).to(dtype)
-    q, k, v = torch.randn(_TOKENS, 3, heads, width // heads, generator=generator).to(dtype).unbind(1)
+    product, _ = linear_backend(linear, int8)
+    x = torch.linspace(-1, 1, _TOKENS * width).view(_TOKENS, width).to(dtype)
+    q, k, v = torch.linspace(-1, 1, _TOKENS * 3 * width).view(_TOKENS, 3, heads, width // heads).to(dtype).unbind(1)
     ids = np.zeros(_TOKENS, np.int32)
     packed = Packed.of([Sequence(ids, ids)], torch.device("cpu"))
     return [(_PRODUCTS, lambda: product(x)), (1, lambda: attention(q, k, v, packed))]
@@ -91,11 +102,18 @@ class RatesFile(msgspec.Struct):
 
 
 @cache
-def kept_rates(precisions: tuple[Precision, ...], measure: Callable[..., Rates] = measure_rates) -> Rates:
-    """Rates of these precisions: as kept by an earlier process, or else measured and kept. Once per process."""
+def kept_rates(
+    precisions: tuple[Precision, ...],
+    rest_dtype: torch.dtype = torch.float32,
+    measure: Callable[..., Rates] = measure_rates,
+) -> Rates:
+    """Rates of these precisions: as kept by an earlier process, or else measured and kept. Once per process.
+
+    Those of one choice are measured together, so that a busy neighbor slows all of them down.
+    """
     kept = read_rates()
     if not set(precisions) <= set(kept):
-        kept |= measure(precisions)
+        kept |= measure(precisions, rest_dtype)
         keep_rates(kept)
     return {precision: kept[precision] for precision in precisions}
 
@@ -133,6 +151,13 @@ def keep_rates(rates: Rates) -> None:
                 raise
     except OSError as error:
         _LOG.debug("the rates of the precisions are not kept: %s", error)
+
+
+def forget_rates() -> None:
+    """Remove the rates kept for this processor and build, so that the next use measures them."""
+    kept_rates.cache_clear()
+    if (path := rates_path()) is not None:
+        path.unlink(missing_ok=True)
 
 
 def rates_path() -> Path | None:

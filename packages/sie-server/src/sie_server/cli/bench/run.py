@@ -13,6 +13,7 @@ from sie_server.cli.bench.latency import alone, overhead, together
 from sie_server.cli.bench.server_process import ServerProcess
 from sie_server.cli.bench.through_server import Client, percentiles
 from sie_server.cli.bench.workload import body, padded, workload
+from sie_server.nn.precision import dtype_name
 from sie_server.options import Precision
 
 _FEW, _CLIENTS = 20, 8
@@ -50,7 +51,7 @@ def measure(
     return Figures(
         model=entry.id,
         device=str(ours.engine.device),
-        precision=str(ours.model.dtype).removeprefix("torch."),
+        precision=dtype_name(ours.model.dtype),
         threads=ours.threads,
         documents=documents,
         tokens=timed.scored.tokens,
