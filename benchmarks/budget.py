@@ -3,12 +3,13 @@
     python benchmarks/budget.py
     python benchmarks/budget.py --cores 1 --budgets 256 512 --documents 20 --rounds 2 --layers 2      # a short run
 
-For every number of cores a process of its own, which may run on so many (sched_setaffinity(2)), so that the engine
-starts one device thread, with one intra-operation thread, for each. MiniLM-L-12 with random weights unless `--model`.
+Each number of cores is measured in a process of its own that may run on only that many (sched_setaffinity(2)): its
+engine starts one device thread per core, each with one intra-operation thread. The model is MiniLM-L-12 with random
+weights, unless `--model` names another.
 
-budgets: one request of `--documents`, and 5 documents that come while it runs: a batch is what they wait for. The
-choice is the smallest budget whose documents per second are within 5 % of the best, since a smaller one lets others
-wait less. pools: eight requests of 20 documents at once, at the default budget.
+budgets: one request of `--documents`, and 5 documents that arrive while it runs and wait for a batch of it. The choice
+is the smallest budget whose documents per second are within 5 % of the best, since others wait less with a smaller one.
+pools: eight requests of 20 documents at once, at the default budget.
 
 All candidates of a number of cores take turns in one process. CPU milliseconds are those of all its threads, which
 other work on the machine changes less than the wall time.

@@ -150,7 +150,7 @@ class Builder:
         return Built(self.folder, LateInteraction(reference))
 
     def bge_m3(self) -> Built:
-        """BGE-M3's layout: two linear layers beside the encoder. By its bias half of the tokens weigh something."""
+        """Build BGE-M3's layout: an encoder and two linear layers. With this bias, half of the tokens have a weight."""
         heads = late_checkpoints.bge_m3(self.folder, sizes=self._sizes)
         heads["sparse.bias"] += 2
         torch.save({name: heads[f"sparse.{name}"] for name in ("weight", "bias")}, self.folder / "sparse_linear.pt")

@@ -13,8 +13,8 @@ wait for their batches, `queue`. `transport` is what no header covers: the clien
 The texts are made of ninety words, which a tokenizer that splits at spaces looks up after the first request; words that
 are new to it cost more (LOG.md).
 
-A small request beside a large one should wait for about one batch: the last lines say how long one takes on average,
-and how much later than on an idle server 95 of 100 small ones are answered.
+A small request that arrives during a large one should wait for about one batch: the last lines say how long a batch
+takes on average, and how much later than on an idle server 95 of 100 small requests are answered.
 """
 
 import argparse
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def measured(url: str, model: str, requests: int, large: int) -> dict[str, list[Answer]]:
-    """Run all cases but the last, in which a small request runs beside a large one."""
+    """Run all cases but the last, in which small requests arrive during large ones."""
     connect = partial(Client, url, model)
     cases: dict[str, list[Answer]] = {}
     for documents, count in ((1, requests), (20, requests), (SMALL, requests), (large, FEW_ROUNDS)):
@@ -102,7 +102,7 @@ def measured(url: str, model: str, requests: int, large: int) -> dict[str, list[
 
 
 def small(beside: int = 0) -> str:
-    """The case of a small request beside a large one."""
+    """Name of the case of a small request, alone or during a large one."""
     return f"1 client x {SMALL}" + (f" beside {beside:,}" if beside else "")
 
 

@@ -40,7 +40,7 @@ def has(python: Path, *packages: str) -> bool:
 
 @contextmanager
 def worker(python: Path, script: str, *arguments: str) -> Iterator[Worker]:
-    """`script` beside this file, run by another interpreter, once it says that it is ready.
+    """Run `script`, of this folder, by another interpreter, from when it says that it is ready.
 
     Raises:
         RuntimeError: it ended before that.

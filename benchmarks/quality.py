@@ -152,7 +152,7 @@ def only(ranking: dict[Reading, Stored], candidates: Mask) -> dict[Reading, Stor
 
 
 def storage(collection: Collection, ranking: dict[Reading, Stored]) -> list[Row]:
-    """What each dtype costs in bytes and in quality."""
+    """Table of each dtype's bytes and quality."""
     base = collection.measure(ranking[FLOAT32].scores)
     table: list[Row] = []
     for reading, stored in ranking.items():

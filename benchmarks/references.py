@@ -217,7 +217,7 @@ def rotary(base: float) -> Callable[..., tuple[Tensor, None]]:
 
 
 def _longest_first(tokenizer: Any, inputs: list[dict[str, list[int]]], forward: Callable[[Any], Iterable[Any]]) -> Any:
-    """What `forward` makes of the inputs, a padded batch at a time, one result per input and in their order."""
+    """Apply `forward` to the inputs in padded batches; returns one result per input, in their order."""
     order = sorted(range(len(inputs)), key=lambda at: len(inputs[at]["input_ids"]), reverse=True)
     results: list[Any] = [None] * len(inputs)
     for start in range(0, len(order), BATCH):

@@ -79,7 +79,7 @@ def measure(
 
 
 async def opened(url: str) -> dict[str, tuple[Request, Callable[[], Awaitable[None]]]]:
-    """How each candidate sends one request, and how it is closed."""
+    """For each candidate, a function that sends one request and one that closes it."""
     sdk, httpx, session = SIEAsyncClient(url), httpx2.AsyncClient(), aiohttp.ClientSession()
     address = f"{url}/v1/score/{MODEL}"
 

@@ -4,7 +4,7 @@
     python benchmarks/server.py --infinity /path/to/venv/bin/python
 
 One server in a process of its own, one engine in this one and, where `--infinity` names an interpreter that has it,
-infinity-emb's server in float32 and in bfloat16 take turns, so that none has another beside it: MiniLM-L-12 with random
+infinity-emb's server in float32 and in bfloat16 take turns, so that only one runs at a time: MiniLM-L-12 with random
 weights, requests of 100 documents, JSON bodies encoded beforehand on kept connections. The SDK encodes and decodes in
 its time. Scores are compared with ours in process before anything is timed.
 

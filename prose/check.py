@@ -3,7 +3,8 @@
     python prose/check.py             # or: make lint
 
 `rules/` holds the house's own rules, in Harper's language Weir; each file has its tests. `vocabulary.txt` holds the
-words that Harper's dictionary lacks. Of Python files, the error messages are checked, and the docstrings of some.
+words that Harper's dictionary lacks. In Python files, docstrings and error messages are checked; in TypeScript files,
+documentation comments.
 """
 
 import ast
@@ -20,8 +21,16 @@ from zipfile import ZipFile
 ROOT = Path(__file__).resolve().parents[1]
 HERE = Path(__file__).parent
 DOCUMENTS = ("*.md", "docs/*.md", "packages/*/README.md", "examples/*.md", "benchmarks/README.md", "reliability/*.md")
-SOURCES = ("packages/*/src/**/*.py",)
-WITH_DOCSTRINGS = ("packages/sie-sdk/src/**/*.py", "packages/sie-server/src/**/*.py")
+PYTHON = (
+    "packages/*/src/**/*.py",
+    "packages/sie-server/hatch_build.py",
+    "packages/sie-server/pages/*.py",
+    "examples/*.py",
+    "benchmarks/*.py",
+    "reliability/*.py",
+    "prose/*.py",
+)
+TYPESCRIPT = ("packages/sie-ts/src/**/*.ts",)
 # Harper's rules that do not fit: headings are in sentence case; list items and table cells are not sentences; units and
 # names are written as in the code; and some of its guesses are mostly wrong here.
 IGNORED = (
@@ -48,11 +57,12 @@ IGNORED = (
 )
 # A docstring says what the thing is: it starts with a verb or a noun phrase.
 RIDDLE = re.compile(r"(?:What|How|Which|Who|Whose|Those|That which|Of (?:each|every|all|the|those|these|a))\b")
+DOC_COMMENT = re.compile(r"/\*\*(.*?)\*/", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Prose:
-    """What people read in a module: a docstring, or an error message."""
+    """A docstring, comment or error message of a module."""
 
     line: int
     text: str
@@ -80,11 +90,8 @@ def main() -> int:
         documents = {path: path.read_text() for path in found(DOCUMENTS)}
         complaints = checked(documents, folder, "--weirpacks", pack, "--ignore", ",".join(IGNORED))
         # Of the sources the house's rules alone: what is a sentence in a docstring or message, Harper's can't tell.
-        with_docstrings = found(WITH_DOCSTRINGS)
-        sources = {
-            path: [each for each in prose_of(path) if not each.is_docstring or path in with_docstrings]
-            for path in found(SOURCES)
-        }
+        sources = {path: list(python_prose(path)) for path in found(PYTHON)}
+        sources |= {path: list(typescript_prose(path)) for path in found(TYPESCRIPT)}
         texts = {path: spread(prose) for path, prose in sources.items()}
         house = ",".join(rule.stem for rule in rules)
         for each in checked(texts, folder, "--weirpacks", pack, "--only", house):
@@ -131,7 +138,7 @@ def checked(texts: dict[Path, str], folder: Path, *flags: str | Path) -> list[Co
     ]
 
 
-def prose_of(path: Path) -> Iterator[Prose]:
+def python_prose(path: Path) -> Iterator[Prose]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             if docstring := ast.get_docstring(node):
@@ -140,6 +147,14 @@ def prose_of(path: Path) -> Iterator[Prose]:
             for argument in node.args:
                 if (text := text_of(argument)) is not None:
                     yield Prose(argument.lineno, text, is_docstring=False)
+
+
+def typescript_prose(path: Path) -> Iterator[Prose]:
+    """The documentation comments, without their asterisks and tags."""
+    source = path.read_text()
+    for comment in DOC_COMMENT.finditer(source):
+        text = re.sub(r"^[ \t]*\*?[ \t]*(?:@\w+[ \t]*)?", "", comment[1], flags=re.MULTILINE).strip()
+        yield Prose(source.count("\n", 0, comment.start()) + 1, text, is_docstring=True)
 
 
 def called(function: ast.expr) -> str:

@@ -79,7 +79,7 @@ def stopped(tries: int, seconds: float = 2.0) -> FaultReport:
 
 
 def jumped(tries: int) -> FaultReport:
-    """The clock of the day jumps, by libfaketime; the monotonic one does not: as when somebody sets the time."""
+    """The wall clock jumps, by libfaketime, and the monotonic clock does not: as when an operator sets the time."""
     report = FaultReport("clock jumps: an hour on, a day back, a second, ten years")
     if not _FAKETIME:
         report.skipped = "needs libfaketime (Debian: libfaketime)"
@@ -162,7 +162,7 @@ def _wait(condition: object, seconds: float = 120.0) -> None:
 
 
 def _server_time(url: str) -> float:
-    """Of the server's clock, as the status stream says it."""
+    """The time of the server's clock, from the status stream."""
 
     async def ask() -> float:
         async with aiohttp.ClientSession() as client, client.ws_connect(f"{url}/ws/status") as socket:

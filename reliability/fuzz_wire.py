@@ -51,7 +51,7 @@ def read(data: bytes) -> None:
 
 
 def _render(body: Any) -> None:
-    """What was accepted can go out again in both encodings, and is the same when it comes back."""
+    """Encode an accepted body in both encodings, and check that decoding returns the same."""
     items = (*getattr(body, "items", ()), *filter(None, [getattr(body, "query", None)]))
     if not any(item.metadata for item in items):  # which is kept in the encoding that it came in
         for msgpack_ in (True, False):

@@ -128,7 +128,7 @@ BALANCERS = {"nginx": nginx, "haproxy": haproxy}
 
 @dataclass
 class Calls:
-    """What one client sent, and what became of it."""
+    """Number of calls of one client, and their failures."""
 
     balancer: str
     client: str
@@ -197,7 +197,7 @@ class Load:
             thread.join()
 
     def wait_for_more(self, each: int) -> None:
-        """Wait until every client has made so many calls more."""
+        """Wait until every client has made `each` more calls."""
         before = [calls.sent for calls in self.calls]
         _wait(lambda: all(calls.sent >= sent + each for calls, sent in zip(self.calls, before, strict=True)))
 
@@ -215,7 +215,7 @@ class Load:
 
 
 def rolling(balancers: Sequence[str], restarts: int, notice_s: float = 5.0) -> list[Calls]:
-    """What became of the calls while the two servers were restarted in turns, so often in all."""
+    """Restart two servers in turns, `restarts` times in all, and return the calls made meanwhile."""
     with TemporaryDirectory() as name, ExitStack() as running:
         folder = Path(name)
         flags = [*checkpoints(folder / "models", [_MODEL]), f"--preload={_MODEL}", f"--drain-notice-s={notice_s:g}"]

@@ -42,7 +42,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
 
 
 class KernelHook(BuildHookInterface):  # type: ignore[type-arg]
-    """The package works without the kernel, so no compiler and no failure of one stops an installation."""
+    """Compiles the kernels, if possible: without them the package works too, so their failure stops no installation."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         folder = Path(self.root, FOLDER)
@@ -61,9 +61,11 @@ class KernelHook(BuildHookInterface):  # type: ignore[type-arg]
 
 
 def compile_kernel(folder: Path) -> None:
-    """Compile the sources in `folder` into a shared library beside them.
+    """Compile the sources in `folder` into a shared library in the same folder.
 
-    Raises OSError where there is no compiler, subprocess.CalledProcessError where it fails.
+    Raises:
+        OSError: there is no compiler.
+        subprocess.CalledProcessError: the compiler fails.
     """
     compiler = find_compiler()
 

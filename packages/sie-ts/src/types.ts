@@ -201,7 +201,7 @@ export type WatchMode = "auto" | "worker";
 export interface WatchOptions extends CallOptions {
   /** Whether to wait for a server that does not respond, also if it stops responding later; as for the client. */
   waitForCapacity?: boolean | undefined;
-  /** How long to wait for a status; as for the client. */
+  /** Milliseconds to wait for a status; as for the client. */
   provisionTimeout?: number | undefined;
 }
 

@@ -1,1 +1,1 @@
-"""What the tests, reliability/ and benchmarks/ share: servers, engines and checkpoints to try things on."""
+"""Servers, engines and checkpoints to try things on, shared by the tests, reliability/ and benchmarks/."""

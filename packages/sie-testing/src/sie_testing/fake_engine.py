@@ -198,7 +198,7 @@ def canned() -> Iterator[Served]:
 
 
 async def _loaded(engine: CannedEngine, entry: Entry) -> None:
-    """Until the model is in the state it is to be in. Loads go one by one, so the one without an end is the last."""
+    """Wait until the model is in its state. Loads run one at a time, so the one that never ends is the last."""
     with suppress(SIEError):
         if entry is not LOADING:
             await engine.residency.preload(entry.id)

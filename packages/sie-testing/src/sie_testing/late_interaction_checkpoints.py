@@ -97,9 +97,9 @@ def saved_again(folder: Path, target: Path) -> Path:
 
 
 def bge_m3(folder: Path, *, pickled: bool = False, sizes: Mapping[str, Any] = {}) -> dict[str, Tensor]:
-    """As BGE-M3 is published, two linear layers beside the encoder, and those pickled: their weights.
+    """Build a checkpoint as BGE-M3 is published: an encoder and two pickled linear layers. Returns the layers' weights.
 
-    With `pickled` the encoder is too.
+    pickled: whether the encoder is pickled too.
     """
     model = build(folder, "xlm-roberta-encoder", **sizes)
     width = model.config.hidden_size

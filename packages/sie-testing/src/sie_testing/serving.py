@@ -77,9 +77,9 @@ def in_process(
     port: int = 0,
     **settings: Any,
 ) -> Iterator[InProcess]:
-    """The application served by a thread of this process, where a test can stand in for its parts.
+    """Serve the application in a thread of this process, where a test can replace its parts.
 
-    With `ready` false it is handed out before its preloads are done. entries: beside those of the catalogue.
+    ready: whether to wait for its preloads. entries: of the catalogue, in addition to its own.
     """
     config = Settings(**settings)
     metrics = Metrics()
