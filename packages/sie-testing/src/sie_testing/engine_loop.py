@@ -32,7 +32,7 @@ class Running:
         """The model, loaded."""
 
         async def loaded() -> LoadedModel:
-            async with self.engine.serving(model_id, []) as model:
+            async with self.engine.residency.serving(model_id) as model:
                 return model
 
         return self.run(loaded(), timeout)

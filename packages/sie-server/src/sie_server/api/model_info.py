@@ -12,7 +12,7 @@ def model_list(engine: Engine) -> wire.ModelList:
     """All models, and the precision in which they are loaded."""
     setting, choice = engine.precision_setting, engine.precision
     return wire.ModelList(
-        [model_info(address) for address in engine.residency.addresses],
+        [model_info(address) for address in engine.residency.names],
         wire.ServerPrecision(choice.name, setting, choice.reason, choice.rates),
     )
 

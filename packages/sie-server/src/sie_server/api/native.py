@@ -73,7 +73,7 @@ class NativeAPI:
         params = body.params or wire.EncodeParams()
         requested = params.options or wire.EncodeOptions()
         self._bodies.check_repeated(around_texts(params), len(body.items))
-        address = self._engine.residency.address(request.path_params["model"], requested.profile)
+        address = self._engine.residency.names.resolve(request.path_params["model"], requested.profile)
         options = with_profile(requested, address.profile)
         check_muvera(options.muvera)
         queries, msgpack = is_query(params, options), wants_msgpack(request)
@@ -125,7 +125,7 @@ class NativeAPI:
     async def extract(self, request: Request) -> Response:
         """Answer `POST /v1/extract/{model}`: no model of this server extracts."""
         await self._bodies.items(request, wire.ExtractRequest)
-        address = self._engine.residency.address(request.path_params["model"])
+        address = self._engine.residency.names.resolve(request.path_params["model"])
         raise SIEError(
             Code.INVALID_INPUT,
             f"Model '{address.id}' does not support extraction. Use an extraction model like GLiNER, GLiClass, or "
@@ -138,4 +138,4 @@ class NativeAPI:
 
     async def model(self, request: Request) -> Response:
         """Answer `GET /v1/models/{model}`."""
-        return json(model_info(self._engine.residency.address(request.path_params["model"])))
+        return json(model_info(self._engine.residency.names.resolve(request.path_params["model"])))

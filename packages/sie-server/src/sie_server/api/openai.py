@@ -19,7 +19,6 @@ from sie_server.api.responses import check_finite, is_large
 from sie_server.api.timing import observe
 from sie_server.catalog.catalog import Entry
 from sie_server.engine.calls import EncodeCall
-from sie_server.engine.capabilities import unsupported
 from sie_server.engine.engine import Engine
 from sie_server.errors import Code, SIEError
 from sie_server.http.body import BodyReader
@@ -27,6 +26,7 @@ from sie_server.large_bodies.outline import Body, ListField
 from sie_server.large_bodies.reader import Reader
 from sie_server.metrics import Metrics
 from sie_server.request_context import current_request
+from sie_server.residency.capabilities import unsupported
 from sie_server.tokenization.config import LengthLimits
 
 # Token ids in one text: more than any model reads.
@@ -52,7 +52,7 @@ class OpenAIAPI:
         body, texts = await self._bodies.decoded(request, self._whole, self._pieces, listed, invalid=Code.UNPROCESSABLE)
         current_request().model = body.model
         self._bodies.leave(request, texts)
-        address = self._engine.residency.address(body.model)
+        address = self._engine.residency.names.resolve(body.model)
         if "dense" not in (address.profile.output_types or ("dense",)):
             raise unsupported(address.entry, ["dense"])
         options = with_profile(wire.EncodeOptions(), address.profile)

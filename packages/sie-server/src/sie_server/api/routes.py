@@ -87,10 +87,11 @@ class Routes:
                 return Response(status_code=status)
             finally:
                 self._bodies.release(request)
-                # Profiles are counted with their model.
-                context.model = model = self._engine.residency.knows(context.model) or UNKNOWN
-                self._metrics.requests.labels(model, endpoint, str(status)).inc()
+                residency = self._engine.residency
+                if context.model not in residency.slots:  # Profiles are counted with their model.
+                    context.model = residency.names.model_id(context.model) or UNKNOWN
+                self._metrics.requests.labels(context.model, endpoint, str(status)).inc()
                 if status == _GONE:
-                    self._metrics.disconnects.labels(model, endpoint).inc()
+                    self._metrics.disconnects.labels(context.model, endpoint).inc()
 
         return measured

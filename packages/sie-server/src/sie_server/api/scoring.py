@@ -50,7 +50,7 @@ class Scoring:
         scheduling = scheduling_params(request)
         # However many items there are, an instruction is read with the query alone.
         self._bodies.check_repeated({"instruction": instruction, "options.instruction": options.instruction}, 1)
-        address = self._engine.residency.address(model_id, options.profile)
+        address = self._engine.residency.names.resolve(model_id, options.profile)
         merged = with_profile(options, address.profile)
         if self._bodies.is_large(request):
             self._sizes.hold(request, [of_ids(ids, msgpack=msgpack)], "items")

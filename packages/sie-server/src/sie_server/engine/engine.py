@@ -3,9 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Items
-from contextlib import asynccontextmanager
 from contextvars import copy_context
 from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
@@ -17,7 +16,6 @@ from sie_server.checkpoints.description import inspect
 from sie_server.checkpoints.load import Weighed, load, weigh
 from sie_server.engine.admission import Admission, estimate
 from sie_server.engine.calls import EncodeCall, ScoreCall
-from sie_server.engine.capabilities import require, unsupported
 from sie_server.engine.documents import Documents, tokenize
 from sie_server.engine.gauges import Gauges
 from sie_server.engine.highlights import Traced
@@ -41,6 +39,7 @@ from sie_server.nn.linear_backends import RowCountTrials
 from sie_server.nn.precision import choose_precision
 from sie_server.options import LongDocuments, Precision
 from sie_server.request_context import record, timed
+from sie_server.residency.capabilities import unsupported
 from sie_server.residency.housekeeping import Housekeeper
 from sie_server.residency.memory_budget import MemoryBudget
 from sie_server.residency.residency import Residency
@@ -168,7 +167,7 @@ class Engine:
                 by this comparison or not these texts; INPUT_TOO_LONG; QUEUE_FULL; GATEWAY_TIMEOUT; RESOURCE_EXHAUSTED;
                 INFERENCE_ERROR.
         """
-        async with self.serving(call.model_id, _SCORE, call.scheduling) as model:
+        async with call.scheduling.until_deadline(), self.residency.serving(call.model_id, _SCORE) as model:
             return await self.score_with(model, call)
 
     async def encode(self, call: EncodeCall) -> Encoding:
@@ -177,25 +176,8 @@ class Engine:
         Raises:
             SIEError: as `score`; INVALID_INPUT, a token id is unknown, or a template is faulty.
         """
-        async with self.serving(call.model_id, call.required, call.scheduling) as model:
+        async with call.scheduling.until_deadline(), self.residency.serving(call.model_id, call.required) as model:
             return await self._encode(model, call)
-
-    @asynccontextmanager
-    async def serving(
-        self, model_id: str, outputs: Items[str], params: SchedulingParams = SchedulingParams()
-    ) -> AsyncIterator[LoadedModel]:
-        """The loaded model, in use while the current task is inside, which the request's deadline ends.
-
-        Raises:
-            SIEError: as `Residency.serving`; INVALID_INPUT, the model does not have these outputs; GATEWAY_TIMEOUT.
-        """
-        entry = self.residency.slot(model_id).entry
-        if entry.outputs is not None:  # else known when it is loaded
-            require(entry, outputs)
-        async with params.until_deadline(), self.residency.serving(model_id) as model:
-            if model.entry is not entry:
-                require(model.entry, outputs)
-            yield model
 
     async def score_with(self, model: LoadedModel, call: ScoreCall) -> Ranking:
         """`score` with a model that the caller keeps in memory."""

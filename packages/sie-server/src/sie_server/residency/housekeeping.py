@@ -56,7 +56,7 @@ class Housekeeper:
         self._next_poll = 0.0
         self._polling_since = 0.0
         if settings.models_dir:
-            reserved = {address.id for address in residency.addresses}
+            reserved = {address.id for address in residency.names}
             self._folder = ModelsFolder(Path(settings.models_dir).expanduser(), reserved)
             self._apply(self._folder.poll())
 

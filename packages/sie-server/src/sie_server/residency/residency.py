@@ -6,19 +6,21 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import Sequence as Items
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
-from sie_server.catalog.catalog import Entry, did_you_mean
+from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.cancellation import GIVEN_UP
 from sie_server.checkpoints.load import Weighed
 from sie_server.checkpoints.load_errors import classify
-from sie_server.errors import Code, LoadClass, LoadError, SIEError
+from sie_server.errors import LoadClass, LoadError, SIEError
 from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.request_context import timed
-from sie_server.residency.address import ModelAddress
+from sie_server.residency.address import ModelNames
+from sie_server.residency.capabilities import require
 from sie_server.residency.eviction import ResidentModels, release_memory
 from sie_server.residency.memory_budget import Footprint, MemoryBudget
 from sie_server.residency.slot import Resident, Slot, loading
@@ -27,8 +29,6 @@ _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _FETCHES = 4
-# Maximum number of characters of a model or profile name that an error repeats.
-_MAX_NAME = 500
 # Failures logged with their traceback, because the message alone does not explain them.
 _UNEXPLAINED = {LoadClass.UNKNOWN, LoadClass.ENGINE, LoadClass.PLACEMENT}
 
@@ -36,7 +36,7 @@ _UNEXPLAINED = {LoadClass.UNKNOWN, LoadClass.ENGINE, LoadClass.PLACEMENT}
 class Residency:
     """The models of one device. Lives on the event loop; loads run one at a time on a thread of their own.
 
-    slots: by model id. clock: in seconds.
+    slots: by model id. names: of the models and their profiles. clock: in seconds.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Residency:
         """
         self.clock = clock
         self.slots: dict[str, Slot] = {}
+        self.names = ModelNames(self.slots)
         self._resident_models = ResidentModels(self.slots, memory, metrics, clock)
         self._metrics = metrics
         self._load = load
@@ -77,66 +78,35 @@ class Residency:
         for entry in entries:
             self.put(entry)
 
-    @property
-    def addresses(self) -> list[ModelAddress]:
-        """All models, each followed by its profiles other than the default."""
-        return [
-            ModelAddress(slot, name, profile)
-            for slot in self.slots.values()
-            for name, profile in slot.entry.every_profile.items()
-        ]
-
-    def address(self, model_id: str, profile: str | None = None) -> ModelAddress:
-        """The model and profile of an `id` or `id:profile`, where `profile` wins over the one in the id.
-
-        Raises:
-            SIEError: MODEL_NOT_FOUND, with up to three similar names; INVALID_INPUT, the model has no such `profile`.
-        """
-        slot, name = self._named(model_id)
-        if slot is None or name not in slot.entry.every_profile:
-            raise self._not_found(model_id)
-        profiles = slot.entry.every_profile
-        chosen = name if profile is None else profile
-        if chosen not in profiles:
-            shown = chosen[:_MAX_NAME]
-            raise SIEError(Code.INVALID_INPUT, f"Profile '{shown}' not found. Available: {list(profiles)}")
-        return ModelAddress(slot, name, profiles[chosen])
-
-    def knows(self, model_id: str) -> str | None:
-        """The model id of an `id` or `id:profile`; None if there is no such model."""
-        slot, name = self._named(model_id)
-        return None if slot is None or name not in slot.entry.every_profile else slot.entry.id
-
-    def _named(self, model_id: str) -> tuple[Slot | None, str]:
-        if (slot := self.slots.get(model_id)) is not None:
-            return slot, "default"
-        model, _, name = model_id.rpartition(":")
-        return self.slots.get(model), name
-
     def slot(self, model_id: str) -> Slot:
         """The slot of a model, shared by its profiles.
 
         Raises:
-            SIEError: MODEL_NOT_FOUND, as `address`.
+            SIEError: MODEL_NOT_FOUND.
         """
-        return self.slots.get(model_id) or self.address(model_id).slot
+        return self.slots.get(model_id) or self.names.resolve(model_id).slot
 
     @asynccontextmanager
-    async def serving(self, model_id: str) -> AsyncIterator[LoadedModel]:
-        """A loaded model, which is not unloaded while the current task is inside.
+    async def serving(self, model_id: str, outputs: Items[str] = ()) -> AsyncIterator[LoadedModel]:
+        """A loaded model with these outputs, which is not unloaded while the current task is inside.
 
         If the model is not in memory, its load is started, and waited for up to the load wait.
 
         Raises:
-            SIEError: MODEL_NOT_FOUND, MODEL_LOADING or MODEL_LOAD_FAILED; MODEL_LOADING too where an unload has waited
-                for the task inside for as long as it may.
+            SIEError: MODEL_NOT_FOUND, MODEL_LOADING or MODEL_LOAD_FAILED; INVALID_INPUT, the model does not have these
+                outputs; MODEL_LOADING too where an unload has waited for the task inside for as long as it may.
         """
         slot = self.slot(model_id)
+        entry = slot.entry
+        if entry.outputs is not None:  # else known when it is loaded
+            require(entry, outputs)
         with timed("load"):
             resident = slot.serving or await self._held(slot)
         resident.used_at = self.clock()
         with resident.in_use():
             try:
+                if resident.model.entry is not entry:
+                    require(resident.model.entry, outputs)
                 yield resident.model
             finally:
                 resident.used_at = self.clock()
@@ -190,7 +160,7 @@ class Residency:
         slot = self.slots.pop(model_id)
         if slot.loading is not None:
             slot.loading.cancel()
-        self._tell(slot, self._not_found(model_id))
+        self._tell(slot, self.names.not_found(model_id))
         self._resident_models.unload(slot)
 
     async def close(self) -> None:
@@ -325,10 +295,6 @@ class Residency:
         task.add_done_callback(tell)
         self._loads.shutdown(wait=False)
         self._loads = _load_thread()
-
-    def _not_found(self, model_id: str) -> SIEError:
-        similar = did_you_mean(model_id, [address.id for address in self.addresses])
-        return SIEError(Code.MODEL_NOT_FOUND, f"Model '{model_id[:_MAX_NAME]}' not found{similar}")
 
 
 def _expected(slot: Slot, configured: Entry, weighed: Weighed | None) -> tuple[Footprint, Footprint]:

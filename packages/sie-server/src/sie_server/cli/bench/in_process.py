@@ -53,7 +53,7 @@ def loaded(entry: Entry, device: str, precision: Precision) -> Iterator[Loaded]:
 
     async def start() -> LoadedModel:
         engine.start()
-        async with engine.serving(entry.id, ["score"]) as model:
+        async with engine.residency.serving(entry.id, ["score"]) as model:
             return model
 
     try:
