@@ -1,10 +1,11 @@
-import { checkTextOnly } from "./chunks.js";
-import { Endpoint, modelPath } from "./endpoint.js";
-import { type Call, exchange, type Transport } from "./exchange.js";
-import { pipeline } from "./pipeline.js";
-import { encodeResults, extractResults, mergedScores, modelInfo, modelInfos, scoreResult } from "./results.js";
-import { VersionSkew } from "./skew.js";
-import type { StatusMessage } from "./status.js";
+import { Endpoint, modelPath } from "./calls/endpoint.js";
+import { pipeline } from "./calls/pipeline.js";
+import { watchStatuses, webSocketClass } from "./calls/watch.js";
+import { type Call, exchange, type Transport } from "./http/exchange.js";
+import { VersionSkew } from "./http/version-skew.js";
+import { checkTextOnly } from "./messages/chunks.js";
+import { encodeResults, extractResults, mergedScores, modelInfo, modelInfos, scoreResult } from "./messages/results.js";
+import type { StatusMessage } from "./messages/status.js";
 import type {
   CallOptions,
   ClientOptions,
@@ -19,7 +20,6 @@ import type {
   WatchMode,
   WatchOptions,
 } from "./types.js";
-import { watchStatuses, webSocketClass } from "./watch.js";
 import type { WebSocketClass } from "./websocket.js";
 
 /**

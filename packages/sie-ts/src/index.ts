@@ -6,16 +6,6 @@
 
 export { SIEClient } from "./client.js";
 export {
-  denseEmbedding,
-  multivectorEmbedding,
-  normalizeSparseVector,
-  spanText,
-  sparseEmbedding,
-  sparseEmbeddingMap,
-  toFloat32Array,
-  toNumberArray,
-} from "./embeddings.js";
-export {
   AccountInactiveError,
   AccountStateUnavailableError,
   type ErrorDetails,
@@ -37,9 +27,19 @@ export {
   SIEError,
   SpendLimitError,
 } from "./errors.js";
-export { packMessage, unpackMessage } from "./msgpack.js";
+export {
+  denseEmbedding,
+  multivectorEmbedding,
+  normalizeSparseVector,
+  spanText,
+  sparseEmbedding,
+  sparseEmbeddingMap,
+  toFloat32Array,
+  toNumberArray,
+} from "./messages/embeddings.js";
+export { packMessage, unpackMessage } from "./messages/msgpack.js";
+export type * from "./messages/status.js";
 export { dotProduct, maxsim, maxsimBatch, maxsimDocuments, type Numbers } from "./scoring.js";
-export type * from "./status.js";
 export type * from "./types.js";
 export { SDK_VERSION } from "./version.js";
 export type * from "./websocket.js";

@@ -4,10 +4,10 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { readBody } from "../../src/body.js";
-import { pause } from "../../src/exchange.js";
+import { pause } from "../../src/http/exchange.js";
+import { readBody } from "../../src/http/response-body.js";
+import { LONGEST_DELAY_MS, parseRetryAfter } from "../../src/http/retry.js";
 import { RequestError, ServerError, SIEClient, SIEConnectionError, SIEError } from "../../src/index.js";
-import { LONGEST_DELAY_MS, parseRetryAfter } from "../../src/retry.js";
 
 // Many small calls, and a quarter of a gigabyte of zeros.
 vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });

@@ -1,6 +1,6 @@
 import { decode } from "@msgpack/msgpack";
 import { expect, test } from "vitest";
-import { Packed, packMap, packMessage, unpackMessage } from "../../src/msgpack.js";
+import { Packed, packMap, packMessage, unpackMessage } from "../../src/messages/msgpack.js";
 import { float32, NdArray, pack } from "./stand-ins.js";
 
 const bytes = (array: ArrayBufferView) => new Uint8Array(array.buffer);

@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { errorClass, type FailureKind } from "../../src/errors.js";
-import { afterFailure, afterResponse, parseRetryAfter, type Retries } from "../../src/retry.js";
+import { afterFailure, afterResponse, parseRetryAfter, type Retries } from "../../src/http/retry.js";
 
 interface Row {
   name: string;

@@ -1,6 +1,6 @@
 /** Messages of the status stream, with the names of the wire. */
 
-import type { ModelInfo } from "./types.js";
+import type { ModelInfo } from "../types.js";
 
 /** A model and its queue, in requests (`queue_depth`) and in texts or pairs (`queue_pending_items`). */
 export interface ModelStatus {

@@ -17,7 +17,7 @@
  * not choose is shortened by up to 25 %, at random, so that clients that failed together do not retry together.
  */
 
-import type { FailureKind } from "./errors.js";
+import type { FailureKind } from "../errors.js";
 
 export type Reason = "capacity" | "loading" | "lora" | "memory" | "busy" | "gateway" | "connection";
 

@@ -1,7 +1,7 @@
 /** Splits a large input into chunks of consecutive items, one per request. */
 
+import type { Item } from "../types.js";
 import { isMap, packMessage } from "./msgpack.js";
-import type { Item } from "./types.js";
 
 // This project's server takes 10,000 items and 34 MiB per request, other SIE servers 1,000 items. Chunks are smaller,
 // so that neither side holds much in memory, a response arrives long before the timeout, and the chunks in flight fit a

@@ -1,13 +1,13 @@
 /** The address and the settings of a client; turns the arguments of its methods into calls. */
 
-import type { Chunk } from "./chunks.js";
-import type { Call } from "./exchange.js";
-import { CONTENT_TYPE, Packed, packMap } from "./msgpack.js";
-import type { Reply } from "./reply.js";
-import { statusMessage } from "./results.js";
-import type { StatusMessage } from "./status.js";
-import type { CallOptions, ClientOptions, InferenceOptions, WatchMode, WatchOptions } from "./types.js";
-import { CONTRACT_VERSION } from "./version.js";
+import type { Call } from "../http/exchange.js";
+import type { Chunk } from "../messages/chunks.js";
+import { CONTENT_TYPE, Packed, packMap } from "../messages/msgpack.js";
+import type { Reply } from "../messages/reply.js";
+import { statusMessage } from "../messages/results.js";
+import type { StatusMessage } from "../messages/status.js";
+import type { CallOptions, ClientOptions, InferenceOptions, WatchMode, WatchOptions } from "../types.js";
+import { CONTRACT_VERSION } from "../version.js";
 import { checkMode } from "./watch.js";
 
 const DEFAULT_TIMEOUT_MS = 150_000;

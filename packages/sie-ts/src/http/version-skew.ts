@@ -1,4 +1,4 @@
-import { CONTRACT_VERSION } from "./version.js";
+import { CONTRACT_VERSION } from "../version.js";
 
 /**
  * Warns once if the server's major version differs or its minor version is more than one away. Both numbers are

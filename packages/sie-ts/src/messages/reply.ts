@@ -1,8 +1,8 @@
 /** HTTP responses, and the errors that they carry. */
 
-import { errorClass, type SIEError } from "./errors.js";
+import { errorClass, type SIEError } from "../errors.js";
+import type { RequestInfo } from "../types.js";
 import { isMap } from "./msgpack.js";
-import type { RequestInfo } from "./types.js";
 
 /** A complete response. */
 export interface Reply {

@@ -1,7 +1,7 @@
 /** Encodes requests and decodes responses in MessagePack, with NumPy arrays. */
 
 import { decode, encode } from "@msgpack/msgpack";
-import { RequestError } from "./errors.js";
+import { RequestError } from "../errors.js";
 import { arrayIn } from "./ndarray.js";
 
 export const CONTENT_TYPE = "application/msgpack";

@@ -1,8 +1,8 @@
 /** Sends one attempt over `fetch`, and classifies its failures. */
 
-import { readBody, UnreadableError } from "./body.js";
-import { type FailureKind, SIEConnectionError } from "./errors.js";
-import type { Reply } from "./reply.js";
+import { type FailureKind, SIEConnectionError } from "../errors.js";
+import type { Reply } from "../messages/reply.js";
+import { readBody, UnreadableError } from "./response-body.js";
 
 /** One HTTP request to send. */
 export interface Attempt {

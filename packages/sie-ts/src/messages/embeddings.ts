@@ -1,6 +1,6 @@
 /** Functions that read embeddings out of an encode result, in the form that vector databases expect. */
 
-import type { EncodeResult, Span, SparseEmbedding, Vector } from "./types.js";
+import type { EncodeResult, Span, SparseEmbedding, Vector } from "../types.js";
 
 /** Returns the dense embedding. @throws RangeError if there is none. */
 export function denseEmbedding(result: EncodeResult): Vector {

@@ -1,10 +1,6 @@
 /** Parses responses into the types of `types.ts`. Throws RequestError for a response of any other form. */
 
-import type { Chunk } from "./chunks.js";
-import { IncompleteBatchError, RequestError, SIEConnectionError } from "./errors.js";
-import { isMap, malformed, unpackBody } from "./msgpack.js";
-import { excerptOf, parsedJson, type Reply, requestInfo } from "./reply.js";
-import type { StatusMessage } from "./status.js";
+import { IncompleteBatchError, RequestError, SIEConnectionError } from "../errors.js";
 import type {
   EncodeResult,
   ExtractResult,
@@ -16,7 +12,11 @@ import type {
   TimingInfo,
   Usage,
   Vector,
-} from "./types.js";
+} from "../types.js";
+import type { Chunk } from "./chunks.js";
+import { isMap, malformed, unpackBody } from "./msgpack.js";
+import { excerptOf, parsedJson, type Reply, requestInfo } from "./reply.js";
+import type { StatusMessage } from "./status.js";
 
 /** Parses a ranking. It keeps the order and the ranks that the server sent. */
 export function scoreResult(reply: Reply): ScoreResult {

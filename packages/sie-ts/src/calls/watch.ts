@@ -1,12 +1,12 @@
 /** The status stream over a WebSocket, which is reopened when it ends, after the pauses of any other call. */
 
-import { RequestError, SIEConnectionError } from "./errors.js";
-import { type Call, type Transport, waitToRetry } from "./exchange.js";
-import { errorIn } from "./reply.js";
-import { afterFailure, type Retries } from "./retry.js";
-import type { StatusMessage } from "./status.js";
-import { send } from "./transport.js";
-import type { WebSocketClass } from "./websocket.js";
+import { RequestError, SIEConnectionError } from "../errors.js";
+import { type Call, type Transport, waitToRetry } from "../http/exchange.js";
+import { afterFailure, type Retries } from "../http/retry.js";
+import { send } from "../http/transport.js";
+import { errorIn } from "../messages/reply.js";
+import type { StatusMessage } from "../messages/status.js";
+import type { WebSocketClass } from "../websocket.js";
 
 const UPGRADE_REQUIRED = 426;
 // Older statuses are dropped if the caller does not keep up.

@@ -1,10 +1,10 @@
 /** The life of one call: it is sent until it succeeds, fails with a final error, or exceeds its time budget. */
 
-import { SIEConnectionError, type SIEError } from "./errors.js";
-import { type ErrorContext, errorIn, type Reply } from "./reply.js";
+import { SIEConnectionError, type SIEError } from "../errors.js";
+import { type ErrorContext, errorIn, type Reply } from "../messages/reply.js";
 import { afterFailure, afterResponse, parseRetryAfter, type Retries, type Retry, type RetryOptions } from "./retry.js";
-import type { VersionSkew } from "./skew.js";
 import { type Attempt, send } from "./transport.js";
+import type { VersionSkew } from "./version-skew.js";
 
 /** A request with its retry policy. A budget of 0 allows a single attempt. */
 export interface Call<T> extends Attempt {

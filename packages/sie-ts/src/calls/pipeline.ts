@@ -1,8 +1,8 @@
 /** The life of a call that takes several requests. */
 
-import { type Chunk, Chunker } from "./chunks.js";
-import { type Call, exchange, type Transport } from "./exchange.js";
-import type { Item } from "./types.js";
+import { type Call, exchange, type Transport } from "../http/exchange.js";
+import { type Chunk, Chunker } from "../messages/chunks.js";
+import type { Item } from "../types.js";
 
 /** Items, which may be async and endless, and the request to make for each chunk of them. */
 export interface Stream<T> {
