@@ -27,18 +27,20 @@ FLAGS = (
 AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512")
 # Compilers older than GCC 11 or clang 12 do not know them; what they make for that level does without.
 AMX = ("-mamx-tile", "-mamx-bf16")
-# A source is compiled once per level of instructions; at run time the processor decides.
-LEVELS: dict[str, dict[str, tuple[str, ...]]] = {
+AVX2 = ("-mavx2", "-mfma")
+VNNI = (*AVX512, "-mavx512vnni")
+BF16 = (*VNNI, "-mavx512bf16")
+# A source is compiled once per level of instructions; at run time the processor decides. On Arm, the portable level
+# uses NEON, which is part of the architecture.
+PORTABLE: dict[str, dict[str, tuple[str, ...]]] = {
     source: {"portable": ()} for source in ("attention", "linear_float32", "norm_rotary")
 }
-if platform.machine().lower() in ("x86_64", "amd64"):
-    AVX2 = ("-mavx2", "-mfma")
-    LEVELS["attention"] |= {"avx2": AVX2, "avx512": AVX512, "avx512_bf16": (*AVX512, "-mavx512bf16")}
-    LEVELS["linear_float32"] |= {"avx2": AVX2, "avx512": AVX512}
-    LEVELS["norm_rotary"] |= {"avx2": AVX2, "avx512": AVX512}
-    VNNI = (*AVX512, "-mavx512vnni")
-    BF16 = (*VNNI, "-mavx512bf16")
-    LEVELS["linear"] = {"avx512_vnni": VNNI, "avx512_vnni_bf16": BF16, "amx": (*BF16, *AMX)}
+X86: dict[str, dict[str, tuple[str, ...]]] = {
+    "attention": {"portable": (), "avx2": AVX2, "avx512": AVX512, "avx512_bf16": (*AVX512, "-mavx512bf16")},
+    "linear_float32": {"portable": (), "avx2": AVX2, "avx512": AVX512},
+    "norm_rotary": {"portable": (), "avx2": AVX2, "avx512": AVX512},
+    "linear": {"avx512_vnni": VNNI, "avx512_vnni_bf16": BF16, "amx": (*BF16, *AMX)},
+}
 
 
 class KernelHook(BuildHookInterface):  # type: ignore[type-arg]
@@ -60,8 +62,11 @@ class KernelHook(BuildHookInterface):  # type: ignore[type-arg]
         build_data["tag"] = "py3-none-" + sysconfig.get_platform().replace("-", "_").replace(".", "_")
 
 
-def compile_kernel(folder: Path) -> None:
-    """Compile the sources in `folder` into a shared library in the same folder.
+def compile_kernel(folder: Path, into: Path | None = None, machine: str = platform.machine()) -> Path:
+    """Compile the sources in `folder` into a shared library, in the same folder unless `into` names another.
+
+    machine: the architecture that the compiler compiles for, as `platform.machine` names it. Returns the library's
+    path.
 
     Raises:
         OSError: there is no compiler.
@@ -78,17 +83,19 @@ def compile_kernel(folder: Path) -> None:
     except subprocess.CalledProcessError:
         unknown = AMX
     # In the same folder, so that it is moved in one step: a running server may have the old one mapped.
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+    into = into or folder
+    all_levels = X86 if machine.lower() in ("x86_64", "amd64") else PORTABLE
+    with tempfile.TemporaryDirectory(dir=into) as temporary:
         objects = [Path(temporary, "dispatch.o")]
         run("-c", folder / "dispatch.cpp", "-o", objects[0])
-        for source, levels in LEVELS.items():
+        for source, levels in all_levels.items():
             for level, flags in levels.items():
                 objects.append(Path(temporary, f"{source}_{level}.o"))
                 known = (flag for flag in flags if flag not in unknown)
                 run(f"-DLEVEL={level}", *known, "-c", folder / f"{source}.cpp", "-o", objects[-1])
         library = Path(temporary, LIBRARY)
         run("-shared", *objects, "-o", library)
-        library.replace(folder / LIBRARY)
+        return library.replace(into / LIBRARY)
 
 
 def find_compiler() -> list[str]:

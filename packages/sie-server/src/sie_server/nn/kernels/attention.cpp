@@ -25,6 +25,8 @@ namespace {
 constexpr int kLanes = 16, kRows = 12;
 #elif defined(__AVX2__)
 constexpr int kLanes = 8, kRows = 6;
+#elif defined(__aarch64__)
+constexpr int kLanes = 4, kRows = 12;  // NEON, of which every such processor has 32 registers
 #else
 constexpr int kLanes = 4, kRows = 6;
 #endif
