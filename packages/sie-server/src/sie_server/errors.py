@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+# nginx's status for a client that closed the connection before it had its answer; not an error.
+CLIENT_CLOSED_REQUEST = 499
 # Characters of a message or extra, which may quote input of any length.
 _MAX_CHARACTERS = 2000
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from sie_server.errors import SIEError
-from sie_server.http.body_memory import Account, Hold
+from sie_server.http.body_memory import BodyHold, BodyMemory
 from sie_testing.serving import EMBEDDED, Server, connect, metric, poll
 
 PATIENCE_S = 1.0
@@ -469,31 +469,31 @@ def test_the_bodies_of_one_client_leave_room_for_those_of_others() -> None:
 
 def test_limits_per_client() -> None:
     most, piece = 2**20, 2**12
-    account = Account(most)
+    memory = BodyMemory(most)
     holds = []
 
     def several(client: str) -> int:
         taken = 0
         with suppress(SIEError):
             while True:
-                holds.append(Hold(account, client))
-                account.take(holds[-1], piece)
+                holds.append(BodyHold(memory, client))
+                memory.take(holds[-1], piece)
                 taken += piece
         return taken
 
     assert [several(f"client {n}") for n in range(4)] == [most // 2, most // 4, most // 8, most // 16]
-    alone = Hold(account, "alone")
-    account.take(alone, most // 16)
+    alone = BodyHold(memory, "alone")
+    memory.take(alone, most // 16)
     with pytest.raises(SIEError, match="no more than it leaves free"):
-        account.take(Hold(account, "client 0"), piece)
+        memory.take(BodyHold(memory, "client 0"), piece)
     with pytest.raises(SIEError, match=f"the limit is {most}"):
-        account.take(alone, 1)
+        memory.take(alone, 1)
     for n in range(9):
-        small = Hold(account, f"client {n}")
-        account.take(small, most // 8192)
+        small = BodyHold(memory, f"client {n}")
+        memory.take(small, most // 8192)
         holds.append(small)
-    assert account.bytes == most + 9 * most // 8192
+    assert memory.bytes == most + 9 * most // 8192
     del alone, small
     holds.clear()
-    assert account.bytes == 0
-    account.take(Hold(account, "alone"), 2 * most)  # of any size, where there is nothing else
+    assert memory.bytes == 0
+    memory.take(BodyHold(memory, "alone"), 2 * most)  # of any size, where there is nothing else

@@ -15,7 +15,7 @@ from starlette.types import Message
 
 from sie_server import codec, wire
 from sie_server.errors import Code, SIEError
-from sie_server.http.negotiation import PiecewiseResponse
+from sie_server.http.answer_writer import PiecewiseResponse
 from sie_server.large_bodies import json_outline as large_json
 from sie_server.large_bodies import msgpack_outline as large_msgpack
 from sie_server.large_bodies import reader as large_read

@@ -5,13 +5,11 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.requests import Request
-
 from sie_server import wire
 from sie_server.catalog.catalog import Entry
 from sie_server.engine.calls import Checks
 from sie_server.errors import Code, SIEError
-from sie_server.http.body import BodyReader
+from sie_server.http.body_memory import BodyHold, BodyMemory, Texts
 from sie_server.options import Dtype
 from sie_server.settings import Settings
 
@@ -72,9 +70,9 @@ def of_rendered(texts: Items[str], rendered: Items[str]) -> Size:
 class AnswerSizes:
     """Limits on the sizes of answers: of each, and of all together with the bodies."""
 
-    def __init__(self, settings: Settings, bodies: BodyReader) -> None:
+    def __init__(self, settings: Settings, memory: BodyMemory) -> None:
         self._max_bytes = settings.max_answer_bytes
-        self._account = bodies.account
+        self._memory = memory
 
     def check(self, sizes: Iterable[Size], field: str) -> None:
         """Raises SIEError: INVALID_INPUT, an answer of these parts could be too large; names the field it is due to."""
@@ -93,8 +91,8 @@ class AnswerSizes:
                 param=field,
             )
 
-    def hold(self, request: Request, sizes: Items[Size], field: str) -> None:
-        """Count an answer of these parts, for as long as the body of the request is counted.
+    def hold(self, hold: BodyHold, sizes: Items[Size], field: str) -> None:
+        """Count an answer of these parts with the body of the request, for as long as that is counted.
 
         Raises:
             SIEError: as `check`; QUEUE_FULL, other requests' bodies and answers leave no room for it.
@@ -102,20 +100,20 @@ class AnswerSizes:
         self.check(sizes, field)
         memory = sum(size.memory for size in sizes)
         if memory > _SMALL:
-            self._account.take(request.state.hold, memory)
+            self._memory.take(hold, memory)
 
 
 class HighlightChecks(Checks):
     """Checks the size of the highlights of a number of documents."""
 
-    def __init__(self, sizes: AnswerSizes, request: Request, documents: int) -> None:
+    def __init__(self, sizes: AnswerSizes, hold: BodyHold, documents: int) -> None:
         self._sizes = sizes
-        self._request = request
+        self._hold = hold
         self._documents = documents
 
     def token_vectors(self, count: int) -> None:
         size = of_highlights(self._documents, count)
-        self._sizes.hold(self._request, [size], "options.return_highlights")
+        self._sizes.hold(self._hold, [size], "options.return_highlights")
 
 
 @dataclass
@@ -126,7 +124,7 @@ class EmbeddingChecks(Checks):
     """
 
     sizes: AnswerSizes
-    request: Request
+    hold: BodyHold
     texts: Items[Any]
     outputs: Items[str]
     field: str
@@ -148,14 +146,14 @@ class EmbeddingChecks(Checks):
         self._parts += self.more
 
     def rendered(self, texts: list[str]) -> list[str]:
-        held = BodyReader.kept(self.request, texts)
-        self.sizes.hold(self.request, [of_rendered(self.texts, texts)], self.field)
+        held = Texts(texts, self.hold)
+        self.sizes.hold(self.hold, [of_rendered(self.texts, texts)], self.field)
         return held
 
     def token_vectors(self, count: int) -> None:
         if "multivector" in self.outputs:
             self._parts.append(of_vectors(count, self._token_dims, self.dtype, msgpack=self.msgpack))
-        self.sizes.hold(self.request, self._parts, self.field)
+        self.sizes.hold(self.hold, self._parts, self.field)
 
     def embedding(self, vectors: Mapping[str, Any]) -> None:
         self._sparse += len(vectors["sparse"][0])

@@ -1,32 +1,30 @@
 """The ASGI application: routes, errors, middleware, start and stop."""
 
 import asyncio
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import WebSocketRoute
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from sie_server import CONTRACT_VERSION, __version__
 from sie_server.api.routes import Routes
 from sie_server.engine.engine import Engine
 from sie_server.errors import Code, SIEError
 from sie_server.http.api_keys import ApiKeyMiddleware, ApiKeys
-from sie_server.http.error_responses import error_response
+from sie_server.http.client_identity import ClientMiddleware
+from sie_server.http.error_responses import ServerErrorMiddleware, error_response, internal_error
 from sie_server.http.request_log import RequestLogMiddleware
+from sie_server.http.server_headers import ServerHeadersMiddleware
 from sie_server.http.shutdown import Drain, DrainMiddleware
 from sie_server.metrics import Metrics
-from sie_server.request_context import current_request
 from sie_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -91,7 +89,8 @@ def create_app(
     app.router.redirect_slashes = False
     # Around the application, not as its middleware: Starlette answers uncaught exceptions outside of its middleware.
     # From the innermost to the outermost, which sees a request first.
-    wrapped: ASGIApp = ApiKeyMiddleware(app, keys)
+    wrapped: ASGIApp = ClientMiddleware(app)
+    wrapped = ApiKeyMiddleware(wrapped, keys)
     wrapped = DrainMiddleware(wrapped, drain or Drain())
     if settings.cors_origins:
         wrapped = CORSMiddleware(
@@ -112,34 +111,6 @@ async def _measure_lag(metrics: Metrics) -> None:
         due = time.perf_counter() + _LAG_INTERVAL_S
         await asyncio.sleep(_LAG_INTERVAL_S)
         metrics.loop_lag.observe(max(time.perf_counter() - due, 0.0))
-
-
-class ServerHeadersMiddleware:
-    """Adds the headers that every response carries."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._instance = secrets.token_hex(32)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        request = current_request()
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["X-SIE-Server-Version"] = CONTRACT_VERSION
-                headers["X-SIE-Build"] = __version__
-                headers["X-SIE-Served-By"] = "local"
-                headers["X-SIE-Runtime-Instance"] = self._instance
-                headers["X-SIE-Request-ID"] = request.request_id
-                if request.trace_id is not None:
-                    headers["X-Trace-ID"] = request.trace_id
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
 
 
 async def _sie_error(request: Request, error: SIEError) -> Response:
@@ -166,40 +137,4 @@ def _nothing() -> SIEError:
 
 
 async def _internal_error(request: Request, _: Exception) -> Response:
-    return _internal(request.scope["path"])
-
-
-def _internal(path: str) -> Response:
-    response = error_response(path, SIEError(Code.INTERNAL_ERROR, "internal error"))
-    # The exception goes on to uvicorn, which logs it and closes the connection; the client must be told.
-    response.headers["Connection"] = "close"
-    return response
-
-
-class ServerErrorMiddleware:
-    """Answers every failure with INTERNAL_ERROR, including those of compiled code that are not an `Exception`."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
-        started = False
-
-        async def send_noticed(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_noticed)
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException:  # uvicorn logs it
-            if not started and scope["type"] == "websocket":
-                await WebSocket(scope, receive, send).send_denial_response(_internal(scope["path"]))
-            elif not started:
-                await _internal(scope["path"])(scope, receive, send)
-            raise
+    return internal_error(request.scope["path"])

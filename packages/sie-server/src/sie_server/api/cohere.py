@@ -16,7 +16,9 @@ from sie_server.api.scoring import Scoring
 from sie_server.api.timing import observe
 from sie_server.engine.results import Ranking
 from sie_server.errors import Code, SIEError
+from sie_server.http.answer_writer import AnswerWriter
 from sie_server.http.body import BodyReader
+from sie_server.http.body_memory import BodyHold
 from sie_server.large_bodies.outline import Body, ListField
 from sie_server.large_bodies.reader import Reader
 from sie_server.metrics import Metrics
@@ -31,31 +33,32 @@ _DOCUMENTS = "must be a non-empty array of strings"
 class CohereAPI:
     """Handler of Cohere's route."""
 
-    def __init__(self, bodies: BodyReader, scoring: Scoring, metrics: Metrics) -> None:
+    def __init__(self, bodies: BodyReader, answers: AnswerWriter, scoring: Scoring, metrics: Metrics) -> None:
         self._bodies = bodies
+        self._answers = answers
         self._scoring = scoring
         self._metrics = metrics
 
-    async def rerank(self, request: Request) -> Response:
+    async def rerank(self, request: Request, hold: BodyHold) -> Response:
         """Answer `POST /v1/rerank`."""
         listed = ListField("documents", "documents", str, self._bodies.max_items)
-        body = await self._bodies.decoded(request, self._whole, self._pieces, listed)
+        body = await self._bodies.decoded(request, hold, self._whole, self._pieces, listed)
         current_request().model = body.model
         documents = body.documents
-        self._bodies.leave(request, documents)
+        self._bodies.leave(hold, documents)
         # An answer has nothing but documents and scores.
         options = msgspec.structs.replace(
             body.options or wire.ScoreOptions(), top_k=body.top_n, return_tokens=False, return_highlights=False
         )
-        address, ranking = await self._scoring.rank(request, body.model, body.query, documents, options)
+        address, ranking = await self._scoring.rank(request, hold, body.model, body.query, documents, options)
         done = time.perf_counter()
-        large = len(documents) > MANY or self._bodies.is_large(request)
+        large = len(documents) > MANY or hold.is_large
         results = _results(documents, ranking, return_documents=body.return_documents)
         response = wire.RerankResponse(
             model=address.id, results=[] if large else list(results), usage=wire.Usage(ranking.tokens)
         )
         headers = observe(self._metrics, address.slot.entry.id, done, ranking.timing, ranking.tokens)
-        return await self._bodies.answer(response, "results", headers, results, large=large, msgpack=False)
+        return await self._answers.write(response, "results", headers, hold, results, large=large, msgpack=False)
 
     def _whole(self, raw: Body) -> wire.RerankRequest:
         body = read(codec.decode(raw, dict[str, Raw], msgpack=False))

@@ -9,9 +9,10 @@ from sie_server import wire
 from sie_server.api.answer_size import AnswerSizes, EmbeddingChecks, of_ids
 from sie_server.api.disconnect import until_disconnect
 from sie_server.api.model_info import model_info, model_list
-from sie_server.api.options import (
+from sie_server.api.request_options import (
     around_texts,
     check_muvera,
+    check_repeated,
     is_query,
     length_limits,
     scheduling_params,
@@ -23,29 +24,42 @@ from sie_server.api.timing import in_body, observe
 from sie_server.engine.calls import EncodeCall
 from sie_server.engine.engine import Engine
 from sie_server.errors import Code, SIEError
+from sie_server.http.answer_writer import AnswerWriter
 from sie_server.http.body import BodyReader
-from sie_server.http.negotiation import json, wants_msgpack
+from sie_server.http.body_memory import BodyHold, Texts
+from sie_server.http.negotiation import json
 from sie_server.metrics import Metrics
+from sie_server.settings import Settings
 
 
 class NativeAPI:
     """Handlers of SIE's own routes."""
 
     def __init__(
-        self, engine: Engine, bodies: BodyReader, sizes: AnswerSizes, scoring: Scoring, metrics: Metrics
+        self,
+        engine: Engine,
+        settings: Settings,
+        bodies: BodyReader,
+        answers: AnswerWriter,
+        sizes: AnswerSizes,
+        scoring: Scoring,
+        metrics: Metrics,
     ) -> None:
         self._engine = engine
+        self._settings = settings
         self._bodies = bodies
+        self._answers = answers
         self._sizes = sizes
         self._scoring = scoring
         self._metrics = metrics
 
-    async def score(self, request: Request) -> Response:
+    async def score(self, request: Request, hold: BodyHold) -> Response:
         """Answer `POST /v1/score/{model}`."""
-        body = await self._bodies.items(request, wire.ScoreRequest)
-        options, msgpack = body.options or wire.ScoreOptions(), wants_msgpack(request)
+        body, msgpack = await self._bodies.items(request, hold, wire.ScoreRequest)
+        options = body.options or wire.ScoreOptions()
         address, ranking = await self._scoring.rank(
             request,
+            hold,
             request.path_params["model"],
             body.query.text,
             [item.text for item in body.items],
@@ -55,7 +69,7 @@ class NativeAPI:
             msgpack=msgpack,
         )
         done = time.perf_counter()
-        large = len(body.items) > MANY or options.return_highlights or self._bodies.is_large(request)
+        large = len(body.items) > MANY or options.return_highlights or hold.is_large
         entries = score_entries(body.items, ranking, return_tokens=options.return_tokens)
         response = wire.ScoreResponse(
             model=address.id,
@@ -64,25 +78,25 @@ class NativeAPI:
             usage=wire.Usage(ranking.tokens),
         )
         headers = observe(self._metrics, address.slot.entry.id, done, ranking.timing, ranking.tokens)
-        return await self._bodies.answer(response, "scores", headers, entries, large=large, msgpack=msgpack)
+        return await self._answers.write(response, "scores", headers, hold, entries, large=large, msgpack=msgpack)
 
-    async def encode(self, request: Request) -> Response:
+    async def encode(self, request: Request, hold: BodyHold) -> Response:
         """Answer `POST /v1/encode/{model}`."""
-        scheduling = scheduling_params(request)
-        body = await self._bodies.items(request, wire.EncodeRequest)
+        scheduling = scheduling_params(request.headers)
+        body, msgpack = await self._bodies.items(request, hold, wire.EncodeRequest)
         params = body.params or wire.EncodeParams()
         requested = params.options or wire.EncodeOptions()
-        self._bodies.check_repeated(around_texts(params), len(body.items))
+        check_repeated(around_texts(params), len(body.items), self._settings.max_request_body_bytes)
         address = self._engine.residency.names.resolve(request.path_params["model"], requested.profile)
         options = with_profile(requested, address.profile)
         check_muvera(options.muvera)
-        queries, msgpack = is_query(params, options), wants_msgpack(request)
+        queries = is_query(params, options)
         dtype = params.output_dtype or options.output_dtype or "float32"
         outputs = options.output_types or params.output_types or ["dense"]
         if options.muvera is not None:
             outputs = [*outputs, "dense"]
-        texts = self._bodies.kept(request, [item.text for item in body.items])
-        large = self._bodies.is_large(request)
+        texts = Texts((item.text for item in body.items), hold)
+        large = hold.is_large
         call = EncodeCall(
             model_id=address.slot.entry.id,
             texts=texts,
@@ -98,7 +112,7 @@ class NativeAPI:
             scheduling=scheduling,
             checks=EmbeddingChecks(
                 self._sizes,
-                request,
+                hold,
                 texts,
                 outputs,
                 field="params.output_types" if options.muvera is None else "params.options.muvera",
@@ -120,11 +134,11 @@ class NativeAPI:
             usage=wire.Usage(encoding.tokens),
         )
         headers = observe(self._metrics, entry.id, done, timing, encoding.tokens)
-        return await self._bodies.answer(response, "items", headers, items, large=large, msgpack=msgpack)
+        return await self._answers.write(response, "items", headers, hold, items, large=large, msgpack=msgpack)
 
-    async def extract(self, request: Request) -> Response:
+    async def extract(self, request: Request, hold: BodyHold) -> Response:
         """Answer `POST /v1/extract/{model}`: no model of this server extracts."""
-        await self._bodies.items(request, wire.ExtractRequest)
+        await self._bodies.items(request, hold, wire.ExtractRequest)
         address = self._engine.residency.names.resolve(request.path_params["model"])
         raise SIEError(
             Code.INVALID_INPUT,

@@ -14,14 +14,16 @@ from starlette.responses import Response
 from sie_server import codec, wire
 from sie_server.api.answer_size import AnswerSizes, EmbeddingChecks
 from sie_server.api.disconnect import until_disconnect
-from sie_server.api.options import scheduling_params, with_profile
+from sie_server.api.request_options import scheduling_params, with_profile
 from sie_server.api.responses import check_finite, is_large
 from sie_server.api.timing import observe
 from sie_server.catalog.catalog import Entry
 from sie_server.engine.calls import EncodeCall
 from sie_server.engine.engine import Engine
 from sie_server.errors import Code, SIEError
+from sie_server.http.answer_writer import AnswerWriter
 from sie_server.http.body import BodyReader
+from sie_server.http.body_memory import BodyHold, Texts
 from sie_server.large_bodies.outline import Body, ListField
 from sie_server.large_bodies.reader import Reader
 from sie_server.metrics import Metrics
@@ -39,26 +41,31 @@ _Read = tuple[wire.EmbeddingsRequest, _Texts]
 class OpenAIAPI:
     """Handler of OpenAI's route."""
 
-    def __init__(self, engine: Engine, bodies: BodyReader, sizes: AnswerSizes, metrics: Metrics) -> None:
+    def __init__(
+        self, engine: Engine, bodies: BodyReader, answers: AnswerWriter, sizes: AnswerSizes, metrics: Metrics
+    ) -> None:
         self._engine = engine
-        self._sizes = sizes
         self._bodies = bodies
+        self._answers = answers
+        self._sizes = sizes
         self._metrics = metrics
 
-    async def embeddings(self, request: Request) -> Response:
+    async def embeddings(self, request: Request, hold: BodyHold) -> Response:
         """Answer `POST /v1/embeddings`."""
-        scheduling = scheduling_params(request)
+        scheduling = scheduling_params(request.headers)
         listed = ListField("input", "texts", wire.EmbeddingsElement, self._bodies.max_items, _MAX_IDS, _MAX_IDS)
-        body, texts = await self._bodies.decoded(request, self._whole, self._pieces, listed, invalid=Code.UNPROCESSABLE)
+        body, texts = await self._bodies.decoded(
+            request, hold, self._whole, self._pieces, listed, invalid=Code.UNPROCESSABLE
+        )
         current_request().model = body.model
-        self._bodies.leave(request, texts)
+        self._bodies.leave(hold, texts)
         address = self._engine.residency.names.resolve(body.model)
         if "dense" not in (address.profile.output_types or ("dense",)):
             raise unsupported(address.entry, ["dense"])
         options = with_profile(wire.EncodeOptions(), address.profile)
         call = EncodeCall(
             model_id=address.slot.entry.id,
-            texts=cast(_Texts, self._bodies.kept(request, texts)),
+            texts=cast(_Texts, Texts(texts, hold)),
             template=options.doc_template,
             instruction=options.instruction,
             default_instruction=options.default_instruction,
@@ -68,7 +75,7 @@ class OpenAIAPI:
             scheduling=scheduling,
             checks=_Checks(
                 self._sizes,
-                request,
+                hold,
                 texts,
                 ["dense"],
                 field="input",
@@ -79,7 +86,7 @@ class OpenAIAPI:
         )
         encoding = await until_disconnect(request, self._engine.encode(call))
         done = time.perf_counter()
-        large = is_large(encoding.vectors) or self._bodies.is_large(request)
+        large = is_large(encoding.vectors) or hold.is_large
         data = _data(encoding.vectors, body)
         response = wire.EmbeddingsResponse(
             model=address.id,
@@ -87,7 +94,7 @@ class OpenAIAPI:
             usage=wire.EmbeddingsUsage(encoding.tokens, encoding.tokens),
         )
         headers = observe(self._metrics, encoding.entry.id, done, encoding.timing, encoding.tokens)
-        return await self._bodies.answer(response, "data", headers, data, large=large, msgpack=False)
+        return await self._answers.write(response, "data", headers, hold, data, large=large, msgpack=False)
 
     def _whole(self, raw: Body) -> _Read:
         body = codec.decode(raw, wire.EmbeddingsRequest, msgpack=False, invalid=Code.UNPROCESSABLE)

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from sie_server import __version__, wire
-from sie_server.api.options import PRIORITY, TIMEOUT
+from sie_server.api.request_options import PRIORITY, TIMEOUT
 from sie_server.errors import ANSWERS, Answer, Code
 from sie_server.http.error_responses import Error, OpenAIError, Refusal, ShuttingDown
 from sie_server.options import Priority

@@ -15,17 +15,18 @@ from sie_server.api.openai import OpenAIAPI
 from sie_server.api.scoring import Scoring
 from sie_server.api.status import StatusStream
 from sie_server.engine.engine import Engine
-from sie_server.errors import SIEError
+from sie_server.errors import CLIENT_CLOSED_REQUEST, SIEError
+from sie_server.http.answer_writer import AnswerWriter
 from sie_server.http.body import BodyReader
-from sie_server.http.client_identity import Clients
+from sie_server.http.body_memory import BodyHold, BodyMemory
+from sie_server.http.body_threads import BodyThreads
 from sie_server.metrics import UNKNOWN, Metrics
 from sie_server.request_context import current_request
 from sie_server.settings import Settings
 
-# nginx's status for a client that closed the connection; nobody is left to read an answer.
-_GONE = 499
-
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
+# Gets the hold of the request's body as well.
+Handler = Callable[[Request, BodyHold], Coroutine[Any, Any, Response]]
 
 
 class Routes:
@@ -34,20 +35,22 @@ class Routes:
     def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
         self._engine = engine
         self._metrics = metrics
-        self._bodies = BodyReader(settings)
-        self._clients = Clients()
-        sizes = AnswerSizes(settings, self._bodies)
-        scoring = Scoring(engine, self._bodies, sizes)
-        self._native = NativeAPI(engine, self._bodies, sizes, scoring, metrics)
-        self._cohere = CohereAPI(self._bodies, scoring, metrics)
-        self._openai = OpenAIAPI(engine, self._bodies, sizes, metrics)
+        self._memory = BodyMemory(settings.max_bodies_bytes)
+        self._threads = BodyThreads()
+        bodies = BodyReader(settings, self._memory, self._threads)
+        answers = AnswerWriter(self._memory, self._threads)
+        sizes = AnswerSizes(settings, self._memory)
+        scoring = Scoring(engine, settings, sizes)
+        self._native = NativeAPI(engine, settings, bodies, answers, sizes, scoring, metrics)
+        self._cohere = CohereAPI(bodies, answers, scoring, metrics)
+        self._openai = OpenAIAPI(engine, bodies, answers, sizes, metrics)
         self.health = Health(engine, metrics)
         self._status = StatusStream(engine, settings, lambda: self.health.ready)
-        metrics.body_bytes.set_function(lambda: self._bodies.account.bytes)
+        metrics.body_bytes.set_function(lambda: self._memory.bytes)
 
     def close(self) -> None:
         """Stop the threads that work on bodies."""
-        self._bodies.close()
+        self._threads.close()
 
     def table(self) -> list[BaseRoute]:
         """Paths and handlers. Starlette tries them in this order."""
@@ -64,8 +67,8 @@ class Routes:
             *self._status.routes(),
         ]
 
-    def _measured(self, endpoint: str, handler: Handler) -> Handler:
-        """The handler, with its answers counted by status, errors included, and its body released at the end."""
+    def _measured(self, endpoint: str, handler: Handler) -> Endpoint:
+        """The handler, with the hold of its body, and with its answers counted by status, errors included."""
 
         async def measured(request: Request) -> Response:
             status = 500
@@ -73,25 +76,25 @@ class Routes:
             context.endpoint = endpoint
             # Routes of other APIs read it in the body.
             context.model = request.path_params.get("model", UNKNOWN)
+            hold = BodyHold(self._memory, context.client)
             try:
-                with self._clients.present(request.scope) as context.client:
-                    response = await handler(request)
-                self._bodies.sends(request, response)
+                response = await handler(request, hold)
                 status = response.status_code
                 return response
             except SIEError as error:
                 status = error.answer.status
                 raise
             except ClientDisconnect:
-                status = _GONE
+                status = CLIENT_CLOSED_REQUEST
                 return Response(status_code=status)
             finally:
-                self._bodies.release(request)
+                if hold.leavings is not None:
+                    self._threads.free(hold.leavings)
                 residency = self._engine.residency
                 if context.model not in residency.slots:  # Profiles are counted with their model.
                     context.model = residency.names.model_id(context.model) or UNKNOWN
                 self._metrics.requests.labels(context.model, endpoint, str(status)).inc()
-                if status == _GONE:
+                if status == CLIENT_CLOSED_REQUEST:
                     self._metrics.disconnects.labels(context.model, endpoint).inc()
 
         return measured

@@ -23,7 +23,7 @@ from sie_server import CONTRACT_VERSION, __version__, codec, wire
 from sie_server.engine.engine import Engine
 from sie_server.engine.scheduler import Waiting
 from sie_server.errors import Code, SIEError
-from sie_server.http.client_identity import KEY
+from sie_server.http.api_keys import KEY
 from sie_server.http.error_responses import Refusal, error_response
 from sie_server.http.negotiation import json
 from sie_server.machine.memory import machine_budget

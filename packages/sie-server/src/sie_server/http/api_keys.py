@@ -9,16 +9,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from starlette.datastructures import Headers
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.websockets import WebSocket
 
 from sie_server.errors import Code, SIEError
-from sie_server.http.client_identity import KEY, owner
-from sie_server.http.connection_limits import ADMITTED
-from sie_server.http.error_responses import error_response
+from sie_server.http.error_responses import error_response, refuse
 
 _LOG = logging.getLogger(__name__)
+# Key in a request's scope: identity of its API key.
+KEY = "sie.key"
 # For orchestrators, which have no key; the responses say nothing about models or requests.
 PROBES = frozenset({"/healthz", "/readyz", "/livez"})
 _FileStamp = tuple[int, int, int]
@@ -108,23 +106,12 @@ class ApiKeyMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = None if scope["type"] == "lifespan" else self._keys.refusal(scope)
-        if error is None and (admitted := scope.get(ADMITTED)) is not None and scope["path"] not in PROBES:
-            error = admitted(owner(scope))
         if error is None:
             await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await WebSocket(scope, receive, send).send_denial_response(_refused(scope, error))
-        else:
-            await _refused(scope, error)(scope, receive, send)
-
-
-def _refused(scope: Scope, error: SIEError) -> Response:
-    response = error_response(scope["path"], error)
-    if error.code is Code.UNAUTHORIZED:
+            return
+        response = error_response(scope["path"], error)
         response.headers["WWW-Authenticate"] = 'Bearer realm="sie"'
-    else:
-        response.headers["Connection"] = "close"
-    return response
+        await refuse(response, scope, receive, send)
 
 
 def _keys(lines: Iterable[str], file: Path) -> list[str]:

@@ -1,17 +1,20 @@
 """Memory of request and response bodies, counted until the last reference to them is gone."""
 
 from collections import Counter, deque
-from typing import TypeVar
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from sie_server.errors import Code, SIEError
 
 T = TypeVar("T")
 # Bodies of up to limit / 8192 bytes are always accepted; one per connection adds a tenth of the limit.
 _SMALL = 8192
+# A body of more bytes takes the event loop long, as does an answer that repeats much of it.
+LARGE = 256 * 2**10
 
 
-class Account:
-    """Accounts for the bytes of request bodies, raw and decoded, and of large responses. Lives on the event loop.
+class BodyMemory:
+    """The bytes of request bodies, raw and decoded, and of large responses. Lives on the event loop.
 
     most: limit in bytes, above which only small bodies are accepted. The bodies of one client's several requests may
     take no more than what is still free (a dynamic threshold, Choudhury and Hahne 1998).
@@ -32,7 +35,7 @@ class Account:
             self._count(client, -count)
         return self._taken
 
-    def take(self, hold: "Hold", count: int) -> None:
+    def take(self, hold: "BodyHold", count: int) -> None:
         """Count `count` more bytes of a body.
 
         Raises:
@@ -50,16 +53,16 @@ class Account:
         hold.bytes += count
         self._count(hold.client, count)
 
-    def grown(self, hold: "Hold", count: int) -> None:
+    def grown(self, hold: "BodyHold", count: int) -> None:
         """Add `count` bytes (may be negative) to a hold, say after decoding. Callable from any thread."""
         hold.bytes += count
         self._ended.append((hold.client, -count))
 
-    def end(self, hold: "Hold") -> None:
+    def end(self, hold: "BodyHold") -> None:
         """Release the bytes of a hold. Callable from any thread."""
         self._ended.append((hold.client, hold.bytes))
 
-    def _is_small(self, hold: "Hold", count: int) -> bool:
+    def _is_small(self, hold: "BodyHold", count: int) -> bool:
         return hold.bytes + count <= self._most // _SMALL
 
     def _count(self, client: str, more: int) -> None:
@@ -69,21 +72,32 @@ class Account:
             del self._by_client[client]
 
 
-class Hold:
-    """The bytes of one request. They count until this object is garbage; work on the texts keeps a reference."""
+class BodyHold:
+    """The bytes of one request. They count until this object is garbage; work on the texts keeps a reference.
 
-    __slots__ = ("_account", "bytes", "client")
+    leavings: what is freed once the request is answered, off the event loop.
+    """
 
-    def __init__(self, account: Account, client: str) -> None:
-        self._account = account
+    __slots__ = ("_memory", "bytes", "client", "leavings")
+
+    def __init__(self, memory: BodyMemory, client: str) -> None:
+        self._memory = memory
         self.client = client
         self.bytes = 0
+        self.leavings: list[Any] | None = None
+
+    @property
+    def is_large(self) -> bool:
+        """Whether an answer may be large for what it repeats of the body, such as ids."""
+        return self.bytes > LARGE
 
     def __del__(self) -> None:
-        self._account.end(self)
+        self._memory.end(self)
 
 
 class Texts(list[T]):
     """Texts of a body with its hold, which lasts while a thread works on them, even after the client disconnected."""
 
-    hold: Hold | None = None
+    def __init__(self, texts: Iterable[T], hold: BodyHold) -> None:
+        super().__init__(texts)
+        self._hold = hold

@@ -7,10 +7,13 @@ from contextlib import contextmanager
 from ipaddress import IPv6Address, ip_address
 
 from starlette.datastructures import Headers
-from starlette.types import Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-# Key in a request's scope: identity of its API key.
-KEY = "sie.key"
+from sie_server.http.api_keys import KEY, PROBES
+from sie_server.http.connection_limits import ADMITTED
+from sie_server.http.error_responses import error_response, refuse
+from sie_server.request_context import current_request
+
 # Without API keys: bearer tokens of one address that count as clients of their own at the same time.
 MOST_NAMES = 8
 
@@ -44,6 +47,28 @@ class Clients:
                 del names[name]
             if not names:
                 self._present.pop(address, None)
+
+
+class ClientMiddleware:
+    """Tells each request the identity of its client, and refuses one whose client has too many connections."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._clients = Clients()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (admitted := scope.get(ADMITTED)) is not None and scope["path"] not in PROBES:
+            error = admitted(owner(scope))
+            if error is not None:
+                response = error_response(scope["path"], error)
+                response.headers["Connection"] = "close"
+                await refuse(response, scope, receive, send)
+                return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        with self._clients.present(scope) as current_request().client:
+            await self._app(scope, receive, send)
 
 
 def owner(scope: Scope) -> str:

@@ -13,9 +13,9 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from sie_server.errors import ANSWERS, Code, SIEError
+from sie_server.http.body import SLOWEST_BYTES_PER_S
 from sie_server.http.connection_limits import ADMITTED, ConnectionLimits
 from sie_server.http.error_responses import error_response
-from sie_server.http.negotiation import SLOWEST_BYTES_PER_S
 from sie_server.metrics import Metrics
 
 # Large enough for model ids of 60,000 characters, which get MODEL_NOT_FOUND.

@@ -1,9 +1,12 @@
 """Bodies of errors, in the shape that the clients of a route expect: SIE's own, or OpenAI's."""
 
+import asyncio
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from sie_server.errors import ANSWERS, Code, LoadClass, SIEError
 from sie_server.http.negotiation import json
@@ -86,3 +89,46 @@ def error_body(path: str, error: SIEError) -> Error | OpenAIError:
     )
     fields: dict[str, Any] = {"param": None, **error.extras}
     return OpenAIError(OpenAIErrorDetail(message=error.message, type=kind, code=error.answer.wire, **fields))
+
+
+async def refuse(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send the response to a failed request, or in place of a WebSocket."""
+    if scope["type"] == "websocket":
+        await WebSocket(scope, receive, send).send_denial_response(response)
+    else:
+        await response(scope, receive, send)
+
+
+def internal_error(path: str) -> Response:
+    """The response to a failure that no table foresees."""
+    response = error_response(path, SIEError(Code.INTERNAL_ERROR, "internal error"))
+    # The exception goes on to uvicorn, which logs it and closes the connection; the client must be told.
+    response.headers["Connection"] = "close"
+    return response
+
+
+class ServerErrorMiddleware:
+    """Answers every failure with INTERNAL_ERROR, including those of compiled code that are not an `Exception`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def send_noticed(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noticed)
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # uvicorn logs it
+            if not started:
+                await refuse(internal_error(scope["path"]), scope, receive, send)
+            raise

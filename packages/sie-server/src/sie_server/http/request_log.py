@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sie_server.errors import CLIENT_CLOSED_REQUEST
 from sie_server.metrics import UNKNOWN, Metrics
 from sie_server.request_context import CURRENT, RequestContext
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _API = "/v1/"
 _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
-# Status of a request whose client disconnected before its response; not an error.
-_GONE = 499
 
 
 class RequestLogMiddleware:
@@ -60,7 +59,7 @@ class RequestLogMiddleware:
                 await self._app(scope, receive, send_noticed)
         finally:
             ended = time.perf_counter()
-            if is_api and status >= 400 and status != _GONE:
+            if is_api and status >= 400 and status != CLIENT_CLOSED_REQUEST:
                 request.code = request.code or f"HTTP_{status}"
                 self._metrics.errors.labels(request.model, request.endpoint, request.code).inc()
             self._log(scope, request, status, ended - started, self._api_level if is_api else logging.DEBUG)

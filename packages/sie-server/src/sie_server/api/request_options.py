@@ -1,10 +1,12 @@
 """Options of a request: its own, its profile's, and those in its headers."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TypeVar, cast, get_args
 
 import msgspec
-from starlette.requests import Request
+from starlette.datastructures import Headers
 
 from sie_server import wire
 from sie_server.catalog.catalog import Profile
@@ -20,18 +22,52 @@ _SECONDS = re.compile(r"\d{1,9}(\.\d{0,9})?", re.ASCII)
 _PRIORITIES = get_args(Priority)
 _AROUND_TEXTS = ("instruction", "query_template", "doc_template", "default_instruction")
 _MAX_ENCODING_DIMS = 65536
+# Bytes of a text that every item of a request gets.
+_MAX_REPEATED_BYTES = 64 * 2**10
 _OVERFLOW: dict[str | None, LongDocuments] = {"error": "error", "truncate_text": "truncate"}
 
 T = TypeVar("T", bound=wire.Options)
 
 
-def scheduling_params(request: Request) -> SchedulingParams:
+@dataclass(frozen=True, slots=True)
+class ScoreParams:
+    """The parameters of a `ScoreCall` that options, profile and headers of its request give."""
+
+    scheduling: SchedulingParams
+    instruction: str | None
+    limits: LengthLimits
+    long_documents: LongDocuments | None
+    comparison: Comparison
+
+
+def score_params(
+    headers: Headers, options: wire.ScoreOptions, profile: Profile, instruction: str | None, max_body_bytes: int
+) -> ScoreParams:
+    """The parameters of a score request. instruction: wins over the one in the options.
+
+    Raises:
+        SIEError: INVALID_INPUT for a header or an option.
+    """
+    scheduling = scheduling_params(headers)
+    # However many items there are, an instruction is read with the query alone.
+    check_repeated({"instruction": instruction, "options.instruction": options.instruction}, 1, max_body_bytes)
+    merged = with_profile(options, profile)
+    return ScoreParams(
+        scheduling,
+        instruction or merged.instruction,
+        length_limits(merged),
+        options.long_documents or _overflow(options) or profile.long_documents,
+        _comparison(merged),
+    )
+
+
+def scheduling_params(headers: Headers) -> SchedulingParams:
     """The scheduling parameters in the headers of the current request.
 
     Raises:
         SIEError: INVALID_INPUT, a header has no valid value.
     """
-    timeout, priority = request.headers.get(TIMEOUT), request.headers.get(PRIORITY, "normal").lower()
+    timeout, priority = headers.get(TIMEOUT), headers.get(PRIORITY, "normal").lower()
     if timeout is not None and not _SECONDS.fullmatch(timeout):
         raise SIEError(Code.INVALID_INPUT, f"Header '{TIMEOUT}' is {timeout[:100]!r}; it holds seconds, such as 2.5")
     if priority not in _PRIORITIES:
@@ -52,16 +88,16 @@ def with_profile(options: T, profile: Profile) -> T:
 
 def length_limits(options: wire.Options) -> LengthLimits:
     """The limits in the options."""
-    long_documents = overflow(options) or "truncate"
+    long_documents = _overflow(options) or "truncate"
     return LengthLimits(options.max_seq_length, options.query_max_length, long_documents)
 
 
-def overflow(options: wire.Options) -> LongDocuments | None:
+def _overflow(options: wire.Options) -> LongDocuments | None:
     """The treatment of long documents by the overflow policy; None if it has none of its own."""
     return _OVERFLOW.get(options.overflow_policy)
 
 
-def comparison(options: wire.ScoreOptions) -> Comparison:
+def _comparison(options: wire.ScoreOptions) -> Comparison:
     """The comparison of embeddings that the options choose.
 
     Raises:
@@ -74,6 +110,22 @@ def comparison(options: wire.ScoreOptions) -> Comparison:
     if not any(weights.values()):
         raise SIEError(Code.INVALID_INPUT, "Field 'options.score_weights' needs one weight above zero")
     return Comparison(options.score_mode or "dense", weights)
+
+
+def check_repeated(fields: Mapping[str, str | None], items: int, max_body_bytes: int) -> None:
+    """For templates and instructions, which every item gets: together they must not be more than a body may hold.
+
+    Raises:
+        SIEError: INVALID_INPUT, a field is over its share of the limit for `items` items, or over 64 KiB.
+    """
+    limit = min(_MAX_REPEATED_BYTES, max_body_bytes // items)
+    for field, text in fields.items():
+        if text is not None and len(text) * 4 > limit and len(text.encode()) > limit:
+            raise SIEError(
+                Code.INVALID_INPUT,
+                f"Field '{field}' must hold at most {limit} bytes of UTF-8 text in a request of {items} items",
+                param=field,
+            )
 
 
 def around_texts(params: wire.EncodeParams) -> dict[str, str | None]:
