@@ -32,7 +32,7 @@ from typing import Any, get_args
 
 import torch
 import transformers
-from in_process import lengths, serving
+from in_process import Ours, lengths, serving
 from peers import has, worker
 from rich.console import Console
 from rich.progress import track
@@ -72,6 +72,10 @@ SIZES: dict[str, tuple[str, dict[str, Any]]] = {
 Candidates = dict[str, Callable[[], list[float]]]
 
 
+def scorer(engine: Ours, query: str, documents: list[str]) -> Callable[[], list[float]]:
+    return lambda: engine.score(query, documents).scores
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=SIZES, default="minilm-l12")
@@ -98,7 +102,7 @@ def main() -> None:
                 print(f"sie {precision}: skipped, this version has no such precision")
                 continue
             engine = stack.enter_context(serving(Entry("model", folder=folder, score="logit"), precision=precision))
-            candidates[f"sie {precision}"] = lambda engine=engine: engine.score(query, documents).scores
+            candidates[f"sie {precision}"] = scorer(engine, query, documents)
             dtypes[f"sie {precision}"] = torch.int8 if precision == "int8" else engine.model.dtype
         counted = engine.score(query, documents).lengths
         work, executed = (

@@ -34,7 +34,8 @@ class Logits(torch.nn.Module):
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
     ) -> torch.Tensor:
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        return self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits
+        logits: torch.Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits
+        return logits
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -43,7 +43,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     python = [sys.executable, "-c"]
-    figures = {
+    figures: dict[str, dict[str, Mapping[str, float]]] = {
         "sie-rerank-sdk": {"import ms": imports(python, PYTHON, IN_PYTHON, arguments.runs), "bytes": python_sizes()}
     }
     if shutil.which("npm"):

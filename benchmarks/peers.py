@@ -45,7 +45,7 @@ def worker(python: Path, script: str, *arguments: str) -> Iterator[Worker]:
     Raises:
         RuntimeError: it ended before that.
     """
-    command = [python, Path(__file__).with_name(script), *arguments]
+    command = [str(python), str(Path(__file__).with_name(script)), *arguments]
     with tempfile.TemporaryFile("w+") as log:
         pipe = subprocess.PIPE
         process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True)

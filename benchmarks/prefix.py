@@ -18,6 +18,7 @@ import math
 import platform
 import random
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def measure(engine: Ours, mean: int, arguments: argparse.Namespace) -> dict[str,
     """Measure documents of `mean` tokens."""
     tokens = lengths(random.Random(1), arguments.documents, log_mean=math.log(mean) - 0.125, shortest=1)
     query, documents = checkpoints.text(8, seed=0), [checkpoints.text(n, seed) for seed, n in enumerate(tokens, 1)]
-    candidates = {
+    candidates: dict[str, Callable[[], list[float]]] = {
         "shared": lambda: run(engine, pairs(engine, query, documents)),
         "whole": lambda: run(engine, [whole(sequence) for sequence in pairs(engine, query, documents)]),
     }

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,8 @@ from torch import Tensor
 from sie_server.checkpoints.prompts import prompts
 from sie_server.options import HYBRID_WEIGHTS, Output, ScoreMode
 from sie_testing import model_cards as cards
+
+T = TypeVar("T")
 
 BATCH = 32
 
@@ -35,7 +37,7 @@ class SentenceTransformers:
 
     def score(self, query: str, documents: list[str]) -> list[float]:
         pairs = [(query, document) for document in documents]
-        return self._model.predict(pairs, batch_size=BATCH, activation_fn=torch.nn.Identity()).tolist()
+        return list(map(float, self._model.predict(pairs, batch_size=BATCH, activation_fn=torch.nn.Identity())))
 
 
 class Transformers:
@@ -64,10 +66,10 @@ class Transformers:
 
     def _forward(self, padded: Any) -> list[float]:
         if not self._prompt:
-            return self._model(**padded).logits[:, 0].tolist()
-        logits = self._model(**padded, use_cache=False, logits_to_keep=1).logits
+            return list(map(float, self._model(**padded).logits[:, 0]))
+        logits: Tensor = self._model(**padded, use_cache=False, logits_to_keep=1).logits
         yes, *no = logits[:, -1, self._answers].unbind(1)
-        return (yes - no[0] if no else yes).tolist()
+        return list(map(float, yes - no[0] if no else yes))
 
 
 class Embedder(Protocol):
@@ -125,7 +127,7 @@ class LateInteraction:
 
     def encode(self, texts: list[str], output: Output, is_query: bool) -> list[Any]:
         encode = self._model.encode_query if is_query else self._model.encode_document
-        return encode(texts, batch_size=BATCH, convert_to_numpy=True)
+        return list(encode(texts, batch_size=BATCH, convert_to_numpy=True))
 
     def score(self, query: str, documents: list[str], mode: ScoreMode) -> list[float]:
         queries = self._model.encode_query([query])
@@ -176,7 +178,7 @@ class M3:
 
     def _sparse(self, ids: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
         weights = torch.relu(F.linear(states, self._heads["sparse.weight"], self._heads["sparse.bias"]))[:, 0]
-        tokens, place = ids.unique(return_inverse=True)
+        tokens, place = ids.unique(return_inverse=True)  # type: ignore[no-untyped-call]
         largest = torch.zeros(len(tokens)).scatter_reduce(0, place, weights, "amax")
         kept = (largest > 0) & ~torch.isin(tokens, self._special)
         return tokens[kept], largest[kept]
@@ -216,7 +218,9 @@ def rotary(base: float) -> Callable[..., tuple[Tensor, None]]:
     return attend
 
 
-def _longest_first(tokenizer: Any, inputs: list[dict[str, list[int]]], forward: Callable[[Any], Iterable[Any]]) -> Any:
+def _longest_first(
+    tokenizer: Any, inputs: list[dict[str, list[int]]], forward: Callable[[Any], Iterable[T]]
+) -> list[T]:
     """Apply `forward` to the inputs in padded batches; returns one result per input, in their order."""
     order = sorted(range(len(inputs)), key=lambda at: len(inputs[at]["input_ids"]), reverse=True)
     results: list[Any] = [None] * len(inputs)

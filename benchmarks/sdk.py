@@ -14,10 +14,11 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import httpx2
@@ -78,7 +79,7 @@ def measure(
     return {name: {"clock": seconds[name], "processor": cpu[name]} for name in clients}
 
 
-async def opened(url: str) -> dict[str, tuple[Request, Callable[[], Awaitable[None]]]]:
+async def opened(url: str) -> dict[str, tuple[Request, Callable[[], Coroutine[Any, Any, None]]]]:
     """For each candidate, a function that sends one request and one that closes it."""
     sdk, httpx, session = SIEAsyncClient(url), httpx2.AsyncClient(), aiohttp.ClientSession()
     address = f"{url}/v1/score/{MODEL}"

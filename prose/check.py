@@ -164,7 +164,7 @@ def called(function: ast.expr) -> str:
 def text_of(argument: ast.expr) -> str | None:
     """A message's text, with a number in place of each value that is put in."""
     if isinstance(argument, ast.JoinedStr):
-        return "".join(part.value if isinstance(part, ast.Constant) else "7" for part in argument.values)
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "7" for part in argument.values)
     return argument.value if isinstance(argument, ast.Constant) and isinstance(argument.value, str) else None
 
 

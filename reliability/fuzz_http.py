@@ -49,7 +49,7 @@ def _listed(value: Any) -> Any:
 
 
 @schemathesis.hook
-def before_call(_: schemathesis.HookContext, case: schemathesis.Case, __: Any) -> None:
+def before_call(_: schemathesis.HookContext, case: schemathesis.Case[Any], __: Any) -> None:
     """Use an existing model in most requests, and each kind of answer in turn."""
     number = sum(map(ord, repr(case.body)))
     if "model" in case.path_parameters and number % 4:
@@ -62,7 +62,7 @@ def before_call(_: schemathesis.HookContext, case: schemathesis.Case, __: Any) -
 def main() -> int:
     """Run schemathesis; returns its exit status, 0 if nothing was found."""
     with Server("--preload", EMBEDDED, "--log-level=error") as server:
-        command = [Path(sys.executable).with_name("schemathesis"), "run", f"{server.url}/openapi.json"]
+        command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{server.url}/openapi.json"]
         options = ["--checks", CHECKS, "--continue-on-failure", "--suppress-health-check=all", *sys.argv[1:]]
         environment = {**os.environ, "SCHEMATHESIS_HOOKS": "fuzz_http", "PYTHONPATH": str(Path(__file__).parent)}
         status = subprocess.run([*command, *options], env=environment, check=False).returncode

@@ -19,12 +19,15 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sie_server import server
+from sie_server.api.app import create_app
 from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.load import load
 from sie_server.cli.main import main
 from sie_server.engine.worker_pool import WorkerPool
 from sie_server.models.loaded_model import LoadedModel
@@ -95,7 +98,7 @@ class Pools:
             if thread_name_prefix:
                 self.bounds[thread_name_prefix] = self_._max_workers
 
-        WorkerPool.__init__ = pool  # type: ignore[method-assign]
+        WorkerPool.__init__ = pool  # type: ignore[method-assign, assignment]
         ThreadPoolExecutor.__init__ = executor  # type: ignore[method-assign, assignment]
 
 
@@ -130,14 +133,17 @@ class Endpoints:
 def install(device: Device) -> None:
     """Add the endpoints and the device to what `sie-server serve` creates."""
     pools = Pools()
-    create_app, load = server.create_app, server.load
 
     def load_on(entry: Entry, on: torch.device, precision: Precision, **options: Any) -> LoadedModel:
         model = load(entry, on, precision, **options)
         return replace(model, encoder=Encoder(model.encoder, device))  # type: ignore[arg-type] # a stand-in
 
-    server.load = load_on
-    server.create_app = lambda *args, **kwargs: Endpoints(create_app(*args, **kwargs), device, pools)
+    def with_endpoints(*args: Any, **kwargs: Any) -> Endpoints:
+        return Endpoints(create_app(*args, **kwargs), device, pools)
+
+    # Names in `server`, by which it calls them; AttributeError if it has no such name any more.
+    patch.object(server, "load", load_on).start()
+    patch.object(server, "create_app", with_endpoints).start()
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def results(model: LoadedModel, head: Head, sequences: list[Sequence]) -> list[A
 def differing(model: LoadedModel) -> tuple[int, int]:
     """Results that were compared, and those that differ."""
     texts = [text(length, seed=length) for length in LENGTHS]
-    head = model.encoder.head
+    head: Head | None = model.encoder.head
     if head is not None:
         sequences = model.tokenizer.encode_pairs("what is python", texts)
     else:

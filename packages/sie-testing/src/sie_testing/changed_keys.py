@@ -1,8 +1,9 @@
 """One key of one JSON file of a checkpoint, changed to each of ten things: who serves it, and whether rightly."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,15 +76,21 @@ def changes(folder: Path) -> Iterator[Changed]:
 
 
 def _parts(content: Any) -> Iterator[tuple[dict[str, Any], Callable[[Any], Any]]]:
-    """The objects in a file, and how the file is with another one in its place."""
+    """The objects in a file, each with a function that returns the file with another one in its place."""
     if isinstance(content, dict):
         yield content, lambda new: new
-        for key, value in content.items():
-            if isinstance(value, dict) and key not in ("label2id", "added_tokens_decoder"):
-                yield value, lambda new, key=key: {**content, key: new}
+        places: Iterable[tuple[Any, Any]] = content.items()
     else:
-        for i, value in enumerate(content):
-            yield value, lambda new, i=i: [*content[:i], new, *content[i + 1 :]]
+        places = enumerate(content)
+    for place, value in places:
+        if isinstance(value, dict) and place not in ("label2id", "added_tokens_decoder"):
+            yield value, partial(_replaced, content, place)
+
+
+def _replaced(content: Any, place: Any, new: Any) -> Any:
+    copied = content.copy()
+    copied[place] = new
+    return copied
 
 
 @torch.inference_mode()
@@ -93,11 +100,13 @@ def ours(folder: Path) -> np.ndarray:
     if model.score is not None:
         assert model.encoder.head is not None
         sequences = model.tokenizer.encode_pairs(QUERY, DOCUMENTS)
-        logits = model.encoder.head(*model.encoder(Packed.of(sequences, CPU)), sequences)
+        hidden, rows = model.encoder(Packed.of(sequences, CPU))
+        logits = model.encoder.head(hidden, rows, sequences)
         return np.array([ACTIVATIONS.get(model.score, float)(logit) for logit in logits])
     sequences = model.tokenizer.encode_documents(DOCUMENTS)
     head = model.embedders(["dense"], normalize=True)["dense"]
-    return np.stack(head(*model.encoder(Packed.of(sequences, CPU)), sequences))
+    hidden, rows = model.encoder(Packed.of(sequences, CPU))
+    return np.stack(head(hidden, rows, sequences))
 
 
 def reference(folder: Path, scores: bool) -> np.ndarray | None:

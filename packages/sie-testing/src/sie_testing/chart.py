@@ -62,12 +62,12 @@ def lines(
         return bottom - inside_y * y / ys[-1]
 
     drawn = _begin(right + _MARGIN_RIGHT, bottom + _MARGIN_BOTTOM, title)
-    for y in ys:
-        drawn.append(f'<path d="M{_MARGIN_LEFT} {at_y(y):.1f}H{right}" stroke="#ddd"/>')
-        drawn.append(_text(_MARGIN_LEFT - 8, at_y(y) + 4, _short(y), "end"))
-    for x in xs:
-        drawn.append(f'<path d="M{at_x(x):.1f} {bottom}v5" stroke="{_INK}"/>')
-        drawn.append(_text(at_x(x), bottom + 19, _short(x), "middle"))
+    for tick in ys:
+        drawn.append(f'<path d="M{_MARGIN_LEFT} {at_y(tick):.1f}H{right}" stroke="#ddd"/>')
+        drawn.append(_text(_MARGIN_LEFT - 8, at_y(tick) + 4, _short(tick), "end"))
+    for tick in xs:
+        drawn.append(f'<path d="M{at_x(tick):.1f} {bottom}v5" stroke="{_INK}"/>')
+        drawn.append(_text(at_x(tick), bottom + 19, _short(tick), "middle"))
     drawn.append(f'<path d="M{_MARGIN_LEFT} {top}V{bottom}H{right}" fill="none" stroke="{_INK}"/>')
     drawn.append(_text(_MARGIN_LEFT + inside_x / 2, bottom + 42, axes[0], "middle"))
     drawn.append(f'<g transform="translate(18 {top + inside_y / 2}) rotate(-90)">{_text(0, 0, axes[1], "middle")}</g>')

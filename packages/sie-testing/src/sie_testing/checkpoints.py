@@ -206,7 +206,8 @@ def build(folder: Path, name: str, *, seed: int = 0, **overrides: Any) -> PreTra
     """Save a checkpoint with tokenizer under `folder` and return transformers' model of it, ready to compare with."""
     model_class, config_class, config = {**ARCHITECTURES, **DECODERS}[name]
     torch.manual_seed(seed)
-    model = model_class(config_class(**{**config, **overrides})).eval()
+    model = model_class(config_class(**{**config, **overrides}))
+    model.eval()
     # Fresh biases and norms are all zeros and ones, and would hide a mix-up of one with another.
     with torch.no_grad():
         for parameter in model.parameters():
@@ -252,7 +253,7 @@ def build_modular(
         for parameter in nn.ModuleList(modules).parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
     chain = [Transformer(str(folder / "encoder")), Pooling(width, pooling), *modules]
-    model = CrossEncoder(modules=chain, device="cpu", activation_fn=activation or nn.Identity())
+    model: CrossEncoder = CrossEncoder(modules=chain, device="cpu", activation_fn=activation or nn.Identity())
     model.save_pretrained(str(folder))
     return model
 

@@ -3,9 +3,9 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 from unittest.mock import patch
 
 import httpx2
@@ -24,6 +24,8 @@ from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.options import Precision
 from sie_server.settings import Settings
+
+T = TypeVar("T")
 
 RERANKER = Entry(
     id="acme/reranker",
@@ -166,7 +168,7 @@ class Served:
     def __call__(self, method: str, path: str, body: bytes | None, content_type: str, accept: str) -> httpx2.Response:
         return self.run(self._ask(method, path, body, {"content-type": content_type, "accept": accept}))
 
-    def run(self, work: Any) -> Any:
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._loop.run_until_complete(work)
 
     def close(self) -> None:

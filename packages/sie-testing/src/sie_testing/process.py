@@ -28,12 +28,9 @@ def usage(pid: int) -> Usage:
     status = {line[0].rstrip(":"): line[1] for line in lines if len(line) > 1}
     # The name in brackets may have spaces in it; counted from behind it, minflt is number 7, utime 11, stime 12.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return Usage(
-        *(int(status[name]) * _KB for name in ("VmRSS", "VmHWM", "RssAnon")),
-        int(status["Threads"]),
-        (int(fields[11]) + int(fields[12])) / _TICKS,
-        int(fields[7]),
-    )
+    resident, peak, anonymous = (int(status[name]) * _KB for name in ("VmRSS", "VmHWM", "RssAnon"))
+    cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS
+    return Usage(resident, peak, anonymous, int(status["Threads"]), cpu_s, faults=int(fields[7]))
 
 
 def forget_peak(pid: int) -> None:
