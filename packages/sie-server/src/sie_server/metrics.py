@@ -88,6 +88,17 @@ class Metrics:
             ["model"],
         )
 
+        self.score_cache_texts = counter(
+            "sie_score_cache_texts",
+            "Distinct documents of score requests whose score was in the score cache (hit) or not (miss)",
+            ["model", "result"],
+        )
+        self.score_cache_evictions = counter(
+            "sie_score_cache_evictions", "Scores that were replaced by others in the score cache"
+        )
+        self.score_cache_entries = gauge("sie_score_cache_entries", "Scores in the score cache")
+        self.score_cache_bytes = gauge("sie_score_cache_bytes", "Memory of the score cache (used, total)", ["kind"])
+
         # Work that was not done, and memory that ran out
         self.cancelled = counter(
             "sie_cancelled_sequences",

@@ -11,6 +11,7 @@ from cyclopts.validators import Number
 from sie_server.options import Precision
 
 _POSITIVE = Number(gte=1)
+_MIN_SCORE_CACHE = 2**16
 
 
 def _split(_: Any, value: str, delimiter: str | None = None) -> list[str]:
@@ -34,6 +35,12 @@ def _check_idle(_: Any, seconds: float) -> None:
     # Shorter times would unload a model between the requests of one client.
     if seconds and not 10 <= seconds <= 86400:
         raise ValueError("must be 0, or 10 to 86400")
+
+
+def _check_score_cache(_: Any, size: int) -> None:
+    # Less has no room for any score, or for few of one request.
+    if size and size < _MIN_SCORE_CACHE:
+        raise ValueError(f"must be 0, or at least {_MIN_SCORE_CACHE}")
 
 
 ExtraModels = Annotated[tuple[str, ...], Parameter(env_var="SIE_EXTRA_MODELS", env_var_split=_split, negative=())]
@@ -71,6 +78,11 @@ class Settings:
     memory_budget
         Limit on bytes of loaded models; 0: 95 % of the GPU's memory, or of the machine's (in a container, its limit).
         The least recently used model is unloaded first.
+    score_cache
+        Bytes of memory for scores that were computed: a pair of a query and a document that is there is not computed
+        again. 0: none.
+    score_cache_scope
+        Whose scores a request is answered with: shared, all; key, those that were computed for the same API key.
     idle_evict_s
         Seconds without a request after which a model is unloaded, 10 to 86400; 0: never.
     device
@@ -148,6 +160,8 @@ class Settings:
     pinned: Annotated[tuple[str, ...], Parameter(env_var="SIE_PINNED_MODELS", env_var_split=_split)] = ()
     models_dir: Annotated[str, Parameter(env_var="SIE_MODELS_DIR")] = ""
     memory_budget: Annotated[int, Parameter(env_var="SIE_MEMORY_BUDGET", validator=Number(gte=0))] = 0
+    score_cache: Annotated[int, Parameter(env_var="SIE_SCORE_CACHE", validator=_check_score_cache)] = 0
+    score_cache_scope: Annotated[Literal["shared", "key"], Parameter(env_var="SIE_SCORE_CACHE_SCOPE")] = "shared"
     idle_evict_s: Annotated[float, Parameter(env_var="SIE_IDLE_EVICT_S", validator=_check_idle)] = 0.0
     device: Device = "auto"
     precision: ChosenPrecision = "auto"

@@ -30,7 +30,8 @@ class Checkpoint:
     Values of JSON files are shared by all who ask for them, and must not be changed. Files of tensors stay open until
     the checkpoint is closed (it is a context manager) or garbage.
 
-    folder: may be missing. pickled: whether pickled tensors are read if there are no safetensors.
+    folder: may be missing. version: of its files at the moment this object was made; None if it was missing. pickled:
+    whether pickled tensors are read if there are no safetensors.
     """
 
     def __init__(self, folder: Path, pickled: bool = False) -> None:
@@ -41,7 +42,7 @@ class Checkpoint:
         self._opened: dict[str, int] = {}
         self.folder = folder
         self._pickled = pickled
-        self._version = version(folder)
+        self.version = version(folder)
 
     def __enter__(self) -> Self:
         return self
@@ -62,7 +63,7 @@ class Checkpoint:
     def unchanged(self) -> bool:
         """Whether the folder is there and its files are those of the moment this object was made."""
         try:
-            return self._version is not None and version(self.folder) == self._version
+            return self.version is not None and version(self.folder) == self.version
         except LoadError:
             return False
 

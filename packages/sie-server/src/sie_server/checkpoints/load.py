@@ -1,5 +1,6 @@
 """Loads models: from a checkpoint's files to weights on a device."""
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -173,6 +174,10 @@ def _load(
         parameters=parameters,
         bytes=size,
         few_sizes=device.type == "cpu" and _uses_library(encoder),
+        # Kernels and libraries are those of the process.
+        fingerprint=hashlib.sha256(
+            repr((builder.checkpoint.version, entry, dtype, stored, device)).encode()
+        ).hexdigest(),
     )
     model = warm_up(model)
     _LOG.info(

@@ -21,10 +21,11 @@ from sie_server.engine.gauges import Gauges
 from sie_server.engine.highlights import Traced
 from sie_server.engine.input_texts import texts_to_encode, texts_to_score
 from sie_server.engine.request import Batch, Request, Weigh
-from sie_server.engine.results import Encoding, Ranking, Timing, rank, score_texts
+from sie_server.engine.results import DocumentScore, Encoding, Ranking, Timing, rank, score_texts
 from sie_server.engine.runner import Runner
 from sie_server.engine.scheduler import Scheduler
 from sie_server.engine.scheduling_params import TIMER_SLACK_S, SchedulingParams
+from sie_server.engine.score_cache import score_cache
 from sie_server.engine.watchdog import Watchdog
 from sie_server.engine.worker_pool import WorkerPool
 from sie_server.errors import Code, SIEError
@@ -94,7 +95,8 @@ class Engine:
         `on_lost` is called, on another thread, when the device can't be worked with any more.
 
         Raises:
-            ValueError: the device or the precision is not available here, or the models folder is not a folder.
+            ValueError: the device or the precision is not available here, the models folder is not a folder, or the
+                score cache is too large, or separate by API key without API keys.
         """
         self.device = resolve_device(settings.device)
         self.precision_setting = settings.precision
@@ -102,14 +104,16 @@ class Engine:
         _LOG.info("%s", self.precision.described(settings.precision))
         self._settings = settings
         self._metrics = metrics
+        self._cache = score_cache(settings, metrics)
         on_cpu = self.device.type == "cpu"
         workers = settings.workers or (usable_cores() if on_cpu else 1)
         budget = settings.batch_tokens or (_CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS)
+        cached = settings.score_cache if on_cpu else 0
         self.scheduler = Scheduler(budget, workers)
         self.residency = Residency(
             (),
             partial(self._load, loader or load, RowCountTrials()),
-            MemoryBudget(settings.memory_budget or machine_budget(self.device), workers),
+            MemoryBudget(settings.memory_budget or machine_budget(self.device) - cached, workers),
             metrics,
             batch_tokens=budget,
             load_wait_s=settings.load_wait,
@@ -187,38 +191,40 @@ class Engine:
             raise no_matches(model.entry)
         query, texts = texts_to_score(model, call)
         limits = self._limited(call.limits, call.long_documents or model.entry.long_documents)
-        documents = await self._aside(_size(texts), params, Documents.of, texts)
+        size = _size(texts)
+        documents = await self._aside(size, params, Documents.of, texts)
+        if self._cache is not None and not traced:  # which have more than scores
+            keys = await self._aside(size, params, self._cache.keys, model, call, limits, query, documents)
+            documents = self._cache.look_up(model.id, documents, keys, limits)
+        scores: list[DocumentScore] = []
         sequences: list[Sequence] = []
+        trace: Traced | None = None
         try:
-            with self._admission.tokenizing(model.id, params, estimate(documents.distinct, query)):
-                quick = model.tokenizer.is_cheap(documents.distinct, query, call.instruction)
-                steps = tokenize(model, query, documents, limits, call.instruction)
-                documents, lead, sequences = await self._tokenize(steps, timing, params, quick)
-            if lead is not None:
-                head = model.similarity(lead, call.comparison, matches=traced)
-                call.checks.token_vectors(_token_vectors(lead))
-            assert head is not None
-            results = await self._run("scoring", model, head, sequences, timing, params)
-            scored = await self._aside(len(sequences), params, score_texts, model, lead, sequences, results)
-            ranking = await self._aside(
-                len(texts),
-                params,
-                rank,
-                model,
-                documents.each(scored.scores),
-                scored.prefix,
-                scored.lead,
-                timing,
-                call.top_k,
-            )
-            # Tokens of batches are counted there, without what the sequences share.
-            if shared := scored.prefix + scored.lead:
-                self._metrics.tokens.labels(model.id).inc(shared)
+            if unknown := documents.unknown:
+                with self._admission.tokenizing(model.id, params, estimate(unknown, query)):
+                    quick = model.tokenizer.is_cheap(unknown, query, call.instruction)
+                    steps = tokenize(model, query, documents, limits, call.instruction)
+                    documents, lead, sequences = await self._tokenize(steps, timing, params, quick)
+                if lead is not None:
+                    head = model.similarity(lead, call.comparison, matches=traced)
+                    call.checks.token_vectors(_token_vectors(lead))
+                assert head is not None
+                results = await self._run("scoring", model, head, sequences, timing, params)
+                scores, best = await self._aside(len(sequences), params, score_texts, model, lead, sequences, results)
+                # Tokens of batches are counted there, without what the sequences share.
+                if shared := scores[0].prefix + scores[0].lead:
+                    self._metrics.tokens.labels(model.id).inc(shared)
+                if self._cache is not None:
+                    self._cache.put(documents, scores)
+                if traced and lead is not None:
+                    chosen = [sequences[index] for index in best], [results[index] for index in best]
+                    trace = Traced(lead, *map(documents.each, chosen))
+            else:
+                params.check_deadline()
+            ranking = await self._aside(len(texts), params, rank, model, documents.scores(scores), timing, call.top_k)
             if documents.repeated:
                 self._metrics.repeated_documents.labels(model.id).inc(documents.repeated)
-            if traced and lead is not None:
-                best = [sequences[index] for index in scored.best], [results[index] for index in scored.best]
-                trace = Traced(lead, *map(documents.each, best))
+            if trace is not None:
                 ranking.highlights = await self._highlights(model, call, query, texts, trace, ranking)
             return ranking
         finally:

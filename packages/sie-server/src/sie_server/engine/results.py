@@ -59,7 +59,8 @@ class DocumentScore(NamedTuple):
     """The score of a document, and what its answer says about the document.
 
     score: of its best window, before the model's activation. windows: number of its windows. tokens: of all of them,
-    without a shared prefix. truncated: whether it was cut. span: of the best window, as in `Ranking`.
+    without a shared prefix. truncated: whether it was cut. span: of the best window, as in `Ranking`. prefix: tokens in
+    front of each window. lead: tokens of a query that is a sequence of its own.
     """
 
     score: float
@@ -67,26 +68,18 @@ class DocumentScore(NamedTuple):
     tokens: int
     truncated: bool
     span: tuple[int, int] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """Scores of the texts that were computed, in order.
-
-    best: index of each text's best sequence. prefix: tokens in front of each sequence. lead: tokens of a query that is
-    a sequence of its own.
-    """
-
-    scores: list[DocumentScore]
-    best: Items[int]
     prefix: int
     lead: int
 
 
-def score_texts(model: LoadedModel, lead: Sequence | None, sequences: Items[Sequence], results: Items[Any]) -> Scored:
+def score_texts(
+    model: LoadedModel, query: Sequence | None, sequences: Items[Sequence], results: Items[Any]
+) -> tuple[list[DocumentScore], Items[int]]:
     """Score texts by one result per sequence, a score or a `Matched`: that of the best window, the first of equal ones.
 
-    The windows of a text follow each other. lead: None if each sequence has the query in it.
+    The windows of a text follow each other. query: None if each sequence has the query in it.
+
+    Returns the scores, and the index of each text's best sequence.
 
     Raises:
         SIEError: INFERENCE_ERROR, a score is not finite.
@@ -94,27 +87,25 @@ def score_texts(model: LoadedModel, lead: Sequence | None, sequences: Items[Sequ
     scores = [result.score for result in results] if isinstance(results[0], Matched) else results
     if not all(map(math.isfinite, scores)):
         raise SIEError(Code.INFERENCE_ERROR, f"Model '{model.id}' produced non-finite scores")
-    prefix = len(sequences[0].prefix or ())
+    prefix, lead = len(sequences[0].prefix or ()), len(query or ())
     if len(sequences) == sequences[-1].document + 1:  # one window each
         each = [
-            DocumentScore(score, 1, len(sequence), sequence.truncated, sequence.span)
+            DocumentScore(score, 1, len(sequence), sequence.truncated, sequence.span, prefix, lead)
             for score, sequence in zip(scores, sequences, strict=True)
         ]
-        return Scored(each, range(len(sequences)), prefix, len(lead or ()))
+        return each, range(len(sequences))
     each, best = [], []
     for _, group in groupby(range(len(sequences)), key=lambda index: sequences[index].document):
         windows = list(group)
         index = max(windows, key=scores.__getitem__)
         best.append(index)
         sequence, tokens = sequences[index], sum(len(sequences[window]) for window in windows)
-        each.append(DocumentScore(scores[index], len(windows), tokens, sequence.truncated, sequence.span))
-    return Scored(each, best, prefix, len(lead or ()))
+        each.append(DocumentScore(scores[index], len(windows), tokens, sequence.truncated, sequence.span, prefix, lead))
+    return each, best
 
 
-def rank(
-    model: LoadedModel, scored: Items[DocumentScore], prefix: int, lead: int, timing: Timing, top_k: int | None
-) -> Ranking:
-    """Rank documents by their scores, one per document. prefix, lead: as in `Scored`."""
+def rank(model: LoadedModel, scored: Items[DocumentScore], timing: Timing, top_k: int | None) -> Ranking:
+    """Rank documents by their scores, one per document."""
     activation = ACTIVATIONS.get(model.score)
     scores = [each.score if activation is None else activation(each.score) for each in scored]
     # sorted() is stable, and stays so in reverse.
@@ -122,10 +113,10 @@ def rank(
     return Ranking(
         order=order if top_k is None else order[:top_k],
         scores=scores,
-        lengths=[prefix * each.windows + each.tokens for each in scored],
+        lengths=[each.prefix * each.windows + each.tokens for each in scored],
         truncated=[each.truncated for each in scored],
         spans=[each.span for each in scored],
-        tokens=sum(each.tokens for each in scored) + prefix + lead,
+        tokens=sum(each.tokens for each in scored) + scored[0].prefix + scored[0].lead,
         timing=timing,
         highlights=[],
     )

@@ -29,6 +29,11 @@ class SchedulingParams:
         """Whether the deadline has passed at `now`."""
         return self.deadline is not None and self.deadline <= now
 
+    def check_deadline(self) -> None:
+        """Raises SIEError: GATEWAY_TIMEOUT, the deadline has passed."""
+        if self.expired(time.perf_counter()):
+            raise _passed()
+
     @asynccontextmanager
     async def until_deadline(self) -> AsyncIterator[None]:
         """Cancels the body of the `async with` at the deadline.
@@ -44,4 +49,8 @@ class SchedulingParams:
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise SIEError(Code.GATEWAY_TIMEOUT, "the request's deadline has passed") from None
+            raise _passed() from None
+
+
+def _passed() -> SIEError:
+    return SIEError(Code.GATEWAY_TIMEOUT, "the request's deadline has passed")

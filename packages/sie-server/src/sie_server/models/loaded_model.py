@@ -1,7 +1,8 @@
 """A model in memory, and the heads that compute its answers."""
 
+import secrets
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -22,6 +23,7 @@ class LoadedModel:
 
     bytes: of the weights, and of what a batch of any size takes. token_bytes: peak size of a batch's tensors per
     token. few_sizes: whether its products are compiled for each number of tokens in a batch, so that few should occur.
+    fingerprint: the same only for models of one process that compute the same bits.
     """
 
     entry: Entry
@@ -33,6 +35,7 @@ class LoadedModel:
     bytes: int
     few_sizes: bool
     token_bytes: int = 0
+    fingerprint: str = field(default_factory=secrets.token_hex)
 
     @property
     def id(self) -> str:
