@@ -36,6 +36,7 @@ from tables import show, versions
 from sie_server.catalog.catalog import Entry
 from sie_server.cli.bench.figures import Summary
 from sie_server.cli.bench.workload import workload
+from sie_server.machine.processor import processor_name
 from sie_testing.rounds import Timed, interleave
 
 NEAR = 0.95
@@ -153,7 +154,9 @@ def report(figures: dict[int, dict[str, Any]], arguments: argparse.Namespace) ->
     print("\nthe smallest within 5 %: " + "; ".join(chosen) + "\n")
     show(("cores", "tokenizer threads", "docs/s", "CPU ms per document"), pools, about, arguments.markdown)
     if arguments.json:
-        arguments.json.write_text(json.dumps({**about, "cores": figures, "chosen": chosen}, indent=2))
+        arguments.json.write_text(
+            json.dumps({"processor": processor_name(), **about, "cores": figures, "chosen": chosen}, indent=2)
+        )
 
 
 def _documents(name: str, arguments: argparse.Namespace) -> int:

@@ -25,6 +25,7 @@ from sie_server.cli.bench.figures import Summary
 from sie_server.cli.bench.server_process import ServerProcess
 from sie_server.cli.bench.through_server import Client
 from sie_server.cli.bench.workload import body, workload
+from sie_server.machine.processor import processor_name
 from sie_testing.process import named, usage
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
@@ -50,7 +51,9 @@ def main() -> None:
         table.add_row(name, *(f"{value:.2f}" for value in astuple(Summary.of(values))))
     Console().print(table)
     if arguments.json:
-        arguments.json.write_text(json.dumps({"model": model, "seconds": seconds}, indent=2))
+        arguments.json.write_text(
+            json.dumps({"processor": processor_name(), "model": model, "seconds": seconds}, indent=2)
+        )
 
 
 def start(flags: list[str], model: str) -> dict[str, float]:

@@ -19,7 +19,6 @@ has no `openvino` (`python -m venv peers && peers/bin/pip install openvino nncf 
 import argparse
 import json
 import os
-import platform
 import random
 import sys
 import tempfile
@@ -44,6 +43,7 @@ from sie_server.checkpoints.checkpoint import Checkpoint
 from sie_server.checkpoints.hf_config import read_config
 from sie_server.cli.bench.arithmetic import operations, peak
 from sie_server.cli.bench.figures import Summary
+from sie_server.machine.processor import processor_name
 from sie_server.options import Precision
 from sie_testing import chart, checkpoints
 from sie_testing.rounds import interleave, ratios
@@ -240,7 +240,7 @@ def report(rows: dict[str, dict[str, Any]], peaks: dict[str, Summary], arguments
     print(", ".join(f"peak {name} {spread(top, '.0f')} GFLOP/s" for name, top in peaks.items()))
     if arguments.json:
         results = {one: {k: plain(v) for k, v in row.items()} for one, row in rows.items()}
-        machine = {"machine": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__, "title": title}
+        machine = {"processor": processor_name(), "cores": os.cpu_count(), "torch": torch.__version__, "title": title}
         figures = {**machine, "peak_gflops": {n: asdict(p) for n, p in peaks.items()}, "results": results}
         arguments.json.write_text(json.dumps(figures, indent=2))
     if arguments.svg:

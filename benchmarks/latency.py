@@ -42,6 +42,7 @@ from sie_server.cli.bench.latency import alone, overhead, together
 from sie_server.cli.bench.server_process import ServerProcess
 from sie_server.cli.bench.through_server import STAGES, Answer, Client, percentiles, stages
 from sie_server.cli.bench.workload import body, workload
+from sie_server.machine.processor import processor_name
 from sie_testing import chart
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
@@ -80,7 +81,7 @@ def main() -> None:
     report(figures, about, arguments.markdown)
     print(f"p95 beside {arguments.large:,} documents: {busy - idle:+.1f} ms, {(busy - idle) / batch_ms:.1f} batches")
     if arguments.json:
-        arguments.json.write_text(json.dumps({**about, "cases": figures}, indent=2))
+        arguments.json.write_text(json.dumps({"processor": processor_name(), **about, "cases": figures}, indent=2))
     if arguments.svg:
         latencies = {case: row["latency_ms"] for case, row in figures.items() if f"x {arguments.large:,}" not in case}
         bars = {case: Summary(row["p50"], row["p50"], row["p95"]) for case, row in latencies.items()}

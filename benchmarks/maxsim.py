@@ -12,7 +12,6 @@ with 32 columns it is far from the peak. All scores are compared with those in f
 import argparse
 import importlib.util
 import json
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +25,7 @@ from rich.table import Table
 
 from sie_sdk.scoring import maxsim, maxsim_batch
 from sie_server.cli.bench.figures import Summary
+from sie_server.machine.processor import processor_name
 from sie_testing.rounds import interleave, ratios
 
 Array = NDArray[Any]
@@ -148,7 +148,7 @@ def report(figures: list[dict[str, Any]], title: str, file: Path | None) -> None
     if "maxsim-cpu" not in figures[0]["delta"]:
         console.print("maxsim-cpu is not installed and was left out.")
     if file:
-        machine = {"machine": platform.machine(), "numpy": np.__version__, "title": title}
+        machine = {"processor": processor_name(), "numpy": np.__version__, "title": title}
         file.write_text(json.dumps({**machine, "results": figures}, indent=2))
 
 

@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import json
 import math
-import platform
 import random
 import tempfile
 from collections.abc import Callable
@@ -35,6 +34,7 @@ from rich.table import Table
 from sie_server.catalog.catalog import Entry
 from sie_server.cli.bench.figures import Summary
 from sie_server.engine.request import Request
+from sie_server.machine.processor import processor_name
 from sie_server.tokenization.sequence import Sequence
 from sie_testing import checkpoints
 from sie_testing.rounds import interleave
@@ -143,7 +143,7 @@ def report(figures: list[dict[str, Any]], title: str, arguments: argparse.Namesp
     console.width = max(console.width, 120)
     console.print(table)
     if arguments.json:
-        machine = {"machine": platform.machine(), "torch": torch.__version__, "title": title}
+        machine = {"processor": processor_name(), "torch": torch.__version__, "title": title}
         arguments.json.write_text(json.dumps({**machine, "results": figures}, indent=2))
 
 

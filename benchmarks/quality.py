@@ -31,6 +31,7 @@ from rich.table import Table
 
 from sie_sdk import SIEClient
 from sie_server.cli.bench.server_process import ServerProcess
+from sie_server.machine.processor import processor_name
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
 WHAT = ("rerank", "retrieval", "xquad", "storage")
@@ -72,7 +73,9 @@ def main() -> None:
             show(section, f"{arguments.model}, precision {precision}", arguments.markdown)
     if arguments.json:
         figures = {precision: [asdict(section) for section in some] for precision, some in sections.items()}
-        arguments.json.write_text(json.dumps({"model": arguments.model, "precision": figures}, indent=2))
+        arguments.json.write_text(
+            json.dumps({"processor": processor_name(), "model": arguments.model, "precision": figures}, indent=2)
+        )
 
 
 def measure(embedder: Embedder, arguments: argparse.Namespace) -> Iterator[Section]:

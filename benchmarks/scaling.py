@@ -43,6 +43,7 @@ from sie_server.checkpoints.hf_config import read_config
 from sie_server.cli.bench.arithmetic import operations
 from sie_server.cli.bench.figures import Summary
 from sie_server.cli.bench.workload import text, workload
+from sie_server.machine.processor import processor_name
 from sie_testing import chart
 from sie_testing.rounds import Timed, interleave
 
@@ -106,7 +107,9 @@ def main() -> None:
             for sweep, models in sweeps.items()
         }
         fits = {name: fit(points) for name, points in sweeps["documents"].items()}
-        arguments.json.write_text(json.dumps({**about, **figures, "fit_us": fits}, indent=2))
+        arguments.json.write_text(
+            json.dumps({"processor": processor_name(), **about, **figures, "fit_us": fits}, indent=2)
+        )
     if arguments.svg:
         for sweep, models in sweeps.items():
             file = arguments.svg.with_stem(f"{arguments.svg.stem}-{sweep}")

@@ -30,6 +30,7 @@ from rich.table import Table
 from sie_sdk import SIEAsyncClient
 from sie_sdk.types import Item
 from sie_server.cli.bench.figures import Summary
+from sie_server.machine.processor import processor_name
 from sie_testing.rounds import interleave, ratios
 
 MODEL, DOCUMENTS = "m", 10
@@ -54,7 +55,9 @@ def main() -> None:
             figures[in_flight] = measure(loop, url, in_flight, arguments.requests, arguments.rounds)
             report(figures[in_flight], in_flight, arguments.requests)
     if arguments.json:
-        arguments.json.write_text(json.dumps({"requests": arguments.requests, "in flight": figures}, indent=2))
+        arguments.json.write_text(
+            json.dumps({"processor": processor_name(), "requests": arguments.requests, "in flight": figures}, indent=2)
+        )
 
 
 def measure(

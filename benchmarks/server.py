@@ -39,6 +39,7 @@ from sie_server.catalog.catalog import Entry
 from sie_server.cli.bench.figures import Summary
 from sie_server.cli.bench.server_process import ServerProcess
 from sie_server.cli.bench.through_server import JSON, MSGPACK, Client
+from sie_server.machine.processor import processor_name
 from sie_testing.rounds import interleave, ratios
 
 BASELINE, MODEL = "sie in process", "minilm"
@@ -86,7 +87,7 @@ def main() -> None:
         arguments.markdown,
     )
     if arguments.json:
-        arguments.json.write_text(json.dumps({**about, "seconds": seconds}, indent=2))
+        arguments.json.write_text(json.dumps({"processor": processor_name(), **about, "seconds": seconds}, indent=2))
 
 
 def ours(stack: ExitStack, folder: Path, query: str, documents: list[str], clients: int) -> dict[str, list[Run]]:

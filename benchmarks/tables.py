@@ -1,6 +1,5 @@
 """Progress, tables and failed rows of benchmarks with one row per model."""
 
-import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from sie_server.cli.bench.figures import Summary
+from sie_server.machine.processor import processor_name
 from sie_server.nn.precision import resolve_precision
 
 # Named steps with a progress bar.
@@ -45,7 +45,7 @@ def auto() -> str:
 def versions() -> dict[str, Any]:
     """Of what was measured, and on what."""
     return {
-        "machine": platform.machine(),
+        "processor": processor_name(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "sentence-transformers": sentence_transformers.__version__,

@@ -83,10 +83,9 @@ def examine(device: str, precision: ChosenPrecision, measure: bool) -> Iterator[
 
 def _processor() -> Finding:
     from sie_server.machine.cores import usable_cores
-    from sie_server.machine.processor import processor
+    from sie_server.machine.processor import processor_name
 
-    fields = dict(line.partition(": ")[::2] for line in processor())
-    name = fields.get("model name", platform.machine())
+    name = processor_name()
     cores, present = usable_cores(), os.cpu_count() or 1
     usable = f"{cores} of {present} cores" if cores < present else f"{cores} cores"
     facts = {"processor": name, "usable_cores": cores, "cores": present}

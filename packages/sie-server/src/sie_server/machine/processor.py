@@ -17,6 +17,11 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
     return (platform.machine(), *(f"{name}: {value}" for name, value in _first_core(cpuinfo).items()))
 
 
+def processor_name() -> str:
+    """The name of the first core, such as "Intel(R) Xeon(R) Processor"; without one, the architecture."""
+    return dict(line.partition(": ")[::2] for line in processor()).get("model name", platform.machine())
+
+
 def _first_core(cpuinfo: Path) -> dict[str, str]:
     try:
         core, _, _ = cpuinfo.read_text(errors="replace").partition("\n\n")

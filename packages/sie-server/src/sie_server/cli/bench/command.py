@@ -1,6 +1,5 @@
 """`sie-server bench`: how fast a model is on this machine."""
 
-import platform
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +13,7 @@ from rich.table import Table
 from sie_server.catalog.catalog import did_you_mean, parse, shipped, with_models
 from sie_server.cli.models import PIPE_WIDTH, Json
 from sie_server.errors import LoadError, SIEError
+from sie_server.machine.processor import processor_name
 from sie_server.settings import ChosenPrecision, Device, ExtraModels
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def bench(
 def _print(figures: "Figures") -> None:
     console = Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
     title = f"{figures.model}, {figures.precision} on {figures.device}, {figures.threads} threads"
-    table = Table(title=f"{title} ({platform.machine()})", title_justify="left", show_header=False, box=None)
+    table = Table(title=f"{title} ({processor_name()})", title_justify="left", show_header=False, box=None)
     for label, value in _lines(figures):
         table.add_row(label, value)
     console.print(table)
