@@ -27,6 +27,8 @@ FLAGS = (
 AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512")
 # Compilers older than GCC 11 or clang 12 do not know them; what they make for that level does without.
 AMX = ("-mamx-tile", "-mamx-bf16")
+# Sources without instructions of a level of their own.
+COMMON = ("dispatch", "embedding_sum", "post_norm_layers")
 AVX2 = ("-mavx2", "-mfma")
 VNNI = (*AVX512, "-mavx512vnni")
 BF16 = (*VNNI, "-mavx512bf16")
@@ -86,8 +88,9 @@ def compile_kernel(folder: Path, into: Path | None = None, machine: str = platfo
     into = into or folder
     all_levels = X86 if machine.lower() in ("x86_64", "amd64") else PORTABLE
     with tempfile.TemporaryDirectory(dir=into) as temporary:
-        objects = [Path(temporary, "dispatch.o")]
-        run("-c", folder / "dispatch.cpp", "-o", objects[0])
+        objects = [Path(temporary, f"{source}.o") for source in COMMON]
+        for source, target in zip(COMMON, objects, strict=True):
+            run("-c", folder / f"{source}.cpp", "-o", target)
         for source, levels in all_levels.items():
             for level, flags in levels.items():
                 objects.append(Path(temporary, f"{source}_{level}.o"))

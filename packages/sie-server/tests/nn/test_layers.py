@@ -14,8 +14,10 @@ from sie_server.nn.attention import attention
 from sie_server.nn.attention_bias import AttentionBias, BucketedBias, biased_attention, t5_buckets
 from sie_server.nn.config import Disentangled, HeadConfig, Projection
 from sie_server.nn.disentangled import DisentangledBias, PositionTables, cached_columns, log_buckets
+from sie_server.nn.embedding import sum_of_embeddings
 from sie_server.nn.heads import ClassificationHead, Dense, HeadGroup, Multivector
 from sie_server.nn.kernels.attention import installed_attention_kernel
+from sie_server.nn.kernels.library import installed_library
 from sie_server.nn.linear import GatedLinear, Linear
 from sie_server.nn.linear_backends import use_linear_backends
 from sie_server.nn.packed import Packed
@@ -244,3 +246,17 @@ def test_classification_head_reads_first_tokens_only() -> None:
     with torch.inference_mode():
         assert head(hidden, [3, 4], texts) == head(other, [3, 4], texts)
         assert head(hidden, [3, 4], texts)[1] != head(hidden, [2, 5], texts)[1]
+
+
+@pytest.mark.skipif(installed_library() is None, reason="the kernels are not installed")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.inference_mode()
+def test_embeddings_are_summed_with_the_bits_of_pytorch(dtype: torch.dtype) -> None:
+    tables = [(torch.randn(rows, 50).to(dtype), torch.randint(rows, (70,), dtype=torch.int32)) for rows in (300, 2, 90)]
+    expected = sum(F.embedding(rows, weights).float() for weights, rows in tables)
+    assert torch.equal(sum_of_embeddings(tables), torch.as_tensor(expected))
+    for beyond in (2, -1):
+        rows = tables[1][1].clone()
+        rows[69] = beyond
+        with pytest.raises(IndexError):
+            sum_of_embeddings([tables[0], (tables[1][0], rows)])

@@ -1,6 +1,7 @@
 """BERT (Devlin et al. 2019) and its cross-encoders."""
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from itertools import repeat
 from typing import ClassVar
 
@@ -11,7 +12,8 @@ from sie_server.models.encoder import Encoder
 from sie_server.models.model_config import ModelConfig
 from sie_server.nn.attention import attention
 from sie_server.nn.attention_bias import AttentionBias, biased_attention
-from sie_server.nn.embedding import Embedding
+from sie_server.nn.embedding import Embedding, sum_of_embeddings
+from sie_server.nn.kernels.post_norm_layers import Norm, PostNormLayer, PostNormLayers
 from sie_server.nn.linear import GatedLinear, Linear
 from sie_server.nn.norm import LayerNorm
 from sie_server.nn.packed import Packed
@@ -58,8 +60,16 @@ class BertLayer(nn.Module):
         y: Tensor = self.mlp_norm(self.down(self.up(x), x))
         return y
 
+    @property
+    def parts(self) -> PostNormLayer:
+        """The parts that the kernel for all layers computes, if there is neither a bias nor a rotation."""
+        norms = [Norm(norm.weight, norm.bias, norm.eps) for norm in (self.attention_norm, self.mlp_norm)]
+        return PostNormLayer(self.qkv, self.attention_out, norms[0], self.up, self.down, norms[1])
+
 
 class Bert(Encoder):
+    """BERT. has_attention_biases: whether `biases` gives any."""
+
     layer: ClassVar[type[BertLayer]] = BertLayer
     renames: ClassVar[dict[str, str]] = {
         "bert.": "",
@@ -86,6 +96,7 @@ class Bert(Encoder):
         "cls.predictions.bias": "lexical.decoder.bias",
     }
     ties: Mapping[str, str] = {"lexical.decoder.weight": "embeddings.word.weight"}
+    has_attention_biases: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, outputs: int) -> None:
         super().__init__(config, outputs)
@@ -99,13 +110,29 @@ class Bert(Encoder):
         return repeat(None, len(self.layers))
 
     def encode(self, packed: Packed) -> Tensor:
-        angles = self._angles(packed)
         x: Tensor = self.embeddings(packed)
+        if self.kernel is not None and packed.attended is None and all(packed.lengths):
+            return self.kernel(x, packed, self.first_only)
+        return self.encode_by_layer(x, packed)
+
+    def encode_by_layer(self, x: Tensor, packed: Packed) -> Tensor:
+        """The layers one by one; the kernel's result has the same bits. x: `[tokens, hidden]`, the embeddings."""
+        angles = self._angles(packed)
         *layers, (last, last_bias) = zip(self.layers, self.biases(packed), strict=True)
         for layer, bias in layers:
             x = layer(x, packed, angles, bias)
         y: Tensor = last(x, packed, angles, last_bias, self.first_only)
         return y
+
+    @cached_property
+    def kernel(self) -> PostNormLayers | None:
+        """Computes the layers in one call; None: what they have, or where they are, it does not support."""
+        if self.has_attention_biases or self.rotary_layer is not None:
+            return None
+        layers = [layer.parts for layer in self.layers if isinstance(layer, BertLayer)]
+        first = self.layers[0]
+        assert isinstance(first, BertLayer)
+        return PostNormLayers(layers, first.heads, first.head_dim) if PostNormLayers.supports(layers) else None
 
     def _angles(self, packed: Packed) -> Angles | None:
         layer = self.rotary_layer
@@ -136,11 +163,12 @@ class BertEmbeddings(nn.Module):
 
     def forward(self, packed: Packed) -> Tensor:
         # In the reference's order of addition, so that float32 sums agree to the last bit.
-        x: Tensor = self.word(packed.ids)
+        tables = [(self.word.weight, packed.ids)]
         if self.token_type is not None:
-            x = x + self.token_type(packed.type_ids)
+            tables.append((self.token_type.weight, packed.type_ids))
         if self.position is not None:
-            x = x + self.position(self._rows(packed))
+            tables.append((self.position.weight, self._rows(packed)))
+        x: Tensor = sum_of_embeddings(tables)
         if self.project is not None and self.project_before_norm:
             x = self.project(x)
         x = self.norm(x)
@@ -150,9 +178,11 @@ class BertEmbeddings(nn.Module):
 
     def _rows(self, packed: Packed) -> Tensor:
         """Rows of the position table: int32 `[tokens]`."""
+        if not self.position_offset:
+            return packed.positions
         rows = packed.positions + self.position_offset
         padding = self.position_offset - 1
-        if padding < 0 or not (pads := packed.ids == padding).any():
+        if not (pads := packed.ids == padding).any():
             return rows
         seen = pads.cumsum(0, dtype=torch.int32)
         lengths = torch.tensor(packed.lengths, device=seen.device)

@@ -54,6 +54,8 @@ class Deberta(Bert):
     # Checkpoints may have a table of absolute positions even if the model does not use it.
     ignored: ClassVar[tuple[str, ...]] = (*Bert.ignored, "lm_predictions.", "mask_predictions.", "embeddings.position.")
 
+    has_attention_biases: ClassVar[bool] = True
+
     def __init__(self, config: ModelConfig, outputs: int) -> None:
         super().__init__(config, outputs)
         assert config.disentangled is not None

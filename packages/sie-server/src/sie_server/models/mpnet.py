@@ -27,6 +27,8 @@ class MPNet(Bert):
     }
     head_renames: ClassVar[dict[str, str]] = {"classifier.dense.": "head.dense.", "classifier.out_proj.": "head.out."}
 
+    has_attention_biases: ClassVar[bool] = True
+
     def __init__(self, config: ModelConfig, outputs: int) -> None:
         super().__init__(config, outputs)
         self.distances = Embedding(_BUCKETS, config.heads)

@@ -195,6 +195,8 @@ def _append(module: nn.Module, width: int, layers: Mapping[str, Projection | Nor
 
 def pool(hidden: Tensor, lengths: Items[int], pooling: Pooling) -> Tensor:
     """Pool the rows of each sequence into one: `[tokens, hidden]` → `[sequences, hidden]`."""
+    if pooling != "mean" and len(lengths) == hidden.shape[0] and all(lengths):  # one row each
+        return hidden
     match pooling:
         case "cls":
             return hidden[_starts(lengths, hidden.device)]

@@ -15,7 +15,7 @@ class Linear(nn.Module):
     The input is cast to the weight's dtype, so that a float32 residual stream can feed bfloat16 products.
 
     out_features: one number per checkpoint weight; several weights are stacked and computed as one product.
-    backend: computes the layer once a model is loaded; weight and bias are deleted then.
+    backend: computes the layer once a model is loaded; weight and bias are deleted then. row_counts: of its calls.
     num_parameters: elements of weight and bias.
 
     Shapes: x `[rows, in_features]` → `[rows, sum(out_features)]`, dtype of the weight. `residual`
@@ -34,17 +34,17 @@ class Linear(nn.Module):
         self.num_parameters = sum(p.numel() for p in (self.weight, self.bias) if p is not None)
         self.activation = activation
         self.backend: nn.Module | None = None
-        self._row_counts: tuple[int, ...] | None = None
+        self.row_counts: tuple[int, ...] | None = None
 
     def use_backend(self, backend: nn.Module, row_counts: tuple[int, ...] | None) -> None:
         """Compute by `backend` from now on, in calls of one of `row_counts` rows; None: of any number of rows."""
-        self.backend, self._row_counts = backend, row_counts
+        self.backend, self.row_counts = backend, row_counts
         del self.weight, self.bias
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         if self.backend is not None:
-            if self._row_counts is not None:
-                return in_row_counts(self.backend, self._row_counts, x, residual)
+            if self.row_counts is not None:
+                return in_row_counts(self.backend, self.row_counts, x, residual)
             y: Tensor = self.backend(x, residual)
             return y
         y = self._reference(x.to(self.weight.dtype))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import NamedTuple
 
@@ -44,16 +45,15 @@ class SharedPrefixes:
     key_rows: Tensor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Packed:
     """Sequences laid end to end.
 
     ids, positions, type_ids: int32 `[tokens]`; positions continue those of a sequence's prefix.
     cu_seqlens: int32 `[sequences + 1]`, row of each sequence's first token, ending with the total.
     key_cu_seqlens: the same for keys, which include prefixes.
-    lengths: tokens per sequence, without its prefix.
+    lengths: tokens per sequence, without its prefix. key_lengths: its keys, which include its prefix.
     max_positions: tokens of the longest sequence, including its prefix.
-    runs: consecutive sequences of equal length.
     shared: prefixes of the sequences; None: none has one.
     attended: int64 `[keys]`, rows of the tokens that others attend to; None: all.
     """
@@ -64,8 +64,8 @@ class Packed:
     cu_seqlens: Tensor
     key_cu_seqlens: Tensor
     lengths: tuple[int, ...]
+    key_lengths: tuple[int, ...]
     max_positions: int
-    runs: tuple[Run, ...]
     shared: SharedPrefixes | None
     attended: Tensor | None
 
@@ -86,7 +86,12 @@ class Packed:
     @property
     def max_keys(self) -> int:
         """Largest number of keys of a sequence, including its prefix."""
-        return max(run.keys for run in self.runs)
+        return max(self.key_lengths)
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """Consecutive sequences of equal length."""
+        return tuple(_runs(self.lengths, self.key_lengths))
 
     @classmethod
     def of(cls, sequences: Iterable[Sequence], device: torch.device) -> "Packed":
@@ -95,29 +100,41 @@ class Packed:
         Every prefix must have been computed before or be among the sequences.
         """
         sequences = list(sequences)
-        lengths = tuple(len(sequence) for sequence in sequences)
-        prefixes = [0 if sequence.prefix is None else len(sequence.prefix) for sequence in sequences]
-        hidden = [sequence.unattended for sequence in sequences]
-        keys = [sum(counts) for counts in zip(prefixes, lengths, (-count for count in hidden), strict=True)]
-        offsets = _offsets(lengths)
-        tokens = int(offsets[-1])
+        lengths = key_lengths = tuple([len(sequence.ids) for sequence in sequences])
+        offsets = key_offsets = _offsets(lengths)
+        positions = np.arange(offsets[-1], dtype=np.int32) - np.repeat(offsets[:-1], lengths)
+        max_positions = max(lengths)
+        shared = attended = None
+        if any(sequence.prefix is not None or sequence.unattended for sequence in sequences):
+            prefixes = [0 if sequence.prefix is None else len(sequence.prefix) for sequence in sequences]
+            hidden = [sequence.unattended for sequence in sequences]
+            key_lengths = tuple(map(sum, zip(prefixes, lengths, (-count for count in hidden), strict=True)))
+            key_offsets = _offsets(key_lengths)
+            positions += np.repeat(np.array(prefixes, np.int32), lengths)
+            max_positions = max(map(sum, zip(prefixes, lengths, strict=True)))
+            shared = _find_prefixes(sequences, offsets, device) if any(prefixes) else None
+            attended = _attended(lengths, hidden).to(device) if any(hidden) else None
         arrays = {
-            "ids": np.concatenate([sequence.ids for sequence in sequences]),
-            "positions": np.arange(tokens) - np.repeat(offsets[:-1] - prefixes, lengths),
-            "type_ids": np.concatenate([sequence.type_ids for sequence in sequences]),
+            "ids": np.concatenate([sequence.ids for sequence in sequences], dtype=np.int32),
+            "positions": positions,
+            "type_ids": np.concatenate([sequence.type_ids for sequence in sequences], dtype=np.int32),
             "cu_seqlens": offsets,
-            "key_cu_seqlens": _offsets(keys),
+            "key_cu_seqlens": key_offsets,
         }
-        tensors = {name: torch.from_numpy(array.astype(np.int32)).to(device) for name, array in arrays.items()}
-        shared = _find_prefixes(sequences, offsets, device) if any(prefixes) else None
-        attended = _attended(lengths, hidden).to(device) if any(hidden) else None
-        runs = tuple(_runs(lengths, keys))
-        max_positions = max(map(sum, zip(prefixes, lengths, strict=True)))
-        return cls(**tensors, lengths=lengths, max_positions=max_positions, runs=runs, shared=shared, attended=attended)
+        return cls(
+            **{name: torch.from_numpy(array).to(device) for name, array in arrays.items()},
+            lengths=lengths,
+            key_lengths=key_lengths,
+            max_positions=max_positions,
+            shared=shared,
+            attended=attended,
+        )
 
 
-def _offsets(lengths: Items[int]) -> RowIndices:
-    return np.concatenate(([0], np.cumsum(lengths)))
+def _offsets(lengths: Items[int]) -> NDArray[np.int32]:
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
 
 
 def _attended(lengths: Items[int], hidden: Items[int]) -> Tensor:
@@ -133,7 +150,7 @@ def _runs(lengths: Iterable[int], keys: Iterable[int]) -> Iterator[Run]:
         row += count * length
 
 
-def _find_prefixes(sequences: list[Sequence], offsets: RowIndices, device: torch.device) -> SharedPrefixes:
+def _find_prefixes(sequences: list[Sequence], offsets: NDArray[np.int32], device: torch.device) -> SharedPrefixes:
     own_rows = {id(s): np.arange(start, start + len(s)) for s, start in zip(sequences, offsets[:-1], strict=True)}
     prefix_rows: dict[int, RowIndices] = {}
     computed: list[tuple[Lead, slice]] = []

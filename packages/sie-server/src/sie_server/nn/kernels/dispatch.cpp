@@ -16,7 +16,7 @@
 #define PUBLIC extern "C" __attribute__((visibility("default")))
 
 // Incremented with every change of the interface; library.py checks it.
-constexpr int kAbi = 8;
+constexpr int kAbi = 9;
 
 namespace {
 

@@ -71,6 +71,8 @@ class PanelLinear(nn.Module):
     multiplied in bfloat16 (Dettmers et al. 2022, LLM.int8()). Each output channel of the weight is quantized to 255
     levels around zero. There is no calibration, and rows are independent of each other.
 
+    level: instruction set level of the kernel.
+
     Shapes: as for `Linear`; x float32 or bfloat16. With a residual, the result is float32.
     """
 
@@ -86,7 +88,7 @@ class PanelLinear(nn.Module):
         library = installed_library()
         assert library is not None
         self._library, self._dtype = library, _KERNEL_DTYPES[dtype]
-        self._level = vector_isa_level() if dtype == "float32" else linear_isa_level()
+        self.level = vector_isa_level() if dtype == "float32" else linear_isa_level()
         self.dtype = linear.weight.dtype
         self.gated = isinstance(linear, GatedLinear)
         self._activation = _activation(linear.activation, exact=dtype == "float32")
@@ -101,15 +103,22 @@ class PanelLinear(nn.Module):
         else:
             self._pack_rounded(linear, weight, torch.zeros(len(weight)) if bias is None else bias, int8=dtype == "int8")
         tensors = (self.input_scale, self.int8_weights, self.weights, self.weight_scale, self.weight_sums, self.bias)
-        self._constants = [_address(t) for t in tensors]
+        # What is the same in every call; y has the dtype of the weight, without a residual.
+        self.constants = LinearArguments(
+            *(None, *(_address(t) for t in tensors), None, None),
+            *(self.inputs, self.outputs, self.outputs),
+            *(0, self.inputs, self.outputs, self.panels),
+            *(self._dtype, False, self.dtype == torch.bfloat16, self._activation[0], self.gated),
+            *self._activation[1],
+        )
 
     def _pack_float32(self, linear: Linear, weight: Tensor, bias: Tensor | None) -> None:
-        columns = float32_columns(self._library, self._level)
+        columns = float32_columns(self._library, self.level)
         if isinstance(linear, GatedLinear):
             self.outputs //= 2
             weight = _interleave_gate(weight, linear.gate_first, columns).flatten(0, 1)
             bias = None if bias is None else _interleave_gate(bias, linear.gate_first, columns).flatten()
-        panels = pack_float32_panels(self._library, self._level, weight)
+        panels = pack_float32_panels(self._library, self.level, weight)
         self.panels = len(panels)
         self.register_buffer("weights", panels)
         self.register_buffer("bias", None if bias is None else _aligned_copy(_split_into_panels(bias, columns)))
@@ -147,15 +156,12 @@ class PanelLinear(nn.Module):
         dtype = self.dtype
         if residual is not None:
             dtype, residual = torch.float32, residual.float().contiguous()
-        y = torch.empty(len(x), self.outputs, dtype=dtype)
-        arguments = LinearArguments(
-            *(x.data_ptr(), *self._constants, _address(residual), y.data_ptr()),
-            *(x.stride(0), self.outputs, self.outputs),
-            *(len(x), self.inputs, self.outputs, self.panels),
-            *(self._dtype, x.dtype == torch.bfloat16, y.dtype == torch.bfloat16, self._activation[0], self.gated),
-            *self._activation[1],
-        )
-        if self._library.sie_linear(ctypes.byref(arguments), self._level):
+        y = torch.empty(x.shape[0], self.outputs, dtype=dtype)
+        arguments = LinearArguments.from_buffer_copy(self.constants)
+        arguments.x, arguments.x_row, arguments.x_bfloat16 = x.data_ptr(), x.stride(0), x.dtype == torch.bfloat16
+        arguments.y, arguments.y_bfloat16, arguments.rows = y.data_ptr(), dtype == torch.bfloat16, x.shape[0]
+        arguments.residual = _address(residual)
+        if self._library.sie_linear(ctypes.byref(arguments), self.level):
             raise MemoryError("can't allocate memory for a linear layer")
         return y
 

@@ -14,7 +14,7 @@ _DTYPES = (torch.float32, torch.bfloat16)
 _BFLOAT16_ATTENTION = 3
 
 
-class _NormRotaryArguments(ctypes.Structure):
+class NormRotaryArguments(ctypes.Structure):
     """`NormRotaryArguments` of norm_rotary.h, field by field."""
 
     _fields_ = (
@@ -61,7 +61,7 @@ class NormRotaryKernels:
     def _run(self, x: Tensor, y: Tensor, *rest: float | None) -> None:
         heads, head_stride = (x.shape[1], x.stride(1)) if x.dim() == 3 else (1, 0)
         sizes = (len(x), heads, x.shape[-1], x.dtype == torch.bfloat16, y.dtype == torch.bfloat16)
-        arguments = _NormRotaryArguments(x.data_ptr(), y.data_ptr(), x.stride(0), head_stride, *sizes, *rest)
+        arguments = NormRotaryArguments(x.data_ptr(), y.data_ptr(), x.stride(0), head_stride, *sizes, *rest)
         if self.library.sie_norm_rotary(ctypes.byref(arguments), self.level):
             raise MemoryError("can't allocate memory for a row")
 

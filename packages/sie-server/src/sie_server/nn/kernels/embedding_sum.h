@@ -1,0 +1,18 @@
+// The sum of a token's embeddings on a CPU: the interface.
+#pragma once
+
+#include <cstdint>
+
+// A table of embeddings, and the row of it for each token.
+struct EmbeddingTable {
+    const void* weights;  // [count, width], bfloat16 or float32
+    const int32_t* rows;  // [tokens]
+    int64_t count;
+    int32_t bfloat16;
+};
+
+struct EmbeddingSumArguments {
+    const EmbeddingTable* tables;  // summed in this order
+    float* y;                      // [tokens, width]
+    int32_t table_count, tokens, width;
+};
