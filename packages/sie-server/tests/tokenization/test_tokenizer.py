@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from sie_server.errors import SIEError
 from sie_server.options import LongDocuments
 from sie_server.tokenization.config import LengthLimits
+from sie_server.tokenization.special_tokens import SpecialTokens, int32
 from sie_server.tokenization.tokenizer import TextTokenizer
 from sie_testing.checkpoints import tokenizer
 
@@ -201,3 +202,15 @@ def test_a_long_query_is_read_no_further_than_it_may_be() -> None:
     assert sum(ours.encode_pairs.steps("w1 " * 10_000, ["w1"], LengthLimits(query=5))) < 100, (
         "characters that were read"
     )
+
+
+@pytest.mark.parametrize("last_type", [0, 1])
+def test_parts_joined_to_the_same_first_part_are_as_joined_one_by_one(last_type: int) -> None:
+    ids = (int32([2]), int32([3, 4]), int32([3]))
+    special = SpecialTokens(ids, (int32([0]), int32([0, 1]), int32([last_type])), (0, 1))
+    first, seconds = int32([7, 8]), [int32([9] * length) for length in (0, 1, 5)]
+    join = special.joiner(first, 5)
+    for second in seconds:
+        for joined, expected in zip(join(second), special.join(first, second), strict=True):
+            assert joined.tolist() == expected.tolist()
+            assert joined.dtype == expected.dtype

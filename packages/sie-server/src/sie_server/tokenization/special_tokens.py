@@ -1,5 +1,6 @@
 """Special tokens around the texts of an input, as the tokenizer's post-processor places them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,6 +87,22 @@ class SpecialTokens:
             ids += [part, after]
             types += [np.full(len(part), part_type, np.int32), after_types]
         return np.concatenate(ids), np.concatenate(types)
+
+    def joiner(self, first: Ids, longest: int) -> Callable[[Ids], tuple[Ids, Ids]]:
+        """A function that does what `join` does with this first part and second parts of up to `longest` tokens.
+
+        Parts with equal type ids share one array of them, which is read-only.
+        """
+        second_type, after, after_types = self.part_types[1], self.ids[2], self.types[2]
+        if (after_types != second_type).any():
+            return lambda second: self.join(first, second)
+        front = np.concatenate((self.ids[0], first, self.ids[1]))
+        first_types = np.full(len(first), self.part_types[0], np.int32)
+        others = np.full(longest + len(after), second_type, np.int32)
+        types = np.concatenate((self.types[0], first_types, self.types[1], others))
+        types.flags.writeable = False
+        special = len(front) + len(after)
+        return lambda second: (np.concatenate((front, second, after)), types[: special + len(second)])
 
 
 def int32(ids: list[int]) -> Ids:

@@ -79,6 +79,8 @@ class TextTokenizer:
         self._query = self._late.with_marker(self._single, late.query_marker)
         self._single = self._late.with_marker(self._single, late.document_marker)
         self._query_prompt = query_prompt
+        self._zeros = np.zeros(max_length, np.int32)
+        self._zeros.flags.writeable = False
         self._after = int32([])
         if isinstance(self.prompt, SplitChatTemplate):
             self._after = int32([*self.prompt.after])
@@ -130,11 +132,8 @@ class TextTokenizer:
         )
         budget = document_budget(self._limit(limits), self._pair.tokens, len(query_ids), limits.long_documents)
         chunks = yield from self._chunks(documents, budget, self._pair.tokens + len(query_ids), limits)
-        return (
-            yield from build_in_steps(
-                chunks, lambda chunk: self._sequence(*self._pair.join(query_ids, chunk.ids), chunk)
-            )
-        )
+        join = self._pair.joiner(query_ids, max((len(chunk.ids) for chunk in chunks), default=0))
+        return (yield from build_in_steps(chunks, lambda chunk: self._sequence(*join(chunk.ids), chunk)))
 
     @stepwise
     def encode_apart(
@@ -408,8 +407,14 @@ class TextTokenizer:
         sequence.keep = self._late.keep_mask(ids, query)
         return sequence
 
+    def _one_type(self, length: int) -> Ids:
+        """Type ids of a model with one type: read-only int32 `[length]`."""
+        if length > len(self._zeros):
+            return np.zeros(length, np.int32)
+        return self._zeros[:length]
+
     def _sequence(self, ids: Ids, types: Ids, chunk: Chunk) -> Sequence:
-        types = types if self._token_types else np.zeros_like(types)
+        types = types if self._token_types else self._one_type(len(types))
         tokens = range(chunk.first, chunk.first + len(chunk.ids))
         return Sequence(ids, types, chunk.document, tokens, chunk.span, chunk.truncated)
 

@@ -1,7 +1,7 @@
 """Token budget of a document, and the windows of documents that exceed it."""
 
 from collections.abc import Sequence as Items
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sie_server.errors import Code, SIEError
 from sie_server.options import LongDocuments
@@ -9,8 +9,7 @@ from sie_server.tokenization.config import LengthLimits
 from sie_server.tokenization.special_tokens import Ids
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """The part of a document that one sequence holds.
 
     ids: int32 `[length]`, without special tokens.
