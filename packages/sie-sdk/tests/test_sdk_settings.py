@@ -184,7 +184,9 @@ def test_keyword_arguments_are_the_same(name, keywords):
     exceptions = {"http_client"} | ({"items"} if name == "encode_stream" else set())
     for keyword in awaited.keys() - own - exceptions:
         assert awaited[keyword] == blocking[keyword]
-    endpoint = parameters(Endpoint, name)
+    # All calls share the keyword arguments of `_inference`.
+    shared = {} if name == "__init__" else parameters(Endpoint, "_inference")
+    endpoint = {**shared, **parameters(Endpoint, name)}
     if name != "encode":  # which hands them on to encode_stream
         assert {k: endpoint[k].default for k in expected} == {k: blocking[k].default for k in expected}
 

@@ -23,6 +23,7 @@ from sie_sdk.types import (
     ExtractResult,
     Item,
     ModelInfo,
+    ScoreArguments,
     ScoreResult,
     StatusMessage,
     WatchMode,
@@ -72,32 +73,19 @@ class Endpoint:
         self._headers = _checked_headers({**(base_url_headers or {}), **_without_none(**own)})
 
     def score(
-        self,
-        model: str,
-        query: Item,
-        items: Iterable[Item],
-        *,
-        instruction: str | None = None,
-        options: Mapping[str, Any] | None = None,
-        gpu: str | None = None,
-        wait_for_capacity: bool = True,
-        provision_timeout_s: float | None = None,
-        max_oom_retries: int = 3,
+        self, model: str, query: Item, items: Iterable[Item], **arguments: Unpack[ScoreArguments]
     ) -> Batch[ScoreResult, ScoreResult]:
-        warn_ignored(gpu=gpu)
         check_text_only(query, "query")
-        options = {**self._options, **(options or {})}
         call = self._inference(
             "score",
             model,
-            {"query": query, **_without_none(instruction=instruction, options=options or None)},
-            options,
+            lambda params: {"query": query, **params},
             lambda reply, _: [results.score_result(reply)],
-            RetryOptions(wait_for_capacity=wait_for_capacity, max_oom_retries=max_oom_retries),
-            provision_timeout_s,
+            **arguments,
         )
+        top_k = self._merged(arguments.get("options")).get("top_k")
         stream = Stream(listed(items), call, has_ids=True, progress=reporting(False, None), sends_empty=True)
-        return Batch(stream, lambda rankings: results.merged_scores(rankings, options.get("top_k")))
+        return Batch(stream, lambda rankings: results.merged_scores(rankings, top_k))
 
     def encode(
         self, model: str, items: Item | Iterable[Item], **arguments: Unpack[EncodeArguments]
@@ -111,33 +99,15 @@ class Endpoint:
         items: Iterable[Item] | AsyncIterable[Item],
         *,
         output_types: Sequence[str] | None = None,
-        instruction: str | None = None,
         output_dtype: str | None = None,
         is_query: bool | None = None,
-        options: Mapping[str, Any] | None = None,
-        gpu: str | None = None,
-        wait_for_capacity: bool = True,
-        provision_timeout_s: float | None = None,
-        max_oom_retries: int = 3,
         progress: Report | bool = False,
+        **arguments: Unpack[ScoreArguments],
     ) -> Stream[EncodeResult]:
-        warn_ignored(gpu=gpu)
-        options = {**self._options, **(options or {}), **_without_none(is_query=is_query)}
-        params = _without_none(
-            output_types=None if output_types is None else list(output_types),
-            output_dtype=output_dtype,
-            instruction=instruction,
-            options=options or None,
-        )
-        call = self._inference(
-            "encode",
-            model,
-            _without_none(params=params or None),
-            options,
-            results.encode_results,
-            RetryOptions(wait_for_capacity=wait_for_capacity, max_oom_retries=max_oom_retries),
-            provision_timeout_s,
-        )
+        types = None if output_types is None else list(output_types)
+        arguments["options"] = {**(arguments.get("options") or {}), **_without_none(is_query=is_query)}
+        body = _in_params(output_types=types, output_dtype=output_dtype)
+        call = self._inference("encode", model, body, results.encode_results, **arguments)
         total = len(items) if isinstance(items, Sized) else None
         return Stream(checked(items), call, has_ids=False, progress=reporting(progress, total))
 
@@ -148,30 +118,10 @@ class Endpoint:
         *,
         labels: Sequence[str] | None = None,
         output_schema: Mapping[str, Any] | None = None,
-        instruction: str | None = None,
-        options: Mapping[str, Any] | None = None,
-        gpu: str | None = None,
-        wait_for_capacity: bool = True,
-        provision_timeout_s: float | None = None,
-        max_oom_retries: int = 3,
+        **arguments: Unpack[ScoreArguments],
     ) -> Batch[ExtractResult, ExtractResult | list[ExtractResult]]:
-        warn_ignored(gpu=gpu)
-        options = {**self._options, **(options or {})}
-        params = _without_none(
-            labels=None if labels is None else list(labels),
-            output_schema=output_schema,
-            instruction=instruction,
-            options=options or None,
-        )
-        call = self._inference(
-            "extract",
-            model,
-            _without_none(params=params or None),
-            options,
-            results.extract_results,
-            RetryOptions(wait_for_capacity=wait_for_capacity, max_oom_retries=max_oom_retries),
-            provision_timeout_s,
-        )
+        body = _in_params(labels=None if labels is None else list(labels), output_schema=output_schema)
+        call = self._inference("extract", model, body, results.extract_results, **arguments)
         stream = Stream(_batch(items), call, has_ids=True, progress=reporting(False, None), sends_empty=True)
         return Batch(stream, _like_input(items))
 
@@ -188,17 +138,32 @@ class Endpoint:
         retrying = RetryOptions(wait_for_capacity=wait_for_capacity, inference=False)
         return self._look_up("/ws/status", None, results.status_message, retrying, _budget(provision_timeout_s))
 
+    def _merged(self, options: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Returns the options of a call: its own take precedence over those of the client."""
+        return {**self._options, **(options or {})}
+
     def _inference(
         self,
         task: str,
         model: str,
-        fields: Mapping[str, Any],
-        options: Mapping[str, Any],
+        body: Callable[[dict[str, Any]], Mapping[str, Any]],
         parse: Callable[[Reply, Chunk], list[R]],
-        retrying: RetryOptions,
-        provision_timeout_s: float | None,
+        *,
+        instruction: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        gpu: str | None = None,
+        wait_for_capacity: bool = True,
+        provision_timeout_s: float | None = None,
+        max_oom_retries: int = 3,
     ) -> Callable[[Chunk], Call[list[R]]]:
-        """Returns the function that makes the request for one chunk of items; `fields` is the rest of its body."""
+        """Returns the function that makes the request for one chunk of items.
+
+        `body` places the instruction and the options, those of them that are set, into the body without its items.
+        """
+        warn_ignored(gpu=gpu)
+        options = self._merged(options)
+        fields = body(_without_none(instruction=instruction, options=options or None))
+        retrying = RetryOptions(wait_for_capacity=wait_for_capacity, max_oom_retries=max_oom_retries)
         media = {"content-type": codec.CONTENT_TYPE, "accept": codec.CONTENT_TYPE}
         url = f"{self.base_url}/v1/{task}/{_model_path(model)}"
         headers = {**self._headers, **media}
@@ -250,6 +215,11 @@ def _batch(items: Item | Iterable[Item]) -> list[Item]:
 def _like_input(items: Item | Iterable[Item]) -> Callable[[list[R]], R | list[R]]:
     """Returns a function that unwraps the result of a single item and keeps a list of results."""
     return lambda results: results[0] if isinstance(items, Mapping) else results
+
+
+def _in_params(**own: Any) -> Callable[[dict[str, Any]], Mapping[str, Any]]:
+    """Returns a function that places all parameters, `own` first, into the field `params`, if any is set."""
+    return lambda params: _without_none(params={**_without_none(**own), **params} or None)
 
 
 def _without_none(**fields: Any) -> dict[str, Any]:
