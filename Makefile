@@ -46,10 +46,10 @@ types: .venv/.installed-dev
 	  PYTHONPATH=packages/sie-sdk/src $(BIN)/basedpyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes $$module \
 	    || exit 1; done
 
-# A worker process per core; ARGS=-n0 for none. Each suite in processes of its own: that of the SDK stands in for the
+# A worker process per core; ARGS=-n0 for none. The 30 slowest tests are listed at the end. Each suite in processes of its own: that of the SDK stands in for the
 # clock, which servers in the same process would read.
 pytest: .venv/.installed-dev
-	for tests in $(TESTS); do $(BIN)/pytest -n logical --dist loadfile $$tests $(ARGS) || exit 1; done
+	for tests in $(TESTS); do $(BIN)/pytest -n logical --dist loadfile --durations=30 $$tests $(ARGS) || exit 1; done
 
 # One after another: they put a server under load, and watch how it fares.
 test-long: .venv/.installed-dev
