@@ -1,5 +1,6 @@
 """Fixtures shared by the server's tests."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "gpu" in item.keywords:
             item.add_marker(skip)
+
+
+def pytest_collection_finish() -> None:
+    """Spare each garbage collection, such as after a model is unloaded, the objects of transformers and the tests."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -588,7 +588,7 @@ async def test_a_look_that_takes_long_holds_up_nothing_and_is_not_begun_twice(tm
             return Changes([Entry("new", repository="new")], [], {})
 
     slow: Any = Slow()
-    for _ in range(5):
+    for _ in range(2):
         await housekeeper.poll(slow)
     await until(lambda: looks)
     assert looks == [0]
