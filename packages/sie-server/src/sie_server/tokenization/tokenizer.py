@@ -16,11 +16,11 @@ from sie_server.stepwise import Steps, stepwise
 from sie_server.tokenization.chat_template import ChatTemplate
 from sie_server.tokenization.config import LateInteraction, LengthLimits
 from sie_server.tokenization.late_interaction import LateInteractionTokens
+from sie_server.tokenization.long_documents import Chunk, check_total, check_windows, document_budget, window_starts
 from sie_server.tokenization.prompt import Prompt, instructed
 from sie_server.tokenization.sequence import Lead, Sequence
 from sie_server.tokenization.special_tokens import Ids, SpecialTokens, int32, token_id
 from sie_server.tokenization.split_points import SplitChatTemplate, split_chat_template
-from sie_server.tokenization.windows import Chunk, check_total, check_windows, document_budget, window_starts
 from sie_server.tokenization.word_cache import WordCache, encodings
 
 P = TypeVar("P")

@@ -1,4 +1,4 @@
-"""Token budget of a document, and the windows of documents that exceed it."""
+"""Treatment of documents that exceed the limit: the token budget of a document, and its windows."""
 
 from collections.abc import Sequence as Items
 from typing import NamedTuple
