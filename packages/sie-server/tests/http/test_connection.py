@@ -313,8 +313,28 @@ def asked(
         return answer.status, answer.headers, answer.read()
 
 
-def test_more_connections_than_allowed() -> None:
-    with Server(f"--max-connections={LIMIT}", "--receive-timeout=60") as few, ExitStack() as stack:
+@pytest.fixture(scope="module")
+def _few() -> Iterator[Server]:
+    with Server(f"--max-connections={LIMIT}", "--receive-timeout=60") as running:
+        yield running
+
+
+@pytest.fixture
+def few(_few: Server) -> Server:
+    """A server that accepts few connections, and has none at first."""
+    poll(lambda: not open_connections(_few))
+    return _few
+
+
+def open_connections(server: Server) -> int:
+    return sum(
+        connection.status in (psutil.CONN_ESTABLISHED, psutil.CONN_CLOSE_WAIT)
+        for connection in psutil.Process(server.pid).net_connections("tcp")
+    )
+
+
+def test_more_connections_than_allowed(few: Server) -> None:
+    with ExitStack() as stack:
         busy = [stack.enter_context(connection_to(few)) for _ in range(LIMIT)]
         for connection in busy:
             connection.sendall(HEAD + b"Content-Length: 900\r\n\r\n" + PLAIN)
@@ -330,9 +350,9 @@ def test_more_connections_than_allowed() -> None:
             assert metric(client, "sie_connections_refused_total", code="QUEUE_FULL") >= 1
 
 
-def test_a_client_with_many_slow_bodies_keeps_no_other_out() -> None:
+def test_a_client_with_many_slow_bodies_keeps_no_other_out(few: Server) -> None:
     slow = b"Content-Length: 900\r\n\r\n" + PLAIN
-    with Server(f"--max-connections={LIMIT}", "--receive-timeout=60") as few, ExitStack() as stack:
+    with ExitStack() as stack:
         busy = [stack.enter_context(connection_to(few)) for _ in range(LIMIT)]
         for connection in busy:
             connection.sendall(HEAD + slow)
@@ -362,8 +382,8 @@ def test_an_api_key_with_many_slow_bodies_keeps_no_other_out() -> None:
         assert [asked(few, headers=modest)[0] for _ in range(3)] == [200] * 3
 
 
-def test_connections_that_wait_make_room() -> None:
-    with Server(f"--max-connections={LIMIT}", "--receive-timeout=60") as few, ExitStack() as stack:
+def test_connections_that_wait_make_room(few: Server) -> None:
+    with ExitStack() as stack:
         # Those on which a request was answered, which may rest for long, and those on which none ever came.
         resting = [stack.enter_context(connection_to(few)) for _ in range(LIMIT)]
         for connection in resting:
@@ -435,12 +455,20 @@ def test_the_status_stream_outlasts_the_patience(strict: Server) -> None:
             session.receive_text(timeout=60)
 
 
-def test_the_bodies_of_all_requests_together_are_bounded() -> None:
+@pytest.fixture(scope="module")
+def narrow() -> Iterator[Server]:
+    """A server that holds 2,000 bytes of bodies."""
+    with Server("--preload", EMBEDDED, "--max-bodies-bytes=2000") as running:
+        yield running
+
+
+def test_the_bodies_of_all_requests_together_are_bounded(narrow: Server) -> None:
     path = f"/v1/score/{EMBEDDED}"
     body = PLAIN + b" " * 900
-    with Server("--preload", EMBEDDED, "--max-bodies-bytes=2000") as server, connect(server.url) as client:
+    with connect(narrow.url) as client:
+        poll(lambda: metric(client, "sie_request_body_bytes") == 0)
         assert client.post(path, content=PLAIN + b" " * 5000).status_code == 200  # alone it may be larger
-        with connection_to(server) as half:
+        with connection_to(narrow) as half:
             half.sendall(HEAD + b"Content-Length: 1000\r\n\r\n" + b" " * 900)
             # Whichever comes second is refused: that must be the client's.
             poll(lambda: metric(client, "sie_request_body_bytes") == 900)
@@ -451,16 +479,13 @@ def test_the_bodies_of_all_requests_together_are_bounded() -> None:
         poll(lambda: client.post(path, content=body).status_code == 200)
 
 
-def test_the_bodies_of_one_client_leave_room_for_those_of_others() -> None:
+def test_the_bodies_of_one_client_leave_room_for_those_of_others(narrow: Server) -> None:
     path = f"/v1/score/{EMBEDDED}"
     body = PLAIN.ljust(600)
-    with (
-        Server("--preload", EMBEDDED, "--max-bodies-bytes=2000") as server,
-        connect(server.url) as client,
-        ExitStack() as stack,
-    ):
+    with connect(narrow.url) as client, ExitStack() as stack:
+        poll(lambda: metric(client, "sie_request_body_bytes") == 0)
         for _ in range(2):
-            connection = stack.enter_context(connection_to(server))
+            connection = stack.enter_context(connection_to(narrow))
             connection.sendall(HEAD + b"Content-Length: 600\r\n\r\n" + b" " * 500)
         poll(lambda: metric(client, "sie_request_body_bytes") == 1000)
         assert client.post(path, content=body).status_code == 503
