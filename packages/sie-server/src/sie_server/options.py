@@ -8,6 +8,8 @@ from msgspec import Meta, Struct
 
 # auto: the fastest here of float32 and bfloat16 (`nn/precision.py`); never int8.
 Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+# Cores of a device thread: all, those of one NUMA node, or one.
+Pinning = Literal["none", "node", "core"]
 # Reduction of token vectors to one vector.
 Pooling = Literal["mean", "cls", "last"]
 Dtype = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]

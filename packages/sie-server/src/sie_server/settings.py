@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from sie_server.options import Precision
+from sie_server.options import Pinning, Precision
 
 _POSITIVE = Number(gte=1)
 _MIN_SCORE_CACHE = 2**16
@@ -93,6 +93,8 @@ class Settings:
         Compare each loaded model with its published scores, and refuse it if they differ.
     workers
         Device threads; 0: one per core on CPU (in a container, within its CPU quota), one per GPU.
+    pin_workers
+        Cores that each device thread may use: none: all; node: those of one NUMA node; core: one.
     batch_tokens
         Limit on tokens in a batch; 0: 512 on CPU, 16384 on GPU.
     queue_tokens
@@ -167,6 +169,7 @@ class Settings:
     precision: ChosenPrecision = "auto"
     verify: Annotated[bool, Parameter(env_var="SIE_VERIFY")] = False
     workers: Annotated[int, Parameter(env_var="SIE_WORKERS", validator=Number(gte=0))] = 0
+    pin_workers: Annotated[Pinning, Parameter(env_var="SIE_PIN_WORKERS")] = "none"
     batch_tokens: Annotated[int, Parameter(env_var="SIE_BATCH_TOKENS", validator=Number(gte=0))] = 0
     queue_tokens: Annotated[int, Parameter(env_var="SIE_QUEUE_TOKENS", validator=_POSITIVE)] = 1_000_000
     model_queue_tokens: Annotated[int, Parameter(env_var="SIE_MODEL_QUEUE_TOKENS", validator=Number(gte=0))] = 0

@@ -83,12 +83,15 @@ def examine(device: str, precision: ChosenPrecision, measure: bool) -> Iterator[
 
 def _processor() -> Finding:
     from sie_server.machine.cores import usable_cores
+    from sie_server.machine.numa import usable_nodes
     from sie_server.machine.processor import processor_name
 
     name = processor_name()
     cores, present = usable_cores(), os.cpu_count() or 1
     usable = f"{cores} of {present} cores" if cores < present else f"{cores} cores"
-    facts = {"processor": name, "usable_cores": cores, "cores": present}
+    if (nodes := len(usable_nodes())) > 1:
+        usable += f" in {nodes} NUMA nodes; try --pin-workers node, which was never measured on such a machine"
+    facts = {"processor": name, "usable_cores": cores, "cores": present, "numa_nodes": nodes}
     limits = {limit: value for limit in _LIMITS if (value := os.environ.get(limit))}
     if limits:
         listed = ", ".join(f"{limit}={value}" for limit, value in limits.items())

@@ -32,6 +32,7 @@ from sie_server.errors import Code, SIEError
 from sie_server.machine.cores import usable_cores
 from sie_server.machine.malloc import trim_and_tune
 from sie_server.machine.memory import machine_budget
+from sie_server.machine.numa import pinned_cores, usable_nodes
 from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel, no_matches
 from sie_server.nn.device import resolve_device
@@ -138,7 +139,14 @@ class Engine:
 
     def start(self) -> None:
         """Start the device threads, and what looks after them, on the running event loop."""
-        self._runner = Runner(self.scheduler, self.device, self._metrics, self._observe, self._lose)
+        self._runner = Runner(
+            self.scheduler,
+            self.device,
+            self._metrics,
+            self._observe,
+            self._lose,
+            pinned_cores(self.scheduler.workers, self._settings.pin_workers, usable_nodes()),
+        )
         self._runner.start()
         self._housekeeper.start()
         if self._settings.wedged_after:

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -55,13 +56,16 @@ class Runner:
         metrics: Metrics,
         observe: Observe,
         lost: Callable[[str], None],
+        cores: Sequence[frozenset[int]] | None = None,
     ) -> None:
+        """cores: those to which each thread is pinned; None: to none in particular."""
         self._scheduler = scheduler
         self._loop = asyncio.get_running_loop()
         self._on_cpu = device.type == "cpu"
         self._recovery = OutOfMemoryRecovery(scheduler, metrics)
         self._observe = observe
         self._lost = lost
+        self._cores = cores
         self._works = [
             Work(threading.Thread(target=self._run, args=(i,), name=f"device-{i}", daemon=True))
             for i in range(scheduler.workers)
@@ -91,6 +95,8 @@ class Runner:
     def _run(self, index: int) -> None:
         work = self._works[index]
         try:
+            if self._cores is not None:
+                self._pin(work.thread, self._cores[index])
             if self._on_cpu:
                 torch.set_num_threads(1)
             with torch.inference_mode():
@@ -103,6 +109,13 @@ class Runner:
         except BaseException as error:  # otherwise unnoticed, and clients would wait for ever
             _LOG.critical("%s died in a batch of model '%s'", work.thread.name, work.model_id, exc_info=True)
             self._lost(f"{work.thread.name} died: {error!r}")
+
+    @staticmethod
+    def _pin(thread: threading.Thread, cores: frozenset[int]) -> None:
+        try:
+            os.sched_setaffinity(0, cores)  # 0: this thread
+        except OSError as error:
+            _LOG.warning("%s is not pinned to cores %s: %s", thread.name, sorted(cores), error.strerror)
 
     def _step(self, batch: Batch) -> None:
         started = time.perf_counter()
