@@ -51,12 +51,13 @@ class Reference:
 
     def put(self, new: dict[Key, DocumentScore]) -> None:
         known = {key for entries in self._sets for key in entries}
-        for key in sorted(new, key=lambda key: key not in known):
-            self._set(key)[key] = new[key]
-            self._set(key).move_to_end(key)
-        for entries in self._sets:
-            while len(entries) > WAYS:
-                self.evictions += entries.popitem(last=False)[0] in known
+        for key in sorted(new, key=lambda key: key not in known):  # sorted() is stable
+            entries = self._set(key)
+            entries[key] = new[key]
+            entries.move_to_end(key)
+            if len(entries) > WAYS:
+                entries.popitem(last=False)
+                self.evictions += 1
 
 
 def array(some: list[Key]) -> Keys:

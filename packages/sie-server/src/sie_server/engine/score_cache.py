@@ -91,7 +91,8 @@ class ScoreCache:
         if documents.keys is None:
             return
         evicted = self._store.evictions
-        self._store.put(documents.keys[documents.unknown_places], scores)
+        unknown = documents.keys[documents.unknown_places] if documents.known else documents.keys
+        self._store.put(unknown, scores)
         self._metrics.score_cache_evictions.inc(self._store.evictions - evicted)
 
 
