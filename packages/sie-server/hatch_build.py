@@ -38,7 +38,7 @@ PORTABLE: dict[str, dict[str, tuple[str, ...]]] = {
     source: {"portable": ()} for source in ("attention", "linear_float32", "norm_rotary")
 }
 X86: dict[str, dict[str, tuple[str, ...]]] = {
-    "attention": {"portable": (), "avx2": AVX2, "avx512": AVX512, "avx512_bf16": (*AVX512, "-mavx512bf16")},
+    "attention": {"portable": (), "avx2": AVX2, "avx512": AVX512, "avx512_bf16": BF16, "amx": (*BF16, *AMX)},
     "linear_float32": {"portable": (), "avx2": AVX2, "avx512": AVX512},
     "norm_rotary": {"portable": (), "avx2": AVX2, "avx512": AVX512},
     "linear": {"avx512_vnni": VNNI, "avx512_vnni_bf16": BF16, "amx": (*BF16, *AMX)},

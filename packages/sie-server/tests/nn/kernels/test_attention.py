@@ -15,7 +15,7 @@ from sie_server.nn.kernels import library as library_module
 from sie_server.nn.kernels.attention import AttentionKernel, installed_attention_kernel
 from sie_server.nn.kernels.library import installed_library
 
-LEVELS = {"portable": 0, "avx2": 1, "avx512": 2, "avx512_bf16": 3}
+LEVELS = {"portable": 0, "avx2": 1, "avx512": 2, "avx512_bf16": 3, "amx": 4}
 # Rounding of the output to bfloat16, and where the products are bfloat16 of the weights, for values up to four.
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
 

@@ -1,175 +1,37 @@
 // Softmax attention over packed sequences for one instruction set, named by LEVEL and enabled by the compiler's flags.
 //
 // For every sequence and key head, K and V are copied once into the order in which the products read them. Then, head
-// by head, each tile of a few queries iterates over blocks of keys: logits, softmax with a running maximum (Milakov and
-// Gimelshein 2018) and the weighted sum of the values, in the L1 cache; K and V stream from the L2 cache. The
+// by head, each panel of a few queries iterates over blocks of keys: logits, softmax with a running maximum (Milakov
+// and Gimelshein 2018) and the weighted sum of the values, in the L1 cache; K and V stream from the L2 cache. Logits,
+// weights and sums are kept transposed, with a query per lane, so that a softmax needs no operation across lanes. The
 // computation for a query depends on its sequence alone, so its bits do not depend on the batch.
 //
 // No templates of the standard library: the linker would keep a single copy of each, compiled for any instruction set.
 
 #include "attention.h"
 
-#include <cfloat>
 #include <cmath>
 #include <cstdlib>
-#include <cstring>
-#include <utility>
 
-#ifdef __AVX512BF16__
-#include <immintrin.h>
-#endif
+#include "attention_cells.h"
 
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kLanes = 16, kRows = 12;
-#elif defined(__AVX2__)
-constexpr int kLanes = 8, kRows = 6;
-#elif defined(__aarch64__)
-constexpr int kLanes = 4, kRows = 12;  // NEON, of which every such processor has 32 registers
-#else
-constexpr int kLanes = 4, kRows = 6;
-#endif
-typedef float Vec __attribute__((vector_size(4 * kLanes)));
-typedef uint32_t Bits __attribute__((vector_size(4 * kLanes)));
-
-// Operand of one step of a product: a float, or a pair of bfloat16 with the first in the lower half.
-typedef uint32_t Cell __attribute__((may_alias));
-#ifdef __AVX512BF16__
-constexpr int kPair = 2;
-#else
-constexpr int kPair = 1;
-#endif
-
-constexpr int kPanel = 2 * kLanes;  // columns computed together; kRows · 2 sums fill the registers
-constexpr int kKeys = 256;          // keys of a block
-// Row strides of tiles are not powers of two, which would map all rows to the same few cache sets.
-constexpr int kLogitRow = kKeys + 16, kHeadRow = kMaxHeadDim + 16;
+constexpr int kKeys = 256;  // keys of a block
+constexpr float kLowest = -1e30f;  // below any logit, and finite times any factor
 
 struct Tile {
-    alignas(64) float logits[kRows * kLogitRow];
-    alignas(64) Cell weights[kRows * kLogitRow];
-    alignas(64) Cell queries[kRows * kHeadRow];
-    alignas(64) float out[kRows * kHeadRow];
-    float maximum[kRows], sum[kRows];
+    // Logits of a block, [keys, kPanel]; its weights, [keys / kPair, kPanel], replace them from the beginning.
+    alignas(64) float logits[(kKeys + kRows) * kPanel];
+    alignas(64) Cell queries[kMaxHeadDim / kPair * kPanel];
+    alignas(64) float out[(kMaxHeadDim + kRows) * kPanel];
+    alignas(64) float maximum[kPanel], sum[kPanel];
+    alignas(64) int32_t low[kPanel], high[kPanel];  // keys to which a query attends
 };
-
-constexpr int up(int n, int to) { return (n + to - 1) / to * to; }
-
-template <class V>
-inline V load(const void* from) {
-    V v;
-    memcpy(&v, from, sizeof v);
-    return v;
-}
-
-template <class V>
-inline void store(void* to, V v) {
-    memcpy(to, &v, sizeof v);
-}
-
-inline uint32_t to_bfloat16(float x) {
-    uint32_t bits = load<uint32_t>(&x);
-    return x != x ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-}
-
-inline float from_bfloat16(uint16_t x) {
-    uint32_t bits = uint32_t(x) << 16;
-    return load<float>(&bits);
-}
-
-// ---- Copies into cells
-
-const char* at(const void* base, bool bfloat16, int64_t element) {
-    return static_cast<const char*>(base) + element * (bfloat16 ? 2 : 4);
-}
-
-#ifdef __AVX512BF16__
-typedef uint16_t Scalar;
-#else
-typedef float Scalar;
-#endif
-
-// Copy a row of `n` elements in the dtype of the products, padded with zeros to `width`.
-inline void read_row(Scalar* to, const char* from, bool bfloat16, int n, int width) {
-    typedef uint16_t Half __attribute__((may_alias));
-    typedef float Single __attribute__((may_alias));
-    if (bfloat16 == (sizeof(Scalar) == 2)) {
-        constexpr int kPerVec = sizeof(Vec) / sizeof(Scalar);
-        int i = 0;
-        for (; i + kPerVec <= n; i += kPerVec) store(to + i, load<Vec>(from + i * sizeof(Scalar)));
-        if (i < n) memcpy(to + i, from + i * sizeof(Scalar), (n - i) * sizeof(Scalar));
-    } else if (bfloat16) {
-        for (int i = 0; i < n; i++) to[i] = from_bfloat16(reinterpret_cast<const Half*>(from)[i]);
-    } else {
-        for (int i = 0; i < n; i++) to[i] = to_bfloat16(reinterpret_cast<const Single*>(from)[i]);
-    }
-    if (n < width) memset(to + n, 0, (width - n) * sizeof(Scalar));
-}
-
-// Exchange the off-diagonal kStep × kStep blocks of two rows that are kStep apart, a step of a transposition.
-template <int kStep, int... kLane>
-inline void exchange(Bits& a, Bits& b, std::integer_sequence<int, kLane...>) {
-    Bits upper = __builtin_shufflevector(a, b, (kLane & kStep ? kLanes + kLane - kStep : kLane)...);
-    b = __builtin_shufflevector(a, b, (kLane & kStep ? kLanes + kLane : kLane + kStep)...);
-    a = upper;
-}
-
-template <int kStep>
-inline void transpose(Bits (&rows)[kLanes]) {
-    if constexpr (kStep > 0) {
-#pragma GCC unroll 16
-        for (int i = 0; i < kLanes; i++)
-            if (!(i & kStep)) exchange<kStep>(rows[i], rows[i + kStep], std::make_integer_sequence<int, kLanes>());
-        transpose<kStep / 2>(rows);
-    }
-}
-
-// Copy K of one head into panels [keys / kPanel][depth][kPanel], padded with zeros.
-void copy_keys(const AttentionArguments& a, int64_t first, int keys, int head, int depth, Cell* to) {
-    alignas(64) Scalar rows[kLanes][up(kMaxHeadDim, kLanes * kPair)];
-    for (int key = 0; key < up(keys, kPanel); key += kLanes) {
-        for (int i = 0; i < kLanes; i++) {
-            bool inside = key + i < keys;
-            int64_t element = inside ? (first + key + i) * a.k_row + head * a.k_head : 0;
-            read_row(rows[i], at(a.k, a.qk_bfloat16, element), a.qk_bfloat16, inside ? a.head_dim : 0, depth * kPair);
-        }
-        Cell* panel = to + key / kPanel * kPanel * depth + key % kPanel;
-        for (int d = 0; d < depth; d += kLanes) {
-            Bits block[kLanes];
-#pragma GCC unroll 16
-            for (int i = 0; i < kLanes; i++) block[i] = load<Bits>(rows[i] + d * kPair);
-            transpose<kLanes / 2>(block);
-#pragma GCC unroll 16
-            for (int i = 0; i < kLanes; i++) store(panel + (d + i) * kPanel, block[i]);
-        }
-    }
-}
-
-// Copy V of one head into panels [width / kPanel][keys / kPair][kPanel], padded with zeros.
-void copy_values(const AttentionArguments& a, int64_t first, int keys, int head, int width, Cell* to) {
-    alignas(64) Scalar rows[kPair][up(kMaxHeadDim, kPanel)];
-    int steps = up(keys, kPair) / kPair;
-    for (int step = 0; step < steps; step++) {
-        for (int i = 0; i < kPair; i++) {
-            int key = step * kPair + i;
-            bool inside = key < keys;
-            int64_t element = inside ? (first + key) * a.v_row + head * a.v_head : 0;
-            read_row(rows[i], at(a.v, a.v_bfloat16, element), a.v_bfloat16, inside ? a.head_dim : 0, width);
-        }
-        for (int panel = 0; panel < width; panel += kPanel) {
-            Cell* cells = to + panel * steps + step * kPanel;
-#ifdef __AVX512BF16__
-            for (int c = 0; c < kPanel; c++) cells[c] = rows[0][panel + c] | uint32_t(rows[1][panel + c]) << 16;
-#else
-            memcpy(cells, rows[0] + panel, sizeof(float) * kPanel);
-#endif
-        }
-    }
-}
 
 // ---- Products
 
+#ifndef __AMX_BF16__
 inline Vec multiply_add(Cell a, Bits b, Vec sum) {
 #ifdef __AVX512BF16__
     return (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(a), (__m512bh)b);
@@ -180,12 +42,12 @@ inline Vec multiply_add(Cell a, Bits b, Vec sum) {
 
 // c = a · b, or c += a · b with `add`, for R rows and C · kLanes columns, in registers.
 template <int R, int C>
-void product(const Cell* a, int a_row, const Cell* b, int steps, float* c, int c_row, bool add) {
+void product(const Cell* a, int a_row, const Cell* b, int steps, float* c, bool add) {
     Vec sums[R][C];
 #pragma GCC unroll 12
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 2
-        for (int j = 0; j < C; j++) sums[r][j] = add ? load<Vec>(c + r * c_row + j * kLanes) : Vec{};
+        for (int j = 0; j < C; j++) sums[r][j] = add ? load<Vec>(c + r * kPanel + j * kLanes) : Vec{};
     for (int step = 0; step < steps; step++) {
         Bits columns[C];
 #pragma GCC unroll 2
@@ -198,27 +60,50 @@ void product(const Cell* a, int a_row, const Cell* b, int steps, float* c, int c
 #pragma GCC unroll 12
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 2
-        for (int j = 0; j < C; j++) store(c + r * c_row + j * kLanes, sums[r][j]);
+        for (int j = 0; j < C; j++) store(c + r * kPanel + j * kLanes, sums[r][j]);
 }
 
-template <int R = kRows>
-inline void product(int rows, int columns, const Cell* a, int a_row, const Cell* b, int steps, float* c, int c_row,
-                    bool add) {
-    if (rows < R) {
-        if constexpr (R > 1) product<R - 1>(rows, columns, a, a_row, b, steps, c, c_row, add);
-    } else if (columns > kLanes) {
-        product<R, 2>(a, a_row, b, steps, c, c_row, add);
-    } else {
-        product<R, 1>(a, a_row, b, steps, c, c_row, add);
+template <int C, int R = kRows>
+inline void product(int rows, const Cell* a, int a_row, const Cell* b, int steps, float* c, bool add) {
+    if (rows == R)
+        product<R, C>(a, a_row, b, steps, c, add);
+    else if constexpr (R > 1)
+        product<C, R - 1>(rows, a, a_row, b, steps, c, add);
+}
+#endif
+
+// c = a · b, or c += a · b with `add`, for any number of rows and C · kLanes columns of a panel.
+template <int C>
+void products(int rows, const Cell* a, int a_row, const Cell* b, int steps, float* c, bool add) {
+#ifdef __AMX_BF16__
+    for (int done = 0; done < rows; done += kRows)
+        multiply_tiles(rows - done > kTileRows, C == 2, a + int64_t(done) * a_row, a_row, b, kPanel, steps / kStepCells,
+                       c + done * kPanel, kPanel, add);
+#else
+    // Tiles of nearly equal size: a small last one would leave registers unused.
+    int tiles = up(rows, kRows) / kRows;
+    for (int t = 0, done = 0; t < tiles; t++) {
+        int size = (rows - done) / (tiles - t);
+        product<C>(size, a + int64_t(done) * a_row, a_row, b, steps, c + done * kPanel, add);
+        done += size;
     }
+#endif
 }
 
 // ---- Softmax
 
+inline Vec larger(Vec x, Vec y) {  // y if either is NaN
+#ifdef __AVX512F__
+    return (Vec)_mm512_max_ps((__m512)x, (__m512)y);
+#else
+    return x > y ? x : y;
+#endif
+}
+
 // 2^x for x <= 0; exactly 0 below -127. By the polynomial with minimax relative error on [-1/2, 1/2]: 7.5e-8, or 7.5e-5
 // where the result is rounded to bfloat16 (3.9e-3).
 inline Vec exp2(Vec x) {
-    x = x < -127.0f ? Vec{} - 127.0f : x;
+    x = larger(Vec{} - 127.0f, x);
     Vec shifted = x + 0x1.8p23f;  // its lowest bits are the nearest integer
     Vec f = x - (shifted - 0x1.8p23f);
 #ifdef __AVX512BF16__
@@ -230,124 +115,163 @@ inline Vec exp2(Vec x) {
     return y * (Vec)(((Bits)shifted + 127u) << 23);  // -127 gives the bits of 0; a product keeps NaN
 }
 
-template <int kStep, int... kLane>
-inline Vec rotated(Vec x, std::integer_sequence<int, kLane...>) {
-    return __builtin_shufflevector(x, x, ((kLane + kStep) % kLanes)...);
-}
-
-inline Vec larger(Vec x, Vec y) { return x > y ? x : y; }
-
-// The maximum and the sum of all lanes, in every lane.
-template <int kStep = kLanes / 2>
-inline Vec maximum(Vec x) {
-    if constexpr (kStep > 0)
-        return maximum<kStep / 2>(larger(x, rotated<kStep>(x, std::make_integer_sequence<int, kLanes>())));
-    return x;
-}
-
-template <int kStep = kLanes / 2>
-inline Vec total(Vec x) {
-    if constexpr (kStep > 0) return total<kStep / 2>(x + rotated<kStep>(x, std::make_integer_sequence<int, kLanes>()));
-    return x;
-}
-
-inline void store_weights(Cell* to, int column, Vec low, Vec high) {
+// Store the weights of kPair keys for one vector of queries.
+inline void store_weights(Cell* to, const Vec* weights) {
 #ifdef __AVX512BF16__
-    store(to + column / 2, _mm512_cvtne2ps_pbh((__m512)high, (__m512)low));
+    alignas(64) static constexpr uint16_t kInterleaved[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,
+                                                              21, 6, 22, 7, 23, 8,  24, 9,  25, 10, 26,
+                                                              11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    __m512i halves = (__m512i)_mm512_cvtne2ps_pbh((__m512)weights[1], (__m512)weights[0]);
+    store(to, _mm512_permutexvar_epi16(load<__m512i>(kInterleaved), halves));
 #else
-    store(to + column, low);
-    store(to + column + kLanes, high);
+    store(to, weights[0]);
 #endif
 }
 
-// Turn logits of row r into weights exp(logit - maximum) in the columns [low, high), and 0 elsewhere. Updates the
-// running maximum and sum, and rescales the output so far. `factor` is log2(e) · scale.
-void softmax(Tile& tile, int r, int low, int high, int columns, float factor, int width) {
-    float* logits = tile.logits + r * kLogitRow;
-    Cell* weights = tile.weights + r * kLogitRow;
-    columns = up(columns, kPanel);
-    if (low >= high) {
-        memset(weights, 0, columns / kPair * sizeof(Cell));
-        return;
+inline int clamp(int x, int low, int high) { return x < low ? low : x > high ? high : x; }
+
+// Set the logits of keys to which a query does not attend to -∞. `from`: the block's first key.
+template <int C>
+void mask(Tile& tile, int from, int begin, int end) {
+    typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
+    for (int j = 0; j < C; j++) {
+        Ints low = load<Ints>(tile.low + j * kLanes), high = load<Ints>(tile.high + j * kLanes);
+        for (int key = begin; key < end; key++) {
+            float* logits = tile.logits + (key - from) * kPanel + j * kLanes;
+            store(logits, (low <= key) & (high > key) ? load<Vec>(logits) : Vec{} - INFINITY);
+        }
     }
-    for (int i = 0; i < low; i++) logits[i] = -FLT_MAX;
-    for (int i = high; i < columns; i++) logits[i] = -FLT_MAX;
-    Vec before = Vec{} + tile.maximum[r], max_low = before, max_high = before;
-    for (int i = 0; i < columns; i += kPanel) {
-        max_low = larger(load<Vec>(logits + i), max_low);
-        max_high = larger(load<Vec>(logits + i + kLanes), max_high);
+}
+
+// Turn logits of a block into weights exp(logit - maximum), padded with zeros. Updates the running maximum and sum, and
+// rescales the output so far. `factor` is log2(e) · scale.
+template <int C>
+void softmax(Tile& tile, int keys, float factor, int width, bool first) {
+    constexpr int kUnrolled = 4;  // independent chains
+    Vec maxima[kUnrolled][C];
+    for (int j = 0; j < C; j++) maxima[0][j] = load<Vec>(tile.maximum + j * kLanes);
+    for (int u = 1; u < kUnrolled; u++)
+        for (int j = 0; j < C; j++) maxima[u][j] = maxima[0][j];
+    int key = 0;
+    for (; key + kUnrolled <= keys; key += kUnrolled)
+#pragma GCC unroll 4
+        for (int u = 0; u < kUnrolled; u++)
+#pragma GCC unroll 2
+            for (int j = 0; j < C; j++)
+                maxima[u][j] = larger(load<Vec>(tile.logits + (key + u) * kPanel + j * kLanes), maxima[u][j]);
+    for (; key < keys; key++)
+        for (int j = 0; j < C; j++)
+            maxima[0][j] = larger(load<Vec>(tile.logits + key * kPanel + j * kLanes), maxima[0][j]);
+    Vec offset[C], sum[C] = {};
+    for (int j = 0; j < C; j++) {
+        Vec before = load<Vec>(tile.maximum + j * kLanes), now = maxima[0][j];
+        for (int u = 1; u < kUnrolled; u++) now = larger(maxima[u][j], now);
+        offset[j] = now * -factor;
+        store(tile.maximum + j * kLanes, now);
+        if (first) continue;
+        Vec shrunk = exp2((before - now) * factor);
+        store(tile.sum + j * kLanes, load<Vec>(tile.sum + j * kLanes) * shrunk);
+        for (int d = 0; d < width; d++)
+            store(tile.out + d * kPanel + j * kLanes, load<Vec>(tile.out + d * kPanel + j * kLanes) * shrunk);
     }
-    Vec now = maximum(larger(max_high, max_low));
-    Vec sum{}, other{}, offset = now * -factor;
-    for (int i = 0; i < columns; i += kPanel) {
-        Vec x = exp2(load<Vec>(logits + i) * factor + offset);
-        Vec y = exp2(load<Vec>(logits + i + kLanes) * factor + offset);
-        sum += x;
-        other += y;
-        store_weights(weights, i, x, y);
+    Cell* weights = reinterpret_cast<Cell*>(tile.logits);
+    for (key = 0; key < keys; key += kPair, weights += kPanel)
+#pragma GCC unroll 2
+        for (int j = 0; j < C; j++) {
+            Vec y[kPair];
+#pragma GCC unroll 2
+            for (int i = 0; i < kPair; i++) {
+                y[i] = exp2(load<Vec>(tile.logits + (key + i) * kPanel + j * kLanes) * factor + offset[j]);
+                if (kPair > 1 && key + i >= keys) y[i] = Vec{};
+                sum[j] += y[i];
+            }
+            store_weights(weights + j * kLanes, y);
+        }
+    int padding = up(keys, kPair * kStepCells) / kPair - up(keys, kPair) / kPair;
+    memset(weights, 0, sizeof(Cell) * padding * kPanel);
+    for (int j = 0; j < C; j++) {
+        Vec before = first ? Vec{} : load<Vec>(tile.sum + j * kLanes);
+        store(tile.sum + j * kLanes, before + sum[j]);
     }
-    Vec shrunk = exp2((before - now) * factor);
-    tile.maximum[r] = now[0];
-    tile.sum[r] = tile.sum[r] * shrunk[0] + total(sum + other)[0];
-    if (before[0] != now[0])
-        for (int i = 0; i < width; i += kLanes)
-            store(tile.out + r * kHeadRow + i, load<Vec>(tile.out + r * kHeadRow + i) * shrunk);
 }
 
 // ---- Attention
 
+// Bits rounded to bfloat16 in the upper half; NaN stays NaN.
+inline Bits rounded(Vec x) {
+    Bits bits = (Bits)x, up = bits + 0x7fffu + (bits >> 16 & 1u);
+    return x == x ? up : Bits{} + 0x7fc00000u;
+}
+
+// Write weighted sums over sums of weights to rows of `out`, the first of which is at `element`.
+template <int C>
+void write(const AttentionArguments& a, Tile& tile, int queries, int64_t element) {
+    for (int j = 0; j < C; j++) {
+        Vec inverse = 1.0f / load<Vec>(tile.sum + j * kLanes);
+        int rows = queries - j * kLanes < kLanes ? queries - j * kLanes : kLanes;
+        // Of bfloat16, a lane holds two results.
+        int per_lane = a.v_bfloat16 ? 2 : 1, block_width = per_lane * kLanes;
+        for (int d = 0; d < a.head_dim; d += block_width) {
+            Bits block[kLanes];
+#pragma GCC unroll 16
+            for (int i = 0; i < kLanes; i++) {
+                Vec x[2];
+                for (int k = 0; k < per_lane; k++)
+                    x[k] = load<Vec>(tile.out + (d + i * per_lane + k) * kPanel + j * kLanes) * inverse;
+                if (per_lane == 1)
+                    block[i] = (Bits)x[0];
+                else
+                    block[i] = rounded(x[0]) >> 16 | (rounded(x[1]) & 0xffff0000u);
+            }
+            transpose(block);
+            int bytes = (a.head_dim - d < block_width ? a.head_dim - d : block_width) * 4 / per_lane;
+            char* to = static_cast<char*>(a.out);
+            for (int r = 0; r < rows; r++) {
+                char* row = to + (element + (j * kLanes + r) * a.out_row + d) * 4 / per_lane;
+                if (bytes == int(sizeof(Bits)))
+                    store(row, block[r]);
+                else
+                    memcpy(row, &block[r], bytes);
+            }
+        }
+    }
+}
+
 struct Head {
+    HeadRows queries;
     const Cell *keys, *values;
-    int64_t first_query;
-    int queries, key_count, index, depth, width;
+    int key_count, depth, width, value_row;
+    int64_t out;  // element of the first query
 };
 
-// Attention of up to kRows queries of one head, from the sequence's query `first` on.
-void attend(const AttentionArguments& a, const Head& head, int first, int rows, Tile& tile) {
-    int position = first + (a.causal ? head.key_count - head.queries : 0);
-    auto low = [&](int r) { return a.window < 0 || position + r < a.window ? 0 : position + r - a.window; };
-    auto high = [&](int r) {
-        int64_t end = a.causal       ? position + r + 1
-                      : a.window < 0 ? head.key_count
-                                     : int64_t(position) + r + a.window + 1;
-        return int(end < head.key_count ? end : head.key_count);
-    };
+// Attention of up to C · kLanes queries of one head, from the sequence's query `first` on.
+template <int C>
+void attend(const AttentionArguments& a, const Head& head, int first, int count, Tile& tile) {
+    int position = first + (a.causal ? head.key_count - head.queries.count : 0);
+    for (int i = 0; i < C * kLanes; i++) {
+        int at = position + (i < count ? i : count - 1);
+        int64_t end = a.causal ? at + 1 : a.window < 0 ? head.key_count : int64_t(at) + a.window + 1;
+        tile.low[i] = a.window < 0 || at < a.window ? 0 : at - a.window;
+        tile.high[i] = int(end < head.key_count ? end : head.key_count);
+        tile.maximum[i] = kLowest;
+    }
+    copy_queries(head.queries, first, C * kLanes, head.depth, tile.queries);
     float factor = a.scale * float(M_LOG2E);
-    int steps = up(a.head_dim, kPair) / kPair, all_steps = up(head.key_count, kPair) / kPair;
-    for (int r = 0; r < rows; r++) {
-        int64_t element = (head.first_query + first + r) * a.q_row + head.index * a.q_head;
-        read_row(reinterpret_cast<Scalar*>(tile.queries + r * kHeadRow), at(a.q, a.qk_bfloat16, element), a.qk_bfloat16,
-                 a.head_dim, up(a.head_dim, kPair));
-        memset(tile.out + r * kHeadRow, 0, sizeof(float) * head.width);
-        tile.maximum[r] = -FLT_MAX;
-        tile.sum[r] = 0;
+    int first_key = tile.low[0] / (kPair * kStepCells) * (kPair * kStepCells), last = tile.high[count - 1];
+    for (int from = first_key; from < last; from += kKeys) {
+        int keys = last - from < kKeys ? last - from : kKeys;
+        const Cell *key = head.keys + int64_t(from) * head.depth, *value = head.values + from / kPair;
+        products<C>(keys, key, head.depth, tile.queries, head.depth, tile.logits, false);
+        // All of the panel's queries attend to the keys from `begin` to `end` of the block.
+        int block_end = from + keys, begin = clamp(tile.low[count - 1], from, block_end);
+        int end = clamp(tile.high[0], begin, block_end);
+        mask<C>(tile, from, from, begin);
+        mask<C>(tile, from, end, block_end);
+        softmax<C>(tile, keys, factor, a.head_dim, from == first_key);
+        products<C>(a.head_dim, value, head.value_row, reinterpret_cast<Cell*>(tile.logits),
+                    up(keys, kPair * kStepCells) / kPair, tile.out, from != first_key);
     }
-    int last = high(rows - 1);
-    for (int from = low(0) / kPanel * kPanel; from < last; from += kKeys) {
-        int columns = last - from < kKeys ? last - from : kKeys;
-        for (int c = 0; c < columns; c += kPanel)
-            product(rows, columns - c, tile.queries, kHeadRow, head.keys + int64_t(from + c) * head.depth, steps,
-                    tile.logits + c, kLogitRow, false);
-        for (int r = 0; r < rows; r++) {
-            int begin = low(r) - from, end = high(r) - from;
-            softmax(tile, r, begin < 0 ? 0 : begin, end < columns ? end : columns, columns, factor, head.width);
-        }
-        for (int d = 0; d < a.head_dim; d += kPanel) {
-            const Cell* values = head.values + int64_t(d) * all_steps + from / kPair * kPanel;
-            product(rows, a.head_dim - d, tile.weights, kLogitRow, values, up(columns, kPair) / kPair, tile.out + d,
-                    kHeadRow, true);
-        }
-    }
-    for (int r = 0; r < rows; r++) {
-        const float* from = tile.out + r * kHeadRow;
-        int64_t element = (head.first_query + first + r) * a.out_row + int64_t(head.index) * a.head_dim;
-        float inverse = 1 / tile.sum[r];
-        if (a.v_bfloat16)
-            for (int i = 0; i < a.head_dim; i++)
-                static_cast<uint16_t*>(a.out)[element + i] = uint16_t(to_bfloat16(from[i] * inverse));
-        else
-            for (int i = 0; i < a.head_dim; i++) static_cast<float*>(a.out)[element + i] = from[i] * inverse;
-    }
+    write<C>(a, tile, count, head.out + first * a.out_row);
 }
 
 }  // namespace
@@ -361,32 +285,43 @@ int NAME(LEVEL)(const AttentionArguments& a) {
         int keys = a.key_starts[s + 1] - a.key_starts[s];
         longest = keys > longest ? keys : longest;
     }
-    int depth = up(a.head_dim, kPair * kLanes) / kPair, width = up(a.head_dim, kPanel);
-    size_t key_cells = size_t(up(longest, kPanel)) * depth, value_cells = size_t(up(longest, kPanel) / kPair) * width;
+    int depth = up(a.head_dim, kPair * kLanes) / kPair, width = up(a.head_dim, kLanes);
+    // In cells, not a power of two, and with room for the last keys of a block.
+    int value_row = up(longest, kPair * kLanes) / kPair + kLanes;
+    size_t key_cells = size_t(up(longest, kRows)) * depth, value_cells = size_t(up(width, kRows)) * value_row;
     void* memory = aligned_alloc(64, sizeof(Tile) + sizeof(Cell) * (key_cells + value_cells));
     if (memory == nullptr) return 1;
     Tile& tile = *static_cast<Tile*>(memory);
     Cell* keys = reinterpret_cast<Cell*>(&tile + 1);
     Cell* values = keys + key_cells;
     int group = a.heads / a.kv_heads;
+#ifdef __AMX_BF16__
+    TileShapes shapes;
+    _tile_loadconfig(&shapes);
+#endif
     for (int s = 0; s < a.sequences; s++) {
         int64_t first_query = a.query_starts[s], first_key = a.key_starts[s];
         int queries = int(a.query_starts[s + 1] - first_query), count = int(a.key_starts[s + 1] - first_key);
-        int tiles = up(queries, kRows) / kRows;
         for (int kv = 0; kv < a.kv_heads; kv++) {
-            copy_keys(a, first_key, count, kv, depth, keys);
-            copy_values(a, first_key, count, kv, width, values);
+            int64_t key = first_key * a.k_row + kv * a.k_head, value = first_key * a.v_row + kv * a.v_head;
+            copy_keys({a.k, bool(a.qk_bfloat16), key, a.k_row, count, a.head_dim}, depth, keys);
+            copy_values({a.v, bool(a.v_bfloat16), value, a.v_row, count, a.head_dim}, width, value_row, values);
             for (int index = kv * group; index < (kv + 1) * group; index++) {
-                Head head{keys, values, first_query, queries, count, index, depth, width};
-                // Tiles of nearly equal size: a small last one would leave registers unused.
-                for (int t = 0, first = 0; t < tiles; t++) {
-                    int rows = (queries - first) / (tiles - t);
-                    attend(a, head, first, rows, tile);
-                    first += rows;
+                int64_t query = first_query * a.q_row + index * a.q_head;
+                HeadRows rows{a.q, bool(a.qk_bfloat16), query, a.q_row, queries, a.head_dim};
+                int64_t out = first_query * a.out_row + int64_t(index) * a.head_dim;
+                Head head{rows, keys, values, count, depth, width, value_row, out};
+                for (int first = 0; first < queries; first += kPanel) {
+                    int left = queries - first;
+                    left > kLanes ? attend<2>(a, head, first, left < kPanel ? left : kPanel, tile)
+                                  : attend<1>(a, head, first, left, tile);
                 }
             }
         }
     }
+#ifdef __AMX_BF16__
+    _tile_release();
+#endif
     free(memory);
     return 0;
 }

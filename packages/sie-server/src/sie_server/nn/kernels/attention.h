@@ -24,5 +24,7 @@ int attention_portable(const AttentionArguments&);
 #ifdef __x86_64__
 int attention_avx2(const AttentionArguments&);
 int attention_avx512(const AttentionArguments&);
-int attention_avx512_bf16(const AttentionArguments&);  // bfloat16 products, summed in float32
+// Products in bfloat16, summed in float32.
+int attention_avx512_bf16(const AttentionArguments&);
+int attention_amx(const AttentionArguments&);
 #endif

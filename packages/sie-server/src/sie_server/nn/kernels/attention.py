@@ -30,8 +30,8 @@ class _AttentionArguments(ctypes.Structure):
 class AttentionKernel:
     """Softmax attention by the kernel. Calls release the GIL.
 
-    level: as `vector_isa_level`. On level 3, products are computed in bfloat16 and summed in float32 if v is bfloat16;
-        everything else is float32.
+    level: as `vector_isa_level`. From level 3 on, products are computed in bfloat16 and summed in float32 if v is
+        bfloat16; everything else is float32.
     """
 
     library: ctypes.CDLL

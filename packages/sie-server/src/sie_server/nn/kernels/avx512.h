@@ -32,6 +32,14 @@ inline __m256i to_bfloat16(__m512 x) {
 #endif
 }
 
+inline __m512i to_bfloat16(__m512 low, __m512 high) {
+#ifdef __AVX512BF16__
+    return (__m512i)_mm512_cvtne2ps_pbh(high, low);
+#else
+    return _mm512_inserti64x4(_mm512_castsi256_si512(to_bfloat16(low)), to_bfloat16(high), 1);
+#endif
+}
+
 // Loads float32 or bfloat16 values from index `element` on; zeros in masked lanes.
 inline __m512 load(const void* from, bool bfloat16, int64_t element, __mmask16 lanes) {
     if (!bfloat16) return _mm512_maskz_loadu_ps(lanes, static_cast<const float*>(from) + element);

@@ -3,8 +3,8 @@
 #ifdef __x86_64__
 #include <cpuid.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 #endif
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -20,7 +20,7 @@ constexpr int kAbi = 9;
 
 namespace {
 
-enum AttentionLevel { kPortable, kAvx2, kAvx512, kAvx512Bf16 };
+enum AttentionLevel { kPortable, kAvx2, kAvx512, kAvx512Bf16, kAmxBf16 };
 enum LinearLevel { kVnni = 1, kVnniBf16, kAmx };
 
 // Cores for computing, threads that compute at present, and whether this thread is one of them.
@@ -68,6 +68,7 @@ Element* advance(Element* data, bool bfloat16, int64_t elements) {
 int attention(const AttentionArguments& a, int level) {
 #ifdef __x86_64__
     // A float32 v asks for float32 precision.
+    if (level >= kAmxBf16 && a.v_bfloat16) return attention_amx(a);
     if (level >= kAvx512Bf16 && a.v_bfloat16) return attention_avx512_bf16(a);
     if (level >= kAvx512) return attention_avx512(a);
     if (level >= kAvx2) return attention_avx2(a);
@@ -94,17 +95,27 @@ int norm_rotary(const NormRotaryArguments& a, int level) {
     return norm_rotary_portable(a);
 }
 
+// Of a core's L2 cache; where the system does not say, that of most processors.
+int64_t l2_cache_bytes() {
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    static const long size = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    if (size > 0) return size;
+#endif
+    return 1 << 20;
+}
+
 int linear(const LinearArguments& a, int level) {
+    int64_t l2_bytes = l2_cache_bytes();
     if (a.dtype == kFloat32) {
 #ifdef __x86_64__
-        if (level >= kAvx512) return linear_float32_avx512(a);
-        if (level >= kAvx2) return linear_float32_avx2(a);
+        if (level >= kAvx512) return linear_float32_avx512(a, l2_bytes);
+        if (level >= kAvx2) return linear_float32_avx2(a, l2_bytes);
 #endif
-        return linear_float32_portable(a);
+        return linear_float32_portable(a, l2_bytes);
     }
 #ifdef __x86_64__
-    if (level >= kAmx) return linear_amx(a);
-    return level >= kVnniBf16 ? linear_avx512_vnni_bf16(a) : linear_avx512_vnni(a);
+    if (level >= kAmx) return linear_amx(a, l2_bytes);
+    return level >= kVnniBf16 ? linear_avx512_vnni_bf16(a, l2_bytes) : linear_avx512_vnni(a, l2_bytes);
 #else
     return 1;  // unreachable: `sie_linear_level()` is 0
 #endif
@@ -134,7 +145,7 @@ PUBLIC int sie_attention_level() {
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq"))
-        return __builtin_cpu_supports("avx512bf16") ? kAvx512Bf16 : kAvx512;
+        return !__builtin_cpu_supports("avx512bf16") ? kAvx512 : has_tiles() ? kAmxBf16 : kAvx512Bf16;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return kAvx2;
 #endif
     return kPortable;
@@ -182,7 +193,7 @@ PUBLIC int sie_linear_level() {
 #ifdef __x86_64__
     int level = sie_attention_level();
     if (level >= kAvx512 && __builtin_cpu_supports("avx512vnni"))
-        return level < kAvx512Bf16 ? kVnni : has_tiles() ? kAmx : kVnniBf16;
+        return level < kAvx512Bf16 ? kVnni : level < kAmxBf16 ? kVnniBf16 : kAmx;
 #endif
     return 0;
 }

@@ -21,7 +21,7 @@ _LEVELS = {
     "avx512": (2, 0),
     "avx512_vnni": (2, 1),
     "avx512_bf16": (3, 2),
-    "amx": (3, 3),
+    "amx": (4, 3),
 }
 
 
@@ -40,7 +40,7 @@ def max_isa() -> str:
 def vector_isa_level() -> int:
     """Instruction set level of the kernels for attention, norms, rotary positions and float32 products.
 
-    0: portable, 1: AVX2, 2: AVX-512, 3: AVX512-BF16.
+    0: portable, 1: AVX2, 2: AVX-512, 3: AVX512-BF16, 4: AMX.
     """
     library = installed_library()
     return 0 if library is None else min(library.sie_attention_level(), _LEVELS[max_isa()][0])

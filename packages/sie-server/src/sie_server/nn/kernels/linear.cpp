@@ -1,5 +1,5 @@
 // A linear layer in bfloat16 or int8 for one instruction set, named by LEVEL and enabled by the compiler's flags.
-// The tiles here are those of AVX-512; those of AMX are in amx.h.
+// The tiles here are those of AVX-512; those of AMX are in linear_amx.h.
 //
 // A block of rows is converted to cells once. Then, panel by panel of the weights, tiles of a few rows are multiplied
 // in registers; bias, activation and residual are applied before a tile leaves them. Each result is summed over the
@@ -13,15 +13,13 @@
 #include "avx512.h"
 #include "linear_dtypes.h"
 #ifdef __AMX_BF16__
-#include "amx.h"
+#include "linear_amx.h"
 #endif
 
 namespace {
 
 constexpr int kVectors = kColumns / kLanes;
 constexpr int kRows = 12;  // kRows · kVectors sums fill the registers
-// Bytes of a block of rows, so that it and a panel of weights fit into the L2 cache.
-constexpr int kBlockBytes = 1 << 18;
 
 inline __m512 activate(const LinearArguments& a, __m512 y) {
     __m512 square = _mm512_min_ps(_mm512_mul_ps(y, y), _mm512_set1_ps(a.limit));
@@ -41,6 +39,18 @@ inline void finish(const LinearArguments& a, const typename N::Row& row, int64_t
     if (a.activation) {
         y[0] = activate(a, y[0]);
         if (!a.gated) y[1] = activate(a, y[1]);
+    }
+    if (!a.gated && a.out - column >= kColumns) {
+        int64_t element = number * a.y_row + column;
+        if (a.residual)
+            for (int j = 0; j < kVectors; j++)
+                y[j] = _mm512_add_ps(y[j], _mm512_loadu_ps(a.residual + number * a.residual_row + column + j * kLanes));
+        if (a.y_bfloat16)
+            _mm512_storeu_si512(static_cast<uint16_t*>(a.y) + element, to_bfloat16(y[0], y[1]));
+        else
+            for (int j = 0; j < kVectors; j++)
+                _mm512_storeu_ps(static_cast<float*>(a.y) + element + j * kLanes, y[j]);
+        return;
     }
     int vectors = kVectors;
     if (a.gated) {
@@ -100,10 +110,11 @@ void product(int count, const LinearArguments& a, const typename N::Row* rows, c
 }
 
 template <class N>
-int linear(const LinearArguments& a) {
+int linear(const LinearArguments& a, int64_t l2_bytes) {
     typedef typename N::Row Row;
     int stride = up(up(a.in, kLanes) * 4 / N::kPerCell, 64) + 64;  // in bytes, not a power of two
-    int block = kBlockBytes / stride / kRows * kRows;
+    // A block of rows and a panel of weights fit into the L2 cache.
+    int block = int(l2_bytes / 4 / stride) / kRows * kRows;
     block = block < 2 * kRows ? 2 * kRows : block;
     block = block > a.rows ? up(a.rows, kRows) : block;
     size_t row_bytes = up(sizeof(Row) * block, size_t(64)), z_bytes = sizeof(float) * up(a.in, kLanes);
@@ -129,21 +140,28 @@ int linear(const LinearArguments& a) {
     return 0;
 }
 
+#ifdef __AMX_BF16__
+struct Bfloat16Output {
+    const LinearArguments& a;
+
+    void finish(int64_t row, int panel, const float* sums) const {
+        __m512 y[kVectors];
+        for (int j = 0; j < kVectors; j++) y[j] = _mm512_load_ps(sums + j * kLanes);
+        ::finish<Bfloat16>(a, {}, row, panel, y);
+    }
+};
+#endif
+
 }  // namespace
 
 #define NAME(level) NAME_(level)
 #define NAME_(level) linear_##level
 
-int NAME(LEVEL)(const LinearArguments& a) {
+int NAME(LEVEL)(const LinearArguments& a, int64_t l2_bytes) {
 #ifdef __AMX_BF16__
-    auto finished = [&](int64_t number, int panel, const float* sums) {
-        __m512 y[kVectors];
-        for (int j = 0; j < kVectors; j++) y[j] = _mm512_load_ps(sums + j * kLanes);
-        finish<Bfloat16>(a, {}, number, panel, y);
-    };
-    if (a.dtype == kBfloat16) return multiply_tiles(a, finished);
+    if (a.dtype == kBfloat16) return multiply_panels(a, l2_bytes, Bfloat16Output{a});
 #elif defined(__AVX512BF16__)
-    if (a.dtype == kBfloat16) return linear<Bfloat16>(a);
+    if (a.dtype == kBfloat16) return linear<Bfloat16>(a, l2_bytes);
 #endif
-    return linear<Int8>(a);
+    return linear<Int8>(a, l2_bytes);
 }

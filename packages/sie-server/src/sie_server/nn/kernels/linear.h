@@ -32,15 +32,16 @@ struct LinearArguments {
 
 constexpr int kColumns = 32;
 
-// linear.cpp and linear_float32.cpp, compiled once per instruction set. Return 0, or 1 if memory can't be allocated.
-int linear_float32_portable(const LinearArguments&);
+// linear.cpp and linear_float32.cpp, compiled once per instruction set. `l2_bytes`: size of a core's L2 cache. Return 0,
+// or 1 if memory can't be allocated.
+int linear_float32_portable(const LinearArguments&, int64_t l2_bytes);
 void pack_float32_panels_portable(const float* weights, int64_t rows, int64_t in, float* panels);
 #ifdef __x86_64__
-int linear_float32_avx2(const LinearArguments&);
-int linear_float32_avx512(const LinearArguments&);
+int linear_float32_avx2(const LinearArguments&, int64_t l2_bytes);
+int linear_float32_avx512(const LinearArguments&, int64_t l2_bytes);
 void pack_float32_panels_avx2(const float* weights, int64_t rows, int64_t in, float* panels);
 void pack_float32_panels_avx512(const float* weights, int64_t rows, int64_t in, float* panels);
-int linear_avx512_vnni(const LinearArguments&);  // int8 only
-int linear_avx512_vnni_bf16(const LinearArguments&);
-int linear_amx(const LinearArguments&);
+int linear_avx512_vnni(const LinearArguments&, int64_t l2_bytes);  // int8 only
+int linear_avx512_vnni_bf16(const LinearArguments&, int64_t l2_bytes);
+int linear_amx(const LinearArguments&, int64_t l2_bytes);
 #endif

@@ -32,9 +32,7 @@ constexpr int kLine = 16, kLines = (kPanel + kLine - 1) / kLine;  // floats of a
 // Inputs of a chain: that part of a panel and of a tile's rows fits into the L1 cache, and several short chains have a
 // smaller rounding error than a long one.
 constexpr int kChain = 256;
-// Bytes of a block of rows, so that it fits into the L2 cache, and the fewest rows of a block, as each block reads all
-// weights.
-constexpr int kBlockBytes = 1 << 19, kMinBlockRows = 8 * kRows;
+constexpr int kMinBlockRows = 8 * kRows;  // as each block reads all weights
 
 template <class T>
 constexpr T up(T n, T to) {
@@ -179,9 +177,9 @@ void read(const LinearArguments& a, int64_t number, float* to) {
     }
 }
 
-int linear(const LinearArguments& a) {
+int linear(const LinearArguments& a, int64_t l2_bytes) {
     int stride = up(a.in, 16) + 16;  // in elements, not a power of two
-    int max_block = kBlockBytes / (stride * int(sizeof(float)));
+    int max_block = int(l2_bytes / 2 / (stride * int64_t(sizeof(float))));
     max_block = max_block < kMinBlockRows ? kMinBlockRows : max_block;
     int blocks = (a.rows + max_block - 1) / max_block;
     if (blocks == 0) return 0;
@@ -223,7 +221,7 @@ int linear(const LinearArguments& a) {
 #define NAME(what, level) NAME_(what, level)
 #define NAME_(what, level) what##_##level
 
-int NAME(linear_float32, LEVEL)(const LinearArguments& a) { return linear(a); }
+int NAME(linear_float32, LEVEL)(const LinearArguments& a, int64_t l2_bytes) { return linear(a, l2_bytes); }
 
 // Pack `weights` [rows, in] into panels [rows / kPanel, in, kPanel], padded with zeros.
 void NAME(pack_float32_panels, LEVEL)(const float* weights, int64_t rows, int64_t in, float* panels) {

@@ -10,7 +10,7 @@ from torch import Tensor
 from sie_server.nn.kernels.library import installed_library, vector_isa_level
 
 _DTYPES = (torch.float32, torch.bfloat16)
-# Level on which the attention kernel rounds queries and keys to bfloat16.
+# Level from which on the attention kernel rounds queries and keys to bfloat16.
 _BFLOAT16_ATTENTION = 3
 
 
@@ -53,7 +53,7 @@ class NormRotaryKernels:
         bfloat16 if x is and the attention kernel would round to it.
         """
         x = x if x.stride(-1) == 1 else x.contiguous()
-        rounded = x.dtype == torch.bfloat16 and self.level == _BFLOAT16_ATTENTION
+        rounded = x.dtype == torch.bfloat16 and self.level >= _BFLOAT16_ATTENTION
         y = torch.empty(x.shape, dtype=torch.bfloat16 if rounded else torch.float32)
         self._run(x, y, None, None, 0, False, cos.data_ptr(), sin.data_ptr())
         return y
