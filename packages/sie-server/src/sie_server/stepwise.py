@@ -10,10 +10,10 @@ P = ParamSpec("P")
 # Yields, before each step, the estimated number of characters that it reads; returns the result of all steps.
 Steps = Generator[int, None, T]
 # Characters of a long step: a text that can't be read in parts may take a second.
-LONG = 2**16
+LONG_STEP = 2**16
 
 
-def finished(steps: Steps[T]) -> T:
+def run_steps(steps: Steps[T]) -> T:
     """Run all steps and return their result."""
     while True:
         try:
@@ -29,7 +29,7 @@ def one_step(work: Callable[[], T]) -> Steps[T]:
     return work()
 
 
-def emptied(elements: list[Any]) -> None:
+def clear_one_by_one(elements: list[Any]) -> None:
     """Remove the elements of a list one by one: freeing many at once would block every other thread."""
     while elements:
         elements.pop()
@@ -42,7 +42,7 @@ class Stepwise(Generic[P, T]):
         self.steps = steps
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        return finished(self.steps(*args, **kwargs))
+        return run_steps(self.steps(*args, **kwargs))
 
 
 class stepwise(Generic[S, P, T]):  # noqa: N801 # a decorator

@@ -10,7 +10,7 @@ import pytest
 
 from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.engine.worker_pool import WorkerPool
-from sie_server.stepwise import LONG, Steps, finished
+from sie_server.stepwise import LONG_STEP, Steps, run_steps
 
 
 def run(threads: int, work: "Any") -> Any:
@@ -108,7 +108,9 @@ def test_cancelled_work_takes_no_further_step(late: bool) -> None:
 def test_long_steps_leave_one_thread_to_the_others() -> None:
     async def work(pool: WorkerPool) -> str:
         gate = threading.Event()
-        tasks = await started(*[pool.run(SchedulingParams("greedy"), held(gate, LONG + 1), LONG + 1) for _ in range(5)])
+        tasks = await started(
+            *[pool.run(SchedulingParams("greedy"), held(gate, LONG_STEP + 1), LONG_STEP + 1) for _ in range(5)]
+        )
         answer: str = await pool.run(SchedulingParams(), steps("short", 3, []))
         gate.set()
         await asyncio.gather(*tasks)
@@ -129,4 +131,4 @@ def test_an_error_is_the_callers() -> None:
         return answer
 
     assert run(1, work) == "next"
-    assert finished(steps("all", 2, [])) == "all"
+    assert run_steps(steps("all", 2, [])) == "all"

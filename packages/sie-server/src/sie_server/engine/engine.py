@@ -46,7 +46,7 @@ from sie_server.residency.housekeeping import Housekeeper
 from sie_server.residency.memory_budget import MemoryBudget
 from sie_server.residency.residency import Residency
 from sie_server.settings import Settings
-from sie_server.stepwise import Steps, emptied, one_step
+from sie_server.stepwise import Steps, clear_one_by_one, one_step
 from sie_server.tokenization.config import LengthLimits
 from sie_server.tokenization.prompt import instructed
 from sie_server.tokenization.sequence import Sequence
@@ -303,7 +303,7 @@ class Engine:
     def _let_go(self, used: list[Any]) -> None:
         """Free the elements of a list after its last use; many of them are freed off the event loop."""
         if len(used) > FEW:
-            self._tokenizers.run_in_background(one_step(lambda: emptied(used)))
+            self._tokenizers.run_in_background(one_step(lambda: clear_one_by_one(used)))
 
     async def _tokenize(self, steps: Steps[T], timing: Timing, params: SchedulingParams, quick: bool = False) -> T:
         """quick: the first step takes less than handing it over, and is taken at once."""

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from typing import Any, Generic, TypeVar
 
 from sie_server.engine.scheduling_params import TIMER_SLACK_S, SchedulingParams
-from sie_server.stepwise import LONG, Steps
+from sie_server.stepwise import LONG_STEP, Steps
 
 _LOG = logging.getLogger(__name__)
 
@@ -103,13 +103,13 @@ class WorkerPool:
         """Remove and return the next job; its client's next turn comes after those of all others."""
         reserved = self._max_threads > 1 and self._long >= self._max_threads - 1
         for client, jobs in self._waiting.items():
-            job = next((job for job in jobs if not reserved or job.size <= LONG), None)
+            job = next((job for job in jobs if not reserved or job.size <= LONG_STEP), None)
             if job is not None:
                 self._remove(job)
                 if client in self._waiting:
                     self._waiting.move_to_end(client)
                 job.running = True
-                self._long += job.size > LONG
+                self._long += job.size > LONG_STEP
                 return job
         return None
 
@@ -134,7 +134,7 @@ class WorkerPool:
         except BaseException as raised:  # raised where the job is awaited; the thread goes on
             error, ended = raised, True
         with self._condition:
-            self._long -= job.size > LONG
+            self._long -= job.size > LONG_STEP
             job.running = False
             if not ended and not job.cancelled:
                 job.size = size

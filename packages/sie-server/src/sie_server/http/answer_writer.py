@@ -15,7 +15,7 @@ from sie_server.http.body_threads import BodyThreads
 from sie_server.http.negotiation import JSON, MSGPACK
 from sie_server.large_bodies.writer import pieces
 from sie_server.request_context import timed
-from sie_server.stepwise import emptied
+from sie_server.stepwise import clear_one_by_one
 
 # Bytes of a response per write.
 _PIECE_BYTES = 512 * 2**10
@@ -53,7 +53,7 @@ class AnswerWriter:
                 own: list[Any] = getattr(body, field)
                 made = own if elements is None else elements
                 encoded = list(coalesced(pieces(body, field, made, msgpack=msgpack)))
-                emptied(own)
+                clear_one_by_one(own)
                 return encoded
 
             response = PiecewiseResponse(await self._threads.run(encode), headers, media_type)

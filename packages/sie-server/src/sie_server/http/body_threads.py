@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from sie_server.stepwise import emptied
+from sie_server.stepwise import clear_one_by_one
 
 T = TypeVar("T")
 # Large bodies and answers that are in the making at once: more would only take memory.
@@ -26,7 +26,7 @@ class BodyThreads:
     def free(self, elements: list[Any]) -> None:
         """Free the elements of a list, in the background."""
         with suppress(RuntimeError):  # the server shuts down
-            self._executor.submit(emptied, elements)
+            self._executor.submit(clear_one_by_one, elements)
 
     def close(self) -> None:
         """Let the threads go."""

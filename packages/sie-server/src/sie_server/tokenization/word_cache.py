@@ -13,7 +13,7 @@ from tokenizers import Encoding, Tokenizer
 
 from sie_server.errors import Code, SIEError
 from sie_server.rust_panics import contained
-from sie_server.stepwise import LONG, Steps, stepwise
+from sie_server.stepwise import LONG_STEP, Steps, stepwise
 from sie_server.tokenization.special_tokens import Ids, int32
 
 # Texts and characters tokenized in one call. An `Encoding` takes about 100 bytes per token, of which 4 are kept; other
@@ -168,7 +168,7 @@ def _check_growth(tokenizer: Tokenizer, text: str) -> None:
         SIEError: INVALID_INPUT, more than 4 times as long.
     """
     normalizer = tokenizer.normalizer
-    if len(text) <= LONG or text.isascii() or normalizer is None:
+    if len(text) <= LONG_STEP or text.isascii() or normalizer is None:
         return
     length = 0
     for start in range(0, len(text), _NORMALIZED_AT_ONCE):
@@ -177,7 +177,7 @@ def _check_growth(tokenizer: Tokenizer, text: str) -> None:
             raise SIEError(
                 Code.INVALID_INPUT,
                 f"a text of {len(text):,} characters becomes more than {_MAX_GROWTH} times as long in the model's "
-                f"normalizer; the limit applies to texts of more than {LONG:,} characters",
+                f"normalizer; the limit applies to texts of more than {LONG_STEP:,} characters",
             )
 
 
