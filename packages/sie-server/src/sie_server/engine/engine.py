@@ -210,9 +210,8 @@ class Engine:
         try:
             if unknown := documents.unknown:
                 with self._admission.tokenizing(model.id, params, estimate(unknown, query)):
-                    quick = model.tokenizer.is_cheap(unknown, query, call.instruction)
                     steps = tokenize(model, query, documents, limits, call.instruction)
-                    documents, lead, sequences = await self._tokenize(steps, timing, params, quick)
+                    documents, lead, sequences = await self._tokenize(steps, timing, params, here=True)
                 if lead is not None:
                     head = model.similarity(lead, call.comparison, matches=traced)
                     call.checks.token_vectors(_token_vectors(lead))
@@ -305,12 +304,12 @@ class Engine:
         if len(used) > FEW:
             self._tokenizers.run_in_background(one_step(lambda: clear_one_by_one(used)))
 
-    async def _tokenize(self, steps: Steps[T], timing: Timing, params: SchedulingParams, quick: bool = False) -> T:
-        """quick: the first step takes less than handing it over, and is taken at once."""
+    async def _tokenize(self, steps: Steps[T], timing: Timing, params: SchedulingParams, *, here: bool = False) -> T:
+        """here: what is in front of the first step takes less than handing it over, and is run at once."""
         started = time.perf_counter()
         with timed("tokenize"):
             try:
-                size = next(steps) if quick else 0
+                size = next(steps) if here else 0
             except StopIteration as stop:
                 tokenized: T = stop.value
             else:
@@ -339,7 +338,8 @@ class Engine:
         else:  # in this context, which says whose request it is
             make = partial(Request, model, head, sequences, future, params, weigh)
             request = await self._tokenizers.run(params, one_step(partial(copy_context().run, make)))
-        self._admission.check_deadline(model.id, params, request.tokens)
+        if params.deadline is not None:
+            self._admission.check_deadline(model.id, params, request.tokens)
         self.scheduler.add(request)
         reason = "gone"
         try:
@@ -351,9 +351,10 @@ class Engine:
             reason = "failed"
             raise SIEError(Code.INFERENCE_ERROR, f"internal error during {task}") from error
         finally:
-            # A caller that has gone, or an error in one batch: what still waits must not reach the device.
-            self.scheduler.discard(request)
-            record(*request.stages())
+            if request.pending:  # A caller that has gone, or an error in one batch: that must not reach the device.
+                self.scheduler.discard(request)
+            if request.batches is not None:
+                record(*request.stages())
             if request.dropped:
                 reason = "deadline" if params.expired(time.perf_counter() + TIMER_SLACK_S) else reason
                 self._metrics.cancelled.labels(model.id, reason).inc(request.dropped)

@@ -90,14 +90,6 @@ class TextTokenizer:
         self.unembedded = [] if rows is None else _unembedded_tokens(tokenizer, rows)
         self._check_special_tokens()
 
-    def is_cheap(self, texts: Items[str], *others: str | None) -> bool:
-        """Whether the first step with these texts is cheaper than handing them to another thread.
-
-        If most of their words are cached, it is also the only step.
-        """
-        characters = sum(map(len, texts)) + sum(len(other) for other in others if other)
-        return self.words.enabled and characters <= _CHEAP_CHARACTERS and len(texts) <= _CHEAP_TEXTS
-
     def special_ids(self) -> list[int]:
         """Ids of the tokens around a text, the padding token and the unknown token."""
         ids = map(self._tokenizer.token_to_id, ("<pad>", "[PAD]", "<unk>", "[UNK]"))
@@ -118,13 +110,15 @@ class TextTokenizer:
         """Tokenize (query, document) pairs: `[CLS] query [SEP] document [SEP]`, or the model's prompt.
 
         Returns one sequence per document or window. With a prompt, the tokens in front of the documents are the
-        sequences' common prefix; without one, an instruction is prepended to the query.
+        sequences' common prefix; without one, an instruction is prepended to the query. There is no step at all if the
+        texts take less time than handing them to another thread.
 
         Raises:
             SIEError: INPUT_TOO_LONG, the query leaves no room for a document, or with windows less than a quarter of
                 the limit; a document does not fit and `long_documents` is "error"; more tokens than `limits.total`.
                 INVALID_INPUT, more windows than `limits.windows`.
         """
+        yield from self._unless_cheap(query, documents, instruction)
         if self.prompt is not None:
             return (yield from self._prompted(self.prompt, query, documents, limits, instruction or self._instruction))
         query_ids = yield from self._query_ids(
@@ -141,9 +135,12 @@ class TextTokenizer:
     ) -> Steps[tuple[Sequence, list[Sequence]]]:
         """Tokenize a query, and documents on their own: one sequence per document or window.
 
+        There is no step at all if the texts take less time than handing them to another thread.
+
         Raises:
             SIEError: as `encode_query` and `encode_documents`.
         """
+        yield from self._unless_cheap(query, documents, instruction)
         lead = yield from self.encode_query.steps(query, limits, instruction)
         return lead, (yield from self.encode_documents.steps(documents, limits))
 
@@ -243,6 +240,15 @@ class TextTokenizer:
                 chunks, lambda chunk: self._sequence_with_vectors(*self._single.join(chunk.ids), chunk)
             )
         )
+
+    def _unless_cheap(self, query: str, documents: Items[str], instruction: str | None) -> Steps[None]:
+        """A step, unless these texts take less time than handing them to another thread.
+
+        If most of their words are cached, no other step follows then.
+        """
+        characters = len(query) + len(instruction or "") + sum(map(len, documents))
+        if not self.words.enabled or characters > _CHEAP_CHARACTERS or len(documents) > _CHEAP_TEXTS:
+            yield 0
 
     def _prompted(
         self,
