@@ -537,8 +537,8 @@ def test_a_panic_is_an_error_like_any_other(monkeypatch: pytest.MonkeyPatch, pat
         def panic(*_: Any, **__: Any) -> None:
             raise Panic
 
-        monkeypatch.setattr("sie_server.api.native.model_info", panic)
-        monkeypatch.setattr("sie_server.api.scoring.scheduling_params", panic)
+        monkeypatch.setattr("sie_server.api.native.model_list", panic)
+        monkeypatch.setattr("sie_server.api.scoring.score_params", panic)
         monkeypatch.setattr("sie_server.metrics.Metrics.render", panic)
         answer = api.post(path, json=BODY) if "score" in path else api.get(path)
         assert error(answer) == (500, "INTERNAL_ERROR", "internal error")
