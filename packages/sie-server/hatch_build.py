@@ -26,7 +26,7 @@ FLAGS = (
 )
 AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512")
 # Compilers older than GCC 11 or clang 12 do not know them; what they make for that level does without.
-AMX = ("-mamx-tile", "-mamx-bf16")
+AMX = ("-mamx-tile", "-mamx-bf16", "-mamx-int8")
 # Sources without instructions of a level of their own.
 COMMON = ("dispatch", "embedding_sum", "post_norm_layers")
 AVX2 = ("-mavx2", "-mfma")

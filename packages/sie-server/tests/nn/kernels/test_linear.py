@@ -33,7 +33,7 @@ DECODERS = ["qwen3", "qwen2", "gemma"]
 ROOM, LANES, TAKEN = 16, 16, 2
 
 
-@pytest.fixture(params=[1, 2], ids=["vnni", "vnni_bf16"])
+@pytest.fixture(params=[1, 2, 3], ids=["vnni", "vnni_bf16", "amx"])
 def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Each set of instructions that this processor has."""
     chosen: int = request.param
@@ -85,6 +85,23 @@ def allowed(x: Tensor, weight: Tensor) -> Tensor:
     by_rows = row_step / 2 * (weight.abs().sum(1) + weight.shape[1] * channel_step / 2)
     by_channels = kept.abs().sum(1, keepdim=True) * channel_step / 2
     return by_rows + by_channels + taken.abs() @ weight.abs().T * 2**-8
+
+
+@needs_int8
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("count", "inputs", "outputs"), [(1, 64, 96), (70, 384, 1536), (57, 4096, 224), (33, 75, 70)])
+def test_int8_has_the_same_bits_on_every_level(
+    count: int, inputs: int, outputs: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = uneven(Linear(inputs, outputs, activation="gelu"))
+    layer.weight.data = layer.weight.to(dtype)
+    x = rows(count, inputs).to(dtype)
+    results = []
+    for level in range(1, linear_isa_level() + 1):
+        monkeypatch.setattr(panels_module, "linear_isa_level", lambda level=level: level)
+        results.append(PanelLinear(layer, "int8")(x))
+    assert results[0].dtype == dtype
+    assert all(torch.equal(result, results[0]) for result in results)
 
 
 @pytest.mark.usefixtures("level")
@@ -171,7 +188,7 @@ def test_large_values_leave_the_precision_of_the_others() -> None:
 
 KINDS = [
     *("float32-portable", "float32-avx2", "float32-avx512"),
-    *("bfloat16-vnni_bf16", "bfloat16-amx", "int8-vnni", "int8-vnni_bf16"),
+    *("bfloat16-vnni_bf16", "bfloat16-amx", "int8-vnni", "int8-vnni_bf16", "int8-amx"),
 ]
 
 

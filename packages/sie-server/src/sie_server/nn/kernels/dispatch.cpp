@@ -77,11 +77,11 @@ int attention(const AttentionArguments& a, int level) {
 }
 
 #ifdef __x86_64__
-// Whether the processor has AMX for bfloat16 and Linux permits this process to use it, which has to be requested once.
+// Whether the processor has AMX for bfloat16 and int8 and Linux permits this process to use it, which has to be requested once.
 bool has_tiles() {
     unsigned a, b, c, d;
-    constexpr unsigned kTilesAndBfloat16 = 1 << 24 | 1 << 22;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kTilesAndBfloat16) != kTilesAndBfloat16) return false;
+    constexpr unsigned kBfloat16 = 1 << 22, kTiles = 1 << 24, kInt8 = 1 << 25, kAll = kBfloat16 | kTiles | kInt8;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kAll) != kAll) return false;
     constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
     return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
@@ -188,7 +188,7 @@ PUBLIC int sie_norm_rotary(const NormRotaryArguments* arguments, int level) {
     });
 }
 
-// Linear layers that this processor supports besides float32: 0 none, 1 int8, 2 bfloat16 too, 3 bfloat16 by AMX.
+// Linear layers that this processor supports besides float32: 0 none, 1 int8, 2 bfloat16 too, 3 both by AMX.
 PUBLIC int sie_linear_level() {
 #ifdef __x86_64__
     int level = sie_attention_level();

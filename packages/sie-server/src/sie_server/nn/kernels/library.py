@@ -49,7 +49,7 @@ def vector_isa_level() -> int:
 def linear_isa_level() -> int:
     """Instruction set level of the kernel for linear layers.
 
-    0: float32 only, or no kernels. 1: int8 too, by AVX512-VNNI. 2: bfloat16 too, by AVX512-BF16. 3: bfloat16 by AMX.
+    0: float32 only, or no kernels. 1: int8 too, by AVX512-VNNI. 2: bfloat16 too, by AVX512-BF16. 3: both by AMX.
     """
     library = installed_library()
     return 0 if library is None else min(library.sie_linear_level(), _LEVELS[max_isa()][1])
