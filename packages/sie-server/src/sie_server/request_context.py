@@ -1,7 +1,7 @@
 """Context of the HTTP request that is being answered: for its log lines, metrics and trace."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -26,7 +26,8 @@ class RequestContext:
 
     started: `time.perf_counter()` when it came in. model: its id as the client sent it, and, once the request is
     answered, as metrics are labelled. endpoint: as metrics are labelled. client: opaque identity. code: of its error.
-    tokens: as usage counts them. stages: None unless the request is traced.
+    tokens: as usage counts them. ignored: paths of fields that nothing reads. stages: None unless the request is
+    traced.
     """
 
     request_id: str
@@ -36,6 +37,7 @@ class RequestContext:
     client: str = ""
     code: str | None = None
     tokens: int | None = None
+    ignored: Sequence[str] = ()
     trace_id: str | None = None
     stages: list[Stage] | None = None
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from sie_server.options import Pinning, Precision
+from sie_server.options import Pinning, Precision, TokenIds
 
 _POSITIVE = Number(gte=1)
 _MIN_SCORE_CACHE = 2**16
@@ -134,6 +134,9 @@ class Settings:
         get QUEUE_FULL unless their bodies are small. Several requests of one client can use at most half.
     max_item_text_bytes
         Limit on bytes of UTF-8 in the text, id and metadata of an item.
+    token_ids
+        Whose token ids /v1/embeddings accepts in place of texts: refuse, nobody's; model, those of the model's own
+        tokenizer; cl100k, those of OpenAI's encoding cl100k_base, read as their text (needs the package tiktoken).
     cors_origins
         Origin of web pages that may call this server, e.g. https://search.example; * for all. Repeatable.
     api_keys
@@ -190,6 +193,7 @@ class Settings:
     )
     max_bodies_bytes: Annotated[int, Parameter(env_var="SIE_MAX_BODIES_BYTES", validator=_POSITIVE)] = 512 * 2**20
     max_item_text_bytes: Annotated[int, Parameter(env_var="SIE_MAX_ITEM_TEXT_BYTES", validator=_POSITIVE)] = 2 * 2**20
+    token_ids: Annotated[TokenIds, Parameter(env_var="SIE_TOKEN_IDS")] = "refuse"
     cors_origins: Annotated[
         tuple[str, ...], Parameter(env_var="SIE_CORS_ORIGINS", env_var_split=_split, validator=_check_origins)
     ] = ()

@@ -123,6 +123,8 @@ class RerankRequest(Struct, forbid_unknown_fields=True):
 
 
 EncodingFormat = Literal["float", "base64"]
+VectorType = Literal["float", "int8", "uint8", "binary", "ubinary"]
+EmbeddingType = VectorType | Literal["base64"]
 # The elements of a list must have one type, which a msgspec union cannot express; the route checks it.
 EmbeddingsElement = str | int | list[int]
 EmbeddingsInput = str | list[EmbeddingsElement]
@@ -131,14 +133,32 @@ EmbeddingsInput = str | list[EmbeddingsElement]
 class EmbeddingsRequest(Struct):
     """Body of `POST /v1/embeddings`.
 
-    `input`: a text, a list of texts, or token ids of the model's own tokenizer, for one text or several.
-    `dimensions`: truncate vectors to this width and normalize them; only for models that were trained for it.
+    `input`: a text, a list of texts, or token ids for one text or several, as `--token-ids` allows. `dimensions`,
+    `output_dimension`: truncate vectors to this width and normalize them; only for models that were trained for it.
+    `output_dtype`, `embedding_type`, `embedding_types`: the type of the numbers; "binary" and "ubinary" have eight
+    dimensions in a number, as int8 and uint8. `input_type`, `task`, `prompt_name`: whether the texts are queries or
+    documents, for a model that reads them differently. `truncation`, `truncate`: refuse a text over the length limit
+    if false or "NONE". `truncate_prompt_tokens`: the length limit, -1 for the model's own.
     """
 
     model: str
     input: EmbeddingsInput
     encoding_format: EncodingFormat | None = None
     dimensions: Positive | None = None
+    output_dimension: Positive | None = None
+    output_dtype: VectorType | None = None
+    embedding_type: EmbeddingType | list[EmbeddingType] | None = None
+    embedding_types: list[EmbeddingType] | None = None
+    input_type: str | None = None
+    task: str | None = None
+    prompt_name: str | None = None
+    instruction: str | None = None
+    truncation: bool | None = None
+    truncate: bool | str | None = None
+    truncate_prompt_tokens: Annotated[int, Meta(ge=-1)] | None = None
+    normalize: bool | None = None
+    normalized: bool | None = None
+    late_chunking: bool | None = None
 
 
 class Usage(Struct, gc=False):
@@ -249,7 +269,7 @@ class EncodeResponse(Struct):
 
 
 class Embedding(Struct, gc=False):
-    """`embedding`: numbers, or the base64 of their little-endian float32 bytes."""
+    """`embedding`: numbers, or the base64 of their little-endian bytes."""
 
     index: int
     embedding: list[float] | str

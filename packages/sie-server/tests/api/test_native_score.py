@@ -549,3 +549,19 @@ def test_content_type(server: Server, content_type: str | None, packed: bool) ->
     right, wrong = (as_msgpack, as_json) if packed else (as_json, as_msgpack)
     assert raw_post(server, right, headers)[0] == 200
     assert raw_post(server, wrong, headers)[0] == 400
+
+
+@pytest.mark.parametrize("filler", ["", "x" * 300_000])
+def test_options_that_nothing_reads_are_named(api: httpx2.Client, filler: str) -> None:
+    body = {**BODY, "items": [*BODY["items"], {"text": f"it {filler}"}]}
+    answer = api.post(f"/v1/score/{EMBEDDED}", json={**body, "options": {"topk": 1, "top_k": 2, "é,\n": 0}})
+    assert (answer.status_code, answer.headers["x-sie-ignored"]) == (200, "options.topk,options.???")
+    packed = msgpack.packb({**body, "options": {"topk": 1}})
+    headers = {"Content-Type": "application/msgpack"}
+    answer = api.post(f"/v1/score/{EMBEDDED}", content=packed, headers=headers)
+    assert answer.headers["x-sie-ignored"] == "options.topk"
+    params = {"output_type": ["dense"], "options": {"normalise": False}}
+    answer = api.post(f"/v1/encode/{EMBEDDED}", json={"items": body["items"], "params": params})
+    assert answer.headers["x-sie-ignored"] == "params.output_type,params.options.normalise"
+    answer = api.post(f"/v1/score/{EMBEDDED}", json={**body, "options": {"top_k": 2}, "unknown": 1})
+    assert "x-sie-ignored" not in answer.headers

@@ -1,6 +1,7 @@
 """POST /v1/embeddings, as a client of OpenAI's API sees it."""
 
 import base64
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from jsonschema_rs import Draft202012Validator
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from sie_server.api.token_ids import TokenIdReader
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import load
 from sie_server.models.loaded_model import LoadedModel
@@ -89,7 +91,53 @@ def test_base64_is_little_endian_float32(api: httpx2.Client, model: str) -> None
     assert np.array_equal(np.stack(decoded), embed(api, TEXTS, model, encoding_format="float"))
 
 
-def test_token_ids(api: httpx2.Client, models: Path) -> None:
+@pytest.fixture(scope="module")
+def trusting(models: Path) -> Iterator[httpx2.Client]:
+    """A client of a server that takes token ids for those of the model's own tokenizer."""
+    with (
+        in_process(model=(str(models / "bert-encoder"),), token_ids="model") as running,
+        connect(running.url) as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize("given", [[5], [[5, 6], [7]]])
+def test_token_ids_are_refused_unless_the_server_knows_whose_they_are(api: httpx2.Client, given: Any) -> None:
+    status, code, param, message = refusal(post(api, given))
+    assert (status, code, param) == (400, "INVALID_INPUT", "input")
+    assert "check_embedding_ctx_length=False" in message
+    assert "--token-ids" in message
+
+
+class _Words:
+    """A vocabulary of three tokens, as tiktoken's encodings are used."""
+
+    def decode(self, tokens: list[int]) -> str:
+        return " ".join({0: "who", 1: "made", 2: "it"}[token] for token in tokens)
+
+
+def test_token_ids_of_another_tokenizer_are_read_as_their_text(
+    api: httpx2.Client, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr("tiktoken.get_encoding", lambda name: asked.append(name) or _Words())
+    flags = {"model": (str(models / "bert-encoder"),), "token_ids": "cl100k"}
+    with in_process(**flags) as running, connect(running.url) as client:
+        expected = embed(api, ["who made it", "it"], "bert-encoder")
+        assert np.array_equal(embed(client, [[0, 1, 2], [2]], "bert-encoder"), expected)
+        message = "Field 'input[1]' holds a number that is no token id of cl100k_base"
+        assert refusal(post(client, [[0], [9]], "bert-encoder")) == (400, "INVALID_INPUT", "input", message)
+    assert asked == ["cl100k_base"]
+
+
+def test_a_server_that_cannot_read_the_token_ids_it_should_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tiktoken", None)
+    with pytest.raises(ValueError, match="--token-ids cl100k needs the package tiktoken"):
+        TokenIdReader("cl100k")
+
+
+def test_token_ids(trusting: httpx2.Client, models: Path) -> None:
+    api = trusting
     tokenizer = Tokenizer.from_file(str(models / "bert-encoder" / "tokenizer.json"))
     expected = embed(api, TEXTS, "bert-encoder")
     for special in (True, False):
@@ -100,6 +148,65 @@ def test_token_ids(api: httpx2.Client, models: Path) -> None:
     answer = post(api, long, "bert-encoder")
     assert answer.json()["usage"]["total_tokens"] == 512
     assert np.array_equal(embed(api, [long], "bert-encoder"), embed(api, ["snakes " * 1000], "bert-encoder"))
+
+
+# --- fields of other APIs --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "ubinary", "binary"])
+def test_types_of_numbers_are_those_of_encode(api: httpx2.Client, dtype: str) -> None:
+    items = [{"text": text} for text in TEXTS]
+    params = {"output_dtype": dtype}
+    told = api.post(f"/v1/encode/{EMBEDDED}", json={"items": items, "params": params}).json()["items"]
+    expected = [item["dense"]["values"] for item in told]
+    if dtype == "binary":  # signed, as Voyage, Cohere and Jina have it
+        expected = [[value - 128 for value in values] for values in expected]
+    kind = np.int8 if dtype in ("int8", "binary") else np.uint8
+    for fields in ({"output_dtype": dtype}, {"embedding_type": dtype}, {"embedding_types": [dtype]}):
+        entries = post(api, TEXTS, **fields).json()["data"]
+        assert [entry["embedding"] for entry in entries] == expected
+        entries = post(api, TEXTS, **fields, encoding_format="base64").json()["data"]
+        decoded = [np.frombuffer(base64.b64decode(entry["embedding"]), kind).tolist() for entry in entries]
+        assert decoded == expected
+
+
+def test_fields_that_change_nothing_are_named(api: httpx2.Client) -> None:
+    same = {"output_dtype": "float", "embedding_type": "float", "truncation": True, "truncate": "END", "task": None}
+    answer = post(api, TEXTS, **same, user="someone", output_dtpye="int8")
+    assert answer.headers["x-sie-ignored"] == "user,output_dtpye"
+    assert "x-sie-ignored" not in post(api, TEXTS, **same).headers
+    assert np.array_equal(embed(api, TEXTS, **same), embed(api, TEXTS))
+    # A large body is read in another way.
+    answer = api.post("/v1/embeddings", json={"model": EMBEDDED, "input": ["a" * 300_000], "usr": 1})
+    assert answer.headers["x-sie-ignored"] == "usr"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "message"),
+    [
+        ({"input_type": "classification"}, "input_type", "is 'classification'; it must be one of query, search_query"),
+        ({"task": "text-matching"}, "task", "is 'text-matching'; it must be one of"),
+        ({"input_type": "query", "task": "document"}, "task", "is False, but field 'input_type' asks for True"),
+        ({"output_dtype": "int8", "embedding_type": "uint8"}, "embedding_type", "'output_dtype' asks for 'int8'"),
+        ({"embedding_types": ["float", "int8"]}, "embedding_types", "must name one type"),
+        ({"dimensions": 2, "output_dimension": 3}, "output_dimension", "is 3, but field 'dimensions' asks for 2"),
+        ({"truncate": "START"}, "truncate", "is 'START'; it must be true, false, END or NONE"),
+        ({"late_chunking": True}, "late_chunking", "is not supported"),
+        ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens", "must be -1 or positive"),
+    ],
+)
+def test_fields_that_cannot_be_honoured_are_refused(api: httpx2.Client, fields: Any, param: str, message: str) -> None:
+    status, code, named, told = refusal(post(api, "a", **fields))
+    assert (status, code, named) == (400, "INVALID_INPUT", param)
+    assert message in told
+
+
+def test_a_text_over_the_limit_is_cut_or_refused(api: httpx2.Client) -> None:
+    long = "snakes " * 1000
+    assert np.array_equal(embed(api, long, truncation=True), embed(api, long))
+    for fields in ({"truncation": False}, {"truncate": "NONE"}, {"truncate": False}):
+        assert refusal(post(api, long, **fields))[:2] == (400, "INPUT_TOO_LONG")
+    assert np.array_equal(embed(api, long, truncate_prompt_tokens=3), embed(api, "snakes"))
 
 
 # --- the model's own templates and widths ----------------------------------------------------------------------------
@@ -125,12 +232,22 @@ def test_dimensions_cut_and_normalise_again(trained: httpx2.Client, dimensions: 
     assert cut == pytest.approx(raw / np.linalg.norm(raw, axis=1, keepdims=True), abs=1e-6)
 
 
-def test_the_template_is_that_of_documents(trained: httpx2.Client, api: httpx2.Client, models: Path) -> None:
+def test_the_template_is_that_of_documents(trained: httpx2.Client, api: httpx2.Client) -> None:
     expected = embed(api, ["it snakes"], "bert-encoder")
     assert np.array_equal(embed(trained, "snakes", "bert-encoder"), expected)
-    # Token ids are read as they are.
-    tokenizer = Tokenizer.from_file(str(models / "bert-encoder" / "tokenizer.json"))
-    assert np.array_equal(embed(trained, tokenizer.encode("it snakes").ids, "bert-encoder"), expected)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"input_type": "query"}, {"input_type": "search_query"}, {"task": "retrieval.query"}, {"prompt_name": "query"}],
+)
+def test_queries_get_the_template_of_queries(trained: httpx2.Client, api: httpx2.Client, fields: Any) -> None:
+    expected = embed(api, ["who snakes"], "bert-encoder")
+    assert np.array_equal(embed(trained, "snakes", "bert-encoder", **fields), expected)
+    [name] = fields
+    values = {"input_type": "document", "task": "retrieval.passage", "prompt_name": "passage"}
+    expected = embed(api, ["it snakes"], "bert-encoder")
+    assert np.array_equal(embed(trained, "snakes", "bert-encoder", **{name: values[name]}), expected)
 
 
 def test_more_dimensions_than_there_are(trained: httpx2.Client) -> None:
@@ -162,7 +279,7 @@ def theirs(server: Server) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def test_openai_s_client_reads_the_answer(api: httpx2.Client, theirs: openai.OpenAI, models: Path) -> None:
+def test_openai_s_client_reads_the_answer(api: httpx2.Client, theirs: openai.OpenAI) -> None:
     # It asks for base64 unless told otherwise, and decodes it.
     for options in ({}, {"encoding_format": "float"}, {"encoding_format": "float", "dimensions": 384, "user": "u"}):
         answer = theirs.embeddings.create(model=EMBEDDED, input=TEXTS, **options)
@@ -172,11 +289,6 @@ def test_openai_s_client_reads_the_answer(api: httpx2.Client, theirs: openai.Ope
         assert answer.usage.prompt_tokens == answer.usage.total_tokens > 0
     raw = theirs.embeddings.create(model=EMBEDDED, input="snakes", encoding_format="base64").data[0].embedding
     assert raw == post(api, "snakes", encoding_format="base64").json()["data"][0]["embedding"]
-    tokenizer = Tokenizer.from_file(str(models / "bert-encoder" / "tokenizer.json"))
-    ids = [tokenizer.encode(text).ids for text in TEXTS]
-    answer = theirs.embeddings.create(model="bert-encoder", input=ids)
-    values = np.array([entry.embedding for entry in answer.data], np.float32)
-    assert np.array_equal(values, embed(api, TEXTS, "bert-encoder"))
 
 
 def test_openais_client_raises_its_usual_exceptions(theirs: openai.OpenAI) -> None:
@@ -218,13 +330,10 @@ def test_openai_s_client_waits_for_a_cold_model(models: Path) -> None:
         ([], "Field 'input' must not be empty"),
         (["a", ""], "Field 'input[1]' must not be empty"),
         ([[]], "Field 'input[0]' must not be empty"),
-        ([[5], []], "Field 'input[1]' must not be empty"),
         (["a", 1], "Field 'input' must be a text, a list of texts, a list of token ids, or a list of such lists"),
         (["a", [1]], "Field 'input' must be a text, a list of texts, a list of token ids, or a list of such lists"),
         ([[5], 5], "Field 'input' must be a text, a list of texts, a list of token ids, or a list of such lists"),
         (["a"] * 10_001, "Field 'input' must contain at most 10000 texts"),
-        ([[5], [-1]], "token id -1 is outside of the vocabulary of 30522 tokens"),
-        ([5, 2**64], "token id 18446744073709551616 is outside of the vocabulary of 30522 tokens"),
         (["a", "b" * 2**21 + "c"], "Field 'input[1]' must hold at most 2097152 bytes of UTF-8 text"),
     ],
 )
@@ -233,6 +342,18 @@ def test_invalid_inputs(api: httpx2.Client, given: Any, message: str) -> None:
     assert (status, code, told) == (400, "INVALID_INPUT", message)
     assert param is not None
     assert param.startswith("input")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([[5], []], "Field 'input[1]' must not be empty"),
+        ([[5], [-1]], "token id -1 is outside of the vocabulary of 600 tokens"),
+        ([5, 2**64], "token id 18446744073709551616 is outside of the vocabulary of 600 tokens"),
+    ],
+)
+def test_invalid_token_ids(trusting: httpx2.Client, given: Any, message: str) -> None:
+    assert refusal(post(trusting, given, "bert-encoder"))[::3] == (400, message)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from sie_server.http.answer_writer import AnswerWriter
 from sie_server.http.body import BodyReader
 from sie_server.http.body_memory import BodyHold, BodyMemory
 from sie_server.http.body_threads import BodyThreads
+from sie_server.http.ignored_fields import IGNORED, header
 from sie_server.metrics import UNKNOWN, Metrics
 from sie_server.request_context import current_request
 from sie_server.settings import Settings
@@ -43,7 +44,7 @@ class Routes:
         scoring = Scoring(engine, settings, sizes)
         self._native = NativeAPI(engine, settings, bodies, answers, sizes, scoring, metrics)
         self._cohere = CohereAPI(bodies, answers, scoring, metrics)
-        self._openai = OpenAIAPI(engine, bodies, answers, sizes, metrics)
+        self._openai = OpenAIAPI(engine, settings, bodies, answers, sizes, metrics)
         self.health = Health(engine, metrics)
         self._status = StatusStream(engine, settings, lambda: self.health.ready)
         metrics.body_bytes.set_function(lambda: self._memory.bytes)
@@ -80,6 +81,8 @@ class Routes:
             try:
                 response = await handler(request, hold)
                 status = response.status_code
+                if context.ignored:
+                    response.headers[IGNORED] = header(context.ignored)
                 return response
             except SIEError as error:
                 status = error.answer.status

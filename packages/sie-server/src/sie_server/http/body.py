@@ -10,11 +10,12 @@ from sie_server import codec, wire
 from sie_server.errors import Code, SIEError
 from sie_server.http.body_memory import LARGE, BodyHold, BodyMemory
 from sie_server.http.body_threads import BodyThreads
+from sie_server.http.ignored_fields import Beside, ignored_options
 from sie_server.http.negotiation import JSON, MSGPACK, MSGPACK_NAMES, negotiate
 from sie_server.http.version_skew import VersionSkew
 from sie_server.large_bodies.outline import Body, ListField
 from sie_server.large_bodies.reader import Reader, memory
-from sie_server.request_context import timed
+from sie_server.request_context import current_request, timed
 from sie_server.settings import Settings
 
 T = TypeVar("T")
@@ -104,9 +105,18 @@ class BodyReader:
         """
         msgpack, answer_msgpack = negotiate(request.headers)
         listed = ListField("items", "candidates", wire.Item, self._settings.max_items)
+        context = current_request()
+
+        def has_options(body: WithItems) -> bool:
+            return getattr(body, "options", None) is not None or getattr(body, "params", None) is not None
+
+        def beside(parts: Beside) -> None:
+            context.ignored = ignored_options(parts, msgpack=msgpack)
 
         def whole(raw: Body) -> WithItems:
             body = codec.decode(raw, kind, msgpack=msgpack)
+            if has_options(body):
+                beside(codec.decode(raw, Beside, msgpack=msgpack))
             self.check_count(len(body.items), "items", "candidates")
             if len(raw) > self._settings.max_item_text_bytes:
                 for index, item in enumerate(body.items):
@@ -117,6 +127,8 @@ class BodyReader:
 
         def pieces(reader: Reader) -> WithItems:
             body = reader.beside(kind)
+            if has_options(body):
+                beside(reader.beside(Beside))
             for index, item in enumerate(reader.elements() if reader.has_list else ()):
                 self._check_item(item, f"items[{index}]", reader)
                 body.items.append(item)
