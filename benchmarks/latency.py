@@ -2,6 +2,7 @@
 
     python benchmarks/latency.py
     python benchmarks/latency.py --model ./my-reranker --requests 200 --json latency.json --svg latency.svg
+    python benchmarks/latency.py --fixed-cost 10 --other ../before/packages/sie-server/src
 
 The server runs in a process of its own, the clients on kept connections in threads of this one, with JSON bodies that
 are encoded beforehand; `SDK` rows encode and decode in their time. All times are on the client's clock but for the
@@ -19,18 +20,25 @@ takes on average, and how much later than on an idle server 95 of 100 small requ
 
 import argparse
 import json
+import random
 import re
+import statistics
+import tempfile
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
+from dataclasses import astuple
 from functools import partial
 from http.client import HTTPConnection
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
+from engine import build
+from raw_clients import load
 from rich.console import Console
 from rich.progress import track
 from tables import show
@@ -41,9 +49,10 @@ from sie_server.cli.bench.figures import Summary
 from sie_server.cli.bench.latency import alone, overhead, together
 from sie_server.cli.bench.server_process import ServerProcess
 from sie_server.cli.bench.through_server import STAGES, Answer, Client, percentiles, stages
-from sie_server.cli.bench.workload import body, workload
+from sie_server.cli.bench.workload import body, text, workload
 from sie_server.machine.processor import processor_name
 from sie_testing import chart
+from sie_testing.process import usage
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
 SMALL, LARGE, CLIENTS, FEW_ROUNDS = 5, 1000, 8, 5
@@ -60,7 +69,12 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     parser.add_argument("--svg", type=Path, help="draw medians and 95th percentiles here")
+    parser.add_argument("--fixed-cost", type=int, metavar="TURNS", help="measure this instead, in so many turns")
+    parser.add_argument("--other", type=Path, help="source folder of another version, for --fixed-cost")
     arguments = parser.parse_args()
+    if arguments.fixed_cost:
+        fixed_cost(arguments.fixed_cost, arguments.other, arguments.markdown)
+        return
 
     folder = Path(arguments.model)
     model = folder.resolve().name if folder.is_dir() else arguments.model
@@ -86,6 +100,43 @@ def main() -> None:
         latencies = {case: row["latency_ms"] for case, row in figures.items() if f"x {arguments.large:,}" not in case}
         bars = {case: Summary(row["p50"], row["p50"], row["p95"]) for case, row in latencies.items()}
         chart.write(arguments.svg, f"Latency of {model}, p50 to p95", "ms", bars)
+
+
+def fixed_cost(turns: int, other: Path | None, markdown: bool) -> None:
+    """Measure requests to a model that computes next to nothing, and print them."""
+    versions: dict[str, dict[str, str]] = {"this version": {}} | (
+        {} if other is None else {"other": {"PYTHONPATH": str(other.resolve())}}
+    )
+    rng = random.Random(0)
+    bodies = [body(text(rng, 6), [text(rng, 14) for _ in range(20)]) for _ in range(8)]
+    found: dict[tuple[int, str], list[tuple[float, ...]]] = {}
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        build(Path(name), "tiny", None)
+        flags = ("--model", f"tiny={name}", "--preload", "tiny")
+        servers = {
+            one: stack.enter_context(ServerProcess(*flags, environment=environment))
+            for one, environment in versions.items()
+        }
+        for turn in track(range(turns + 1), description="fixed cost", console=Console(stderr=True)):
+            for clients, one in product((1, CLIENTS), servers if turn % 2 else reversed(servers)):
+                before = usage(servers[one].pid).cpu_s
+                replies, seconds = load(servers[one].url, "tiny", bodies, clients, 0.5)
+                cpu = (usage(servers[one].pid).cpu_s - before) / len(replies) * 1e6
+                middle = [statistics.median(values) * 1e3 for values in zip(*replies, strict=True)]
+                if turn:  # the first one warms up
+                    found.setdefault((clients, one), []).append((len(replies) / seconds, *middle, cpu))
+    lines = [
+        [f"{clients} × 20", one, *(spread(values) for values in zip(*rows, strict=True))]
+        for (clients, one), rows in found.items()
+    ]
+    columns = ("clients", "server", "requests/s", "p50 ms", "inference ms", "CPU µs/request")
+    show(columns, lines, {"turns": turns}, markdown, note="median (least to most) of turns")
+
+
+def spread(values: Iterable[float]) -> str:
+    """Median, least and most."""
+    middle, low, high = astuple(Summary.of(values))
+    return f"{middle:,.4g} ({low:,.4g}–{high:,.4g})"
 
 
 def measured(url: str, model: str, requests: int, large: int) -> dict[str, list[Answer]]:
