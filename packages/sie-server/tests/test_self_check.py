@@ -23,7 +23,7 @@ DOCUMENTS = ("a", "b", "c")
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sie_server.checkpoints.source.is_offline_mode", lambda: True)
+    monkeypatch.setattr("sie_server.checkpoints.hub.is_offline_mode", lambda: True)
 
 
 @pytest.fixture

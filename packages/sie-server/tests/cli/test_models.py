@@ -31,7 +31,7 @@ Run = Callable[..., Ran]
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Run `sie-server models …` offline, with an empty hub cache."""
-    monkeypatch.setattr("sie_server.checkpoints.source.is_offline_mode", lambda: True)
+    monkeypatch.setattr("sie_server.checkpoints.hub.is_offline_mode", lambda: True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
 
     def models(*arguments: str) -> Ran:

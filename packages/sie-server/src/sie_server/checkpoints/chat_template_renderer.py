@@ -10,21 +10,22 @@ import resource
 import sys
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError
-from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
 CPU_S = 10
 MEMORY_BYTES = 2**30
 MAX_CHARACTERS = 2**22
 
 
+# Jinja is imported where it renders: the server imports this module for its limits.
+
+
 def _refuse(message: str) -> NoReturn:
+    from jinja2 import TemplateError
+
     raise TemplateError(message)
 
 
 def _today(form: str) -> NoReturn:
-    raise TemplateError(f"it writes the date ({form!r}), so that a score would depend on the day")
+    _refuse(f"it writes the date ({form!r}), so that a score would depend on the day")
 
 
 def _json(
@@ -39,6 +40,9 @@ def render(template: str, context: dict[str, Any], conversations: list[Any]) -> 
     Raises:
         TemplateError: the template is invalid, or refuses a conversation.
     """
+    from jinja2.ext import loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
     environment.filters["tojson"] = _json
     environment.globals.update(raise_exception=_refuse, strftime_now=_today)
@@ -48,7 +52,7 @@ def render(template: str, context: dict[str, Any], conversations: list[Any]) -> 
         for messages in conversations
     ]
     if sum(map(len, texts)) > MAX_CHARACTERS:
-        raise TemplateError(f"it expands a few words to more than {MAX_CHARACTERS:,} characters")
+        _refuse(f"it expands a few words to more than {MAX_CHARACTERS:,} characters")
     return texts
 
 

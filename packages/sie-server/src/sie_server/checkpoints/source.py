@@ -1,23 +1,9 @@
 """Finds a checkpoint's files: in a local folder, the hub cache, the hub, or an installed Python package."""
 
 import logging
-import re
-import threading
 from fnmatch import fnmatch
 from importlib.util import find_spec
 from pathlib import Path
-from queue import Empty, Queue
-
-from huggingface_hub import constants, get_session, is_offline_mode, snapshot_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.checkpoint import INDEX, WEIGHTS, Checkpoint
@@ -54,16 +40,6 @@ _OTHER_KINDS = {
 }
 # At least one of these is needed. Repositories as old as BERT and RoBERTa have only the vocabulary.
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
-# The hub client retries a dead connection for half a minute. One short probe first leads quickly to the packaged
-# weights or to a clear error. Name resolution can take longer than all time-outs of the client, so the probe has one.
-_PROBE_TIMEOUT_S = 3.0
-_PROBED_S = 5.0
-_SAID_CHARS = 300
-_OTHER_WAYS = (
-    "fill the cache on a machine with access to the hub (`sie-server models pull`, HF_HOME), or serve a local folder "
-    "with --model NAME=PATH"
-)
-_ADVICE = f"HF_ENDPOINT names a mirror, HTTPS_PROXY a proxy; or {_OTHER_WAYS}"
 
 
 def locate(entry: Entry) -> Checkpoint:
@@ -119,8 +95,10 @@ def _present(entry: Entry) -> Checkpoint | None:
 
 
 def _from_hub(entry: Entry) -> Checkpoint:
+    from sie_server.checkpoints import hub
+
     try:
-        checkpoint = Checkpoint(_download(entry), entry.pickled)
+        checkpoint = Checkpoint(hub.download(entry, _patterns(entry)), entry.pickled)
     except LoadError as error:
         if error.kind is not LoadClass.NETWORK or (packaged := _packaged(entry)) is None:
             raise
@@ -171,96 +149,19 @@ def _instead(folder: Path) -> str | None:
 
 
 def _cached(entry: Entry) -> Checkpoint | None:
-    try:
-        path = snapshot_download(
-            entry.repository, revision=entry.revision, allow_patterns=_patterns(entry), local_files_only=True
-        )
-    except (LocalEntryNotFoundError, HFValidationError):
+    # The hub's client takes a tenth of the start to import, and a folder needs none.
+    from sie_server.checkpoints import hub
+
+    folder = hub.cached(entry, _patterns(entry))
+    if folder is None:
         return None
-    checkpoint = Checkpoint(Path(path), entry.pickled)
+    checkpoint = Checkpoint(folder, entry.pickled)
     # Another program may have downloaded only a part of the repository.
     if not any(checkpoint.has(name) for name in TOKENIZER_FILES):
         return None
     needed = ["config.json", *needed_files(checkpoint), *(BGE_M3_FILES if entry.pickled else ())]
     files = checkpoint.weight_files
     return checkpoint if files and all(checkpoint.has(name) for name in (*needed, *files)) else None
-
-
-def _download(entry: Entry) -> Path:
-    if is_offline_mode():
-        raise LoadError(
-            LoadClass.NETWORK,
-            f"{entry.repository} is not in the local cache and HF_HUB_OFFLINE is set: unset it, or {_OTHER_WAYS}",
-        )
-    if (trouble := _trouble()) is not None:
-        raise LoadError(
-            LoadClass.NETWORK,
-            f"{entry.repository} is not in the local cache and the hub, {_hub()}, is not reachable ({trouble}). "
-            f"{_ADVICE}",
-        )
-    try:
-        return Path(snapshot_download(entry.repository, revision=entry.revision, allow_patterns=_patterns(entry)))
-    except GatedRepoError as error:
-        raise LoadError(
-            LoadClass.GATED, f"{entry.repository} is gated: accept its terms on the hub and set HF_TOKEN"
-        ) from error
-    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
-        at = f" at revision {entry.revision}" if entry.revision else ""
-        message = f"the hub has no {entry.repository}{at}, or it is private, which needs HF_TOKEN"
-        raise LoadError(LoadClass.NOT_FOUND, message) from error
-    except (LocalEntryNotFoundError, EntryNotFoundError, HfHubHTTPError) as error:
-        raise _not_downloaded(entry, error) from error
-    except OSError:
-        raise  # from the disk
-    except Exception as error:  # the client's transport can raise anything
-        raise LoadError(
-            LoadClass.NETWORK,
-            f"{entry.repository} could not be downloaded: {type(error).__name__}: {error}. {_ADVICE}",
-        ) from error
-
-
-def _not_downloaded(entry: Entry, error: Exception) -> LoadError:
-    # The answer of the hub is the cause of the error that the files are not in the cache.
-    responses = [getattr(each, "response", None) for each in (error, error.__cause__)]
-    status = next((response.status_code for response in responses if response is not None), None)
-    if status in (401, 403):
-        return LoadError(
-            LoadClass.GATED,
-            f"the hub, {_hub()}, denies access to {entry.repository} (HTTP {status}): "
-            "set HF_TOKEN to a token with access",
-        )
-    said = " ".join(str(error).split())[:_SAID_CHARS]
-    return LoadError(LoadClass.NETWORK, f"{entry.repository} could not be downloaded: {said}. {_ADVICE}")
-
-
-def _hub() -> str:
-    # Without a password in it: clients see this.
-    return re.sub(r"//[^/@]*@", "//", constants.ENDPOINT)
-
-
-def _trouble() -> str | None:
-    """Says why the hub can't be reached; None if it answers anything at all."""
-    outcome: Queue[BaseException | None] = Queue()
-
-    def probe() -> None:
-        try:
-            get_session().head(constants.ENDPOINT, timeout=_PROBE_TIMEOUT_S)
-        except BaseException as error:
-            outcome.put(error)
-        else:
-            outcome.put(None)
-
-    threading.Thread(target=probe, name="probe", daemon=True).start()
-    try:
-        error = outcome.get(timeout=_PROBED_S)
-    except Empty:
-        return f"no answer within {_PROBED_S:g} s"
-    if error is None:
-        return None
-    if not isinstance(error, Exception):
-        raise error
-    # Any exception of the client's transport means that the hub can't be reached.
-    return str(error) or type(error).__name__
 
 
 def _packaged(entry: Entry) -> Checkpoint | None:

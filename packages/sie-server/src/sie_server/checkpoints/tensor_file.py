@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, Self
 import msgspec
 import torch
 from torch import Tensor
-from torch._subclasses import FakeTensorMode
 
 from sie_server.checkpoints.cancellation import stop_if_given_up
 from sie_server.checkpoints.files import open_file
@@ -183,6 +182,8 @@ class PickleFile(TensorFile):
     """A file written by torch.save, read by an unpickler that builds tensors only and can't run code."""
 
     def _index(self) -> dict[str, Stored]:
+        from torch._subclasses import FakeTensorMode  # slow to import
+
         try:
             # The tensors have no memory, but they know the offset of their bytes.
             with open(self._descriptor, "rb", closefd=False) as file, FakeTensorMode():

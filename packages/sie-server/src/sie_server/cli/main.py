@@ -15,6 +15,7 @@ from sie_server.catalog.catalog import parse, shipped
 from sie_server.cli import models
 from sie_server.cli.bench.command import bench
 from sie_server.cli.doctor import doctor
+from sie_server.cli.quick_imports import quick_imports
 from sie_server.cli.top.command import top
 from sie_server.settings import Settings
 
@@ -68,7 +69,8 @@ def serve(served: Annotated[str | None, Parameter(name="MODEL")] = None, /, *, s
             return 2
         settings = replace(settings, model=(served, *settings.model), preload=(model_id, *settings.preload))
     # torch takes seconds to import, and `--help` should not wait for it.
-    from sie_server.server import run
+    with quick_imports():
+        from sie_server.server import run
 
     return run(settings)
 
