@@ -1,7 +1,8 @@
 """All Prometheus metrics of the server. `make docs` generates docs/metrics.md from them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
@@ -16,6 +17,16 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 UNKNOWN = "unknown"
 
 
+class _ModelBatches(NamedTuple):
+    """Metrics of one model's batches: to find them by their labels takes as long as to count."""
+
+    tokens: Counter
+    padding_avoided: Counter
+    size: Histogram
+    size_tokens: Histogram
+    seconds: Histogram
+
+
 class Metrics:
     """The metrics of one server process, in a registry of their own.
 
@@ -28,6 +39,8 @@ class Metrics:
         gauge = partial(Gauge, registry=registry)
         histogram = partial(Histogram, registry=registry)
         self.refreshing: list[Callable[[], None]] = []
+        self._of_models: dict[str, _ModelBatches] = {}
+        self._durations: dict[tuple[str, str], dict[str, Histogram]] = {}
 
         # Requests
         self.requests = counter("sie_requests", "Requests answered", ["model", "endpoint", "status"])
@@ -158,12 +171,30 @@ class Metrics:
 
     def observe_batch(self, model_id: str, lengths: list[int], seconds: float) -> None:
         """Count a computed batch. lengths: tokens of each sequence."""
+        of_model = self._of_models.get(model_id)
+        if of_model is None:
+            of_model = self._of_models[model_id] = _ModelBatches(
+                tokens=self.tokens.labels(model_id),
+                padding_avoided=self.padding_avoided.labels(model_id),
+                size=self.batch_size.labels(model_id),
+                size_tokens=self.batch_tokens.labels(model_id),
+                seconds=self.batch_seconds.labels(model_id),
+            )
         tokens = sum(lengths)
-        self.tokens.labels(model_id).inc(tokens)
-        self.batch_size.labels(model_id).observe(len(lengths))
-        self.batch_tokens.labels(model_id).observe(tokens)
-        self.batch_seconds.labels(model_id).observe(seconds)
-        self.padding_avoided.labels(model_id).inc(max(lengths) * len(lengths) - tokens)
+        of_model.tokens.inc(tokens)
+        of_model.padding_avoided.inc(max(lengths) * len(lengths) - tokens)
+        of_model.size.observe(len(lengths))
+        of_model.size_tokens.observe(tokens)
+        of_model.seconds.observe(seconds)
+
+    def observe_request(self, model_id: str, endpoint: str, phases: Mapping[str, float]) -> None:
+        """Count an answered request. phases: seconds of each."""
+        durations = self._durations.get((model_id, endpoint))
+        if durations is None:
+            durations = {phase: self.duration.labels(model_id, endpoint, phase) for phase in phases}
+            self._durations[model_id, endpoint] = durations
+        for phase, seconds in phases.items():
+            durations[phase].observe(seconds)
 
     def render(self) -> bytes:
         """The exposition format that `GET /metrics` returns."""

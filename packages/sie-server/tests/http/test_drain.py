@@ -35,7 +35,7 @@ forward, load, folder = runner.forward, server.load, Path(os.environ["GATE"])
 def faulty(batch):
     tokenizer = batch.model.tokenizer
     hangs, dies = (int(each.ids[1]) for each in tokenizer.encode_documents(["{HANGS}", "{DIES}"]))
-    ids = {{int(each) for sequence in batch.sequences for each in sequence.ids}}
+    ids = {{int(each) for entry in batch.scheduled for each in entry.sequence.ids}}
     if hangs in ids:
         (folder / "hangs").touch()
         while not (folder / "open").exists():

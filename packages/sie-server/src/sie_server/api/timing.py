@@ -24,8 +24,7 @@ def observe(metrics: Metrics, model_id: str, done: float, timing: Timing, tokens
         "inference": timing.inference,
         "postprocess": now - done,
     }
-    for phase, seconds in phases.items():
-        metrics.duration.labels(model_id, context.endpoint, phase).observe(seconds)
+    metrics.observe_request(model_id, context.endpoint, phases)
     return {
         "X-Total-Time": _ms(now - context.started),
         "X-Queue-Time": _ms(timing.queue),

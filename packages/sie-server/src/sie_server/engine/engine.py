@@ -134,6 +134,7 @@ class Engine:
         self._on_lost = on_lost
         self._lost: str | None = None
         self.busy_seconds = 0.0
+        self._device_busy = metrics.device_busy.labels(str(self.device))
         metrics.queue_limit.set(settings.queue_tokens)
         metrics.refreshing.append(Gauges(metrics, self.scheduler, self.residency, self.device).refresh)
 
@@ -372,8 +373,8 @@ class Engine:
         model_id = batch.model.id
         self._admission.observe(model_id, batch.tokens, seconds)
         self.busy_seconds += seconds
-        self._metrics.device_busy.labels(str(self.device)).inc(seconds)
-        self._metrics.observe_batch(model_id, list(map(len, batch.sequences)), seconds)
+        self._device_busy.inc(seconds)
+        self._metrics.observe_batch(model_id, [entry.tokens for entry in batch.scheduled], seconds)
 
     def _load(self, loader: Loader, trials: RowCountTrials, entry: Entry, weighed: Weighed | None) -> LoadedModel:
         started = time.perf_counter()

@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from sie_server.engine.scheduling_params import SchedulingParams
@@ -17,15 +18,20 @@ from sie_server.tokenization.sequence import Sequence
 Weigh = Callable[[Any], None]
 # Batches that a trace lists; a request of ten thousand documents has thousands.
 _MAX_TRACED_BATCHES = 64
+_tokens: "Callable[[Scheduled], int]" = attrgetter("tokens")
 
 
 @dataclass(slots=True, eq=False)
 class Scheduled:
-    """A queued sequence; its result is number `index` of its request's results."""
+    """A queued sequence; its result is number `index` of its request's results. tokens: of the sequence."""
 
     request: "Request"
     index: int
     sequence: Sequence
+    tokens: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tokens = len(self.sequence.ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +44,6 @@ class Batch:
     def __len__(self) -> int:
         """Number of sequences."""
         return len(self.scheduled)
-
-    @property
-    def sequences(self) -> list[Sequence]:
-        """The sequences, in order."""
-        return [entry.sequence for entry in self.scheduled]
 
     @property
     def requests(self) -> set["Request"]:
@@ -123,7 +124,7 @@ class Request:
         """
         taken = 0
         while self.pending and taken < tokens:
-            length = _tokens(self.pending[0])
+            length = self.pending[0].tokens
             if length > capacity - taken and batch:
                 break
             batch.append(self.pending.popleft())
@@ -174,7 +175,3 @@ class Request:
         """Answer with an error, unless the request has been answered."""
         if not self.future.done():
             self.future.set_exception(error)
-
-
-def _tokens(scheduled: Scheduled) -> int:
-    return len(scheduled.sequence)

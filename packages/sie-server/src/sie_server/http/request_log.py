@@ -1,8 +1,8 @@
 """Per-request observability: request id, log line, error count and trace."""
 
 import logging
+import random
 import re
-import secrets
 import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
@@ -32,6 +32,8 @@ class RequestLogMiddleware:
         self._app = app
         self._metrics = metrics
         self._traces = traces
+        # Ids need not be secret, and a read of the system's random numbers gives the GIL away.
+        self._ids = random.Random()
         self._api_level = logging.INFO if json_logs else logging.DEBUG
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,7 +43,9 @@ class RequestLogMiddleware:
         started = time.perf_counter()
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
-        request = RequestContext(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16), started)
+        request = RequestContext(
+            given if _REQUEST_ID.fullmatch(given) else f"{self._ids.getrandbits(128):032x}", started
+        )
         trace = None if self._traces is None else self._traces.begin(headers, request, started)
         is_api = scope["path"].startswith(_API)
         status = 0
