@@ -269,6 +269,11 @@ def test_entries_by_key_need_keys() -> None:
         Engine(Settings(score_cache_scope="key"), {}, Metrics())
 
 
+def test_a_cache_larger_than_the_memory_is_refused() -> None:
+    with pytest.raises(ValueError, match="--score-cache 1000000000000000: this machine has"):
+        Engine(Settings(score_cache=10**15), {}, Metrics())
+
+
 def test_the_budget_for_models_leaves_room_for_the_cache() -> None:
     with patch("sie_server.engine.engine.machine_budget", lambda _: 10**9):
         engine = Engine(Settings(device="cpu", score_cache=SIZE), {}, Metrics())
@@ -288,3 +293,15 @@ def test_a_server_answers_from_its_cache(folder: Path) -> None:
     assert 'sie_score_cache_texts_total{model="bert",result="miss"} 5.0' in metrics
     assert "sie_score_cache_entries 5.0" in metrics
     assert second.headers["X-Inference-Time"] == "0.00"
+
+
+def test_a_server_keeps_the_scores_of_its_keys_apart(folder: Path) -> None:
+    body = {"query": {"text": QUERY}, "items": [{"text": "w1"}]}
+    options = {"score_cache": SIZE, "score_cache_scope": "key", "api_keys": ("first", "second")}
+    with in_process(model=(f"bert={folder / 'bert'}",), **options) as server, connect(server.url) as client:
+        for key in ("first", "second", "second"):
+            answer = client.post("/v1/score/bert", json=body, headers={"Authorization": f"Bearer {key}"})
+            assert answer.status_code == 200
+        metrics = client.get("/metrics", headers={"Authorization": "Bearer first"}).text
+    assert 'sie_score_cache_texts_total{model="bert",result="hit"} 1.0' in metrics
+    assert 'sie_score_cache_texts_total{model="bert",result="miss"} 2.0' in metrics

@@ -9,6 +9,7 @@ from sie_server.engine.calls import ScoreCall
 from sie_server.engine.documents import Documents
 from sie_server.engine.results import DocumentScore
 from sie_server.engine.score_store import BYTES_PER_ENTRY, Keys, ScoreStore
+from sie_server.machine.memory import usable_memory
 from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.settings import Settings
@@ -19,13 +20,15 @@ def score_cache(settings: Settings, metrics: Metrics) -> "ScoreCache | None":
     """The cache of these settings, if they have one.
 
     Raises:
-        ValueError: it should be separate by API key, but none is set; the memory is too small for it.
+        ValueError: it should be separate by API key, but none is set; it is as large as the memory.
     """
     per_client = settings.score_cache_scope == "key"
     if per_client and not settings.keys:
         raise ValueError("--score-cache-scope key needs API keys: set --api-keys or --api-keys-file")
     if not settings.score_cache:
         return None
+    if settings.score_cache >= (memory := usable_memory()):
+        raise ValueError(f"--score-cache {settings.score_cache}: this machine has {memory} bytes of memory")
     return ScoreCache(settings.score_cache, per_client=per_client, metrics=metrics)
 
 
@@ -37,15 +40,8 @@ class ScoreCache:
     """
 
     def __init__(self, size: int, *, per_client: bool, metrics: Metrics) -> None:
-        """size: in bytes. per_client: whether a client finds only scores that were computed for itself.
-
-        Raises:
-            ValueError: the memory is too small for it.
-        """
-        try:
-            self._store = ScoreStore(size)
-        except MemoryError:
-            raise ValueError(f"--score-cache {size}: this machine does not have so much memory") from None
+        """size: in bytes. per_client: whether a client finds only scores that were computed for itself."""
+        self._store = ScoreStore(size)
         self._per_client = per_client
         # Nobody can choose texts whose keys are the same, or in the same set.
         self._secret = secrets.token_bytes(32)

@@ -33,11 +33,7 @@ class ScoreStore:
     """
 
     def __init__(self, size: int) -> None:
-        """size: in bytes, at least enough for one set.
-
-        Raises:
-            MemoryError: the memory is too small for it.
-        """
+        """size: in bytes, at least enough for one set."""
         sets = size // (WAYS * BYTES_PER_ENTRY)
         self._sets = np.uint64(sets)
         self.capacity = sets * WAYS
