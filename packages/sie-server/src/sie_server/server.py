@@ -23,7 +23,7 @@ from sie_server.http.connection_limits import ConnectionLimits
 from sie_server.http.shutdown import Drain, DrainingServer, leave
 from sie_server.http.websocket import StatusConnection
 from sie_server.metrics import Metrics
-from sie_server.self_check import load_verified
+from sie_server.score_check import load_verified
 from sie_server.settings import Settings
 from sie_server.startup_banner import base_url, reach, welcome
 

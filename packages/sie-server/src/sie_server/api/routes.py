@@ -9,11 +9,11 @@ from starlette.routing import BaseRoute, Route
 
 from sie_server.api.answer_size import AnswerSizes
 from sie_server.api.cohere import CohereAPI
-from sie_server.api.health import Health
 from sie_server.api.native import NativeAPI
 from sie_server.api.openai import OpenAIAPI
+from sie_server.api.operator_routes import Health
 from sie_server.api.scoring import Scoring
-from sie_server.api.status import StatusStream
+from sie_server.api.status_feed import StatusStream
 from sie_server.engine.engine import Engine
 from sie_server.errors import CLIENT_CLOSED_REQUEST, SIEError
 from sie_server.http.answer_writer import AnswerWriter

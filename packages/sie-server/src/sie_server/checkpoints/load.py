@@ -212,12 +212,12 @@ def _tokenizer(builder: ModelBuilder) -> TextTokenizer:
         )
     except SIEError as error:  # about tokens that are part of every text
         raise UnsupportedModelError(error.message) from error
-    if tokenizer.unembedded:
-        (token, text), *_ = tokenizer.unembedded
+    if tokenizer.embedded.missing:
+        (token, text), *_ = tokenizer.embedded.missing
         _LOG.warning(
             "%s: %d tokens of the tokenizer have no embedding, first %r with id %d of %d; texts with any are refused",
             entry.id,
-            len(tokenizer.unembedded),
+            len(tokenizer.embedded.missing),
             text,
             token,
             config.vocab_size,

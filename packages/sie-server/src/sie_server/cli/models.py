@@ -19,7 +19,7 @@ from sie_server.errors import LoadError, SIEError
 from sie_server.settings import ChosenPrecision, Device, ExtraModels
 
 if TYPE_CHECKING:
-    from sie_server.self_check import Outcome
+    from sie_server.score_check import Outcome
 
 app = cyclopts.App(name="models", help="List, show, download and check models.")
 
@@ -174,7 +174,7 @@ def verify(
     from sie_server.checkpoints.load import load
     from sie_server.nn.device import resolve_device
     from sie_server.nn.precision import dtype_name
-    from sie_server.self_check import verify as outcomes_of
+    from sie_server.score_check import verify as outcomes_of
 
     try:
         entries = _chosen(ids, model)

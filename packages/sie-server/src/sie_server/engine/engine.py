@@ -16,6 +16,7 @@ from sie_server.checkpoints.description import inspect
 from sie_server.checkpoints.load import Weighed, load, weigh
 from sie_server.engine.admission import Admission, estimate
 from sie_server.engine.calls import EncodeCall, ScoreCall
+from sie_server.engine.deadline import TIMER_SLACK_S, check_deadline, expired, until_deadline
 from sie_server.engine.documents import Documents, tokenize
 from sie_server.engine.gauges import Gauges
 from sie_server.engine.highlights import Traced
@@ -24,7 +25,7 @@ from sie_server.engine.request import Batch, Request, Weigh
 from sie_server.engine.results import DocumentScore, Encoding, Ranking, Timing, rank, score_texts
 from sie_server.engine.runner import Runner
 from sie_server.engine.scheduler import Scheduler
-from sie_server.engine.scheduling_params import TIMER_SLACK_S, SchedulingParams
+from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.engine.score_cache import score_cache
 from sie_server.engine.watchdog import Watchdog
 from sie_server.engine.worker_pool import WorkerPool
@@ -180,7 +181,7 @@ class Engine:
                 by this comparison or not these texts; INPUT_TOO_LONG; QUEUE_FULL; GATEWAY_TIMEOUT; RESOURCE_EXHAUSTED;
                 INFERENCE_ERROR.
         """
-        async with call.scheduling.until_deadline(), self.residency.serving(call.model_id, _SCORE) as model:
+        async with until_deadline(call.scheduling.deadline), self.residency.serving(call.model_id, _SCORE) as model:
             return await self.score_with(model, call)
 
     async def encode(self, call: EncodeCall) -> Encoding:
@@ -189,7 +190,10 @@ class Engine:
         Raises:
             SIEError: as `score`; INVALID_INPUT, a token id is unknown, or a template is faulty.
         """
-        async with call.scheduling.until_deadline(), self.residency.serving(call.model_id, call.required) as model:
+        async with (
+            until_deadline(call.scheduling.deadline),
+            self.residency.serving(call.model_id, call.required) as model,
+        ):
             return await self._encode(model, call)
 
     async def score_with(self, model: LoadedModel, call: ScoreCall) -> Ranking:
@@ -228,7 +232,7 @@ class Engine:
                     chosen = [sequences[index] for index in best], [results[index] for index in best]
                     trace = Traced(lead, *map(documents.each, chosen))
             else:
-                params.check_deadline()
+                check_deadline(params.deadline)
             ranking = await self._aside(len(texts), params, rank, model, documents.scores(scores), timing, call.top_k)
             if documents.repeated:
                 self._metrics.repeated_documents.labels(model.id).inc(documents.repeated)
@@ -357,7 +361,7 @@ class Engine:
             if request.batches is not None:
                 record(*request.stages())
             if request.dropped:
-                reason = "deadline" if params.expired(time.perf_counter() + TIMER_SLACK_S) else reason
+                reason = "deadline" if expired(params.deadline, time.perf_counter() + TIMER_SLACK_S) else reason
                 self._metrics.cancelled.labels(model.id, reason).inc(request.dropped)
         assert request.started is not None
         timing.queue += request.started - request.added

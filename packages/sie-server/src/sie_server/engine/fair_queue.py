@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from sie_server.engine.batch_limit import BatchLimit
+from sie_server.engine.deadline import expired
 from sie_server.engine.request import Batch, Request, Scheduled
 from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.models.loaded_model import LoadedModel
@@ -244,7 +245,7 @@ class SizeLane:
         taken = dropped = 0
         while queue and taken < client.allowance and batch.share > 0:
             request = next(iter(queue))
-            if request.params.expired(batch.now):
+            if expired(request.params.deadline, batch.now):
                 dropped += request.drop()
                 del queue[request]
                 continue

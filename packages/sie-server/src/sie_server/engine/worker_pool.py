@@ -7,7 +7,8 @@ import time
 from collections import OrderedDict
 from typing import Any, Generic, TypeVar
 
-from sie_server.engine.scheduling_params import TIMER_SLACK_S, SchedulingParams
+from sie_server.engine.deadline import TIMER_SLACK_S, expired
+from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.stepwise import LONG_STEP, Steps
 
 _LOG = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class WorkerPool:
         try:
             return await asyncio.shield(job.future)
         except asyncio.CancelledError:
-            if not self._withdraw(job) and not params.expired(time.perf_counter() + TIMER_SLACK_S):
+            if not self._withdraw(job) and not expired(params.deadline, time.perf_counter() + TIMER_SLACK_S):
                 await asyncio.wait({job.future})
             raise
 

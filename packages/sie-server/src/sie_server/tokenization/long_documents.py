@@ -1,7 +1,7 @@
-"""Treatment of documents that exceed the limit: the token budget of a document, and its windows."""
+"""Treatment of documents that exceed the limit: the token budget of a document, the cut, and the windows."""
 
 from collections.abc import Sequence as Items
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from sie_server.errors import Code, SIEError
 from sie_server.options import LongDocuments
@@ -42,6 +42,21 @@ def document_budget(limit: int, special: int, query: int, long_documents: LongDo
         Code.INPUT_TOO_LONG,
         f"Field 'query' has {query} tokens and leaves {fault}; "
         f"the limit for a pair is {limit} tokens, {special} of them special",
+    )
+
+
+def cut(documents: Items[Ids], budget: int) -> list[Chunk]:
+    """Cut documents at the end, to `budget` tokens each."""
+    return [Chunk(document, ids[:budget], truncated=len(ids) > budget) for document, ids in enumerate(documents)]
+
+
+def refuse_cut(documents: Items[Ids], budget: int) -> NoReturn:
+    """Raises SIEError: INPUT_TOO_LONG, for the first document of more than `budget` tokens."""
+    index, ids = next((index, ids) for index, ids in enumerate(documents) if len(ids) > budget)
+    raise SIEError(
+        Code.INPUT_TOO_LONG,
+        f"Field 'items[{index}].text' has {len(ids)} tokens; there is room for {budget}, and the request forbids "
+        "cutting it",
     )
 
 

@@ -11,16 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from sie_server.errors import Code, SIEError, UnsupportedModelError
+from sie_server.errors import Code, SIEError
 from sie_server.stepwise import Steps, stepwise
 from sie_server.tokenization.chat_template import ChatTemplate
 from sie_server.tokenization.config import LateInteraction, LengthLimits
+from sie_server.tokenization.embedded_tokens import EmbeddedTokens
 from sie_server.tokenization.late_interaction import LateInteractionTokens
-from sie_server.tokenization.long_documents import Chunk, check_total, check_windows, document_budget, window_starts
+from sie_server.tokenization.long_documents import (
+    Chunk,
+    check_total,
+    check_windows,
+    cut,
+    document_budget,
+    refuse_cut,
+    window_starts,
+)
 from sie_server.tokenization.prompt import Prompt, instructed
 from sie_server.tokenization.sequence import Lead, Sequence
 from sie_server.tokenization.special_tokens import Ids, SpecialTokens, int32, token_id
-from sie_server.tokenization.split_points import SplitChatTemplate, split_chat_template
+from sie_server.tokenization.split_chat_template import SplitChatTemplate, split_chat_template
 from sie_server.tokenization.word_cache import WordCache, encodings
 
 P = TypeVar("P")
@@ -86,9 +95,9 @@ class TextTokenizer:
             self._after = int32([*self.prompt.after])
         elif self.prompt is not None:
             self._after = np.concatenate(self.words.encode(self.prompt.after))
-        self._rows = rows
-        self.unembedded = [] if rows is None else _unembedded_tokens(tokenizer, rows)
-        self._check_special_tokens()
+        self.embedded = EmbeddedTokens(tokenizer, rows)
+        templates = (*self._single.ids, *self._pair.ids, *self._query.ids)
+        self.embedded.check_special(np.concatenate((*templates, self._late.expansion(1), self._after)))
 
     def special_ids(self) -> list[int]:
         """Ids of the tokens around a text, the padding token and the unknown token."""
@@ -207,7 +216,7 @@ class TextTokenizer:
                 param="options.query_max_length",
             )
         check_total(length * len(texts), limits)
-        encoded = self._check_embedded((yield from self.words.encode.steps(cast(Items[str], texts), budget + 1)))
+        encoded = self.embedded.check((yield from self.words.encode.steps(cast(Items[str], texts), budget + 1)))
         chunks = [Chunk(index, ids[:budget], truncated=len(ids) > budget) for index, ids in enumerate(encoded)]
         return (yield from build_in_steps(chunks, lambda chunk: self._expanded_query(chunk, length)))
 
@@ -230,11 +239,11 @@ class TextTokenizer:
         if isinstance(texts[0], str):
             chunks = yield from self._chunks(cast(Items[str], texts), budget, self._single.tokens, limits)
         else:
-            token_ids = yield from build_in_steps(cast(Items[list[int]], texts), self._checked_ids)
+            token_ids = yield from build_in_steps(
+                cast(Items[list[int]], texts), lambda ids: self.embedded.check_own(ids, self._single.ids)
+            )
             check_total(sum(min(len(ids), budget) + self._single.tokens for ids in token_ids), limits)
-            chunks = [
-                Chunk(document, ids[:budget], truncated=len(ids) > budget) for document, ids in enumerate(token_ids)
-            ]
+            chunks = cut(token_ids, budget)
         return (
             yield from build_in_steps(
                 chunks, lambda chunk: self._sequence_with_vectors(*self._single.join(chunk.ids), chunk)
@@ -266,7 +275,7 @@ class TextTokenizer:
         del encoding
         yield len(query)
         shared = yield from self.words.encode.steps(prompt.shared(query, instruction))
-        front = np.concatenate(self._check_embedded(shared, "query"))
+        front = np.concatenate(self.embedded.check(shared, "query"))
         special = len(front) - tokens + len(self._after)
         budget = document_budget(self._limit(limits), special, tokens, limits.long_documents)
         prefix = Lead(Sequence(front, np.zeros_like(front)))
@@ -303,58 +312,11 @@ class TextTokenizer:
                 Code.INPUT_TOO_LONG,
                 f"Field 'query' has more than {limit} tokens, which is the limit for a query and a document together",
             )
-        [ids] = self._check_embedded([ids], "query")
+        [ids] = self.embedded.check([ids], "query")
         return ids[: limits.query]
-
-    def _check_embedded(self, encoded: list[Ids], field: str | None = None) -> list[Ids]:
-        """Return the ids of texts after checking that the model has embeddings for all of them.
-
-        field: name of the request's field for the error; None: the texts are those of the items.
-
-        Raises:
-            SIEError: INVALID_INPUT, a token without an embedding.
-        """
-        if self._rows is not None and self.unembedded:
-            for index, ids in enumerate(encoded):
-                if len(ids) and (largest := int(ids.max())) >= self._rows:
-                    raise SIEError(
-                        Code.INVALID_INPUT,
-                        f"Field '{field or f'items[{index}].text'}' has the token {self._describe(largest)}; "
-                        f"the model has embeddings for {self._rows} tokens",
-                    )
-        return encoded
-
-    def _check_special_tokens(self) -> None:
-        """Check that the model has embeddings for the tokens that are added to every text."""
-        templates = (*self._single.ids, *self._pair.ids, *self._query.ids)
-        special = np.concatenate((*templates, self._late.expansion(1), self._after))
-        if self._rows is not None and len(special) and (largest := int(special.max())) >= self._rows:
-            raise UnsupportedModelError(
-                f"the tokenizer adds the token {self._describe(largest)}; "
-                f"the model has embeddings for {self._rows} tokens"
-            )
-
-    def _describe(self, token: int) -> str:
-        return f"{self._tokenizer.id_to_token(token)!r} with id {token}"
 
     def _limit(self, limits: LengthLimits) -> int:
         return min(limits.sequence or self.max_length, self.max_length)
-
-    def _checked_ids(self, ids: list[int]) -> Ids:
-        """Check a client's token ids, and remove special tokens around them."""
-        vocabulary = self._rows or self._tokenizer.get_vocab_size()
-        for token in ids:
-            if not 0 <= token < vocabulary:
-                raise SIEError(
-                    Code.INVALID_INPUT,
-                    f"token id {token} is outside of the vocabulary of {vocabulary} tokens",
-                    param="input",
-                )
-        before, after = (special.tolist() for special in self._single.ids)
-        end = len(ids) - len(after)
-        if len(before) <= end and ids[: len(before)] == before and ids[end:] == after:
-            ids = ids[len(before) : end]
-        return int32(ids)
 
     def _chunks(self, texts: Items[str], budget: int, overhead: int, limits: LengthLimits) -> Steps[list[Chunk]]:
         """Cut or split the texts into chunks, in order.
@@ -362,26 +324,18 @@ class TextTokenizer:
         budget: limit on the tokens of a chunk. overhead: tokens added around each chunk.
         """
         max_tokens = budget + 1 if limits.long_documents == "truncate" else None
-        encoded = self._check_embedded((yield from self.words.encode.steps(texts, max_tokens)))
-        over = [document for document, ids in enumerate(encoded) if len(ids) > budget]
-        if over and limits.long_documents == "error":
-            raise SIEError(
-                Code.INPUT_TOO_LONG,
-                f"Field 'items[{over[0]}].text' has {len(encoded[over[0]])} tokens; there is room for "
-                f"{budget}, and the request forbids cutting it",
-            )
-        if not over or limits.long_documents != "chunk_max":
-            if limits.total is not None and (budget + overhead) * len(texts) > limits.total:
-                check_total(sum(min(len(ids), budget) for ids in encoded) + overhead * len(texts), limits)
-            if limits.long_documents != "chunk_max":
-                return [
-                    Chunk(document, ids[:budget], truncated=len(ids) > budget) for document, ids in enumerate(encoded)
-                ]
-            whole = [(0, len(text)) for text in texts]
-            return [
-                Chunk(document, ids, 0, span) for document, (ids, span) in enumerate(zip(encoded, whole, strict=True))
-            ]
-        return (yield from self._windows(texts, encoded, budget, overhead, limits))
+        encoded = self.embedded.check((yield from self.words.encode.steps(texts, max_tokens)))
+        fits = all(len(ids) <= budget for ids in encoded)
+        if not fits and limits.long_documents == "error":
+            refuse_cut(encoded, budget)
+        if not fits and limits.long_documents == "chunk_max":
+            return (yield from self._windows(texts, encoded, budget, overhead, limits))
+        if limits.total is not None and (budget + overhead) * len(texts) > limits.total:
+            check_total(sum(min(len(ids), budget) for ids in encoded) + overhead * len(texts), limits)
+        if limits.long_documents != "chunk_max":
+            return cut(encoded, budget)
+        whole = [(0, len(text)) for text in texts]
+        return [Chunk(document, ids, 0, span) for document, (ids, span) in enumerate(zip(encoded, whole, strict=True))]
 
     def _windows(
         self, texts: Items[str], encoded: Items[Ids], budget: int, overhead: int, limits: LengthLimits
@@ -443,8 +397,3 @@ def _char_span(encoding: Encoding, first: int, last: int) -> tuple[int, int]:
     assert start is not None
     assert end is not None
     return start[0], end[1]
-
-
-def _unembedded_tokens(tokenizer: Tokenizer, rows: int) -> list[tuple[int, str]]:
-    """Tokens of the vocabulary without an embedding, ordered by id."""
-    return sorted((index, token) for token, index in tokenizer.get_vocab().items() if index >= rows)

@@ -14,7 +14,7 @@ from sie_server.checkpoints.load import load
 from sie_server.errors import LoadClass, LoadError
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.options import Precision, Score
-from sie_server.self_check import compare, load_verified, verify
+from sie_server.score_check import compare, load_verified, verify
 from sie_testing.serving import EMBEDDED, Server, connect, error, in_process, scores
 
 CPU = torch.device("cpu")

@@ -16,7 +16,7 @@ from httpx2.websockets import WebSocketDisconnect, WebSocketSession, WebSocketUp
 from jsonschema_rs import Draft202012Validator
 
 from sie_server import __version__
-from sie_server.api import status
+from sie_server.api import status_feed
 from sie_server.api.openapi import openapi
 from sie_testing.serving import EMBEDDED, InProcess, Server, connect, in_process, poll
 
@@ -104,7 +104,7 @@ def test_the_type_of_a_gpu(monkeypatch: pytest.MonkeyPatch, gpu: str, gib: int, 
 
     Properties.name = gpu  # type: ignore[attr-defined]
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Properties)
-    assert status.gpu_type(torch.device("cuda")) == name
+    assert status_feed.gpu_type(torch.device("cuda")) == name
 
 
 def test_waiting_requests_are_counted(in_memory: InProcess) -> None:
@@ -175,7 +175,7 @@ def test_a_plain_http_request_gets_an_explanation(api: httpx2.Client) -> None:
 
 
 def test_the_number_of_watchers_is_limited(in_memory: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "MOST_WATCHERS", 2)
+    monkeypatch.setattr(status_feed, "MOST_WATCHERS", 2)
     with ExitStack() as stack, pytest.raises(WebSocketUpgradeError) as refused:
         crowd(stack, in_memory.url)
     assert refused.value.response.status_code == 503
@@ -192,7 +192,7 @@ def test_the_number_of_watchers_is_limited(in_memory: InProcess, monkeypatch: py
 
 
 def test_an_api_key_has_no_more_watchers_than_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "MOST_WATCHERS_OF_A_KEY", 2)
+    monkeypatch.setattr(status_feed, "MOST_WATCHERS_OF_A_KEY", 2)
     one, other = {"Authorization": "Bearer one"}, {"Authorization": "Bearer other"}
     with in_process(api_keys=("one", "other")) as running, ExitStack() as stack:
         for _ in range(2):
@@ -204,10 +204,10 @@ def test_an_api_key_has_no_more_watchers_than_leave_room_for_others(monkeypatch:
 
 
 def test_a_client_that_does_not_read_is_dropped(in_memory: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "_SEND_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(status, "_INTERVAL_S", 0.001)
+    monkeypatch.setattr(status_feed, "_SEND_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(status_feed, "_INTERVAL_S", 0.001)
     ended = threading.Event()
-    gone = status._disconnected
+    gone = status_feed._disconnected
 
     async def noticed(websocket: Any) -> None:
         try:
@@ -215,7 +215,7 @@ def test_a_client_that_does_not_read_is_dropped(in_memory: InProcess, monkeypatc
         finally:
             ended.set()  # cancelled when the handler returns
 
-    monkeypatch.setattr(status, "_disconnected", noticed)
+    monkeypatch.setattr(status_feed, "_disconnected", noticed)
     with socket.create_connection(urlsplit(in_memory.url).netloc.split(":")) as stalled:
         stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         stalled.sendall(HANDSHAKE.encode())
