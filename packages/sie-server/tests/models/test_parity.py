@@ -43,7 +43,7 @@ def theirs(reference: Any, sequences: Items[Sequence], *, pad: int) -> list[floa
     types = torch.zeros_like(ids)
     for row, sequence in enumerate(sequences):
         ids[row, : len(sequence)] = torch.from_numpy(sequence.ids)
-        types[row, : len(sequence)] = torch.from_numpy(sequence.type_ids)
+        types[row, : len(sequence)] = torch.tensor(sequence.type_ids)
         mask[row, : len(sequence)] = 1
     with torch.inference_mode():
         inputs = {"input_ids": ids, "attention_mask": mask}
