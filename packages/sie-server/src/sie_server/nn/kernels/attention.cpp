@@ -17,7 +17,7 @@
 
 namespace {
 
-constexpr int kKeys = 256;  // keys of a block
+constexpr int kKeys = 256;         // keys of a block
 constexpr float kLowest = -1e30f;  // below any logit, and finite times any factor
 
 struct Tile {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 _LOG = logging.getLogger(__name__)
 _LIBRARY = Path(__file__).with_name("libkernels.so")
-_ABI = 9
+_ABI = 10
 # Instruction sets, each including those before it; "none": no kernels.
 ISAS = ("none", "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
 # Levels of each in dispatch.cpp: for attention, norms, rotary positions and float32 products; for other linear layers.
@@ -23,6 +23,7 @@ _LEVELS = {
     "avx512_bf16": (3, 2),
     "amx": (4, 3),
 }
+_AVX512_BF16 = 3  # a level of attention
 
 
 def max_isa() -> str:
@@ -40,10 +41,13 @@ def max_isa() -> str:
 def vector_isa_level() -> int:
     """Instruction set level of the kernels for attention, norms, rotary positions and float32 products.
 
-    0: portable, 1: AVX2, 2: AVX-512, 3: AVX512-BF16, 4: AMX.
+    0: portable, 1: AVX2, 2: AVX-512, 3: AVX512-BF16, where attention by it is not slower than in float32, 4: AMX.
     """
     library = installed_library()
-    return 0 if library is None else min(library.sie_attention_level(), _LEVELS[max_isa()][0])
+    if library is None:
+        return 0
+    level = min(int(library.sie_attention_level()), _LEVELS[max_isa()][0])
+    return 2 if level == _AVX512_BF16 and not library.sie_fast_bfloat16_attention() else level
 
 
 def linear_isa_level() -> int:

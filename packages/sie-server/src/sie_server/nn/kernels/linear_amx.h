@@ -88,8 +88,9 @@ void multiply(const LinearArguments& a, const Cells& above, const Cells& below, 
     for (int step = 0; step < panel.steps; step++) {
         const char* columns = step + 1 < panel.steps ? panel.data + int64_t(step) * kPanelStep : panel.last;
         _tile_loadd(4, above.data + step * kTileBytes, above.stride);
-        _tile_loadd(6, columns, kPanelRow);
-        _tile_loadd(7, columns + kTileBytes, kPanelRow);
+        // Not kept in the L1 cache, where rows of x are needed again.
+        _tile_stream_loadd(6, columns, kPanelRow);
+        _tile_stream_loadd(7, columns + kTileBytes, kPanelRow);
         Tiles<N>::multiply_above();
         if (two) {
             _tile_loadd(5, below.data + step * kTileBytes, below.stride);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 namespace {
 
@@ -26,10 +27,17 @@ inline Vec load(const float* from) {
 
 inline void store(float* to, Vec v) { memcpy(to, &v, sizeof v); }
 
-inline float total(Vec v) {
-    float sum = 0;
-    for (int i = 0; i < kLanes; i++) sum += v[i];
-    return sum;
+template <int kStep, int... kLane>
+inline Vec rotated(Vec x, std::integer_sequence<int, kLane...>) {
+    return __builtin_shufflevector(x, x, ((kLane + kStep) % kLanes)...);
+}
+
+template <int kStep = kLanes / 2>
+inline float total(Vec x) {
+    if constexpr (kStep > 0)
+        return total<kStep / 2>(x + rotated<kStep>(x, std::make_integer_sequence<int, kLanes>()));
+    else
+        return x[0];
 }
 
 void read(const NormRotaryArguments& a, int64_t element, float* to) {
@@ -56,29 +64,48 @@ void write(const NormRotaryArguments& a, int64_t element, const float* from) {
     }
 }
 
-// `z` holds a row, padded with zeros to whole vectors.
-void norm(const NormRotaryArguments& a, float* z) {
+constexpr int kChains = 4;  // independent sums, since one addition takes the time of several
+
+inline float total(const Vec (&sums)[kChains]) { return total((sums[0] + sums[1]) + (sums[2] + sums[3])); }
+
+// Normalize the row `x` to `y`, which may be the same. `z`: memory for a row.
+void norm(const NormRotaryArguments& a, const float* x, float* z, float* y) {
+    int whole = a.width / kLanes * kLanes, unrolled = whole / (kChains * kLanes) * (kChains * kLanes);
     float mean = 0;
     if (!a.rms) {
-        Vec sum{};
-        for (int i = 0; i < a.width; i += kLanes) sum += load(z + i);
-        mean = total(sum) / a.width;
+        Vec sums[kChains] = {};
+        int i = 0;
+        for (; i < unrolled; i += kChains * kLanes)
+            for (int c = 0; c < kChains; c++) sums[c] += load(x + i + c * kLanes);
+        for (; i < whole; i += kLanes) sums[0] += load(x + i);
+        mean = total(sums);
+        for (; i < a.width; i++) mean += x[i];
+        mean /= a.width;
     }
-    Vec squares{};
-    for (int i = 0; i + kLanes <= a.width; i += kLanes) {
-        Vec centered = load(z + i) - mean;
+    auto center = [&](int i) {
+        Vec centered = load(x + i) - mean;
         store(z + i, centered);
-        squares += centered * centered;
-    }
+        return centered * centered;
+    };
+    Vec squares[kChains] = {};
+    int i = 0;
+    for (; i < unrolled; i += kChains * kLanes)
+        for (int c = 0; c < kChains; c++) squares[c] += center(i + c * kLanes);
+    for (; i < whole; i += kLanes) squares[0] += center(i);
     float sum = total(squares);
-    for (int i = a.width / kLanes * kLanes; i < a.width; i++) {
-        z[i] -= mean;
+    for (; i < a.width; i++) {
+        z[i] = x[i] - mean;
         sum += z[i] * z[i];
     }
     float scale = 1 / std::sqrt(sum / a.width + a.eps);
-    for (int i = 0; i < a.width; i++) z[i] = z[i] * scale * a.weight[i];
-    if (a.bias)
-        for (int i = 0; i < a.width; i++) z[i] += a.bias[i];
+    for (i = 0; i < whole; i += kLanes) {
+        Vec scaled = load(z + i) * scale * load(a.weight + i);
+        store(y + i, a.bias ? scaled + load(a.bias + i) : scaled);
+    }
+    for (; i < a.width; i++) {
+        float scaled = z[i] * scale * a.weight[i];
+        y[i] = a.bias ? scaled + a.bias[i] : scaled;
+    }
 }
 
 // Rotate each pair (i, i + width / 2) by the angle of the row's position.
@@ -98,18 +125,21 @@ void rotate(const NormRotaryArguments& a, int row, float* z) {
 #define NAME_(level) norm_rotary_##level
 
 int NAME(LEVEL)(const NormRotaryArguments& a) {
-    int size = (a.width + kLanes - 1) / kLanes * kLanes;
-    float* z = static_cast<float*>(aligned_alloc(64, (sizeof(float) * size + 63) / 64 * 64));
+    float* z = static_cast<float*>(aligned_alloc(64, (sizeof(float) * a.width + 63) / 64 * 64));
     if (z == nullptr) return 1;
-    memset(z, 0, sizeof(float) * size);
     for (int row = 0; row < a.rows; row++) {
         for (int head = 0; head < a.heads; head++) {
-            read(a, row * a.x_row + head * a.x_head, z);
+            int64_t from = row * a.x_row + head * a.x_head, to = (int64_t(row) * a.heads + head) * a.width;
+            if (!a.cos && !a.x_bfloat16 && !a.y_bfloat16) {
+                norm(a, static_cast<const float*>(a.x) + from, z, static_cast<float*>(a.y) + to);
+                continue;
+            }
+            read(a, from, z);
             if (a.cos)
                 rotate(a, row, z);
             else
-                norm(a, z);
-            write(a, (int64_t(row) * a.heads + head) * a.width, z);
+                norm(a, z, z, z);
+            write(a, to, z);
         }
     }
     free(z);
