@@ -185,9 +185,9 @@ def test_waiting_workers_share_a_small_request() -> None:
 
 
 def test_what_one_worker_computes_in_an_instant_is_not_divided() -> None:
-    scheduler = Scheduler(BUDGET, workers=2)
-    for rate, sizes in ((1e9, [4, 1]), (1e3, [2, 1, 1, 1])):
-        scheduler.observe_rate("m", rate)
+    for seconds, sizes in ((1e-7, [4, 1]), (1.0, [2, 1, 1, 1])):
+        scheduler = Scheduler(BUDGET, workers=2)
+        scheduler.observe("m", 1000, seconds)
         for _ in range(2):
             scheduler.add(request([16, 16]))
         scheduler.add(request([30]))

@@ -98,8 +98,6 @@ class Admission:
         rate = self._rates.setdefault(model_id, _Rate())
         rate.tokens = rate.tokens * _DECAY + tokens
         rate.seconds = rate.seconds * _DECAY + seconds
-        if rate.seconds:
-            self._scheduler.observe_rate(model_id, rate.tokens / rate.seconds)
 
     def _check_limits(self, model_id: str, params: SchedulingParams, tokens: int) -> None:
         waiting_tokens = self._scheduler.tokens + self._estimated.tokens

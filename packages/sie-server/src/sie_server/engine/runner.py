@@ -118,9 +118,10 @@ class Runner:
             _LOG.warning("%s is not pinned to cores %s: %s", thread.name, sorted(cores), error.strerror)
 
     def _step(self, batch: Batch) -> None:
-        started = time.perf_counter()
+        started, before = time.perf_counter(), time.thread_time()
         answers = self._answer(batch)
         ended = time.perf_counter()
+        self._scheduler.observe(batch.model.id, batch.tokens, time.thread_time() - before)
         self._post(lambda: self._deliver(batch, answers, started, ended))
 
     def _answer(self, batch: Batch, splits: int = 0) -> list[Any]:

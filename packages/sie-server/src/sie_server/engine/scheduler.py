@@ -31,6 +31,9 @@ from sie_server.options import Priority
 # Seconds of computing that one worker does by itself. Another worker's fixed cost for a batch, and waking it, take a
 # good part of a millisecond on any processor, so that less work takes longer when it is divided.
 _UNDIVIDED_S = 0.002
+# Weight of the past in a rate when a batch is added, and the shortest time of a batch that is believed.
+_DECAY = 0.9
+_SHORTEST_S = 1e-6
 
 
 class Waiting(NamedTuple):
@@ -56,6 +59,8 @@ class Scheduler:
         self._idle = 0
         self._backlog = Backlog()
         self._batch_limits: dict[str, BatchLimit] = {}
+        # Tokens per second of a worker's thread, and tokens that are not divided.
+        self._rates: dict[str, float] = {}
         self._undivided: dict[str, int] = {}
         self._closed = False
 
@@ -115,9 +120,16 @@ class Scheduler:
         limit = self._batch_limits.get(model_id)
         return self.budget if limit is None else limit.tokens
 
-    def observe_rate(self, model_id: str, tokens_per_s: float) -> None:
-        """Tell how fast one worker computes a model, which decides what is too little to be divided among workers."""
-        self._undivided[model_id] = int(_UNDIVIDED_S * tokens_per_s)
+    def observe(self, model_id: str, tokens: int, seconds: float) -> None:
+        """Count a batch of `tokens` tokens for which a worker's thread was on a processor for `seconds` seconds.
+
+        This decides what is too little to be divided among workers. The time by the clock would not do: it depends on
+        whatever else runs on the machine.
+        """
+        with self._condition:
+            rate = tokens / max(seconds, _SHORTEST_S)
+            self._rates[model_id] = rate = _DECAY * self._rates.get(model_id, rate) + (1 - _DECAY) * rate
+            self._undivided[model_id] = int(_UNDIVIDED_S * rate)
 
     def next_batch(self) -> Batch | None:
         """Block until there is work, then return a batch. None: the scheduler is closed and the queue is empty."""
