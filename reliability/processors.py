@@ -8,12 +8,13 @@ import torch
 _ATEN = ("default", "avx2", "avx512")
 _ONEDNN = ("AVX2", "AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16", "AVX512_CORE_AMX")
 _MKL = ("SSE4_2", "AVX2", "AVX512")
-_KERNELS = ("portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
+_KERNELS = ("portable", "avx2", "avx2_vnni", "avx512", "avx512_vnni", "avx512_bf16", "amx")
 # Whether the processor supports an instruction set, by its name in the settings.
 _NEEDED = {
     "avx2": torch.cpu._is_avx2_supported,
     "avx512": torch.cpu._is_avx512_supported,
-    "vnni": torch.cpu._is_vnni_supported,
+    "avx512_vnni": torch.cpu._is_vnni_supported,
+    "core_vnni": torch.cpu._is_vnni_supported,
     "bf16": torch.cpu._is_avx512_bf16_supported,
     "amx": torch.cpu._is_amx_tile_supported,
 }

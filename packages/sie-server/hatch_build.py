@@ -25,8 +25,8 @@ FLAGS = (
     "-ffp-contract=fast",
 )
 AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512")
-# Compilers older than GCC 11 or clang 12 do not know them; what they make for that level does without.
-AMX = ("-mamx-tile", "-mamx-bf16", "-mamx-int8")
+# Compilers older than GCC 11 or clang 12 do not know them; what they make for these levels does without.
+AMX, AVX_VNNI = ("-mamx-tile", "-mamx-bf16", "-mamx-int8"), ("-mavxvnni",)
 # Sources without instructions of a level of their own.
 COMMON = ("dispatch", "embedding_sum", "post_norm_layers")
 AVX2 = ("-mavx2", "-mfma")
@@ -41,6 +41,7 @@ X86: dict[str, dict[str, tuple[str, ...]]] = {
     "attention": {"portable": (), "avx2": AVX2, "avx512": AVX512, "avx512_bf16": BF16, "amx": (*BF16, *AMX)},
     "linear_float32": {"portable": (), "avx2": AVX2, "avx512": AVX512},
     "norm_rotary": {"portable": (), "avx2": AVX2, "avx512": AVX512},
+    "linear_avx2": {"avx2_vnni": (*AVX2, *AVX_VNNI)},
     "linear": {"avx512_vnni": VNNI, "avx512_vnni_bf16": BF16, "amx": (*BF16, *AMX)},
 }
 
@@ -79,11 +80,12 @@ def compile_kernel(folder: Path, into: Path | None = None, machine: str = platfo
     def run(*arguments: str | Path) -> None:
         subprocess.run([*compiler, *FLAGS, *arguments], check=True, capture_output=True, text=True)
 
-    try:
-        run(*AMX, "-fsyntax-only", "-x", "c++", os.devnull)
-        unknown: tuple[str, ...] = ()
-    except subprocess.CalledProcessError:
-        unknown = AMX
+    unknown: list[str] = []
+    for optional in (AMX, AVX_VNNI):
+        try:
+            run(*optional, "-fsyntax-only", "-x", "c++", os.devnull)
+        except subprocess.CalledProcessError:
+            unknown += optional
     # In the same folder, so that it is moved in one step: a running server may have the old one mapped.
     into = into or folder
     all_levels = X86 if machine.lower() in ("x86_64", "amd64") else PORTABLE

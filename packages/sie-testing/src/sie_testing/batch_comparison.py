@@ -17,6 +17,7 @@ from sie_server.catalog.catalog import Entry, shipped
 from sie_server.checkpoints.load import load
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.heads import Head
+from sie_server.nn.kernels.library import linear_isa_level
 from sie_server.nn.packed import Packed
 from sie_server.nn.similarity import MaxSim
 from sie_server.options import Comparison
@@ -54,6 +55,8 @@ def main() -> None:
     precisions = ["float32"]
     if torch.ops.mkldnn._is_mkldnn_bf16_supported():
         precisions.append("bfloat16")
+    if linear_isa_level() > 0:
+        precisions.append("int8")
     folder = Path(sys.argv[1])
     texts = json.loads((folder / "texts.json").read_text())
     entries = [shipped()[EMBEDDED], *(Entry(path.name, folder=path) for path in folder.iterdir() if path.is_dir())]

@@ -5,7 +5,7 @@ import pytest
 from sie_server.nn.kernels.library import linear_isa_level
 from sie_server.nn.linear import Linear
 
-needs_int8 = pytest.mark.skipif(linear_isa_level() == 0, reason="no AVX512-VNNI, or no kernels")
+needs_int8 = pytest.mark.skipif(linear_isa_level() == 0, reason="neither AVX512-VNNI nor AVX-VNNI, or no kernels")
 
 
 def filled(layer: Linear) -> Linear:

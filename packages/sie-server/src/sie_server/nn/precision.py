@@ -71,7 +71,7 @@ def choose_precision(
             why = "SIE_MAX_CPU_ISA is none" if max_isa() == "none" else "they were not built at installation"
             raise ValueError(f"precision 'int8' needs the kernels: {why}; use auto")
         if linear_isa_level() == 0:
-            why = "it has no AVX512-VNNI, or SIE_MAX_CPU_ISA is below that"
+            why = "it has neither AVX512-VNNI nor AVX-VNNI, or SIE_MAX_CPU_ISA is below them"
             raise ValueError(f"precision 'int8' is not supported by this CPU: {why}; use auto")
     supported = {"bfloat16": "_is_mkldnn_bf16_supported", "float16": "_is_mkldnn_fp16_supported"}
     if device.type == "cpu" and precision in supported and not getattr(torch.ops.mkldnn, supported[precision])():

@@ -26,18 +26,23 @@ from sie_testing.checkpoints import build, text
 from sie_testing.layers import filled, needs_int8
 
 CPU = torch.device("cpu")
-needs_bfloat16 = pytest.mark.skipif(linear_isa_level() < 2, reason="no AVX512-BF16, or no kernels")
+needs_bfloat16 = pytest.mark.skipif(linear_isa_level() < 3, reason="no AVX512-BF16, or no kernels")
 ENCODERS = ["bert", "xlm-roberta", "electra-narrow", "distilbert", "modernbert", "gte", "deberta-v2", "mpnet"]
 DECODERS = ["qwen3", "qwen2", "gemma"]
 # The widest row of values taken out, the lanes they are found by, and how many lanes have theirs taken.
 ROOM, LANES, TAKEN = 16, 16, 2
 
 
-@pytest.fixture(params=[1, 2, 3], ids=["vnni", "vnni_bf16", "amx"])
+def has_level(level: int) -> bool:
+    library = installed_library()
+    return library is not None and library.sie_linear_level(level) == level
+
+
+@pytest.fixture(params=[1, 2, 3, 4], ids=["avx2_vnni", "vnni", "vnni_bf16", "amx"])
 def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Each set of instructions that this processor has."""
     chosen: int = request.param
-    if linear_isa_level() < chosen:
+    if not has_level(chosen):
         pytest.skip("this processor has no such instructions, or there are no kernels")
     monkeypatch.setattr(panels_module, "linear_isa_level", lambda: chosen)
     return chosen
@@ -90,17 +95,25 @@ def allowed(x: Tensor, weight: Tensor) -> Tensor:
 @needs_int8
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("count", "inputs", "outputs"), [(1, 64, 96), (70, 384, 1536), (57, 4096, 224), (33, 75, 70)])
+@pytest.mark.parametrize(("activation", "lowest"), [("none", 1), ("gelu", 2)])
 def test_int8_has_the_same_bits_on_every_level(
-    count: int, inputs: int, outputs: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    count: int,
+    inputs: int,
+    outputs: int,
+    dtype: torch.dtype,
+    activation: Any,
+    lowest: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    layer = uneven(Linear(inputs, outputs, activation="gelu"))
+    """Activations by AVX2 are rounded in another way."""
+    layer = uneven(Linear(inputs, outputs, activation=activation))
     layer.weight.data = layer.weight.to(dtype)
     x = rows(count, inputs).to(dtype)
     results = []
-    for level in range(1, linear_isa_level() + 1):
+    for level in filter(has_level, range(lowest, linear_isa_level() + 1)):
         monkeypatch.setattr(panels_module, "linear_isa_level", lambda level=level: level)
         results.append(PanelLinear(layer, "int8")(x))
-    assert results[0].dtype == dtype
+    assert all(result.dtype == dtype for result in results)
     assert all(torch.equal(result, results[0]) for result in results)
 
 
@@ -188,7 +201,7 @@ def test_large_values_leave_the_precision_of_the_others() -> None:
 
 KINDS = [
     *("float32-portable", "float32-avx2", "float32-avx512"),
-    *("bfloat16-vnni_bf16", "bfloat16-amx", "int8-vnni", "int8-vnni_bf16", "int8-amx"),
+    *("bfloat16-vnni_bf16", "bfloat16-amx", "int8-avx2_vnni", "int8-vnni", "int8-vnni_bf16", "int8-amx"),
 ]
 
 
@@ -199,8 +212,8 @@ def numbers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if kind == "float32":
         at_level(isa, monkeypatch)
         return "float32"
-    chosen = 1 + ["vnni", "vnni_bf16", "amx"].index(isa)
-    if linear_isa_level() < chosen:
+    chosen = 1 + ["avx2_vnni", "vnni", "vnni_bf16", "amx"].index(isa)
+    if not has_level(chosen):
         pytest.skip("this processor has no such instructions, or there are no kernels")
     monkeypatch.setattr(panels_module, "linear_isa_level", lambda: chosen)
     return "int8" if kind == "int8" else "bfloat16"
@@ -223,6 +236,11 @@ def test_bits_of_a_row_do_not_depend_on_other_rows(numbers: KernelDtype, inputs:
     everything = layer(x)
     for start, count in [(0, 1), (1, 1), (3, 2), (5, 3), (2, 4), (7, 31), (64, 64), (1, 257), (0, 599)]:
         assert torch.equal(layer(x[start : start + count]), everything[start : start + count]), (start, count)
+
+
+def test_a_row_of_infinities_ends(numbers: KernelDtype) -> None:
+    x = torch.full((1, 384), float("inf"))
+    assert not PanelLinear(uneven(Linear(384, 96)), numbers)(x).isfinite().any()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

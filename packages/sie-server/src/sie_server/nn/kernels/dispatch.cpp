@@ -18,12 +18,12 @@
 #define PUBLIC extern "C" __attribute__((visibility("default")))
 
 // Incremented with every change of the interface; library.py checks it.
-constexpr int kAbi = 10;
+constexpr int kAbi = 11;
 
 namespace {
 
 enum AttentionLevel { kPortable, kAvx2, kAvx512, kAvx512Bf16, kAmxBf16 };
-enum LinearLevel { kVnni = 1, kVnniBf16, kAmx };
+enum LinearLevel { kAvx2Vnni = 1, kVnni, kVnniBf16, kAmx };
 
 // Cores for computing, threads that compute at present, and whether this thread is one of them.
 std::atomic<int> cores{1}, computing{0};
@@ -117,7 +117,8 @@ int linear(const LinearArguments& a, int level) {
     }
 #ifdef __x86_64__
     if (level >= kAmx) return linear_amx(a, l2_bytes);
-    return level >= kVnniBf16 ? linear_avx512_vnni_bf16(a, l2_bytes) : linear_avx512_vnni(a, l2_bytes);
+    if (level >= kVnniBf16) return linear_avx512_vnni_bf16(a, l2_bytes);
+    return level >= kVnni ? linear_avx512_vnni(a, l2_bytes) : linear_avx2_vnni(a, l2_bytes);
 #else
     return 1;  // unreachable: `sie_linear_level()` is 0
 #endif
@@ -225,14 +226,20 @@ PUBLIC int sie_norm_rotary(const NormRotaryArguments* arguments, int level) {
     });
 }
 
-// Linear layers that this processor supports besides float32: 0 none, 1 int8, 2 bfloat16 too, 3 both by AMX.
-PUBLIC int sie_linear_level() {
+// The highest level of linear layers besides float32 that this processor supports, up to `max_level`: 0 none, 1 int8 by
+// AVX-VNNI, 2 by AVX512-VNNI, 3 bfloat16 too, 4 both by AMX.
+PUBLIC int sie_linear_level(int max_level) {
 #ifdef __x86_64__
-    int level = sie_attention_level();
-    if (level >= kAvx512 && __builtin_cpu_supports("avx512vnni"))
-        return level < kAvx512Bf16 ? kVnni : level < kAmxBf16 ? kVnniBf16 : kAmx;
-#endif
+    int level = sie_attention_level(), supported = 0;
+    unsigned a, b, c, d;
+    constexpr unsigned kAvxVnni = 1 << 4;
+    if (level >= kAvx2 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && a & kAvxVnni) supported = kAvx2Vnni;
+    if (level >= kAvx512 && max_level >= kVnni && __builtin_cpu_supports("avx512vnni"))
+        supported = level < kAvx512Bf16 ? kVnni : level < kAmxBf16 ? kVnniBf16 : kAmx;
+    return std::min(supported, max_level);
+#else
     return 0;
+#endif
 }
 
 // Columns of a panel of float32 weights.
@@ -248,7 +255,7 @@ PUBLIC void sie_pack_float32_panels(const float* weights, int64_t rows, int64_t 
 }
 
 // Returns 0, or 1 if memory can't be allocated. `level` for float32: at most `sie_attention_level()`. Otherwise at
-// least 1, for bfloat16 2, and at most `sie_linear_level()`.
+// least 1, for bfloat16 3, and at most `sie_linear_level`.
 PUBLIC int sie_linear(const LinearArguments* arguments, int level) {
     const LinearArguments& a = *arguments;
     int64_t work = int64_t(a.rows) * a.in * (a.gated ? 2 * a.out : a.out);

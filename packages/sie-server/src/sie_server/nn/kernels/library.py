@@ -10,18 +10,19 @@ from pathlib import Path
 
 _LOG = logging.getLogger(__name__)
 _LIBRARY = Path(__file__).with_name("libkernels.so")
-_ABI = 10
+_ABI = 11
 # Instruction sets, each including those before it; "none": no kernels.
-ISAS = ("none", "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
+ISAS = ("none", "portable", "avx2", "avx2_vnni", "avx512", "avx512_vnni", "avx512_bf16", "amx")
 # Levels of each in dispatch.cpp: for attention, norms, rotary positions and float32 products; for other linear layers.
 _LEVELS = {
     "none": (0, 0),
     "portable": (0, 0),
     "avx2": (1, 0),
-    "avx512": (2, 0),
-    "avx512_vnni": (2, 1),
-    "avx512_bf16": (3, 2),
-    "amx": (4, 3),
+    "avx2_vnni": (1, 1),
+    "avx512": (2, 1),
+    "avx512_vnni": (2, 2),
+    "avx512_bf16": (3, 3),
+    "amx": (4, 4),
 }
 _AVX512_BF16 = 3  # a level of attention
 
@@ -53,10 +54,11 @@ def vector_isa_level() -> int:
 def linear_isa_level() -> int:
     """Instruction set level of the kernel for linear layers.
 
-    0: float32 only, or no kernels. 1: int8 too, by AVX512-VNNI. 2: bfloat16 too, by AVX512-BF16. 3: both by AMX.
+    0: float32 only, or no kernels. 1: int8 too, by AVX-VNNI. 2: by AVX512-VNNI. 3: bfloat16 too, by AVX512-BF16.
+    4: both by AMX.
     """
     library = installed_library()
-    return 0 if library is None else min(library.sie_linear_level(), _LEVELS[max_isa()][1])
+    return 0 if library is None else int(library.sie_linear_level(_LEVELS[max_isa()][1]))
 
 
 def library_path() -> Path:

@@ -41,6 +41,7 @@ int linear_float32_avx2(const LinearArguments&, int64_t l2_bytes);
 int linear_float32_avx512(const LinearArguments&, int64_t l2_bytes);
 void pack_float32_panels_avx2(const float* weights, int64_t rows, int64_t in, float* panels);
 void pack_float32_panels_avx512(const float* weights, int64_t rows, int64_t in, float* panels);
+int linear_avx2_vnni(const LinearArguments&, int64_t l2_bytes);    // int8 only
 int linear_avx512_vnni(const LinearArguments&, int64_t l2_bytes);  // int8 only
 int linear_avx512_vnni_bf16(const LinearArguments&, int64_t l2_bytes);
 int linear_amx(const LinearArguments&, int64_t l2_bytes);

@@ -59,7 +59,7 @@ class LinearArguments(ctypes.Structure):
 
 def bfloat16_panels() -> bool:
     """Whether the kernel supports bfloat16 on this processor."""
-    return linear_isa_level() >= 2
+    return linear_isa_level() >= 3
 
 
 class PanelLinear(nn.Module):
@@ -145,8 +145,11 @@ class PanelLinear(nn.Module):
     def _pack_cells(self, x: Tensor, cell: int) -> Tensor:
         """`[panels, columns, n]` → `[panels, n / cell, columns, cell]`, n padded; `cell` elements are four bytes."""
         missing = -x.shape[2] % cell
-        cells = (F.pad(x, (0, missing)) if missing else x).flatten(0, 1).view(torch.float32)
-        panels = pack_float32_panels(self._library, vector_isa_level(), cells)
+        cells = (F.pad(x, (0, missing)) if missing else x).view(torch.float32)
+        if float32_columns(self._library, vector_isa_level()) == _COLUMNS:
+            panels = pack_float32_panels(self._library, vector_isa_level(), cells.flatten(0, 1))
+        else:
+            panels = _aligned_copy(cells.transpose(1, 2))
         return panels.view(x.dtype).view(*panels.shape, cell)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cfloat>
+#include <cmath>
 
 #include "avx512.h"
 #include "linear.h"
@@ -95,7 +96,7 @@ struct Int8 {
                 }
             }
             if (row.outliers <= kMaxOutliers) break;
-            limit = FLT_MAX;
+            limit = INFINITY;
         }
         for (int i = 0; i < row.outliers; i++) {
             row.value[i] = z[row.channel[i]];
