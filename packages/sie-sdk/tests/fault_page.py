@@ -15,8 +15,9 @@ INTRODUCTION = """# What the clients do when something fails
 over real sockets, from one table (`packages/sie-sdk/tests/fault_table.json`), which this page is generated from.
 
 A call retries until it has a result, its error is final, or its time is over: `provision_timeout_s` (900 s), waiting
-included. It does not start a wait that would end too late. With `wait_for_capacity=False`, it fails at once if there is
-no server. Pauses not set by the server are shortened at random by up to a quarter.
+included. If it is not set, a call waits only 5 s for a server that has never responded to the client, because the
+address may be wrong. It does not start a wait that would end too late. With `wait_for_capacity=False`, it fails at once
+if there is no server. Pauses not set by the server are shortened at random by up to a quarter.
 
 `timeout_s` (150 s) limits the silence of the server in Python, and the whole request in TypeScript (`timeoutMs`). A
 request that timed out is never sent again, because the server may still be working on it.

@@ -1,14 +1,15 @@
 """Requests that the clients send, and results that they return. Every test runs with both clients."""
 
+import asyncio
 from types import MappingProxyType
 
 import httpx2
 import numpy as np
 import pydantic
 import pytest
-from sdk_stand_ins import SCORED, Server, packed
+from sdk_stand_ins import BASE_URL, SCORED, Server, packed
 
-from sie_sdk import errors
+from sie_sdk import IgnoredOptionWarning, SIEAsyncClient, SIEClient, errors
 from sie_sdk._version import CONTRACT_VERSION
 from sie_sdk.types import Item
 
@@ -246,10 +247,57 @@ def test_a_response_without_models(connect, content):
         connect(Server(httpx2.Response(200, content=content))).list_models()
 
 
-@pytest.mark.parametrize("items", [Item(text="lone"), "text"])
+@pytest.mark.parametrize("items", [Item(text="lone"), "text", b"text"])
 def test_score_needs_a_list(connect, items):
-    with pytest.raises(TypeError, match="items must be a list of Items"):
+    with pytest.raises(TypeError, match="items must be a list of Items or texts"):
         connect(Server()).score("m", QUERY, items)
+
+
+def test_a_text_is_an_item(connect):
+    ranking, embeddings = Server(packed(SCORED)), Server(encoded(dense(1.0)))
+    connect(ranking).score("m", "q", ["a", Item(id="b", text="b")])
+    assert ranking.sent == {"query": {"text": "q"}, "items": [{"text": "a"}, {"id": "b", "text": "b"}]}
+    client = connect(embeddings)
+    assert client.encode("m", "q")["dense"] == [1.0]
+    assert embeddings.sent == {"items": [{"text": "q"}]}
+    assert [result["dense"] for result in client.encode("m", ["q"])] == [[1.0]]
+    assert [result["dense"] for result in client.encode_stream("m", iter(["q"]))] == [[1.0]]
+
+
+def test_top_k(connect):
+    server = Server(packed(SCORED))
+    connect(server, options={"top_k": 3, "a": 1}).score("m", QUERY, ITEMS, top_k=1, options={"top_k": 2})
+    assert server.sent["options"] == {"top_k": 1, "a": 1}
+
+
+def test_an_option_that_the_server_ignored_is_named_once(connect):
+    server = Server(packed(SCORED, **{"x-sie-ignored": "options.topk, options.trunc"}), packed(SCORED))
+    client = connect(server)
+    with pytest.warns(IgnoredOptionWarning) as caught:
+        client.score("m", QUERY, ITEMS, options={"topk": 1, "trunc": 2})
+    assert [str(warning.message) for warning in caught] == [
+        "the server does not know options.topk, and ignored it",
+        "the server does not know options.trunc, and ignored it",
+    ]
+    server.answers = [packed(SCORED, **{"x-sie-ignored": "options.topk,options.new"})]
+    with pytest.warns(IgnoredOptionWarning) as caught:
+        assert [client.score("m", QUERY, ITEMS)["model"] for _ in range(2)] == ["m", "m"]
+    assert [str(warning.message) for warning in caught] == ["the server does not know options.new, and ignored it"]
+
+
+def test_the_warning_of_an_ignored_option_is_at_the_line_of_the_call():
+    transport = httpx2.MockTransport(Server(packed(SCORED, **{"x-sie-ignored": "options.topk"})))
+
+    async def main():
+        async with SIEAsyncClient(BASE_URL, http_client=httpx2.AsyncClient(transport=transport)) as client:
+            await client.score("m", QUERY, ITEMS)
+
+    client = SIEClient(BASE_URL, http_client=httpx2.Client(transport=transport))
+    with pytest.warns(IgnoredOptionWarning) as caught:
+        client.score("m", QUERY, ITEMS)
+    with pytest.warns(IgnoredOptionWarning) as caught_in_task:
+        asyncio.run(main())
+    assert [warning.filename for warning in [*caught, *caught_in_task]] == [__file__, __file__]
 
 
 class Passage(pydantic.BaseModel):

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from sie_sdk import errors
-from sie_sdk._core.exchange import Attempt, Call, Failure, Pause, Trace, VersionSkew, exchange
+from sie_sdk._core.exchange import Attempt, Call, Failure, Pause, ServerHistory, Trace, exchange
 from sie_sdk._core.reply import ErrorContext, Reply
 from sie_sdk.retry import RetryOptions
 
@@ -18,9 +18,10 @@ def call(**changes):
         "headers": {},
         "body": b"",
         "parse": lambda reply: reply.content,
-        "context": ErrorContext(model="m"),
+        "context": ErrorContext("http://sie.test", "/v1/score/m", model="m"),
         "retrying": RetryOptions(),
         "budget_s": 60.0,
+        "unreached_s": 60.0,
         "connect_timeout_s": 10.0,
         "read_timeout_s": 150.0,
     }
@@ -30,7 +31,7 @@ def call(**changes):
 def run(fake_time, the_call, answer, *, trace=None):
     """Drives an exchange: `answer(attempt)` returns the reply or the failure, and may let time pass."""
     attempts = []
-    steps = exchange(the_call, trace or Trace(), VersionSkew(), fake_time.clock())
+    steps = exchange(the_call, trace or Trace(), ServerHistory(), fake_time.clock())
     sent = None
     while True:
         try:
@@ -172,7 +173,7 @@ def test_reasons_are_counted_apart(fake_time):
     [("0.10.1", 0), ("0.11.7", 0), ("0.12.0", 1), ("1.10.0", 1), ("unknown", 0), ("", 0), ("7", 0), (None, 0)],
 )
 def test_version_skew_is_reported_once(caplog, version, warns):
-    skew = VersionSkew()
+    history = ServerHistory()
     for _ in range(3):
-        skew.check(version)
+        history.heard(Reply(200, {} if version is None else {"x-sie-server-version": version}, b""))
     assert len(caplog.records) == warns

@@ -6,7 +6,7 @@ from typing import Unpack, get_type_hints
 
 import httpx2
 import pytest
-from sdk_stand_ins import SCORED, Server, packed, refused
+from sdk_stand_ins import BASE_URL, SCORED, Server, packed, refused
 
 import sie_sdk
 from sie_sdk import SIEAsyncClient, SIEClient, errors, types
@@ -191,12 +191,71 @@ def test_keyword_arguments_are_the_same(name, keywords):
         assert {k: endpoint[k].default for k in expected} == {k: blocking[k].default for k in expected}
 
 
+@pytest.mark.parametrize("method", ["score", "encode", "encode_stream", "extract"])
+def test_an_unknown_keyword_of_a_method_is_refused_with_its_name(connect, method):
+    client = connect(Server())
+    given = ("m", QUERY, ITEMS) if method == "score" else ("m", ITEMS)
+    with pytest.raises(TypeError, match=rf"\.{method}\(\) got an unexpected keyword argument 'topk'"):
+        getattr(client, method)(*given, topk=1)
+
+
+@pytest.mark.parametrize("client_class", [SIEClient, SIEAsyncClient])
+def test_an_unknown_keyword_of_a_client_is_refused(client_class):
+    with pytest.raises(TypeError, match=rf"{client_class.__name__}\.__init__\(\) got .* argument 'org_id'"):
+        client_class(BASE_URL, org_id=1)
+
+
 @pytest.mark.parametrize(
-    "call", [lambda client: client.score("m", QUERY, ITEMS, top_k=1), lambda _: SIEAsyncClient(org_id=1)]
+    ("client_class", "given", "message"),
+    [
+        (SIEClient, httpx2.AsyncClient(), "an httpx2.Client, got httpx2.AsyncClient"),
+        (SIEAsyncClient, httpx2.Client(), "an httpx2.AsyncClient, got httpx2.Client"),
+        (SIEClient, {}, "an httpx2.Client, got builtins.dict"),
+    ],
 )
-def test_an_unknown_keyword_is_refused(connect, call):
-    with pytest.raises(TypeError, match=r"unexpected keyword argument '(top_k|org_id)'"):
-        call(connect(Server()))
+def test_an_http_client_of_another_kind_is_refused(client_class, given, message):
+    with pytest.raises(TypeError, match=f"^http_client must be {message}$"):
+        client_class(BASE_URL, http_client=given)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "message"),
+    [
+        (BASE_URL, rf"no \({BASE_URL}/v1/score/m\); check that {BASE_URL} is the address of an SIE server"),
+        (f"{BASE_URL}/v1", rf"nearest route is {BASE_URL}/v1/score/m: try the base URL {BASE_URL}"),
+        (f"{BASE_URL}/p/v1/rerank/", rf"nearest route is {BASE_URL}/p/v1/score/m: try the base URL {BASE_URL}/p"),
+        (f"{BASE_URL}/rerank", rf"nearest route is {BASE_URL}/v1/score/m: try the base URL {BASE_URL}"),
+        (
+            "http://u:secret@h/v1",
+            r"no \(http://h/v1/v1/score/m\); the nearest route is http://h/v1/score/m: try the .* http://h",
+        ),
+    ],
+)
+def test_a_missing_route_is_answered_with_the_nearest(connect, base_url, message):
+    with pytest.raises(errors.RequestError, match=f"{message}$"):
+        connect(Server(refused(404)), base_url=base_url).score("m", QUERY, ITEMS)
+    with pytest.raises(errors.RequestError, match=r"^no$"):
+        connect(Server(refused(404, "MODEL_NOT_FOUND")), base_url=base_url).score("m", QUERY, ITEMS)
+
+
+def test_a_server_is_waited_for_longer_once_it_has_responded(connect, fake_time):
+    server = Server(httpx2.ConnectError("refused"))
+    client = connect(server)
+    with pytest.raises(errors.SIEConnectionError):
+        client.score("m", QUERY, ITEMS)
+    assert fake_time.pauses == [0.5, 1.0, 2.0]
+    server.answers = [packed(SCORED), httpx2.ConnectError("refused")]
+    client.score("m", QUERY, ITEMS)
+    since = fake_time.now
+    with pytest.raises(errors.SIEConnectionError):
+        client.score("m", QUERY, ITEMS)
+    assert 890 < fake_time.now - since <= 900
+
+
+def test_a_server_that_never_responded_is_waited_for_if_asked(connect, fake_time):
+    with pytest.raises(errors.SIEConnectionError):
+        connect(Server(httpx2.ConnectError("refused"))).score("m", QUERY, ITEMS, provision_timeout_s=60)
+    assert sum(fake_time.pauses) > 50
 
 
 def parameters(owner, name):

@@ -14,7 +14,7 @@ from sdk_stand_ins import BASE_URL
 
 from sie_sdk import SIEAsyncClient, SIEClient, errors
 from sie_sdk._core.endpoint import Endpoint
-from sie_sdk._core.exchange import Failure, Pause, VersionSkew
+from sie_sdk._core.exchange import Failure, Pause, ServerHistory
 from sie_sdk._core.reply import Reply
 from sie_sdk._core.watch import Open, Read, ShowStatus, watch_statuses
 
@@ -44,7 +44,7 @@ class Script:
         call = endpoint.watch("auto", wait_for_capacity=wait_for_capacity, provision_timeout_s=provision_timeout_s)
         self.sent, self.written, self.shown = [], [], []
         answers = iter(answers)
-        with closing(watch_statuses(call, VersionSkew(), fake_time.clock())) as steps:
+        with closing(watch_statuses(call, ServerHistory(), fake_time.clock())) as steps:
             answer = None
             while True:
                 step, answer = steps.send(answer), None

@@ -2,7 +2,7 @@ import { Endpoint, modelPath } from "./calls/endpoint.js";
 import { pipeline } from "./calls/pipeline.js";
 import { watchStatuses, webSocketClass } from "./calls/watch.js";
 import { type Call, exchange, type Transport } from "./http/exchange.js";
-import { VersionSkew } from "./http/version-skew.js";
+import { ServerHistory } from "./http/server-history.js";
 import { checkTextOnly } from "./messages/chunks.js";
 import { encodeResults, extractResults, mergedScores, modelInfo, modelInfos, scoreResult } from "./messages/results.js";
 import type { StatusMessage } from "./messages/status.js";
@@ -54,7 +54,7 @@ export class SIEClient {
     // Looked up at each call, and called as a function: browsers refuse fetch as a method of another object.
     const send: typeof fetch = (input, init) => (options.fetch ?? globalThis.fetch)(input, init);
     this.#webSocket = options.webSocket;
-    this.#transport = { fetch: send, skew: new VersionSkew() };
+    this.#transport = { fetch: send, history: new ServerHistory() };
   }
 
   /**

@@ -1,6 +1,6 @@
 """The common part of the framework integrations: texts in; positions, scores and vectors as plain floats out."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -75,8 +75,7 @@ async def _async_client(component: Component) -> AsyncIterator[SIEAsyncClient]:
 
 
 def _scoring(component: Component, top_k: int | None) -> dict[str, Any]:
-    options: Mapping[str, Any] = {**(component.options or {}), **({} if top_k is None else {"top_k": top_k})}
-    return {"instruction": component.instruction, "options": options}
+    return {"instruction": component.instruction, "options": component.options, "top_k": top_k}
 
 
 def _encoding(component: Component, is_query: bool) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Parts of the public SDK that have no counterpart here. Each is ignored with a warning, or refused, by name."""
 
-import sys
 import warnings
 from typing import Any, NoReturn
+
+from sie_sdk._caller import level_of_caller
 
 _ONE_SERVER = "this SDK talks to one server, not to a gateway in front of several"
 _GATEWAY_METHODS = {"get_capacity", "wait_for_capacity", "create_pool", "get_pool", "delete_pool"}
@@ -14,7 +15,7 @@ def warn_ignored(**arguments: object) -> None:
     names = [name for name, value in arguments.items() if value is not None]
     if names:
         verb = "has" if len(names) == 1 else "have"
-        warnings.warn(f"{', '.join(names)} {verb} no effect: {_ONE_SERVER}", DeprecationWarning, _level_of_caller())
+        warnings.warn(f"{', '.join(names)} {verb} no effect: {_ONE_SERVER}", DeprecationWarning, level_of_caller())
 
 
 def gateway_method(owner: type, name: str) -> None:
@@ -30,7 +31,7 @@ def gateway_type(name: str) -> Any:
     """
     if name not in _GATEWAY_TYPES:
         raise AttributeError(f"module 'sie_sdk.types' has no attribute {name!r}")
-    warnings.warn(f"sie_sdk.types.{name} is a plain dict: {_ONE_SERVER}", DeprecationWarning, _level_of_caller())
+    warnings.warn(f"sie_sdk.types.{name} is a plain dict: {_ONE_SERVER}", DeprecationWarning, level_of_caller())
     return dict
 
 
@@ -39,11 +40,3 @@ def media_function(module: str, name: str) -> NoReturn:
     if name.startswith("__"):
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     raise ImportError(f"{module}.{name} does not exist: this SDK sends text only")
-
-
-def _level_of_caller() -> int:
-    """Returns the `stacklevel` at which `warnings.warn`, called by our caller, points outside this package."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("sie_sdk", "importlib"):
-        level, frame = level + 1, frame.f_back
-    return level

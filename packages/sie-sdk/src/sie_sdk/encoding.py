@@ -16,7 +16,7 @@ class SparseVector(NamedTuple):
     values: NDArray[np.float32]
 
 
-def dense_embedding(result: EncodeResult) -> NDArray[Any]:
+def dense_embedding(result: EncodeResult | Mapping[str, Any]) -> NDArray[Any]:
     """Returns the dense embedding, `[dim]`, in the dtype of the response. Raises ValueError if there is none.
 
     >>> dense_embedding({"sparse": {"indices": np.array([7]), "values": np.array([1.5])}})
@@ -26,17 +26,17 @@ def dense_embedding(result: EncodeResult) -> NDArray[Any]:
     return cast(NDArray[Any], _embedding(result, "dense"))
 
 
-def multivector_embedding(result: EncodeResult) -> NDArray[Any]:
+def multivector_embedding(result: EncodeResult | Mapping[str, Any]) -> NDArray[Any]:
     """Returns a vector per token, `[tokens, dim]`, in the dtype of the response. Raises ValueError if there is none."""
     return cast(NDArray[Any], _embedding(result, "multivector"))
 
 
-def sparse_embedding(result: EncodeResult) -> SparseVector:
+def sparse_embedding(result: EncodeResult | Mapping[str, Any]) -> SparseVector:
     """Returns the sparse embedding. Raises ValueError if there is none."""
     return _sparse_vector(_embedding(result, "sparse"))
 
 
-def sparse_embedding_dict(result: EncodeResult) -> dict[int, float]:
+def sparse_embedding_dict(result: EncodeResult | Mapping[str, Any]) -> dict[int, float]:
     """Returns the sparse embedding as a dict from vocabulary id to weight. Raises ValueError if there is none.
 
     >>> sparse_embedding_dict({"sparse": {"indices": np.array([7, 2003], np.int32), "values": np.array([1.5, 0.25])}})

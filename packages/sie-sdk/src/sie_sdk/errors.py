@@ -21,6 +21,8 @@
   x PoolError                           not raised; kept for programs that catch it
   x JobFailedError                      a batch job failed
 
+IgnoredOptionWarning is a UserWarning: the server does not know an option, and ignored it.
+
 >>> from sie_sdk import RequestError, SIEClient
 >>> with SIEClient("http://localhost:8080") as client:
 ...     try:
@@ -43,6 +45,7 @@ __all__ = [
     "AccountInactiveError",
     "AccountStateUnavailableError",
     "EstimateUnroutableError",
+    "IgnoredOptionWarning",
     "IncompleteBatchError",
     "InputTooLongError",
     "InsufficientCreditsError",
@@ -61,6 +64,10 @@ __all__ = [
     "ServerError",
     "SpendLimitError",
 ]
+
+
+class IgnoredOptionWarning(UserWarning):
+    """The server does not know an option of a call, and ignored it. Issued once per client and option."""
 
 
 class SIEError(Exception):

@@ -7,7 +7,7 @@
 | 503 LORA_LOADING | 10 times | Retry-After or 1 |
 | 503 RESOURCE_EXHAUSTED | `max_oom_retries` times | Retry-After or 5, then 10, 20, 30, 30, ... |
 | 429; 503 QUEUE_FULL, BILLING_CAPACITY_UNAVAILABLE | always | Retry-After or 1 |
-| 503 QUEUE_UNAVAILABLE, transport_failure | if it has a Retry-After | Retry-After |
+| 503 QUEUE_UNAVAILABLE, transport_failure, or without a code | if it has a Retry-After | Retry-After |
 | 504 | if waiting for capacity, inference only | Retry-After or 5 |
 | refused, unknown host, cut off before the response was complete | if waiting for capacity | 0.5, 1, 2, 4, 8, 8, ... |
 | read timeout, anything else | never | |
@@ -82,7 +82,7 @@ def after_response(
             return retry("busy", 1.0)
         case 503, "QUEUE_FULL" | "BILLING_CAPACITY_UNAVAILABLE":
             return retry("busy", 1.0)
-        case 503, "QUEUE_UNAVAILABLE" | "transport_failure" if asked is not None:
+        case 503, "QUEUE_UNAVAILABLE" | "transport_failure" | None if asked is not None:
             return retry("busy", asked)
         case 503, "PROVISIONING" if options.wait_for_capacity:
             return retry("capacity", 5.0)

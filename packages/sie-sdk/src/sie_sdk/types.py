@@ -5,7 +5,7 @@ Each one is a `TypedDict`, a plain dict at run time: `Item(text="x") == {"text":
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, Required, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ class Item(TypedDict, total=False):
     id: str | None
     text: str | None
     metadata: Mapping[str, Any]
-    multivector: NDArray[np.generic]
+    multivector: NDArray[Any]
 
 
 class RequestInfo(TypedDict, total=False):
@@ -110,17 +110,18 @@ class TimingInfo(TypedDict, total=False):
 
 
 class EncodeResult(TypedDict, total=False):
-    """The embeddings of one item. Arrays are read-only.
+    """The embeddings of one item: those that were requested. Arrays are read-only.
 
-    `dense` is 1-D `[dim]`, `multivector` is 2-D `[tokens, dim]`; both are float32 unless the request set
-    another `output_dtype` (`binary` and `ubinary` pack eight dimensions into a byte). `timing` is that of the whole
-    request.
+    To a type checker, all three are there, so that `result["dense"]` needs no test; at run time, an output that was not
+    requested raises KeyError. `dense` is 1-D `[dim]`, `multivector` is 2-D `[tokens, dim]`; both are float32
+    unless the request set another `output_dtype` (`binary` and `ubinary` pack eight dimensions into a byte). `timing`
+    is that of the whole request.
     """
 
     id: str
-    dense: NDArray[np.generic]
-    sparse: SparseEmbedding
-    multivector: NDArray[np.generic]
+    dense: Required[NDArray[Any]]
+    sparse: Required[SparseEmbedding]
+    multivector: Required[NDArray[Any]]
     model: str
     timing: TimingInfo
     request: RequestInfo
@@ -147,7 +148,7 @@ class ModelError(TypedDict, total=False):
     permanent: bool
 
 
-class ModelInfo(TypedDict, total=False):
+class ModelInfo(TypedDict):
     """A model that the server knows. `max_sequence_length` counts tokens; `dims` maps an output to its width.
 
     `score` is the kind of score (`"probability"`, `"logit"`, ...), None if the model does not score; `prompt` is the
@@ -164,14 +165,14 @@ class ModelInfo(TypedDict, total=False):
     last_error: ModelError | None
     max_sequence_length: int | None
     profiles: dict[str, dict[str, Any]]
-    revision: str | None
-    score: str | None
-    prompt: str | None
-    license: str | None
-    precision: str | None
+    revision: NotRequired[str | None]
+    score: NotRequired[str | None]
+    prompt: NotRequired[str | None]
+    license: NotRequired[str | None]
+    precision: NotRequired[str | None]
 
 
-class ServerStatus(TypedDict, total=False):
+class ServerStatus(TypedDict):
     """The server process."""
 
     version: str
@@ -181,7 +182,7 @@ class ServerStatus(TypedDict, total=False):
     pid: int
 
 
-class GpuStatus(TypedDict, total=False):
+class GpuStatus(TypedDict):
     """A GPU. `utilization_pct` is the share of the time since the last status in which it was busy."""
 
     device: str
@@ -193,7 +194,7 @@ class GpuStatus(TypedDict, total=False):
     memory_threshold_pct: float
 
 
-class ModelStatusConfig(TypedDict, total=False):
+class ModelStatusConfig(TypedDict):
     """Properties of a model."""
 
     hf_id: str
@@ -204,7 +205,7 @@ class ModelStatusConfig(TypedDict, total=False):
     max_sequence_length: int | None
 
 
-class ModelStatus(TypedDict, total=False):
+class ModelStatus(TypedDict):
     """A model and its queue, in requests (`queue_depth`) and in texts or pairs (`queue_pending_items`)."""
 
     name: str
@@ -216,12 +217,12 @@ class ModelStatus(TypedDict, total=False):
     queue_pending_items: int
 
 
-class StatusMessage(TypedDict, total=False):
+class StatusMessage(TypedDict):
     """The status of a server. `timestamp` is in Unix seconds; `models` starts with the largest in memory."""
 
     timestamp: float
     ready: bool
-    saturated: bool
+    saturated: NotRequired[bool]
     name: str
     machine_profile: str
     pool_name: str
@@ -251,8 +252,8 @@ class ClientArguments(TypedDict, total=False):
     org: str | None
 
 
-class ScoreArguments(TypedDict, total=False):
-    """Keyword arguments of `score`; `SIEClient.score` describes them."""
+class InferenceArguments(TypedDict, total=False):
+    """Keyword arguments of every method that runs a model; `SIEClient.score` describes them."""
 
     instruction: str | None
     options: Mapping[str, Any] | None
@@ -262,7 +263,13 @@ class ScoreArguments(TypedDict, total=False):
     max_oom_retries: int
 
 
-class EncodeArguments(ScoreArguments, total=False):
+class ScoreArguments(InferenceArguments, total=False):
+    """Keyword arguments of `score`; `SIEClient.score` describes them."""
+
+    top_k: int | None
+
+
+class EncodeArguments(InferenceArguments, total=False):
     """Keyword arguments of `encode` and `encode_stream`; `SIEClient.encode` describes them."""
 
     output_types: Sequence[OutputType] | None
@@ -271,7 +278,7 @@ class EncodeArguments(ScoreArguments, total=False):
     progress: Callable[[int], None] | bool
 
 
-class ExtractArguments(ScoreArguments, total=False):
+class ExtractArguments(InferenceArguments, total=False):
     """Keyword arguments of `extract`; `SIEClient.extract` describes them."""
 
     labels: Sequence[str] | None

@@ -12,6 +12,8 @@ import { checkMode } from "./watch.js";
 
 const DEFAULT_TIMEOUT_MS = 150_000;
 const DEFAULT_BUDGET_MS = 900_000;
+// Long enough for a process that starts beside its server; short enough for a user with a wrong address.
+const DEFAULT_UNREACHED_MS = 5000;
 const DEFAULT_OOM_RETRIES = 3;
 const IGNORED_OPTIONS = ["gpu", "controlPlaneUrl", "org"];
 
@@ -55,23 +57,30 @@ export class Endpoint {
   ): (chunk: Chunk, signal: AbortSignal) => Call<T[]> {
     this.#warnIgnored(asked);
     const lora = { ...this.#options.options, ...asked.options }["lora_id"];
+    const route = `/v1/${task}/${modelPath(model)}`;
     const shared = {
       method: "POST",
-      url: `${this.baseUrl}/v1/${task}/${modelPath(model)}`,
+      url: this.baseUrl + route,
       headers: { ...this.#headers, "content-type": CONTENT_TYPE, accept: CONTENT_TYPE },
       retrying: {
         waitForCapacity: this.#waits(asked),
         maxOomRetries: asked.maxOomRetries ?? DEFAULT_OOM_RETRIES,
         inference: true,
       },
-      budgetMs: this.#budgetMs(asked),
+      ...this.#budgets(asked),
       timeoutMs: checkedTimeout(asked.timeoutMs ?? this.#timeoutMs),
     } as const;
     return (chunk, signal) => ({
       ...shared,
       body: packMap({ items: new Packed(chunk.packed), ...fields }),
       parse: (reply) => parse(reply, chunk),
-      context: { model, lora: typeof lora === "string" ? lora : undefined, firstItem: chunk.start },
+      context: {
+        baseUrl: this.baseUrl,
+        route,
+        model,
+        lora: typeof lora === "string" ? lora : undefined,
+        firstItem: chunk.start,
+      },
       signal,
     });
   }
@@ -83,7 +92,7 @@ export class Endpoint {
       ...this.lookUp("/ws/status", undefined, statusMessage, asked),
       signal,
       retrying: { waitForCapacity: this.#waits(asked), maxOomRetries: 0, inference: false },
-      budgetMs: this.#budgetMs(asked),
+      ...this.#budgets(asked),
     };
   }
 
@@ -95,9 +104,9 @@ export class Endpoint {
       headers: { ...this.#headers, accept: "application/json" },
       body: undefined,
       parse,
-      context: { model },
+      context: { baseUrl: this.baseUrl, route: path, model },
       retrying: { waitForCapacity: false, maxOomRetries: 0, inference: false },
-      budgetMs: DEFAULT_BUDGET_MS,
+      ...this.#budgets({}),
       timeoutMs: checkedTimeout(asked.timeoutMs ?? this.#timeoutMs),
       signal: asked.signal,
     };
@@ -116,8 +125,11 @@ export class Endpoint {
     return asked.waitForCapacity ?? this.#options.waitForCapacity ?? true;
   }
 
-  #budgetMs(asked: WatchOptions): number {
-    return checkedBudget(asked.provisionTimeout ?? this.#options.provisionTimeout ?? DEFAULT_BUDGET_MS);
+  /** Returns the time for a call, and for reaching a server that has never responded. */
+  #budgets(asked: WatchOptions): { budgetMs: number; unreachedMs: number } {
+    const given = asked.provisionTimeout ?? this.#options.provisionTimeout;
+    if (given === undefined) return { budgetMs: DEFAULT_BUDGET_MS, unreachedMs: DEFAULT_UNREACHED_MS };
+    return { budgetMs: checkedBudget(given), unreachedMs: given };
   }
 }
 

@@ -34,19 +34,20 @@ export async function* watchStatuses(
   transport: Transport,
   WebSocket: WebSocketClass,
 ): AsyncGenerator<StatusMessage, void, undefined> {
-  let deadline = performance.now() + call.budgetMs;
+  let since = performance.now();
   let retries: Retries = {};
   for (;;) {
     const connection = new Connection(WebSocket, call);
     for await (const text of connection.texts()) {
       yield call.parse({ status: 101, headers: new Headers(), content: new TextEncoder().encode(text) });
       retries = {};
-      deadline = performance.now() + call.budgetMs;
+      since = performance.now();
     }
+    if (connection.opened) transport.history.reached = true;
     call.signal?.throwIfAborted();
     const error = connection.opened ? ended(call) : await whyNot(call, transport);
     const again = afterFailure(error.kind, retries, call.retrying, Math.random());
-    await waitToRetry(call, error, again, retries, deadline);
+    await waitToRetry(call, error, again, retries, since, transport.history);
   }
 }
 
@@ -57,8 +58,9 @@ async function whyNot(call: Call<unknown>, transport: Transport): Promise<SIECon
     throw failure;
   });
   if (reply instanceof SIEConnectionError) return reply;
+  transport.history.heard(reply.headers);
   if (reply.status === UPGRADE_REQUIRED || reply.status === 429 || reply.status >= 500) return ended(call);
-  const { message, code, statusCode } = errorIn(reply, {}, 0, undefined);
+  const { message, code, statusCode } = errorIn(reply, call.context, 0, undefined);
   throw new RequestError(`no status stream at ${call.url}: ${message}`, { code, statusCode });
 }
 

@@ -8,7 +8,7 @@
  * | 503 LORA_LOADING | 10 times | Retry-After or 1 s |
  * | 503 RESOURCE_EXHAUSTED | `maxOomRetries` times | Retry-After or 5 s, then 10, 20, 30, 30, ... |
  * | 429; 503 QUEUE_FULL, BILLING_CAPACITY_UNAVAILABLE | always | Retry-After or 1 s |
- * | 503 QUEUE_UNAVAILABLE, transport_failure | if it has a Retry-After | Retry-After |
+ * | 503 QUEUE_UNAVAILABLE, transport_failure, or without a code | if it has a Retry-After | Retry-After |
  * | 504 | if waiting for capacity, inference only | Retry-After or 5 s |
  * | refused, unknown host, cut off before the response was complete | if waiting for capacity | 0.5, 1, 2, 4, 8, 8, ... s |
  * | timed out, anything else | never | |
@@ -70,6 +70,7 @@ export function afterResponse(
       return retry("busy", 1000);
     case "QUEUE_UNAVAILABLE":
     case "transport_failure":
+    case undefined:
       return askedMs === undefined ? undefined : retry("busy", askedMs);
     case "PROVISIONING":
       return options.waitForCapacity ? retry("capacity", 5000) : undefined;

@@ -11,8 +11,13 @@ export interface Reply {
   readonly content: Uint8Array;
 }
 
-/** Details of a request that its errors mention; `firstItem` is the index of its first item in the caller's input. */
+/**
+ * Details of a request that its errors mention. `baseUrl` and `route` make up its URL, and `firstItem` is the index of
+ * its first item in the caller's input.
+ */
 export interface ErrorContext {
+  readonly baseUrl: string;
+  readonly route: string;
   readonly model?: string | undefined;
   readonly lora?: string | undefined;
   readonly firstItem?: number;
@@ -20,6 +25,7 @@ export interface ErrorContext {
 
 const UNITS = "x-sie-units-";
 const EXCERPT_CHARS = 200;
+const VERSION = /\/v1(\/.*)?$/s;
 
 /** Returns the details of the request that the headers give; undefined if there are none. */
 export function requestInfo(headers: Headers): RequestInfo | undefined {
@@ -46,7 +52,10 @@ export function errorIn(
   retryAfter: number | undefined,
 ): SIEError {
   const { code, message, fields } = serverMessage(reply);
-  return new (errorClass(reply.status, code))(withInputIndex(message, context), {
+  // 404 has other codes for what a route did not find.
+  const lacksRoute = reply.status === 404 && (code === undefined || code === "NOT_FOUND");
+  const text = withInputIndex(message, context);
+  return new (errorClass(reply.status, code))(lacksRoute ? withoutRoute(text, context) : text, {
     code,
     statusCode: reply.status || undefined,
     request: requestInfo(reply.headers),
@@ -57,6 +66,15 @@ export function errorIn(
     retries,
     fields,
   });
+}
+
+/** Returns the message of an error 404 with the nearest URL at which a server may have the route. */
+function withoutRoute(message: string, { baseUrl, route }: ErrorContext): string {
+  const origin = baseUrl.split("/", 3).join("/");
+  const path = baseUrl.slice(origin.length);
+  if (path === "") return `${message} (${baseUrl}${route}); check that ${baseUrl} is the address of an SIE server`;
+  const nearest = VERSION.test(path) ? origin + path.replace(VERSION, "") : origin;
+  return `${message} (${baseUrl}${route}); the nearest route is ${nearest}${route}: try the base URL ${nearest}`;
 }
 
 interface ServerMessage {

@@ -62,6 +62,16 @@ describe("the client", () => {
     expect(server.sent[0]?.headers.has("x-sie-machine-profile")).toBe(false);
   });
 
+  test("warns once of each option that the server ignored", async () => {
+    const warn = vi.spyOn(console, "warn").mockImplementation(() => {});
+    const ignoring = (names: string) => packed(SCORED, { "x-sie-ignored": names });
+    const client = new Server(ignoring("options.topk, options.a"), ignoring("options.topk,options.b")).client();
+    for (let i = 0; i < 3; i++) await client.score("m", QUERY, ITEMS, { options: { topk: 1 } });
+    expect(warn.mock.calls).toEqual(
+      ["topk", "a", "b"].map((name) => [`sie: the server does not know options.${name}, and ignored it`]),
+    );
+  });
+
   test("names the version of its package", () => expect(SDK_VERSION).toBe(manifest.version));
 
   test("closes", async () => {

@@ -76,6 +76,24 @@ describe("errors", () => {
   });
 });
 
+describe("a missing route is answered with the nearest", () => {
+  const at = "http://sie.test:8080";
+  test.each([
+    [at, `no (${at}/v1/score/m); check that ${at} is the address of an SIE server`],
+    [`${at}/v1`, `no (${at}/v1/v1/score/m); the nearest route is ${at}/v1/score/m: try the base URL ${at}`],
+    [
+      `${at}/p/v1/rerank/`,
+      `no (${at}/p/v1/rerank/v1/score/m); the nearest route is ${at}/p/v1/score/m: try the base URL ${at}/p`,
+    ],
+    [`${at}/rerank`, `no (${at}/rerank/v1/score/m); the nearest route is ${at}/v1/score/m: try the base URL ${at}`],
+  ])("%s", async (baseUrl, message) => {
+    const missing = new Server(refused(404)).client({}, baseUrl);
+    await expect(missing.score("m", QUERY, ITEMS)).rejects.toMatchObject({ name: "RequestError", message });
+    const unknown = new Server(refused(404, "MODEL_NOT_FOUND")).client({}, baseUrl);
+    await expect(unknown.score("m", QUERY, ITEMS)).rejects.toMatchObject({ message: "no" });
+  });
+});
+
 describe("waits", () => {
   test("until the model is loaded", async () => {
     const loading = refused(503, "MODEL_LOADING", "m", { "retry-after": "2" });
@@ -104,8 +122,29 @@ describe("waits", () => {
     expect(outcome).toMatchObject({ model: "m" });
     expect(waited).toBe(1.5);
     expect(console.warn).toHaveBeenCalledExactlyOnceWith(
-      "sie: POST http://sie.test:8080/v1/score/m: fetch failed (connect ECONNREFUSED); retrying for up to 900 s",
+      "sie: POST http://sie.test:8080/v1/score/m: fetch failed (connect ECONNREFUSED); retrying for up to 5 s",
     );
+  });
+
+  test("longer for a server that has responded before", async () => {
+    const refusal = fetchFailed("ECONNREFUSED");
+    const client = new Server(refusal, refusal, refusal, refusal, packed(SCORED), refusal).client();
+    const ask = async (options: ScoreOptions = {}) => {
+      const since = Date.now();
+      const outcome = client.score("m", QUERY, ITEMS, options).catch((error: unknown) => error);
+      await vi.runAllTimersAsync();
+      return { outcome: await outcome, waited: (Date.now() - since) / 1000 };
+    };
+    expect(await ask()).toMatchObject({ outcome: { kind: "connect" }, waited: 3.5 });
+    expect(await ask()).toMatchObject({ outcome: { model: "m" }, waited: 0 });
+    const later = await ask();
+    expect(later.outcome).toMatchObject({ kind: "connect" });
+    expect(later.waited).toBeGreaterThan(890);
+  });
+
+  test("longer for a server that never responded, if asked to", async () => {
+    const { waited } = await ask(new Server(fetchFailed("ECONNREFUSED")), { provisionTimeout: 60_000 });
+    expect(waited).toBeGreaterThan(50);
   });
 
   test("not for a server that is down, unless asked to", async () => {

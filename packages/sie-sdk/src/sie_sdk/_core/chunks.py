@@ -20,15 +20,20 @@ SCORE_ITEMS, SCORE_BYTES = 1000, 2**24
 _MEDIA = frozenset({"images", "audio", "video", "document"})
 
 
-def listed(items: Iterable[Item]) -> list[Item]:
+def as_item(item: Item | str) -> Item:
+    """Returns the item of a text; returns anything else as it is."""
+    return Item(text=item) if isinstance(item, str) else item
+
+
+def listed(items: Iterable[Item | str]) -> list[Item | str]:
     """Returns the items as a list; raises TypeError like `checked`."""
     return list(checked(items))
 
 
 def checked(items: Items) -> Items:
-    """Returns the items; raises TypeError for a single item or text, which would be sent key by key."""
+    """Returns the items; raises TypeError for a single item or text, which would be sent piece by piece."""
     if isinstance(items, str | bytes | Mapping):
-        raise TypeError(f"items must be a list of Items, got {type(items).__name__}")
+        raise TypeError(f"items must be a list of Items or texts, got {type(items).__name__}")
     return items
 
 
@@ -83,12 +88,13 @@ class Chunker:
         self._has_ids = has_ids
         self._chunk = self._empty(0)
 
-    def add(self, item: Item) -> Chunk | None:
-        """Adds the next item; returns the chunk before it if the item does not fit there.
+    def add(self, given: Item | str) -> Chunk | None:
+        """Adds the next item, or the text of one; returns the chunk before it if the item does not fit there.
 
         Raises ValueError, naming the item by its index in the whole input, if a text is not valid Unicode or the item
         holds anything but text.
         """
+        item = as_item(given)
         packed, full = self._packed(item), None
         if not self._chunk.fits(packed):
             full, self._chunk = self._chunk, self._empty(self._chunk.end)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, Unpack, cast
 from urllib.parse import quote, urlsplit
 
 from sie_sdk._core import codec, results
-from sie_sdk._core.chunks import Chunk, check_text_only, checked, listed
+from sie_sdk._core.chunks import Chunk, as_item, check_text_only, checked, listed
 from sie_sdk._core.exchange import Call
 from sie_sdk._core.pipeline import Batch, Stream
 from sie_sdk._core.progress import Report, reporting
@@ -21,9 +21,9 @@ from sie_sdk.types import (
     EncodeArguments,
     EncodeResult,
     ExtractResult,
+    InferenceArguments,
     Item,
     ModelInfo,
-    ScoreArguments,
     ScoreResult,
     StatusMessage,
     WatchMode,
@@ -35,6 +35,8 @@ T = TypeVar("T")
 DEFAULT_CONNECT_TIMEOUT_S = 10.0
 DEFAULT_READ_TIMEOUT_S = 150.0
 DEFAULT_BUDGET_S = 900.0
+# Long enough for a process that starts beside its server; short enough for a user with a wrong address.
+DEFAULT_UNREACHED_S = 5.0
 _LOOK_UP = RetryOptions(wait_for_capacity=False, inference=False)
 
 
@@ -73,22 +75,28 @@ class Endpoint:
         self._headers = _checked_headers({**(base_url_headers or {}), **_without_none(**own)})
 
     def score(
-        self, model: str, query: Item, items: Iterable[Item], **arguments: Unpack[ScoreArguments]
+        self,
+        model: str,
+        query: Item | str,
+        items: Iterable[Item | str],
+        *,
+        top_k: int | None = None,
+        **arguments: Unpack[InferenceArguments],
     ) -> Batch[ScoreResult, ScoreResult]:
         check_text_only(query, "query")
+        arguments["options"] = options = self._merged(arguments.get("options"), top_k=top_k)
         call = self._inference(
             "score",
             model,
-            lambda params: {"query": query, **params},
+            lambda params: {"query": as_item(query), **params},
             lambda reply, _: [results.score_result(reply)],
             **arguments,
         )
-        top_k = self._merged(arguments.get("options")).get("top_k")
         stream = Stream(listed(items), call, has_ids=True, progress=reporting(False, None), sends_empty=True)
-        return Batch(stream, lambda rankings: results.merged_scores(rankings, top_k))
+        return Batch(stream, lambda rankings: results.merged_scores(rankings, options.get("top_k")))
 
     def encode(
-        self, model: str, items: Item | Iterable[Item], **arguments: Unpack[EncodeArguments]
+        self, model: str, items: Item | str | Iterable[Item | str], **arguments: Unpack[EncodeArguments]
     ) -> Batch[EncodeResult, EncodeResult | list[EncodeResult]]:
         stream = self.encode_stream(model, _batch(items), **arguments)
         return Batch(replace(stream, sends_empty=True), _like_input(items))
@@ -96,16 +104,16 @@ class Endpoint:
     def encode_stream(
         self,
         model: str,
-        items: Iterable[Item] | AsyncIterable[Item],
+        items: Iterable[Item | str] | AsyncIterable[Item | str],
         *,
         output_types: Sequence[str] | None = None,
         output_dtype: str | None = None,
         is_query: bool | None = None,
         progress: Report | bool = False,
-        **arguments: Unpack[ScoreArguments],
+        **arguments: Unpack[InferenceArguments],
     ) -> Stream[EncodeResult]:
         types = None if output_types is None else list(output_types)
-        arguments["options"] = {**(arguments.get("options") or {}), **_without_none(is_query=is_query)}
+        arguments["options"] = self._merged(arguments.get("options"), is_query=is_query)
         body = _in_params(output_types=types, output_dtype=output_dtype)
         call = self._inference("encode", model, body, results.encode_results, **arguments)
         total = len(items) if isinstance(items, Sized) else None
@@ -114,11 +122,11 @@ class Endpoint:
     def extract(
         self,
         model: str,
-        items: Item | Iterable[Item],
+        items: Item | str | Iterable[Item | str],
         *,
         labels: Sequence[str] | None = None,
         output_schema: Mapping[str, Any] | None = None,
-        **arguments: Unpack[ScoreArguments],
+        **arguments: Unpack[InferenceArguments],
     ) -> Batch[ExtractResult, ExtractResult | list[ExtractResult]]:
         body = _in_params(labels=None if labels is None else list(labels), output_schema=output_schema)
         call = self._inference("extract", model, body, results.extract_results, **arguments)
@@ -136,11 +144,11 @@ class Endpoint:
     ) -> Call[StatusMessage]:
         check_mode(mode)
         retrying = RetryOptions(wait_for_capacity=wait_for_capacity, inference=False)
-        return self._look_up("/ws/status", None, results.status_message, retrying, _budget(provision_timeout_s))
+        return self._look_up("/ws/status", None, results.status_message, retrying, provision_timeout_s)
 
-    def _merged(self, options: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Returns the options of a call: its own take precedence over those of the client."""
-        return {**self._options, **(options or {})}
+    def _merged(self, options: Mapping[str, Any] | None, **own: Any) -> dict[str, Any]:
+        """Returns the options of a call: its own take precedence over those of the client, arguments over both."""
+        return {**self._options, **(options or {}), **_without_none(**own)}
 
     def _inference(
         self,
@@ -165,20 +173,21 @@ class Endpoint:
         fields = body(_without_none(instruction=instruction, options=options or None))
         retrying = RetryOptions(wait_for_capacity=wait_for_capacity, max_oom_retries=max_oom_retries)
         media = {"content-type": codec.CONTENT_TYPE, "accept": codec.CONTENT_TYPE}
-        url = f"{self.base_url}/v1/{task}/{_model_path(model)}"
+        route = f"/v1/{task}/{_model_path(model)}"
         headers = {**self._headers, **media}
-        budget_s = _budget(provision_timeout_s)
+        budget_s, unreached_s = _budgets(provision_timeout_s)
 
         def call(chunk: Chunk) -> Call[list[R]]:
             return Call(
                 method="POST",
-                url=url,
+                url=self.base_url + route,
                 headers=headers,
                 body=codec.encode({"items": chunk.packed, **fields}),
                 parse=lambda reply: parse(reply, chunk),
-                context=ErrorContext(model=model, lora=options.get("lora_id"), first_item=chunk.start),
+                context=ErrorContext(self.base_url, route, model, options.get("lora_id"), chunk.start),
                 retrying=retrying,
                 budget_s=budget_s,
+                unreached_s=unreached_s,
                 connect_timeout_s=self._connect_timeout_s,
                 read_timeout_s=self._read_timeout_s,
             )
@@ -191,30 +200,32 @@ class Endpoint:
         model: str | None,
         parse: Callable[[Reply], T],
         retrying: RetryOptions = _LOOK_UP,
-        budget_s: float = DEFAULT_BUDGET_S,
+        provision_timeout_s: float | None = None,
     ) -> Call[T]:
         """Returns a GET request for something that needs no model, answered in JSON."""
+        budget_s, unreached_s = _budgets(provision_timeout_s)
         return Call(
             method="GET",
             url=self.base_url + path,
             headers={**self._headers, "accept": "application/json"},
             body=None,
             parse=parse,
-            context=ErrorContext(model=model),
+            context=ErrorContext(self.base_url, path, model),
             retrying=retrying,
             budget_s=budget_s,
+            unreached_s=unreached_s,
             connect_timeout_s=self._connect_timeout_s,
             read_timeout_s=self._read_timeout_s,
         )
 
 
-def _batch(items: Item | Iterable[Item]) -> list[Item]:
-    return [cast(Item, items)] if isinstance(items, Mapping) else listed(items)
+def _batch(items: Item | str | Iterable[Item | str]) -> list[Item | str]:
+    return [cast(Item | str, items)] if isinstance(items, str | Mapping) else listed(items)
 
 
-def _like_input(items: Item | Iterable[Item]) -> Callable[[list[R]], R | list[R]]:
+def _like_input(items: Item | str | Iterable[Item | str]) -> Callable[[list[R]], R | list[R]]:
     """Returns a function that unwraps the result of a single item and keeps a list of results."""
-    return lambda results: results[0] if isinstance(items, Mapping) else results
+    return lambda results: results[0] if isinstance(items, str | Mapping) else results
 
 
 def _in_params(**own: Any) -> Callable[[dict[str, Any]], Mapping[str, Any]]:
@@ -255,11 +266,13 @@ def _timeout(name: str, specific_s: float | None, common_s: float | None, defaul
     return seconds
 
 
-def _budget(provision_timeout_s: float | None) -> float:
-    seconds = DEFAULT_BUDGET_S if provision_timeout_s is None else provision_timeout_s
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise ValueError(f"provision_timeout_s must be 0 or a positive number of seconds, got {seconds!r}")
-    return seconds
+def _budgets(provision_timeout_s: float | None) -> tuple[float, float]:
+    """Returns the time for a call, and for reaching a server that has never responded."""
+    if provision_timeout_s is None:
+        return DEFAULT_BUDGET_S, DEFAULT_UNREACHED_S
+    if not (math.isfinite(provision_timeout_s) and provision_timeout_s >= 0):
+        raise ValueError(f"provision_timeout_s must be 0 or a positive number of seconds, got {provision_timeout_s!r}")
+    return provision_timeout_s, provision_timeout_s
 
 
 def _model_path(model: str) -> str:

@@ -30,7 +30,8 @@ KEEPALIVE_S = 60.0
 class Call(Generic[T]):
     """A request with its retry policy.
 
-    `budget_s` limits the whole call, pauses included; 0 allows a single attempt.
+    `budget_s` limits the whole call, pauses included; 0 allows a single attempt. `unreached_s` limits the waits for a
+    server that the client has never had a response from.
     """
 
     method: str
@@ -41,6 +42,7 @@ class Call(Generic[T]):
     context: ErrorContext
     retrying: retry.RetryOptions
     budget_s: float
+    unreached_s: float
     connect_timeout_s: float
     read_timeout_s: float
 
@@ -80,15 +82,23 @@ class Pause:
 
 @dataclass(slots=True)
 class Trace:
-    """The retries of a call, and the model revision that the server reported."""
+    """The retries of a call, and what the server reported: the model revision, and options that it ignored."""
 
     retries: Counter[retry.Reason] = field(default_factory=Counter)
     model_revision: str | None = None
+    ignored: list[str] = field(default_factory=list)
 
     def add(self, other: "Trace") -> None:
         """Adds the counts of a call that was part of this one."""
         self.retries.update(other.retries)
         self.model_revision = other.model_revision or self.model_revision
+        self.ignored += other.ignored
+
+    def heard(self, headers: Mapping[str, str]) -> None:
+        """Notes what the headers of a response report."""
+        self.model_revision = headers.get("x-sie-model-revision", self.model_revision)
+        names = headers.get("x-sie-ignored", "").split(",")
+        self.ignored += [name.strip() for name in names if name.strip()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +110,21 @@ class Clock:
     draw: Callable[[], float] = random.random
 
 
-class VersionSkew:
-    """Warns once if the server's major version differs or its minor version is more than one away.
+class ServerHistory:
+    """Observations of one client about its server. `reached`: the server has responded, in whatever way.
 
-    Both numbers are versions of the HTTP interface, not of a package.
+    Warns once if the server's major version differs or its minor version is more than one away. Both numbers are
+    versions of the HTTP interface, not of a package.
     """
 
     def __init__(self) -> None:
+        self.reached = False
         self._warned = False
 
-    def check(self, server_version: str | None) -> None:
+    def heard(self, reply: Reply) -> None:
+        """Notes a response."""
+        self.reached = True
+        server_version = reply.headers.get("x-sie-server-version")
         if self._warned or server_version is None or not _skewed(server_version, CONTRACT_VERSION):
             return
         self._warned = True
@@ -119,32 +134,43 @@ class VersionSkew:
 Steps = Generator[Attempt | Pause, Reply | Failure | None, T]
 
 
-def exchange(call: Call[T], trace: Trace, skew: VersionSkew, clock: Clock) -> Steps[T]:
+def exchange(call: Call[T], trace: Trace, history: ServerHistory, clock: Clock) -> Steps[T]:
     """Sends `call` until it succeeds, fails with a final error, or exceeds its time budget."""
-    deadline = clock.monotonic() + call.budget_s
+    since_s = clock.monotonic()
     while True:
-        attempt = next_attempt(call, deadline - clock.monotonic())
+        attempt = next_attempt(call, since_s + call.budget_s - clock.monotonic())
         outcome = yield attempt
         if isinstance(outcome, Reply):
-            skew.check(outcome.headers.get("x-sie-server-version"))
-            trace.model_revision = outcome.headers.get("x-sie-model-revision", trace.model_revision)
+            history.heard(outcome)
+            trace.heard(outcome.headers)
             if outcome.succeeded:
                 return call.parse(outcome)
         assert outcome is not None, "an attempt is answered with a Reply or a Failure"
-        yield from wait_to_retry(call, attempt, outcome, deadline, trace, clock)
+        yield from wait_to_retry(call, attempt, outcome, since_s, trace, history, clock)
 
 
 def wait_to_retry(
-    call: Call[T], attempt: Attempt, outcome: Reply | Failure, deadline: float, trace: Trace, clock: Clock
+    call: Call[T],
+    attempt: Attempt,
+    outcome: Reply | Failure,
+    since_s: float,
+    trace: Trace,
+    history: ServerHistory,
+    clock: Clock,
 ) -> Generator[Pause, Any, None]:
-    """Pauses before the next attempt, or raises the error in `outcome` if the call must not be retried."""
+    """Pauses before the next attempt, or raises the error in `outcome` if the call must not be retried.
+
+    `since_s` is when the call began.
+    """
+    budget_s = call.budget_s if history.reached else min(call.budget_s, call.unreached_s)
+    deadline = since_s + budget_s
     if isinstance(outcome, Reply):
         error, next_retry = _from_reply(outcome, call, trace, clock)
     else:
         error, next_retry = _from_failure(outcome, attempt, call, trace, clock)
     if next_retry is None or next_retry.delay_s >= deadline - clock.monotonic():
         raise error
-    _log_retry(call, error, next_retry, trace)
+    _log_retry(budget_s, error, next_retry, trace)
     trace.retries[next_retry.reason] += 1
     yield Pause(next_retry.delay_s)
     if clock.monotonic() >= deadline:
@@ -182,11 +208,11 @@ def _from_failure(
     return error, retry.after_failure(failure.kind, trace.retries, call.retrying, draw=clock.draw())
 
 
-def _log_retry(call: Call[T], error: SIEError, next_retry: retry.Retry, trace: Trace) -> None:
+def _log_retry(budget_s: float, error: SIEError, next_retry: retry.Retry, trace: Trace) -> None:
     # The first failure is a warning, so that a user at a terminal sees why nothing happens; more would flood a log.
     first_failure = next_retry.reason == "connection" and trace.retries["connection"] == 0
     level = logging.WARNING if first_failure else logging.INFO
-    log.log(level, "%s; retrying in %.1f s, for up to %g s in total", error, next_retry.delay_s, call.budget_s)
+    log.log(level, "%s; retrying in %.1f s, for up to %g s in total", error, next_retry.delay_s, budget_s)
 
 
 def _skewed(one: str, other: str) -> bool:

@@ -30,7 +30,7 @@ class Stream(Generic[R]):
     `call` makes the request for a chunk, `has_ids` is as for `Chunker`, and `progress` takes the number of items done.
     """
 
-    items: Iterable[Item] | AsyncIterable[Item]
+    items: Iterable[Item | str] | AsyncIterable[Item | str]
     call: Callable[[Chunk], Call[list[R]]]
     has_ids: bool
     progress: AbstractContextManager[Callable[[int], None]]

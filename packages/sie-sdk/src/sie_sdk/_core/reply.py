@@ -13,6 +13,7 @@ from sie_sdk.types import RequestInfo
 
 _UNITS = "x-sie-units-"
 _EXCERPT_CHARS = 200
+_VERSION = re.compile(r"/v1(/.*)?$", re.DOTALL)
 _ITEM = re.compile(r"\bitems\[(\d{1,9})\]", re.ASCII)
 
 
@@ -20,9 +21,11 @@ _ITEM = re.compile(r"\bitems\[(\d{1,9})\]", re.ASCII)
 class ErrorContext:
     """Details of a request that its errors mention.
 
-    `first_item` is the index of the request's first item in the caller's input.
+    `base_url` and `route` make up its URL, `first_item` is the index of its first item in the caller's input.
     """
 
+    base_url: str
+    route: str
     model: str | None = None
     lora: str | None = None
     first_item: int = 0
@@ -32,6 +35,16 @@ class ErrorContext:
         if not isinstance(text, str):
             return text
         return _ITEM.sub(lambda match: f"items[{int(match[1]) + self.first_item}]", text)
+
+    def without_route(self, message: str) -> str:
+        """Returns the message of an error 404 with the nearest URL at which a server may have the route."""
+        # A base URL may hold a password, and this message ends up in logs.
+        base = re.sub(r"//[^/]*@", "//", self.base_url)
+        origin = "/".join(base.split("/", 3)[:3])
+        if base == origin:
+            return f"{message} ({base}{self.route}); check that {base} is the address of an SIE server"
+        nearest = _VERSION.sub("", base) if _VERSION.search(base, len(origin)) else origin
+        return f"{message} ({base}{self.route}); the nearest route is {nearest}{self.route}: try the base URL {nearest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +126,13 @@ class Reply:
             "lora": context.lora,
         }
         message = context.with_input_index(fault.message)
+        if self.lacks_route(fault):
+            message = context.without_route(message)
         return raised(message, **{name: value for name, value in known.items() if hasattr(raised, name)})
+
+    def lacks_route(self, fault: ServerMessage) -> bool:
+        """Returns whether the server has nothing at the path of the request."""
+        return self.status == 404 and fault.code in (None, "NOT_FOUND")
 
     def _fallback_message(self) -> str:
         if 300 <= self.status < 400:

@@ -16,8 +16,8 @@ from sie_sdk._core.exchange import (
     Clock,
     Failure,
     Pause,
+    ServerHistory,
     Trace,
-    VersionSkew,
     next_attempt,
     wait_to_retry,
 )
@@ -69,22 +69,25 @@ def check_mode(mode: str) -> None:
 Steps = Generator[Pause | Open | Read | Write | ShowStatus, Any, None]
 
 
-def watch_statuses(call: Call[StatusMessage], skew: VersionSkew, clock: Clock) -> Steps:
+def watch_statuses(call: Call[StatusMessage], history: ServerHistory, clock: Clock) -> Steps:
     """Yields statuses forever; raises if the budget of `call` passes without one, or the server has no such stream."""
-    trace, deadline = Trace(), clock.monotonic() + call.budget_s
+    trace, since_s = Trace(), clock.monotonic()
     while True:
-        attempt = _upgrade(next_attempt(call, deadline - clock.monotonic()))
+        attempt = _upgrade(next_attempt(call, since_s + call.budget_s - clock.monotonic()))
         answer = yield Open(attempt)
+        if isinstance(answer, Reply):
+            history.heard(answer)
         if isinstance(answer, Reply) and answer.status == _SWITCHING_PROTOCOLS:
-            skew.check(answer.headers.get("x-sie-server-version"))
             shown, answer = yield from _frames(call, clock)
             if shown:
-                trace, deadline = Trace(), clock.monotonic() + call.budget_s
+                trace, since_s = Trace(), clock.monotonic()
         elif isinstance(answer, Reply) and answer.status < 500 and answer.status != 429:
             fault = answer.server_message()
             message = f"no status stream at {call.url}: {fault.message}"
+            if answer.lacks_route(fault):
+                message = call.context.without_route(message)
             raise RequestError(message, code=fault.code, status_code=answer.status)
-        yield from wait_to_retry(call, attempt, answer, deadline, trace, clock)
+        yield from wait_to_retry(call, attempt, answer, since_s, trace, history, clock)
 
 
 def _upgrade(attempt: Attempt) -> Attempt:

@@ -16,7 +16,7 @@ from sie_sdk._core.exchange import Attempt, Call, Failure, Pause, Steps, Trace, 
 from sie_sdk._core.pipeline import END, Batch, Emit, Finish, Pull, Stream, pipeline
 from sie_sdk._core.reply import Reply
 from sie_sdk._core.watch import Open, Read, ShowStatus, watch_statuses
-from sie_sdk.client._shared import Session
+from sie_sdk.client._shared import Session, check_http_client
 from sie_sdk.errors import SIEError
 from sie_sdk.types import StatusMessage, WatchMode
 
@@ -42,6 +42,10 @@ class AsyncSession(Session):
 
         from sie_sdk._transports import aiohttp
 
+        if http_client is not None:
+            import httpx2
+
+            check_http_client(http_client, httpx2.AsyncClient)
         self._closed = asyncio.Event()
         self._http = http_client
         self._connections = aiohttp.Connections(endpoint.base_url, max_connections or 100)
@@ -110,7 +114,7 @@ class AsyncSession(Session):
             return await self._run(call, trace)
 
     async def _run(self, call: Call[T], trace: Trace) -> T:
-        return await self._driven(exchange(call, trace, self._skew, self._clock))
+        return await self._driven(exchange(call, trace, self._history, self._clock))
 
     async def _driven(self, steps: Steps[T]) -> T:
         import asyncio
@@ -141,7 +145,7 @@ class AsyncSession(Session):
         # httpx2, as in the blocking client: it gives access to the bytes of a connection.
         client = httpx2.AsyncClient() if self._http is None else nullcontext(self._http)
         async with client as http, AsyncExitStack() as kept:
-            with closing(watch_statuses(call, self._skew, self._clock)) as steps:
+            with closing(watch_statuses(call, self._history, self._clock)) as steps:
                 while not self._closed.is_set():
                     step, answer = steps.send(answer), None
                     if isinstance(step, ShowStatus):

@@ -1,12 +1,16 @@
 """The part of a client that does no I/O."""
 
-from collections.abc import Iterator
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from sie_sdk._caller import level_of_caller
 from sie_sdk._core.endpoint import Endpoint
-from sie_sdk._core.exchange import Clock, Trace, VersionSkew
+from sie_sdk._core.exchange import Clock, ServerHistory, Trace
 from sie_sdk._unsupported import gateway_method
+from sie_sdk.errors import IgnoredOptionWarning
 
 
 class Session:
@@ -15,8 +19,10 @@ class Session:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._clock = Clock()
-        self._skew = VersionSkew()
+        self._history = ServerHistory()
         self._trace = Trace()
+        self._warned: set[str] = set()
+        self._warning = threading.Lock()
 
     if not TYPE_CHECKING:
 
@@ -47,3 +53,27 @@ class Session:
         finally:
             # Only now, because concurrent calls must not mix their counts.
             self._trace = trace
+            if trace.ignored:
+                self._warn_ignored(trace.ignored)
+
+    def _warn_ignored(self, names: Iterable[str]) -> None:
+        """Issues one warning for each option that the server ignored, at the line of the caller's program."""
+        with self._warning:
+            new = [name for name in dict.fromkeys(names) if name not in self._warned]
+            self._warned.update(new)
+        for name in new:
+            message = f"the server does not know {name}, and ignored it"
+            warnings.warn(message, IgnoredOptionWarning, level_of_caller())
+
+
+def check_keywords(owner: type, method: str, given: Mapping[str, Any], known: type) -> None:
+    """Raises TypeError, as Python would, for a keyword argument that the TypedDict `known` does not have."""
+    for name in given.keys() - (known.__required_keys__ | known.__optional_keys__):  # type: ignore[attr-defined]
+        raise TypeError(f"{owner.__name__}.{method}() got an unexpected keyword argument {name!r}")
+
+
+def check_http_client(given: object, expected: type) -> None:
+    """Raises TypeError, with the name of its class, for an `http_client` of another kind."""
+    if given is not None and not isinstance(given, expected):
+        kind = f"{type(given).__module__.partition('.')[0]}.{type(given).__qualname__}"
+        raise TypeError(f"http_client must be an httpx2.{expected.__name__}, got {kind}")

@@ -14,7 +14,7 @@ from sie_sdk._core.exchange import Attempt, Call, Failure, Pause, Steps, Trace, 
 from sie_sdk._core.pipeline import END, IN_FLIGHT, Batch, Emit, Finish, Pull, Stream, pipeline
 from sie_sdk._core.reply import Reply
 from sie_sdk._core.watch import Open, Read, ShowStatus, watch_statuses
-from sie_sdk.client._shared import Session
+from sie_sdk.client._shared import Session, check_http_client
 from sie_sdk.errors import SIEError
 from sie_sdk.types import StatusMessage, WatchMode
 
@@ -34,6 +34,7 @@ class SyncSession(Session):
 
         from sie_sdk._transports import httpx2 as transport
 
+        check_http_client(http_client, httpx2.Client)
         self._closed = threading.Event()
         self._owns_http = http_client is None
         self._http = http_client or httpx2.Client(limits=transport.limits(max_connections or 100))
@@ -131,7 +132,7 @@ class SyncSession(Session):
             return self._run(call, trace, time.sleep)
 
     def _run(self, call: Call[T], trace: Trace, pause: Callable[[float], None]) -> T:
-        return self._driven(exchange(call, trace, self._skew, self._clock), pause)
+        return self._driven(exchange(call, trace, self._history, self._clock), pause)
 
     def _driven(self, steps: Steps[T], pause: Callable[[float], None]) -> T:
         answer: Reply | Failure | None = None
@@ -152,7 +153,7 @@ class SyncSession(Session):
 
         connection: Any = None
         answer: Any = None
-        with ExitStack() as kept, closing(watch_statuses(call, self._skew, self._clock)) as steps:
+        with ExitStack() as kept, closing(watch_statuses(call, self._history, self._clock)) as steps:
             while not self._closed.is_set():
                 step, answer = steps.send(answer), None
                 if isinstance(step, ShowStatus):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Unpack, overload
 
 from sie_sdk._core.endpoint import Endpoint
 from sie_sdk.client._async_session import AsyncSession
+from sie_sdk.client._shared import check_keywords
 from sie_sdk.types import (
     ClientArguments,
     EncodeArguments,
@@ -49,53 +50,61 @@ class SIEAsyncClient(AsyncSession):
         http_client: "httpx2.AsyncClient | None" = None,
         **arguments: Unpack[ClientArguments],
     ) -> None:
+        check_keywords(SIEAsyncClient, "__init__", arguments, ClientArguments)
         super().__init__(Endpoint(base_url, **arguments), max_connections, max_concurrency, http_client)
 
     async def score(
-        self, model: str, query: Item, items: Sequence[Item], **arguments: Unpack[ScoreArguments]
+        self, model: str, query: Item | str, items: Sequence[Item | str], **arguments: Unpack[ScoreArguments]
     ) -> ScoreResult:
         """Ranks documents by their relevance to a query.
 
-        `arguments` are `instruction`, `options`, `wait_for_capacity`, `provision_timeout_s` and `max_oom_retries`, as
-        for `SIEClient.score`.
+        `arguments` are `top_k`, `instruction`, `options`, `wait_for_capacity`, `provision_timeout_s` and
+        `max_oom_retries`, as for `SIEClient.score`.
         """
+        check_keywords(SIEAsyncClient, "score", arguments, ScoreArguments)
         return await self._all(self._endpoint.score(model, query, items, **arguments))
 
+    # A text is an iterable of texts too; what comes first holds.
     @overload
-    async def encode(self, model: str, items: Item, **arguments: Unpack[EncodeArguments]) -> EncodeResult: ...
+    async def encode(  # type: ignore[overload-overlap]
+        self, model: str, items: Item | str, **arguments: Unpack[EncodeArguments]
+    ) -> EncodeResult: ...
 
     @overload
     async def encode(
-        self, model: str, items: Iterable[Item], **arguments: Unpack[EncodeArguments]
+        self, model: str, items: Iterable[Item | str], **arguments: Unpack[EncodeArguments]
     ) -> list[EncodeResult]: ...
 
     async def encode(
-        self, model: str, items: Item | Iterable[Item], **arguments: Unpack[EncodeArguments]
+        self, model: str, items: Item | str | Iterable[Item | str], **arguments: Unpack[EncodeArguments]
     ) -> EncodeResult | list[EncodeResult]:
         """Computes the embeddings of items: one result for one item, a list of results for a list.
 
         `arguments` are `output_types`, `output_dtype`, `is_query` and `progress`, as for `SIEClient.encode`, and all
-        of `score`.
+        of `score` but `top_k`.
         """
+        check_keywords(SIEAsyncClient, "encode", arguments, EncodeArguments)
         return await self._all(self._endpoint.encode(model, items, **arguments))
 
     def encode_stream(
-        self, model: str, items: Iterable[Item] | AsyncIterable[Item], **arguments: Unpack[EncodeArguments]
+        self, model: str, items: Iterable[Item | str] | AsyncIterable[Item | str], **arguments: Unpack[EncodeArguments]
     ) -> AsyncGenerator[EncodeResult, None]:
         """Yields the embeddings of items, sync or async, in their order; see `SIEClient.encode_stream`.
 
         `arguments` are as for `encode`. After leaving the loop early, `aclose()` the generator, or use
         `contextlib.aclosing`.
         """
+        check_keywords(SIEAsyncClient, "encode_stream", arguments, EncodeArguments)
         return self._stream(self._endpoint.encode_stream(model, items, **arguments))
 
     async def extract(
-        self, model: str, items: Item | Sequence[Item], **arguments: Unpack[ExtractArguments]
+        self, model: str, items: Item | str | Sequence[Item | str], **arguments: Unpack[ExtractArguments]
     ) -> ExtractResult | list[ExtractResult]:
         """Extracts entities, relations and classes from items; see `SIEClient.extract`.
 
-        `arguments` are `labels` and `output_schema`, as for `SIEClient.extract`, and all of `score`.
+        `arguments` are `labels` and `output_schema`, as for `SIEClient.extract`, and all of `score` but `top_k`.
         """
+        check_keywords(SIEAsyncClient, "extract", arguments, ExtractArguments)
         return await self._all(self._endpoint.extract(model, items, **arguments))
 
     async def list_models(self) -> list[ModelInfo]:

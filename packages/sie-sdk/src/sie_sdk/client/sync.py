@@ -46,8 +46,11 @@ class SIEClient(SyncSession):
         ValueError: There is no base URL, or an argument is invalid.
 
     Every method raises the errors of `sie_sdk.errors`. While a server is not ready (a model is loading, its queue is
-    full, the connection is refused), a call waits and retries, for up to `provision_timeout_s` (900) in total. With
-    `wait_for_capacity=False` it does not wait for a server that is down. `list_models` and `get_model` never do.
+    full, the connection is refused), a call waits and retries, for up to `provision_timeout_s` in total: 900 by
+    default, but only 5 for a server that has never responded to this client. With `wait_for_capacity=False` it does not
+    wait for a server that is down. `list_models` and `get_model` never do.
+
+    An option that the server does not know has no effect; an `IgnoredOptionWarning` names it, once per client.
 
     More items than fit one request are split into several, four in flight at a time: up to 256 items and 1 MiB each to
     embed, 1,000 items and 16 MiB to rank. Each request waits and retries by itself. An error names an item by its index
@@ -91,9 +94,10 @@ class SIEClient(SyncSession):
     def score(
         self,
         model: str,
-        query: Item,
-        items: Sequence[Item],
+        query: Item | str,
+        items: Sequence[Item | str],
         *,
+        top_k: int | None = None,
         instruction: str | None = None,
         options: Mapping[str, Any] | None = None,
         gpu: str | None = None,
@@ -103,25 +107,27 @@ class SIEClient(SyncSession):
     ) -> ScoreResult:
         """Ranks documents by their relevance to a query.
 
-            >>> items = [Item(text="Snakes are reptiles."), Item(id="doc-2", text="Python is a language.")]
+            >>> items = ["Snakes are reptiles.", Item(id="doc-2", text="Python is a language.")]
             >>> with SIEClient("http://localhost:8080") as client:
-            ...     result = client.score("sentence-transformers/all-MiniLM-L6-v2", Item(text="What is Python?"), items)
+            ...     result = client.score("sentence-transformers/all-MiniLM-L6-v2", "What is Python?", items)
             >>> [(entry["rank"], entry["item_id"]) for entry in result["scores"]]
             [(0, 'doc-2'), (1, 'item-0')]
 
         Args:
             model: Id of a reranker or a late-interaction model, e.g. `"BAAI/bge-reranker-v2-m3"`.
-            query: The query.
-            items: The documents.
+            query: The query, an item or a text.
+            items: The documents, items or texts.
+            top_k: Maximum number of documents to return (all); takes precedence over the option of this name.
             instruction: The meaning of relevance, for models that read an instruction.
-            options: E.g. `top_k`, `return_tokens`, `max_seq_length` (tokens), `long_documents`, `profile`.
+            options: E.g. `return_tokens`, `max_seq_length` (tokens), `long_documents`, `profile`.
             gpu: No effect, as for the client.
             wait_for_capacity: Whether to wait for a server that does not respond.
-            provision_timeout_s: Seconds that each request may take, including waits (900); 0 sends it only once.
+            provision_timeout_s: Seconds that each request may take, including waits (900, or 5 for a server that
+                has never responded); 0 sends it only once.
             max_oom_retries: Maximum number of retries when the server is out of memory.
 
         Returns:
-            All documents in descending order of score; documents with equal scores stay in their order.
+            The documents in descending order of score; documents with equal scores stay in their order.
 
         Raises:
             ValueError: A text is not valid Unicode, or an argument is invalid.
@@ -131,6 +137,7 @@ class SIEClient(SyncSession):
             model,
             query,
             items,
+            top_k=top_k,
             instruction=instruction,
             options=options,
             gpu=gpu,
@@ -140,16 +147,21 @@ class SIEClient(SyncSession):
         )
         return self._all(batch)
 
+    # A text is an iterable of texts too; what comes first holds.
     @overload
-    def encode(self, model: str, items: Item, **arguments: Unpack[EncodeArguments]) -> EncodeResult: ...
+    def encode(  # type: ignore[overload-overlap]
+        self, model: str, items: Item | str, **arguments: Unpack[EncodeArguments]
+    ) -> EncodeResult: ...
 
     @overload
-    def encode(self, model: str, items: Iterable[Item], **arguments: Unpack[EncodeArguments]) -> list[EncodeResult]: ...
+    def encode(
+        self, model: str, items: Iterable[Item | str], **arguments: Unpack[EncodeArguments]
+    ) -> list[EncodeResult]: ...
 
     def encode(
         self,
         model: str,
-        items: Item | Iterable[Item],
+        items: Item | str | Iterable[Item | str],
         *,
         output_types: Sequence[OutputType] | None = None,
         instruction: str | None = None,
@@ -165,12 +177,12 @@ class SIEClient(SyncSession):
         """Computes the embeddings of items: one result for one item, a list of results for a list.
 
             >>> with SIEClient("http://localhost:8080") as client:
-            ...     client.encode("sentence-transformers/all-MiniLM-L6-v2", Item(text="A text."))["dense"].shape
+            ...     client.encode("sentence-transformers/all-MiniLM-L6-v2", "A text.")["dense"].shape
             (384,)
 
         Args:
             model: Id of an encoder, e.g. `"sentence-transformers/all-MiniLM-L6-v2"`.
-            items: An item or a list of items, of any length.
+            items: An item or a text, or a list of them, of any length.
             output_types: Any of `"dense"` (the default), `"sparse"` and `"multivector"`.
             instruction: The task, for models that read an instruction.
             output_dtype: `"float32"` (the default), `"float16"`, `"int8"`, `"uint8"`, `"binary"`, `"ubinary"`.
@@ -207,7 +219,7 @@ class SIEClient(SyncSession):
     def encode_stream(
         self,
         model: str,
-        items: Iterable[Item],
+        items: Iterable[Item | str],
         *,
         output_types: Sequence[OutputType] | None = None,
         instruction: str | None = None,
@@ -255,7 +267,7 @@ class SIEClient(SyncSession):
     def extract(
         self,
         model: str,
-        items: Item | Sequence[Item],
+        items: Item | str | Sequence[Item | str],
         *,
         labels: Sequence[str] | None = None,
         output_schema: Mapping[str, Any] | None = None,
