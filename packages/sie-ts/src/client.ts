@@ -1,9 +1,11 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+
 import { Endpoint, modelPath } from "./calls/endpoint.js";
 import { pipeline } from "./calls/pipeline.js";
 import { watchStatuses, webSocketClass } from "./calls/watch.js";
 import { type Call, exchange, type Transport } from "./http/exchange.js";
 import { ServerHistory } from "./http/server-history.js";
-import { checkTextOnly } from "./messages/chunks.js";
+import { asItem, checkTextOnly } from "./messages/chunks.js";
 import { encodeResults, extractResults, mergedScores, modelInfo, modelInfos, scoreResult } from "./messages/results.js";
 import type { StatusMessage } from "./messages/status.js";
 import type {
@@ -23,16 +25,19 @@ import type {
 import type { WebSocketClass } from "./websocket.js";
 
 /**
- * A client of an SIE server. It holds no connections of its own and can be shared.
+ * A client of an SIE server. It holds no connections of its own and can be shared. `using` and `await using` close it.
  *
  * ```ts
  * const client = new SIEClient("http://localhost:8080");
- * const { scores } = await client.score("BAAI/bge-reranker-v2-m3", { text: "What is Python?" }, [{ text: "A language." }]);
+ * const { scores } = await client.score("BAAI/bge-reranker-v2-m3", "What is Python?", ["A language."]);
  * ```
  *
  * Every method rejects with the errors of this package. While a server is not ready (a model is loading, its queue is
- * full, the connection is refused), a call waits and retries, for up to `provisionTimeout` in total. With
- * `waitForCapacity: false` it does not wait for a server that is down. `listModels` and `getModel` never do.
+ * full, the connection is refused), a call waits and retries, for up to `provisionTimeout` in total: 15 minutes by
+ * default, but only 5 s for a server that has never responded to this client. With `waitForCapacity: false` it does not
+ * wait for a server that is down. `listModels` and `getModel` never do.
+ *
+ * An option that the server does not know has no effect; a warning on the console names it, once per client.
  *
  * More items than fit one request are split into several, four in flight at a time: up to 256 items and 1 MiB each to
  * embed, 1,000 items and 16 MiB to rank. Each request waits and retries by itself. An error names an item by its index
@@ -61,12 +66,19 @@ export class SIEClient {
    * Ranks documents by their relevance to a query.
    *
    * @param model - Id of a reranker or a late-interaction model, e.g. `"BAAI/bge-reranker-v2-m3"`.
-   * @returns All documents in descending order of score; documents with equal scores stay in their order.
+   * @param query - An item or a text.
+   * @param items - The documents, items or texts.
+   * @returns The documents in descending order of score; documents with equal scores stay in their order.
    */
-  async score(model: string, query: Item, items: readonly Item[], options: ScoreOptions = {}): Promise<ScoreResult> {
+  async score(
+    model: string,
+    query: Item | string,
+    items: readonly (Item | string)[],
+    options: ScoreOptions = {},
+  ): Promise<ScoreResult> {
     const asked = this.#endpoint.options(options.options, { top_k: options.topK });
     checkTextOnly(query, "query");
-    const fields = { query, instruction: options.instruction, options: asked };
+    const fields = { query: asItem(query), instruction: options.instruction, options: asked };
     const call = this.#endpoint.inference("score", model, fields, options, (reply) => [scoreResult(reply)]);
     const { signal } = options;
     const stream = { items: listed(items), call, hasIds: true, sendsEmpty: true, signal, onProgress: undefined };
@@ -74,16 +86,16 @@ export class SIEClient {
   }
 
   /**
-   * Computes the embeddings of items: a list of results for a list of any length, one result for one item.
+   * Computes the embeddings of items or texts: a list of results for a list of any length, one result for one of them.
    *
    * @param model - Id of an encoder, e.g. `"sentence-transformers/all-MiniLM-L6-v2"`.
    */
-  encode(model: string, items: readonly Item[], options?: EncodeOptions): Promise<EncodeResult[]>;
-  /** Computes the embeddings of one item. */
-  encode(model: string, items: Item, options?: EncodeOptions): Promise<EncodeResult>;
+  encode(model: string, items: readonly (Item | string)[], options?: EncodeOptions): Promise<EncodeResult[]>;
+  /** Computes the embeddings of one item or text. */
+  encode(model: string, items: Item | string, options?: EncodeOptions): Promise<EncodeResult>;
   async encode(
     model: string,
-    items: Item | readonly Item[],
+    items: Item | string | readonly (Item | string)[],
     options: EncodeOptions = {},
   ): Promise<EncodeResult | EncodeResult[]> {
     return likeInput(items, await all(this.#encoded(model, batch(items), true, options)));
@@ -95,19 +107,19 @@ export class SIEClient {
    */
   encodeStream(
     model: string,
-    items: Iterable<Item> | AsyncIterable<Item>,
+    items: Iterable<Item | string> | AsyncIterable<Item | string>,
     options: EncodeOptions = {},
   ): AsyncGenerator<EncodeResult, void, undefined> {
     return this.#encoded(model, items, false, options);
   }
 
   /** Extracts entities, relations and classes from items: a list of results for a list, one result for one item. */
-  extract(model: string, items: readonly Item[], options?: ExtractOptions): Promise<ExtractResult[]>;
+  extract(model: string, items: readonly (Item | string)[], options?: ExtractOptions): Promise<ExtractResult[]>;
   /** Extracts from one item. */
-  extract(model: string, items: Item, options?: ExtractOptions): Promise<ExtractResult>;
+  extract(model: string, items: Item | string, options?: ExtractOptions): Promise<ExtractResult>;
   async extract(
     model: string,
-    items: Item | readonly Item[],
+    items: Item | string | readonly (Item | string)[],
     options: ExtractOptions = {},
   ): Promise<ExtractResult | ExtractResult[]> {
     const { labels, outputSchema, instruction, signal } = options;
@@ -150,6 +162,14 @@ export class SIEClient {
     this.#closed.abort();
   }
 
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.#closed.abort();
+  }
+
   /** Yields statuses until `stop`, which follows `signal` (then it rejects) and the client (then it ends). */
   async *#until<T>(
     stop: AbortController,
@@ -172,7 +192,7 @@ export class SIEClient {
 
   #encoded(
     model: string,
-    items: Iterable<Item> | AsyncIterable<Item>,
+    items: Iterable<Item | string> | AsyncIterable<Item | string>,
     sendsEmpty: boolean,
     options: EncodeOptions,
   ): AsyncGenerator<EncodeResult, void, undefined> {
@@ -192,23 +212,23 @@ function withParams(params: Record<string, unknown>): Record<string, unknown> {
   return Object.values(params).some((value) => value !== undefined) ? { params } : {};
 }
 
-function batch(items: Item | readonly Item[]): readonly Item[] {
+function batch(items: Item | string | readonly (Item | string)[]): readonly (Item | string)[] {
   return isList(items) ? items : [items];
 }
 
 /** Unwraps the result of a single item, and keeps a list of results. */
-function likeInput<T>(items: Item | readonly Item[], results: T[]): T | T[] {
+function likeInput<T>(items: Item | string | readonly (Item | string)[], results: T[]): T | T[] {
   return isList(items) ? results : (results[0] as T);
 }
 
-function isList(items: Item | readonly Item[]): items is readonly Item[] {
+function isList(items: Item | string | readonly (Item | string)[]): items is readonly (Item | string)[] {
   return Array.isArray(items);
 }
 
 /** Returns the items. @throws TypeError for a single item or text, whose characters would be sent one by one. */
 function listed<T extends object>(items: T): T {
   if (typeof items !== "object" || !(Symbol.iterator in items || Symbol.asyncIterator in items)) {
-    throw new TypeError(`items must be a list of items, got ${typeof items}`);
+    throw new TypeError(`items must be a list of items or texts, got ${typeof items}`);
   }
   return items;
 }

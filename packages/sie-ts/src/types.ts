@@ -1,5 +1,6 @@
 /** Types of requests and results. */
 
+import type { Fetch, Signal } from "./runtime.js";
 import type { WebSocketClass } from "./websocket.js";
 
 /** A kind of embedding. */
@@ -165,7 +166,7 @@ export interface ClientOptions {
   /** @deprecated No effect, as `gpu`. */
   org?: string | undefined;
   /** Replaces the global `fetch`, e.g. for a proxy or a test. */
-  fetch?: typeof fetch | undefined;
+  fetch?: Fetch | undefined;
   /** Replaces the global `WebSocket`, which Node has from version 22 on, e.g. by that of the package `ws`. */
   webSocket?: WebSocketClass | undefined;
 }
@@ -173,7 +174,7 @@ export interface ClientOptions {
 /** Options of every call. */
 export interface CallOptions {
   /** Aborts the call, including waits; the signal's reason is thrown. */
-  signal?: AbortSignal | undefined;
+  signal?: Signal | undefined;
   /** As for the client. */
   timeoutMs?: number | undefined;
 }

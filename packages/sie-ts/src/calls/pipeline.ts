@@ -6,7 +6,7 @@ import type { Item } from "../types.js";
 
 /** Items, which may be async and endless, and the request to make for each chunk of them. */
 export interface Stream<T> {
-  readonly items: Iterable<Item> | AsyncIterable<Item>;
+  readonly items: Iterable<Item | string> | AsyncIterable<Item | string>;
   readonly call: (chunk: Chunk, signal: AbortSignal) => Call<T[]>;
   readonly hasIds: boolean;
   /** Whether to send a request without items: an empty list is for the server to refuse, an empty stream just ends. */

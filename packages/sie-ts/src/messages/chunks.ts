@@ -11,6 +11,11 @@ const VECTOR_CHUNK = { items: 256, bytes: 2 ** 20 };
 const SCORE_CHUNK = { items: 1000, bytes: 2 ** 24 };
 const MEDIA = ["images", "audio", "video", "document"];
 
+/** Returns the item of a text; returns anything else as it is. */
+export function asItem(item: Item | string): Item {
+  return typeof item === "string" ? { text: item } : item;
+}
+
 /** Consecutive items for one request, packed as MessagePack; `start` is the index of the first in the whole input. */
 export class Chunk {
   readonly ids: (string | undefined)[] = [];
@@ -55,8 +60,9 @@ export class Chunker {
     this.#chunk = new Chunk(0, this.#limit);
   }
 
-  /** Adds the next item; returns the chunk before it if the item does not fit there. */
-  add(item: Item): Chunk | undefined {
+  /** Adds the next item, or the text of one; returns the chunk before it if the item does not fit there. */
+  add(given: Item | string): Chunk | undefined {
+    const item = asItem(given);
     let packed = this.#packed(item);
     let full: Chunk | undefined;
     if (!this.#chunk.fits(packed)) {

@@ -20,6 +20,15 @@ const dense = (value: number, fields = {}) => ({
 const encoded = (...items: unknown[]) =>
   packed({ model: "m", items, timing: { total_ms: 1.5, postprocessing_ms: null } });
 
+/** A WebSocket that never opens. */
+class SilentSocket {
+  onopen = null;
+  onmessage = null;
+  onclose = null;
+  onerror = null;
+  close(): void {}
+}
+
 describe("the client", () => {
   test.each([undefined, "", "localhost:8080", "/relative", "ftp://x", "http://x?q=1", "http://x#f", "http://u:p@x"])(
     "no base URL: %s",
@@ -76,6 +85,22 @@ describe("the client", () => {
 
   test("closes", async () => {
     await expect(new SIEClient(BASE_URL).close()).resolves.toBeUndefined();
+  });
+
+  test("closes at the end of a block", async () => {
+    const ends: unknown[] = [];
+    {
+      await using client = new SIEClient(BASE_URL, { webSocket: SilentSocket });
+      ends.push(client.watch().next());
+    }
+    {
+      using client = new SIEClient(BASE_URL, { webSocket: SilentSocket });
+      ends.push(client.watch().next());
+    }
+    expect(await Promise.all(ends)).toEqual([
+      { done: true, value: undefined },
+      { done: true, value: undefined },
+    ]);
   });
 
   test("warns once of a server that is far away in versions", async () => {
@@ -173,6 +198,12 @@ describe("score", () => {
     });
   });
 
+  test("a text is an item", async () => {
+    const server = new Server(packed(SCORED));
+    await server.client().score("m", "q", ["a", { id: "b", text: "b" }]);
+    expect(server.sent[0]?.body).toEqual({ query: { text: "q" }, items: [{ text: "a" }, { id: "b", text: "b" }] });
+  });
+
   test("a text is not a list of items", async () => {
     const items = "text" as unknown as [];
     await expect(new Server().client().score("m", QUERY, items)).rejects.toThrow("items must be a list of items");
@@ -228,6 +259,16 @@ describe("encode", () => {
       sparse: { indices: Int32Array.of(3, 7), values: Float32Array.of(1, 2) },
       multivector: [Float32Array.of(1, -2), Float32Array.of(0.5, 0)],
     });
+  });
+
+  test("a text is an item", async () => {
+    const server = new Server(encoded(dense(1)));
+    const client = server.client();
+    const result = await client.encode("m", "q");
+    expectTypeOf(result).toEqualTypeOf<EncodeResult>();
+    expect([result.dense?.[0], server.sent[0]?.body]).toEqual([1, { items: [{ text: "q" }] }]);
+    expect(await client.encode("m", ["q"])).toHaveLength(1);
+    for await (const { dense } of client.encodeStream("m", ["q"])) expect(dense?.[0]).toBe(1);
   });
 
   test("a list for a list, in order", async () => {
