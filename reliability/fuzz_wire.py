@@ -17,9 +17,9 @@ import atheris
 import msgpack
 import msgspec
 
-with atheris.instrument_imports(include=["sie_server.codec", "sie_server.wire", "sie_server.api.cohere"]):
+with atheris.instrument_imports(include=["sie_server.codec", "sie_server.wire", "sie_server.api.dialects"]):
     from sie_server import codec, wire
-    from sie_server.api import cohere as rerank
+    from sie_server.api.dialects.request import read as read_ranking
     from sie_server.errors import SIEError
     from sie_server.http.error_responses import error_body
 
@@ -42,7 +42,7 @@ def read(data: bytes) -> None:
         if kind < len(KINDS):
             _render(codec.decode(body, KINDS[kind], msgpack=msgpack_))
         else:
-            rerank.read(codec.decode(body, dict[str, msgspec.Raw], msgpack=False))
+            read_ranking(codec.decode(body, dict[str, msgspec.Raw], msgpack=False))
     except SIEError as error:
         if error.answer.status not in (400, 422):
             raise

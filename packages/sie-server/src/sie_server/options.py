@@ -23,7 +23,7 @@ LongDocuments = Literal["truncate", "chunk_max", "error"]
 Activation = Literal["none", "gelu", "gelu_tanh", "silu"]
 # Comparison of query and document by a model with several outputs; "colbert" is late interaction.
 ScoreMode = Literal["dense", "sparse", "colbert", "hybrid"]
-# Whose token ids a client may send in place of a text: nobody's, the model's own tokenizer's, or those of OpenAI's
+# Token ids that a client may send in place of a text: none, those of the model's own tokenizer, or those of OpenAI's
 # encoding cl100k_base, which are read as the text that they stand for.
 TokenIds = Literal["refuse", "model", "cl100k"]
 # State of a model.

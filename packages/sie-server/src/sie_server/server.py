@@ -73,14 +73,22 @@ def run(settings: Settings) -> int:
     drain = Drain()
     try:
         traces = _traces() if settings.tracing else None
-        named = (*settings.model, *settings.preload, *settings.pinned)
+        named = (
+            *settings.model,
+            *settings.preload,
+            *settings.pinned,
+            settings.default_model,
+            *settings.aliases.values(),
+        )
         entries = with_models(offered(shipped(), settings.catalogue, named), settings.model, settings.prompt)
         _check_folders(entries[model_id] for model_id in settings.preload if model_id in entries)
         loader = load_verified if settings.verify else load
         engine = Engine(settings, entries, metrics, loader, fetch, lambda: server.abandon())
         _check_known("--preload", settings.preload, engine)
-        if not settings.models_dir:  # where a pinned model may turn up later
+        if not settings.models_dir:  # where these models may turn up later
             _check_known("--pinned", settings.pinned, engine)
+            _check_known("--default-model", _base(filter(None, [settings.default_model]), engine), engine)
+            _check_known("--alias", _base(settings.aliases.values(), engine), engine)
         app = create_app(settings, engine, metrics, on_ready=ready, on_failed=failed, traces=traces, drain=drain)
         listener = _listen(settings.address, settings.port)
     except (ValueError, OSError, LoadError) as error:
@@ -132,6 +140,11 @@ def _traces() -> "Traces":
 def _check_known(flag: str, model_ids: Iterable[str], engine: Engine) -> None:
     if unknown := [model_id for model_id in model_ids if model_id not in engine.residency.slots]:
         raise ValueError(f"{flag} {unknown[0]}: not in the catalogue; allow it with --model {unknown[0]}")
+
+
+def _base(names: Iterable[str], engine: Engine) -> list[str]:
+    """The ids of the models with these names, which may have profiles; unknown names stay as they are."""
+    return [engine.residency.names.model_id(name) or name for name in names]
 
 
 def _check_folders(entries: Iterable[Entry]) -> None:

@@ -43,6 +43,13 @@ def _check_score_cache(_: Any, size: int) -> None:
         raise ValueError(f"must be 0, or at least {_MIN_SCORE_CACHE}")
 
 
+def _check_aliases(_: Any, aliases: tuple[str, ...]) -> None:
+    for alias in aliases:
+        name, _, model = alias.partition("=")
+        if not name or not model:
+            raise ValueError(f"{alias!r} is not NAME=ID, such as rerank-v3.5=BAAI/bge-reranker-v2-m3")
+
+
 ExtraModels = Annotated[tuple[str, ...], Parameter(env_var="SIE_EXTRA_MODELS", env_var_split=_split, negative=())]
 Device = Annotated[str, Parameter(env_var="SIE_DEVICE", alias="-d")]
 ChosenPrecision = Annotated[Precision, Parameter(env_var="SIE_PRECISION")]
@@ -70,6 +77,11 @@ class Settings:
         the folder's chat template.
     preload
         Model to load before the server reports ready. Repeatable; others load on first use.
+    default_model
+        Model for requests to rerank routes that name none. Default: the only preloaded model.
+    alias
+        Another name of a model, as NAME=ID or NAME=ID:PROFILE, for clients that offer only the names of their vendor's
+        models. Repeatable.
     pinned
         Model that is never unloaded, neither to make room nor when idle. Repeatable.
     models_dir
@@ -135,7 +147,7 @@ class Settings:
     max_item_text_bytes
         Limit on bytes of UTF-8 in the text, id and metadata of an item.
     token_ids
-        Whose token ids /v1/embeddings accepts in place of texts: refuse, nobody's; model, those of the model's own
+        Token ids that /v1/embeddings accepts in place of texts: refuse, none; model, those of the model's own
         tokenizer; cl100k, those of OpenAI's encoding cl100k_base, read as their text (needs the package tiktoken).
     cors_origins
         Origin of web pages that may call this server, e.g. https://search.example; * for all. Repeatable.
@@ -162,6 +174,10 @@ class Settings:
     model: ExtraModels = ()
     prompt: Annotated[tuple[str, ...], Parameter(env_var="SIE_PROMPTS", env_var_split=_split)] = ()
     preload: Annotated[tuple[str, ...], Parameter(env_var="SIE_PRELOAD_MODELS", env_var_split=_split)] = ()
+    default_model: Annotated[str, Parameter(env_var="SIE_DEFAULT_MODEL")] = ""
+    alias: Annotated[
+        tuple[str, ...], Parameter(env_var="SIE_ALIASES", env_var_split=_split, validator=_check_aliases)
+    ] = ()
     pinned: Annotated[tuple[str, ...], Parameter(env_var="SIE_PINNED_MODELS", env_var_split=_split)] = ()
     models_dir: Annotated[str, Parameter(env_var="SIE_MODELS_DIR")] = ""
     memory_budget: Annotated[int, Parameter(env_var="SIE_MEMORY_BUDGET", validator=Number(gte=0))] = 0
@@ -213,6 +229,11 @@ class Settings:
     def keys(self) -> bool:
         """Whether requests need an API key."""
         return bool(self.api_keys) or self.api_keys_file is not None
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """The model by each of its other names."""
+        return {name: model for name, _, model in (alias.partition("=") for alias in self.alias)}
 
     @property
     def address(self) -> str:

@@ -49,10 +49,12 @@ class ScoreOptions(Options):
 
     `long_documents`: treatment of documents over the length limit. They are cut at the end (`truncate`, the default),
     scored in overlapping windows, of which the best counts (`chunk_max`), or refused (`error`). Takes precedence over
-    `overflow_policy`. `return_highlights`: with late interaction, the tokens of a document that made its score.
+    `overflow_policy`. `max_document_length`: limit on the tokens of a document, or with `chunk_max` of a window.
+    `return_highlights`: with late interaction, the tokens of a document that made its score.
     """
 
     long_documents: LongDocuments | None = None
+    max_document_length: Positive | None = None
     score_mode: ScoreMode | None = None
     score_weights: ScoreWeights | None = None
     top_k: Positive | None = None
@@ -109,17 +111,6 @@ class ExtractRequest(Struct):
     """Body of `POST /v1/extract/{model}`. Only validated, as no model here extracts."""
 
     items: list[Item]
-
-
-class RerankRequest(Struct, forbid_unknown_fields=True):
-    """Body of `POST /v1/rerank`, in the shape of Cohere's. `options`: as in `POST /v1/score/{model}`."""
-
-    model: str
-    query: str
-    documents: list[str]
-    top_n: Positive | None = None
-    return_documents: bool = False
-    options: ScoreOptions | None = None
 
 
 EncodingFormat = Literal["float", "base64"]
@@ -199,26 +190,6 @@ class ScoreResponse(Struct):
     model: str
     query_id: str | None
     scores: list[ScoreEntry]
-    usage: Usage
-
-
-class RerankedDocument(Struct, gc=False):
-    text: str
-
-
-class RerankResult(Struct, gc=False):
-    """`index`: position of the document in the request. `document`: with `return_documents`."""
-
-    index: int
-    relevance_score: float
-    document: RerankedDocument | UnsetType = UNSET
-
-
-class RerankResponse(Struct):
-    """`results` by descending score; equal scores keep the order of the request."""
-
-    model: str
-    results: list[RerankResult]
     usage: Usage
 
 

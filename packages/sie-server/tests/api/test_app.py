@@ -8,6 +8,7 @@ import pytest
 from jsonschema_rs import Draft202012Validator
 
 from sie_server import CONTRACT_VERSION, __version__
+from sie_server.api.dialects.table import ROUTES
 from sie_testing.serving import EMBEDDED, error, metric
 
 BODY = {"query": {"text": "what is python"}, "items": [{"text": "it"}, {"text": "snakes are reptiles"}]}
@@ -83,7 +84,7 @@ def test_root_leads_to_the_documentation(api: httpx2.Client) -> None:
     assert api.get(answer.headers["location"]).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/nope", "/v1", "/v1/scores", "/health", "/v2/rerank", "/v1/pools", "/v1/estimate"])
+@pytest.mark.parametrize("path", ["/nope", "/v1", "/v1/scores", "/health", "/v2/scores", "/v1/pools", "/v1/estimate"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_unknown_path(api: httpx2.Client, method: str, path: str) -> None:
     answer = api.request(method, path, headers={"Accept": "application/msgpack"})
@@ -232,7 +233,7 @@ def test_the_openapi_document_names_every_route_and_every_schema(api: httpx2.Cli
     assert document["openapi"].startswith("3.1")
     assert document["info"]["version"] == __version__
     assert set(document["paths"]) == {
-        *("/v1/score/{model}", "/v1/encode/{model}", "/v1/extract/{model}", "/v1/rerank", "/v1/embeddings"),
+        *("/v1/score/{model}", "/v1/encode/{model}", "/v1/extract/{model}", "/v1/embeddings", *ROUTES),
         *("/v1/models", "/v1/models/{model}"),
         *("/healthz", "/readyz", "/livez", "/metrics", "/ws/status"),
     }

@@ -86,10 +86,24 @@ def test_each_key_opens(doors: httpx2.Client, key: str) -> None:
 @pytest.mark.parametrize(
     "sent",
     [
+        {"Authorization": KEY},
+        {"Api-Key": KEY},
+        {"X-API-Key": KEY},
+        {"X-API-Key": KEY, "Authorization": "Bearer"},
+    ],
+)
+def test_a_key_may_be_in_the_headers_of_other_apis(doors: httpx2.Client, sent: dict[str, str]) -> None:
+    assert doors.post(f"/v1/score/{EMBEDDED}", json=BODY, headers=sent).status_code == 200
+    wrong = {name: f"{value}x" for name, value in sent.items()}
+    assert error(doors.post(f"/v1/score/{EMBEDDED}", json=BODY, headers=wrong))[:2] == (401, "UNAUTHORIZED")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
         *(
             "",
             "Bearer",
-            KEY,
             f"Basic {KEY}",
             f"Bearer {KEY[:-1]}",
             f"Bearer {KEY}x",

@@ -102,6 +102,9 @@ class CannedEngine(Engine):
             tokens=40,
             timing=Timing(**STAGES),
             highlights=[],
+            raw=scores,
+            score=model.score,
+            query_tokens=0,
         )
 
     async def _embed(

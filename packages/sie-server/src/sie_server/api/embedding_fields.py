@@ -1,4 +1,4 @@
-"""What the fields of an embeddings request ask for, whichever API they are from."""
+"""The embeddings that a request asks for, in the fields of any API."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -7,9 +7,12 @@ import msgspec
 import numpy as np
 
 from sie_server import __version__, wire
+from sie_server.api.dialects.dialect import Dialect
+from sie_server.api.dialects.fields import RankingRequest
+from sie_server.api.dialects.table import PREFIXED, ROUTES
 from sie_server.api.request_options import PRIORITY, TIMEOUT
 from sie_server.errors import ANSWERS, Answer, Code
-from sie_server.http.error_responses import Error, OpenAIError, Refusal, ShuttingDown
+from sie_server.http.error_responses import Error, ForeignError, OpenAIError, PlainError, Refusal, ShuttingDown
 from sie_server.options import Priority
 
 _JSON = ("application/json",)
@@ -47,6 +50,10 @@ _SHUTTING_DOWN = ANSWERS[Code.SHUTTING_DOWN]
 _OPENAI = list(ANSWERS.values())
 _NATIVE = [answer for code, answer in ANSWERS.items() if code not in (Code.UNPROCESSABLE, Code.UNSUPPORTED_FIELD)]
 
+# Every API, and those that a path without a prefix may be of, by the body.
+_DIALECTS = tuple({dialect.body: None for dialect in ROUTES.values()})
+_BY_BODY = tuple({dialect.body: dialect for dialect in ROUTES.values()}.values())
+
 _EXAMPLES: dict[type[msgspec.Struct], dict[str, Any]] = {
     wire.ScoreRequest: {
         "query": {"text": "What is Python?"},
@@ -54,7 +61,7 @@ _EXAMPLES: dict[type[msgspec.Struct], dict[str, Any]] = {
     },
     wire.EncodeRequest: {"items": [{"text": "What is Python?"}], "params": {"output_types": ["dense"]}},
     wire.ExtractRequest: {"items": [{"text": "Guido van Rossum wrote Python."}]},
-    wire.RerankRequest: {
+    RankingRequest: {
         "model": _MODEL["example"],
         "query": "What is Python?",
         "documents": ["Python is a programming language.", "Snakes are reptiles."],
@@ -68,7 +75,7 @@ def openapi() -> dict[str, Any]:
     """OpenAPI 3.1 description of the HTTP interface."""
     bodies = (
         *(wire.ScoreRequest, wire.ScoreResponse, wire.EncodeRequest, wire.EncodeResponse, wire.ExtractRequest),
-        *(wire.RerankRequest, wire.RerankResponse, wire.EmbeddingsRequest, wire.EmbeddingsResponse),
+        *(wire.EmbeddingsRequest, wire.EmbeddingsResponse, RankingRequest, *_DIALECTS, ForeignError, PlainError),
         *(wire.Model, wire.ModelList, wire.StatusFrame, Error, OpenAIError, ShuttingDown, Refusal),
     )
     _, schemas = msgspec.json.schema_components(bodies, schema_hook=_array, ref_template=_SCHEMA)
@@ -86,11 +93,7 @@ def openapi() -> dict[str, Any]:
             },
             "/v1/encode/{model}": {"post": _native("encode", "Embed items", wire.EncodeRequest, wire.EncodeResponse)},
             "/v1/extract/{model}": {"post": _native("extract", "Refused: no model here extracts", wire.ExtractRequest)},
-            "/v1/rerank": {
-                "post": _dialect(
-                    "rerank", "Rank documents, compatible with Cohere's API", wire.RerankRequest, wire.RerankResponse
-                )
-            },
+            **{path: {"post": _rerank(path)} for path in ROUTES},
             "/v1/embeddings": {
                 "post": _dialect(
                     "embeddings",
@@ -146,6 +149,34 @@ def _dialect(name: str, summary: str, request: type[msgspec.Struct], response: t
     return _operation(name, summary, found, _OPENAI, body=request, error=OpenAIError, parameters=_SCHEDULING)
 
 
+def _rerank(path: str) -> dict[str, Any]:
+    """A rerank route: a body in any API, and an answer in that of the path or of the body."""
+    spoken = [ROUTES[path]] if path in PREFIXED else _BY_BODY
+    schemas = [
+        {"type": "array", "items": {"$ref": _SCHEMA.format(name=_element(dialect))}}
+        if dialect.bare
+        else {"$ref": _SCHEMA.format(name=dialect.body.__name__)}
+        for dialect in spoken
+    ]
+    found = {200: {"application/json": {"schema": {"anyOf": schemas}}}}
+    name = "rerank" + "".join(part.capitalize() for part in path.split("/"))
+    return _operation(
+        name,
+        "Rank documents",
+        found,
+        [*_OPENAI, Answer(429, "QUEUE_FULL")],
+        body=RankingRequest,
+        error=(ForeignError, PlainError),
+        parameters=_SCHEDULING,
+    )
+
+
+def _element(dialect: Dialect) -> str:
+    """The name of the type of a bare list's elements."""
+    [field] = msgspec.structs.fields(dialect.body)
+    return str(get_args(field.type)[0].__name__)
+
+
 def _operation(
     name: str,
     summary: str,
@@ -154,7 +185,7 @@ def _operation(
     *,
     body: type[msgspec.Struct] | None = None,
     media: Iterable[str] = _JSON,
-    error: type[msgspec.Struct] = Error,
+    error: type[msgspec.Struct] | tuple[type[msgspec.Struct], ...] = Error,
     parameters: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """An operation. `answers`: by status, what its own responses contain. `error`: the body of all `errors`."""
@@ -165,7 +196,9 @@ def _operation(
     for answer in (*errors, _SHUTTING_DOWN):
         codes.setdefault(answer.status, set()).add(answer.wire)
     for status, names in sorted(codes.items()):
-        bodies = [error] if names != {_SHUTTING_DOWN.wire} else []
+        bodies: list[type[msgspec.Struct]] = []
+        if names != {_SHUTTING_DOWN.wire}:
+            bodies += error if isinstance(error, tuple) else [error]
         if _SHUTTING_DOWN.wire in names:
             bodies.append(ShuttingDown)
         described = [*(["failing"] if status in answers else []), *sorted(names)]

@@ -89,7 +89,8 @@ def with_profile(options: T, profile: Profile) -> T:
 def length_limits(options: wire.Options) -> LengthLimits:
     """The limits in the options."""
     long_documents = _overflow(options) or "truncate"
-    return LengthLimits(options.max_seq_length, options.query_max_length, long_documents)
+    document = getattr(options, "max_document_length", None)
+    return LengthLimits(options.max_seq_length, options.query_max_length, long_documents, document=document)
 
 
 def _overflow(options: wire.Options) -> LongDocuments | None:

@@ -8,7 +8,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from sie_server.api.answer_size import AnswerSizes
-from sie_server.api.cohere import CohereAPI
+from sie_server.api.dialects.api import RerankAPI
+from sie_server.api.dialects.table import ROUTES
 from sie_server.api.native import NativeAPI
 from sie_server.api.openai import OpenAIAPI
 from sie_server.api.operator_routes import Health
@@ -43,7 +44,7 @@ class Routes:
         sizes = AnswerSizes(settings, self._memory)
         scoring = Scoring(engine, settings, sizes)
         self._native = NativeAPI(engine, settings, bodies, answers, sizes, scoring, metrics)
-        self._cohere = CohereAPI(bodies, answers, scoring, metrics)
+        self._reranking = RerankAPI(engine, settings, bodies, answers, scoring, metrics)
         self._openai = OpenAIAPI(engine, settings, bodies, answers, sizes, metrics)
         self.health = Health(engine, metrics)
         self._status = StatusStream(engine, settings, lambda: self.health.ready)
@@ -56,11 +57,12 @@ class Routes:
     def table(self) -> list[BaseRoute]:
         """Paths and handlers. Starlette tries them in this order."""
         native = self._native
+        rerank = self._measured("rerank", self._reranking.rerank)
         return [
             Route("/v1/score/{model:path}", self._measured("score", native.score), methods=["POST"]),
             Route("/v1/encode/{model:path}", self._measured("encode", native.encode), methods=["POST"]),
             Route("/v1/extract/{model:path}", self._measured("extract", native.extract), methods=["POST"]),
-            Route("/v1/rerank", self._measured("rerank", self._cohere.rerank), methods=["POST"]),
+            *(Route(path, rerank, methods=["POST"]) for path in ROUTES),
             Route("/v1/embeddings", self._measured("embeddings", self._openai.embeddings), methods=["POST"]),
             *self.health.routes(),
             Route("/v1/models", native.models),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from collections.abc import Sequence as Items
+from dataclasses import replace
 from functools import partial
 
 from starlette.requests import Request
@@ -9,7 +10,7 @@ from starlette.requests import Request
 from sie_server import wire
 from sie_server.api.answer_size import AnswerSizes, HighlightChecks, of_ids
 from sie_server.api.disconnect import until_disconnect
-from sie_server.api.request_options import score_params
+from sie_server.api.request_options import PRIORITY, score_params
 from sie_server.api.responses import encoded_highlights
 from sie_server.engine.calls import Checks, ScoreCall
 from sie_server.engine.engine import Engine
@@ -39,11 +40,12 @@ class Scoring:
         instruction: str | None = None,
         ids: Iterable[wire.Item] = (),
         msgpack: bool = False,
+        waits: bool = False,
     ) -> tuple[ModelAddress, Ranking]:
         """The addressed model, and its ranking of documents that are known to be within the limits of a body.
 
         instruction: wins over the one in the options. ids: items whose ids a large answer repeats. msgpack: encoding of
-        the answer.
+        the answer. waits: the priority is that of a batch unless a header has another.
 
         Raises:
             SIEError: as `Engine.score`; INVALID_INPUT for an option.
@@ -69,7 +71,9 @@ class Scoring:
             comparison=params.comparison,
             top_k=options.top_k,
             encode_highlights=encode,
-            scheduling=params.scheduling,
+            scheduling=replace(params.scheduling, priority="batch")
+            if waits and PRIORITY not in request.headers
+            else params.scheduling,
             checks=checks,
         )
         return address, await until_disconnect(request, self._engine.score(call))

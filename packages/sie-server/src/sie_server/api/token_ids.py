@@ -14,7 +14,7 @@ _REFUSED = (
 
 
 class Vocabulary(Protocol):
-    """What reads token ids as a text; tiktoken's `Encoding` is one."""
+    """Reads token ids as a text. tiktoken's `Encoding` is one."""
 
     def decode(self, tokens: list[int]) -> str:
         """The text of these tokens. Raises KeyError or OverflowError for an id that none has."""

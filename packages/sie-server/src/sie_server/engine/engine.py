@@ -121,6 +121,7 @@ class Engine:
             load_wait_s=settings.load_wait,
             load_timeout_s=settings.load_timeout,
             pinned=settings.pinned,
+            aliases=settings.aliases,
             fetch=fetch,
             weigh=lambda entry: weigh(entry, self.device, settings.precision),
         )
@@ -325,7 +326,7 @@ class Engine:
     def _limited(self, limits: LengthLimits, long_documents: LongDocuments) -> LengthLimits:
         """The limits of a call together with the server's."""
         windows, total = self._settings.max_windows, self._settings.max_request_tokens
-        return LengthLimits(limits.sequence, limits.query, long_documents, windows, total)
+        return LengthLimits(limits.sequence, limits.query, long_documents, windows, total, limits.document)
 
     async def _run(
         self,

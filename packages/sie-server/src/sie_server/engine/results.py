@@ -32,7 +32,8 @@ class Ranking:
     applied. lengths: tokens of each document's pair, over all its windows, a shared prefix included. truncated: whether
     a document was cut. spans: the part of its text that scored best, in code points, half-open; None unless long
     documents are divided into windows. tokens: of all documents, equal ones too; a shared prefix once. highlights: what
-    the call made of those of each ranked document, in the order of `order`; empty if it wants none.
+    the call made of those of each ranked document, in the order of `order`; empty if it wants none. raw: the scores
+    before the activation. score: what the scores mean. query_tokens: of a query that is a sequence of its own.
     """
 
     order: Items[int]
@@ -43,6 +44,9 @@ class Ranking:
     tokens: int
     timing: Timing
     highlights: list[Any]
+    raw: Items[float]
+    score: Score | None
+    query_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,8 @@ def score_texts(
 def rank(model: LoadedModel, scored: Items[DocumentScore], timing: Timing, top_k: int | None) -> Ranking:
     """Rank documents by their scores, one per document."""
     activation = ACTIVATIONS.get(model.score)
-    scores = [each.score if activation is None else activation(each.score) for each in scored]
+    raw = [each.score for each in scored]
+    scores = raw if activation is None else [activation(score) for score in raw]
     # sorted() is stable, and stays so in reverse.
     order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
     return Ranking(
@@ -119,6 +124,9 @@ def rank(model: LoadedModel, scored: Items[DocumentScore], timing: Timing, top_k
         tokens=sum(each.tokens for each in scored) + scored[0].prefix + scored[0].lead,
         timing=timing,
         highlights=[],
+        raw=raw,
+        score=model.score,
+        query_tokens=scored[0].lead,
     )
 
 

@@ -13,7 +13,7 @@ from sie_server import codec
 from sie_server.http.body_memory import BodyHold, BodyMemory
 from sie_server.http.body_threads import BodyThreads
 from sie_server.http.negotiation import JSON, MSGPACK
-from sie_server.large_bodies.writer import pieces
+from sie_server.large_bodies.writer import json_list, pieces
 from sie_server.request_context import timed
 from sie_server.stepwise import clear_one_by_one
 
@@ -38,21 +38,24 @@ class AnswerWriter:
         *,
         large: bool,
         msgpack: bool,
+        bare: bool = False,
     ) -> Response:
         """A successful response, encoded on another thread if it is `large`; `field` has the list that makes it so.
 
         hold: of the request; from now on it is on the answer, where that is large, and lasts as long as it is sent.
-        elements: those of the list where it is still empty, as they are made.
+        elements: those of the list where it is still empty, as they are made. bare: the response is the list alone.
         """
         media_type = MSGPACK if msgpack else JSON
         with timed("encode"):
             if not large:
-                return Response(codec.encode(body, msgpack=msgpack), media_type=media_type, headers=headers)
+                content = getattr(body, field) if bare else body
+                return Response(codec.encode(content, msgpack=msgpack), media_type=media_type, headers=headers)
 
             def encode() -> list[bytes]:
                 own: list[Any] = getattr(body, field)
                 made = own if elements is None else elements
-                encoded = list(coalesced(pieces(body, field, made, msgpack=msgpack)))
+                parts = json_list(made) if bare else pieces(body, field, made, msgpack=msgpack)
+                encoded = list(coalesced(parts))
                 clear_one_by_one(own)
                 return encoded
 

@@ -19,6 +19,8 @@ _LOG = logging.getLogger(__name__)
 KEY = "sie.key"
 # For orchestrators, which have no key; the responses say nothing about models or requests.
 PROBES = frozenset({"/healthz", "/readyz", "/livez"})
+# Headers with a key: that of HTTP, and those of Azure, Pinecone and others.
+_HEADERS = ("authorization", "api-key", "x-api-key")
 _FileStamp = tuple[int, int, int]
 
 
@@ -49,13 +51,17 @@ class ApiKeys:
         """The error of a request without a valid key, else None. Stores the key's identity in its scope."""
         if not self.configured or scope["path"] in PROBES:
             return None
-        sent = Headers(scope=scope).getlist("authorization")
-        if not sent:
+        sent = Headers(scope=scope)
+        found = [(name, value) for name in _HEADERS for value in sent.getlist(name)]
+        if not found:
             return SIEError(Code.UNAUTHORIZED, "missing API key: send it as 'Authorization: Bearer KEY'")
-        scheme, _, key = sent[0].partition(" ")
-        if len(sent) == 1 and scheme.lower() == "bearer" and (digest := self._known(key.strip())) is not None:
-            scope[KEY] = digest.hex()[:16]
-            return None
+        keys = [_sent(value) if name == "authorization" else value.strip() for name, value in found]
+        # One header of each name at most: which of two would count?
+        if len({name for name, _ in found}) == len(found):
+            for key in filter(None, keys):
+                if (digest := self._known(key)) is not None:
+                    scope[KEY] = digest.hex()[:16]
+                    return None
         return SIEError(Code.UNAUTHORIZED, "invalid API key")
 
     def _known(self, key: str) -> bytes | None:
@@ -112,6 +118,12 @@ class ApiKeyMiddleware:
         response = error_response(scope["path"], error)
         response.headers["WWW-Authenticate"] = 'Bearer realm="sie"'
         await refuse(response, scope, receive, send)
+
+
+def _sent(authorization: str) -> str:
+    """The key in an `Authorization` header, as a bearer token or bare."""
+    scheme, _, key = authorization.strip().partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else scheme if not key else ""
 
 
 def _keys(lines: Iterable[str], file: Path) -> list[str]:

@@ -59,14 +59,15 @@ class BodyReader:
         hold: BodyHold,
         whole: Callable[[Body], T],
         pieces: Callable[[Reader], T],
-        listed: ListField,
+        listed: ListField | Callable[[bytes], ListField],
         *,
         msgpack: bool = False,
         invalid: Code = Code.INVALID_INPUT,
     ) -> T:
         """The decoded body, checked: at once as a `whole`, or in `pieces` and on another thread where that takes long.
 
-        hold: counts it. listed: the list that makes it large. invalid: the code of what can't be decoded.
+        hold: counts it. listed: the list that makes it large, or finds it in the body. invalid: the code of what can't
+            be decoded.
 
         Raises:
             SIEError: `invalid`, with the path of the fault; INVALID_INPUT, there is too much of something; as `bytes`.
@@ -82,7 +83,7 @@ class BodyReader:
                 segments.clear()
                 reader = Reader(
                     raw,
-                    listed,
+                    listed if isinstance(listed, ListField) else listed(raw),
                     msgpack=msgpack,
                     most_values=settings.max_values,
                     most_text=settings.max_item_text_bytes,

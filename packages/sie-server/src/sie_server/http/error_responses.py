@@ -12,7 +12,22 @@ from sie_server.errors import ANSWERS, Code, LoadClass, SIEError
 from sie_server.http.negotiation import json
 from sie_server.request_context import CURRENT
 
-_OPENAI = frozenset({"/v1/embeddings", "/v1/rerank"})
+_OPENAI = "/v1/embeddings"
+# Paths of the rerank APIs of others, and the prefixes of all their paths; those whose errors have TEI's form.
+_FOREIGN = frozenset(
+    {
+        *("/rerank", "/v1/rerank", "/v2/rerank", "/reranking", "/v1/reranking", "/v1/rerankings"),
+        *("/score", "/v1/score", "/v1/ranking", "/v1/models/rerank"),
+    }
+)
+_PREFIXES = frozenset(
+    {
+        *("cohere", "jina", "voyage", "mixedbread", "zeroentropy", "pinecone", "together", "vllm", "sglang"),
+        *("infinity", "xinference", "nim"),
+    }
+)
+_PLAIN = frozenset({"tei", "weaviate"})
+_TEI_TYPES = {422: "Validation", 429: "Overloaded", 503: "Unhealthy", 502: "Backend", 500: "Backend", 504: "Backend"}
 
 
 def _codes(*others: Code) -> list[str]:
@@ -54,6 +69,21 @@ class OpenAIError(Struct):
     error: OpenAIErrorDetail
 
 
+class ForeignError(Struct):
+    """Body of an error of the rerank APIs of others: the text, wherever one of their clients looks for it."""
+
+    error: OpenAIErrorDetail
+    detail: str
+    message: str
+
+
+class PlainError(Struct):
+    """Body of an error in TEI's form."""
+
+    error: str
+    error_type: str
+
+
 class ShuttingDown(Struct):
     """Body of every response once the server refuses new requests."""
 
@@ -80,15 +110,50 @@ def error_response(path: str, error: SIEError) -> Response:
     return json(error_body(path, error), error.answer.status, headers)
 
 
-def error_body(path: str, error: SIEError) -> Error | OpenAIError:
+def foreign_response(error: SIEError, *, plain: bool, busy: int) -> Response:
+    """The response to a failed request in the API of another. plain: in TEI's form. busy: status of a full queue."""
+    if (request := CURRENT.get()) is not None:
+        request.code = error.answer.wire
+    status = error.answer.status
+    if error.code in (Code.QUEUE_FULL, Code.RESOURCE_EXHAUSTED):
+        status = busy
+    elif plain and status == 400:
+        status = 422
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    if status == 408:
+        headers["Connection"] = "close"
+    return json(_plain(error, status) if plain else _foreign(error), status, headers)
+
+
+def is_foreign(path: str) -> bool:
+    """Whether errors at this path have the form of another API."""
+    first = path.split("/", 2)[1] if path.startswith("/") else ""
+    return path in _FOREIGN or first in _PREFIXES or first in _PLAIN
+
+
+def error_body(path: str, error: SIEError) -> Error | OpenAIError | ForeignError | PlainError:
     """The body of that response."""
-    if path not in _OPENAI:
+    if path == _OPENAI:
+        return OpenAIError(_openai(error))
+    if not is_foreign(path):
         return Error(ErrorDetail(error.answer.wire, error.message, **error.extras))
+    return _plain(error, error.answer.status) if path.split("/", 2)[1] in _PLAIN else _foreign(error)
+
+
+def _plain(error: SIEError, status: int) -> PlainError:
+    return PlainError(error.message, _TEI_TYPES.get(status, "Validation"))
+
+
+def _foreign(error: SIEError) -> ForeignError:
+    return ForeignError(_openai(error), error.message, error.message)
+
+
+def _openai(error: SIEError) -> OpenAIErrorDetail:
     kind: Literal["invalid_request_error", "server_error"] = (
         "invalid_request_error" if error.answer.status < 500 else "server_error"
     )
     fields: dict[str, Any] = {"param": None, **error.extras}
-    return OpenAIError(OpenAIErrorDetail(message=error.message, type=kind, code=error.answer.wire, **fields))
+    return OpenAIErrorDetail(message=error.message, type=kind, code=error.answer.wire, **fields)
 
 
 async def refuse(response: Response, scope: Scope, receive: Receive, send: Send) -> None:

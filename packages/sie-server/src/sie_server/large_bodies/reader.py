@@ -26,6 +26,8 @@ _INDEX = re.compile(r"\$\[(\d+)\]")
 class Reader:
     """One large body. All methods may take long and belong on a worker thread.
 
+    listed: the field of its list.
+
     most_values: limit on values in the whole body. most_text: limit on the bytes of UTF-8 of a text.
     """
 
@@ -34,7 +36,7 @@ class Reader:
     ) -> None:
         """Raises SIEError: a count exceeds its limit, or the body is malformed."""
         self._body = body
-        self._listed = listed
+        self.listed = listed
         self._notation: Notation = Msgpack() if msgpack else Json()
         self._most_text = most_text
         self._invalid = invalid
@@ -58,7 +60,7 @@ class Reader:
         """
         raw = self._notation.hollow(self._body, self._outline, self._cuts)
         if len(raw) > MOST_BYTES_AT_ONCE:
-            raise too_much_beside(self._listed)
+            raise too_much_beside(self.listed)
         decoded: T = self.filled(self._notation.decode(raw, kind, self._invalid))
         return decoded
 
@@ -68,7 +70,7 @@ class Reader:
         Raises:
             SIEError: `invalid`, with the path of the fault; INVALID_INPUT, one has too many values.
         """
-        outline, listed = self._outline, self._listed
+        outline, listed = self._outline, self.listed
         assert outline.elements is not None
         dense = np.flatnonzero(outline.values > listed.each)
         if len(dense):
@@ -102,6 +104,8 @@ class Reader:
             return self._text(value, field) if value in self._texts else value
         if isinstance(value, list):
             return [self.filled(each, f"{field}[{n}]") for n, each in enumerate(value)]
+        if isinstance(value, dict):
+            return {key: self.filled(each, f"{field}.{key}") for key, each in value.items()}
         if isinstance(value, msgspec.Struct):
             for name in value.__struct_fields__:
                 held = getattr(value, name)
@@ -128,10 +132,10 @@ class Reader:
 
     def _decoded(self, raw: Body, first: int, count: int) -> list[Any]:
         def place(found: "re.Match[str]") -> str:
-            return f"$.{self._listed.field}[{first + int(found[1])}]"
+            return f"$.{self.listed.field}[{first + int(found[1])}]"
 
         try:
-            elements: list[Any] = self._notation.decode(raw, list[self._listed.kind], self._invalid)  # type: ignore[name-defined]
+            elements: list[Any] = self._notation.decode(raw, list[self.listed.kind], self._invalid)  # type: ignore[name-defined]
         except SIEError as error:
             raise SIEError(error.code, _INDEX.sub(place, error.message, count=1)) from None
         if len(elements) != count:
@@ -143,6 +147,8 @@ def memory(value: Any) -> int:
     """Estimated bytes of a decoded body: its texts, and a constant per object."""
     if isinstance(value, list):
         return sum(map(memory, value))
+    if isinstance(value, dict):
+        return _OBJECT_BYTES + sum(map(memory, value.values()))
     if isinstance(value, msgspec.Struct):
         return _OBJECT_BYTES + sum(memory(getattr(value, name)) for name in value.__struct_fields__)
     return sys.getsizeof(value) if isinstance(value, str) else _VALUE_BYTES

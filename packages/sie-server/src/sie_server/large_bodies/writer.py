@@ -32,14 +32,15 @@ def pieces(
         key = codec.encode(name, msgpack=msgpack)
         yield key if msgpack else (b"," if n else b"{") + key + b":"
         if name == field:
-            yield from _msgpack_list(elements) if msgpack else _json_list(elements)
+            yield from _msgpack_list(elements) if msgpack else json_list(elements)
         else:
             yield from _encoded(value, msgpack)
     if not msgpack:
         yield b"}"
 
 
-def _json_list(elements: Iterable[msgspec.Struct]) -> Iterator[bytes]:
+def json_list(elements: Iterable[msgspec.Struct]) -> Iterator[bytes]:
+    """The encoded list of these elements in JSON, in pieces."""
     separator = b"["
     for part in _parts(elements):
         first, *rest = _encoded(part, msgpack=False)

@@ -44,10 +44,14 @@ class ModelAddress:
 
 
 class ModelNames:
-    """The names of the models in `slots`, which are by model id, and of their profiles."""
+    """The names of the models in `slots`, which are by model id, and of their profiles.
 
-    def __init__(self, slots: Mapping[str, Slot]) -> None:
+    aliases: other names, with the `id` or `id:profile` that each stands for.
+    """
+
+    def __init__(self, slots: Mapping[str, Slot], aliases: Mapping[str, str]) -> None:
         self._slots = slots
+        self.aliases = aliases
 
     def __iter__(self) -> Iterator[ModelAddress]:
         """All models, each followed by its profiles other than the default."""
@@ -61,6 +65,7 @@ class ModelNames:
         Raises:
             SIEError: MODEL_NOT_FOUND, with up to three similar names; INVALID_INPUT, the model has no such `profile`.
         """
+        name = self.aliases.get(name, name)
         slot, own = self._split(name)
         if slot is None:
             raise self.not_found(name)
@@ -73,12 +78,12 @@ class ModelNames:
 
     def model_id(self, name: str) -> str | None:
         """The model id of an `id` or `id:profile`; None if there is no such model or profile."""
-        slot, _ = self._split(name)
+        slot, _ = self._split(self.aliases.get(name, name))
         return None if slot is None else slot.entry.id
 
     def not_found(self, name: str) -> SIEError:
         """The error for a name that no model has, with up to three similar ones."""
-        similar = did_you_mean(name, [address.id for address in self])
+        similar = did_you_mean(name, [*(address.id for address in self), *self.aliases])
         return SIEError(Code.MODEL_NOT_FOUND, f"Model '{name[:_MAX_NAME]}' not found{similar}")
 
     def _split(self, name: str) -> tuple[Slot | None, str]:

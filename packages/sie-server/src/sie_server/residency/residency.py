@@ -5,10 +5,11 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from collections.abc import Sequence as Items
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from sie_server.catalog.catalog import Entry
@@ -50,19 +51,21 @@ class Residency:
         load_wait_s: float,
         load_timeout_s: float,
         pinned: Collection[str] = (),
+        aliases: Mapping[str, str] = MappingProxyType({}),
         fetch: Callable[[Entry], None] = lambda _: None,
         weigh: Callable[[Entry], Weighed | None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """batch_tokens: maximum number of tokens in a batch. load_wait_s: how long a request waits for a load.
         load_timeout_s: duration, without the download, after which a load fails and its thread is told to end. pinned:
-        ids of models that are never evicted. fetch: downloads a model's files, before `load`; downloads run in parallel
-        with loads and each other, so that no model waits for the files of another. weigh: opens a model's files
-        and weighs them, before `load`, which uses them as they were opened; None if they are not on this machine.
+        ids of models that are never evicted. aliases: other names of models. fetch: downloads a model's files, before
+        `load`; downloads run in parallel with loads and each other, so that no model waits for the files of another.
+        weigh: opens a model's files and weighs them, before `load`, which uses them as they were opened; None if they
+        are not on this machine.
         """
         self.clock = clock
         self.slots: dict[str, Slot] = {}
-        self.names = ModelNames(self.slots)
+        self.names = ModelNames(self.slots, aliases)
         self._resident_models = ResidentModels(self.slots, memory, metrics, clock)
         self._metrics = metrics
         self._load = load

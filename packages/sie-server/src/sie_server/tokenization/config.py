@@ -16,6 +16,7 @@ class LengthLimits:
     windows: limit on the number of sequences made from the texts; None: unlimited.
     total: limit on the tokens of all sequences together, counting a query once per sequence it is part of;
         None: unlimited.
+    document: limit on the tokens of a document, or of its windows, below what fits; None: no other limit.
     """
 
     sequence: int | None = None
@@ -23,6 +24,11 @@ class LengthLimits:
     long_documents: LongDocuments = "truncate"
     windows: int | None = None
     total: int | None = None
+    document: int | None = None
+
+    def capped(self, budget: int) -> int:
+        """Tokens of a document, of the `budget` that fit."""
+        return budget if self.document is None else min(budget, self.document)
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,6 +134,7 @@ class TextTokenizer:
             instructed(query, instruction) if instruction else self._query_prompt + query, limits
         )
         budget = document_budget(self._limit(limits), self._pair.tokens, len(query_ids), limits.long_documents)
+        budget = limits.capped(budget)
         chunks = yield from self._chunks(documents, budget, self._pair.tokens + len(query_ids), limits)
         join = self._pair.joiner(query_ids, max((len(chunk.ids) for chunk in chunks), default=0))
         return (yield from build_in_steps(chunks, lambda chunk: self._sequence(*join(chunk.ids), chunk)))
@@ -235,7 +236,7 @@ class TextTokenizer:
                 outside of the vocabulary.
         """
         default = self._late.rules.document_length or self.max_length
-        budget = max(min(limits.sequence or default, self.max_length) - self._single.tokens, 0)
+        budget = limits.capped(max(min(limits.sequence or default, self.max_length) - self._single.tokens, 0))
         if isinstance(texts[0], str):
             chunks = yield from self._chunks(cast(Items[str], texts), budget, self._single.tokens, limits)
         else:
@@ -283,6 +284,7 @@ class TextTokenizer:
         kept = int32([*prompt.kept])
         if windows := limits.long_documents == "chunk_max":
             budget = max(budget - len(kept), 1)
+        budget = limits.capped(budget)
         chunks = yield from self._chunks(texts, budget, len(self._after), limits)
 
         def build(chunk: Chunk) -> Sequence:

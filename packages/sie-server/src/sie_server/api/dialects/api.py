@@ -1,0 +1,187 @@
+"""The handler of all rerank routes but SIE's own `/v1/score/{model}`: any body in, a dialect's answer out."""
+
+import re
+import time
+from collections.abc import Sequence as Items
+
+import msgspec
+from msgspec import Raw
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sie_server import codec
+from sie_server.api.dialects.dialect import Dialect, Ranked
+from sie_server.api.dialects.fields import MUST, Text
+from sie_server.api.dialects.request import LISTS, PAIRS, RankRequest, read
+from sie_server.api.dialects.scale import unit_scores
+from sie_server.api.dialects.table import ROUTES, spoken
+from sie_server.api.responses import MANY
+from sie_server.api.scoring import Scoring
+from sie_server.api.timing import observe
+from sie_server.engine.engine import Engine
+from sie_server.engine.results import Ranking
+from sie_server.errors import Code, SIEError
+from sie_server.http.answer_writer import AnswerWriter
+from sie_server.http.body import BodyReader
+from sie_server.http.body_memory import BodyHold
+from sie_server.http.error_responses import foreign_response
+from sie_server.large_bodies.outline import Body, ListField
+from sie_server.large_bodies.reader import Reader
+from sie_server.metrics import Metrics
+from sie_server.request_context import current_request
+from sie_server.settings import Settings
+
+# Bytes of a large body in which the name of its list is looked for.
+_HEAD = 64 * 2**10
+_LISTED = re.compile(rb'(?<!\\)"(%s)"\s*:\s*\[' % b"|".join(name.encode() for name in {*LISTS, *(b for _, b in PAIRS)}))
+
+
+class RerankAPI:
+    """Handler of the rerank routes of every API in the table."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        bodies: BodyReader,
+        answers: AnswerWriter,
+        scoring: Scoring,
+        metrics: Metrics,
+    ) -> None:
+        self._names = engine.residency.names
+        self._default = settings.default_model
+        self._preloaded = settings.preload
+        self._bodies = bodies
+        self._answers = answers
+        self._scoring = scoring
+        self._metrics = metrics
+
+    async def rerank(self, request: Request, hold: BodyHold) -> Response:
+        """Answer a request in the API of its path and body, errors included."""
+        path = request.scope["path"]
+        dialect = ROUTES[path]
+
+        def whole(raw: Body) -> RankRequest:
+            nonlocal dialect
+            fields = codec.decode(raw, dict[str, Raw], msgpack=False)
+            dialect = spoken(path, fields)
+            return self._checked(read(fields))
+
+        def pieces(reader: Reader) -> RankRequest:
+            nonlocal dialect
+            fields = reader.beside(dict[str, Raw])
+            dialect = spoken(path, fields)
+            name = reader.listed.field
+            try:
+                listed = list(reader.elements()) if reader.has_list else None
+            except SIEError as error:
+                # An error for a limit names its field already.
+                must = f"'{name}' {MUST['documents']}"
+                raise error if "param" in error.extras else SIEError(Code.INVALID_INPUT, must, param=name) from None
+            return self._checked(read(fields, listed, name, reader.filled))
+
+        try:
+            asked = await self._bodies.decoded(request, hold, whole, pieces, self._listed)
+            return await self._answer(request, hold, dialect, asked)
+        except SIEError as error:
+            return foreign_response(error, plain=dialect.plain_errors, busy=dialect.busy)
+
+    async def _answer(self, request: Request, hold: BodyHold, dialect: Dialect, asked: RankRequest) -> Response:
+        started = time.perf_counter()
+        context = current_request()
+        model = context.model = asked.model or self._default_model()
+        context.ignored = asked.ignored
+        self._bodies.leave(hold, asked.documents)
+        if asked.top == 0 and not dialect.none_is_all:
+            raise SIEError(Code.INVALID_INPUT, f"'top_n' {MUST['top_n']}", param="top_n")
+        count = len(asked.documents)
+        scores: list[float] = [0.0] * count
+        order: Items[int] = range(count)
+        tokens, cut = 0, 0
+        for query, indices in _groups(asked):
+            alone = len(indices) == count
+            options = msgspec.structs.replace(asked.options, top_k=(asked.top or None) if alone else None)
+            documents = asked.documents if alone else [asked.documents[index] for index in indices]
+            address, ranking = await self._scoring.rank(
+                request, hold, model, query, documents, options, instruction=asked.instruction, waits=asked.waits
+            )
+            for index, score in zip(indices, _scores(ranking, asked, dialect), strict=True):
+                scores[index] = score
+            tokens += ranking.tokens
+            cut += sum(ranking.truncated)
+            if alone and not dialect.in_order:
+                order = ranking.order
+        done = time.perf_counter()
+        warnings = [f"field '{name}' changes nothing here" for name in asked.ignored]
+        if cut:
+            warnings.append(f"{cut} of {count} documents were cut to the limit on tokens")
+        written = dialect.write(
+            Ranked(
+                asked,
+                address.id,
+                scores,
+                order,
+                tokens,
+                context.request_id,
+                dialect.give_back if asked.give_back is None else asked.give_back,
+                warnings,
+                int(time.time()),
+                done - started,
+            )
+        )
+        large = count > MANY or hold.is_large
+        if not large:
+            setattr(written.body, written.field, list(written.elements))
+        headers = observe(self._metrics, address.slot.entry.id, done, ranking.timing, tokens)
+        return await self._answers.write(
+            written.body, written.field, headers, hold, written.elements, large=large, msgpack=False, bare=dialect.bare
+        )
+
+    def _listed(self, raw: bytes) -> ListField:
+        found = _LISTED.search(raw, 0, _HEAD)
+        name = "documents" if found is None else found[1].decode()
+        return ListField(name, "documents", Text, self._bodies.max_items)
+
+    def _checked(self, asked: RankRequest) -> RankRequest:
+        self._bodies.check_count(len(asked.documents), asked.field, "documents")
+        for index, document in enumerate(asked.documents):
+            self._bodies.check_size(document, f"{asked.field}[{index}]")
+        for query in asked.queries:
+            self._bodies.check_size(query, "query")
+        return asked
+
+    def _default_model(self) -> str:
+        """The model of a request that names none.
+
+        Raises:
+            SIEError: INVALID_INPUT, there is none; the message lists the models.
+        """
+        if self._default:
+            return self._default
+        able = [name for name in self._preloaded if "score" in (self._names.resolve(name).entry.outputs or ("score",))]
+        if len(able) == 1:
+            return able[0]
+        names = ", ".join([*self._names.aliases, *(address.id for address in self._names)])
+        raise SIEError(
+            Code.INVALID_INPUT,
+            f"'model' is missing, and the server has no --default-model. Models: {names}",
+            param="model",
+        )
+
+
+def _groups(asked: RankRequest) -> Items[tuple[str, Items[int]]]:
+    """The distinct queries, each with the indices of its documents."""
+    if len(asked.queries) == 1:
+        return [(asked.queries[0], range(len(asked.documents)))]
+    groups: dict[str, list[int]] = {}
+    for index, query in enumerate(asked.queries):
+        groups.setdefault(query, []).append(index)
+    return list(groups.items())
+
+
+def _scores(ranking: Ranking, asked: RankRequest, dialect: Dialect) -> Items[float]:
+    if asked.raw or (asked.raw is None and dialect.scores == "raw"):
+        return ranking.raw
+    if asked.raw is None and dialect.scores == "own":
+        return ranking.scores
+    return unit_scores(ranking, asked.options.score_mode)

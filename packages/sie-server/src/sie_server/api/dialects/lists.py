@@ -1,0 +1,51 @@
+"""Answers that are a bare list: TEI's and SGLang's."""
+
+from typing import Any
+
+from msgspec import UNSET, Struct, UnsetType, field
+
+from sie_server.api.dialects.dialect import Dialect, Ranked, Written
+
+
+class Rank(Struct, gc=False):
+    index: int
+    score: float
+    text: str | UnsetType = UNSET
+
+
+class Ranks(Struct):
+    results: list[Rank] = field(default_factory=list)
+
+
+def _tei(ranked: Ranked) -> Written:
+    return Written(
+        Ranks(),
+        "results",
+        (Rank(index, score, text if ranked.give_back else UNSET) for index, score, text, _ in ranked.results()),
+    )
+
+
+class SglangRank(Struct, gc=False):
+    score: float
+    index: int
+    meta_info: dict[str, Any]
+    document: str | UnsetType = UNSET
+
+
+class SglangRanks(Struct):
+    results: list[SglangRank] = field(default_factory=list)
+
+
+def _sglang(ranked: Ranked) -> Written:
+    return Written(
+        SglangRanks(),
+        "results",
+        (
+            SglangRank(score, index, {}, text if ranked.give_back else UNSET)
+            for index, score, text, _ in ranked.results()
+        ),
+    )
+
+
+TEI = Dialect("tei", _tei, Ranks, bare=True, plain_errors=True, busy=429)
+SGLANG = Dialect("sglang", _sglang, SglangRanks, bare=True, give_back=True)

@@ -1,0 +1,207 @@
+"""Reads the body of any rerank API as one neutral request."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, get_type_hints
+
+import msgspec
+from msgspec import Raw, Struct
+
+from sie_server import codec, wire
+from sie_server.api.dialects.fields import IGNORED, MEANINGFUL, MUST, NULL, RankingRequest
+from sie_server.catalog.catalog import did_you_mean
+from sie_server.errors import Code, SIEError
+
+_HINTS = get_type_hints(RankingRequest, include_extras=True)
+_DECODERS = {name: msgspec.json.Decoder(hint) for name, hint in _HINTS.items() if name != "options"}
+_OPTIONS: Any = wire.ScoreOptions | None
+_DEFAULT = ("default", "default/not-specified")
+# Fields that hold the texts to rank, and pairs of fields of a score request.
+LISTS = ("documents", "texts", "input", "passages")
+PAIRS = (("text_1", "text_2"), ("data_1", "data_2"), ("queries", "documents"), ("queries", "items"))
+
+
+class RankRequest(Struct):
+    """A rerank request, whichever API it came in.
+
+    model: None for the server's default. queries: one, or one for each document. documents: their texts. given: the
+    documents in the form they were sent in, if some were objects; otherwise empty. field: their field. top: number of
+    results; None: all. give_back: whether results repeat the documents; None: as the API does by default. raw: whether
+    scores are those before the activation; None: the API's default. waits: the client can wait. latency: "fast" or
+    "slow". ignored: names of fields that change nothing.
+    """
+
+    model: str | None
+    queries: list[str]
+    documents: list[str]
+    given: list[Any]
+    field: str
+    top: int | None
+    give_back: bool | None
+    raw: bool | None
+    waits: bool
+    instruction: str | None
+    options: wire.ScoreOptions
+    latency: str
+    ignored: list[str]
+
+
+def read(
+    fields: Mapping[str, Raw],
+    listed: list[Any] | None = None,
+    field: str = "documents",
+    fill: Callable[[RankingRequest], Any] = lambda body: body,
+) -> RankRequest:
+    """The neutral request, checked field by field.
+
+    listed: the elements of the list `field` if they are decoded already. fill: puts long texts into the other fields.
+
+    Raises:
+        SIEError: INVALID_INPUT, with the field that is wrong as `param`.
+    """
+    given = {name: raw for name, raw in fields.items() if raw != NULL or name == "query"}
+    ignored = [name for name in given if name in IGNORED]
+    if "documents" in given and not bytes(given.get("texts", Raw(b"["))).startswith(b"["):
+        ignored.append("texts")  # Some clients send it as a flag of their own.
+        del given["texts"]
+    for name in given:
+        if name not in IGNORED and name not in _HINTS:
+            similar = did_you_mean(name, [*_HINTS, *IGNORED])
+            raise SIEError(Code.INVALID_INPUT, f"field '{name}' is not supported{similar}", param=name)
+    for name in MEANINGFUL.intersection(given):
+        if bytes(given[name]).strip() not in (b"false", b'"false"', b"{}"):
+            raise _wrong(name, "is not supported")
+    body = RankingRequest(**{name: _decoded(name, raw) for name, raw in given.items() if name not in IGNORED})
+    fill(body)
+    if listed is not None:
+        setattr(body, field, listed)
+    name, queries, documents = _texts(body)
+    return RankRequest(
+        model=_model(body.model),
+        queries=queries,
+        documents=_documents(documents, name, body.rank_fields),
+        given=[] if all(isinstance(text, str) for text in documents) else documents,
+        field=name,
+        top=_first(body.top_n, body.top_k),
+        give_back=_first(*map(_flag, (body.return_documents, body.return_text, body.return_input))),
+        raw=_raw(body),
+        waits=(body.priority or 0) > 0,
+        instruction=_first(body.instruction, body.instruct),
+        options=_options(body, ignored),
+        latency=body.latency or "fast",
+        ignored=ignored,
+    )
+
+
+def _decoded(name: str, raw: Raw) -> Any:
+    if name == "options":
+        return codec.decode(bytes(raw), _OPTIONS, msgpack=False)
+    try:
+        return _DECODERS[name].decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _wrong(name, MUST.get(name) or f"is invalid: {error}") from None
+
+
+def _model(name: str | None) -> str | None:
+    if name is not None and not name.strip():
+        raise _wrong("model", MUST["model"])
+    return None if name in _DEFAULT else name
+
+
+def _documents(given: list[Any], field: str, rank_fields: list[str] | None) -> list[str]:
+    documents = given
+    if not all(isinstance(text, str) for text in given):
+        documents = [_text(text, f"{field}[{n}]", rank_fields) for n, text in enumerate(given)]
+    if not any(map(str.strip, documents)):
+        raise _wrong(field, f"{MUST['documents']}. {field}[0] is blank")
+    return documents
+
+
+def _texts(body: RankingRequest) -> tuple[str, list[str], list[Any]]:
+    """The field of the documents, the queries and the documents."""
+    for first, second in PAIRS:
+        left, right = getattr(body, first), getattr(body, second)
+        if left is None or right is None:
+            continue
+        queries = [_text(text, first, None) for text in (left if isinstance(left, list) else [left])]
+        documents = right if isinstance(right, list) else [right]
+        if not queries or len(queries) not in (1, len(documents)):
+            raise _wrong(first, f"has {len(queries)} texts and '{second}' {len(documents)}; one side must have one")
+        return second, queries, documents
+    name = next((name for name in LISTS if isinstance(getattr(body, name), list)), "documents")
+    documents = getattr(body, name)
+    must = MUST["documents"]
+    if not isinstance(documents, list) or not documents:
+        raise _wrong(name, must)
+    if not body.query or (isinstance(body.query, dict) and not isinstance(body.query.get("text"), str)):
+        raise _wrong("query", MUST["query"])
+    query = _text(body.query, "query", None)
+    if not query.strip():
+        raise _wrong("query", MUST["query"])
+    return name, [query], documents
+
+
+def _text(text: Any, field: str, rank_fields: list[str] | None) -> str:
+    """The text of a string, an object with a text, or the parts of a message."""
+    if isinstance(text, str):
+        return text
+    names = rank_fields or ["text"]
+    values = [(name, text[name]) for name in names if name in text]
+    if values and all(isinstance(value, str) for _, value in values):
+        return str(values[0][1]) if len(values) == 1 else "\n".join(f"{name}: {value}" for name, value in values)
+    parts = text.get("content")
+    if isinstance(parts, list) and parts and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in parts):
+        return "\n".join(part["text"] for part in parts)
+    missing = next((name for name in names if not isinstance(text.get(name), str)), names[0])
+    raise SIEError(
+        Code.INVALID_INPUT, f"'{field}' must be a string, or an object with a string in '{missing}'", param=field
+    )
+
+
+def _options(body: RankingRequest, ignored: list[str]) -> wire.ScoreOptions:
+    """The options of the engine's own that the fields ask for. Those in `options` itself win."""
+    asked = wire.ScoreOptions(
+        query_max_length=body.max_tokens_per_query or None,
+        max_document_length=_first(body.max_tokens_per_doc or None, body.max_doc_length or None),
+        max_seq_length=None if body.truncate_prompt_tokens in (None, -1) else body.truncate_prompt_tokens,
+    )
+    if asked.max_seq_length == 0:
+        raise _wrong("truncate_prompt_tokens", "must be -1 or positive")
+    sides = (("truncation_direction", body.truncation_direction), ("truncation_side", body.truncation_side))
+    for name, side in sides:
+        if side is not None and side.lower() != "right":
+            raise _wrong(name, f"is {side[:20]!r}; documents are cut at their end, which is 'right'")
+    truncate = body.truncate if body.parameters is None else body.parameters.get("truncate", body.truncate)
+    if isinstance(truncate, str) and truncate.upper() not in ("NONE", "END", "TRUE", "FALSE"):
+        raise _wrong("truncate", f"is {truncate[:20]!r}; it must be true, false, END or NONE")
+    if _flag(body.truncation) is False or (truncate is not None and str(truncate).upper() in ("FALSE", "NONE")):
+        asked.overflow_policy = "error"
+    elif body.max_chunks_per_doc is not None:
+        asked.long_documents = "chunk_max" if body.max_chunks_per_doc > 1 else "truncate"
+        if body.max_chunks_per_doc > 1:
+            ignored.append("max_chunks_per_doc")  # All windows are scored, however many these are.
+    own = body.options
+    if own is not None:
+        chosen = {name: value for name in own.__struct_fields__ if (value := getattr(own, name)) is not None}
+        asked = msgspec.structs.replace(asked, **chosen)
+    # An answer has nothing but documents and scores.
+    return msgspec.structs.replace(asked, top_k=None, return_tokens=False, return_highlights=False)
+
+
+def _raw(body: RankingRequest) -> bool | None:
+    activation = _first(*map(_flag, (body.use_activation, body.activation, body.softmax)))
+    raw: bool | None = _first(_flag(body.raw_scores), None if activation is None else not activation)
+    return raw
+
+
+def _flag(value: Any) -> bool | None:
+    if isinstance(value, str):
+        return value.lower() == "true"
+    return None if value is None else bool(value)
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _wrong(name: str, must: str) -> SIEError:
+    return SIEError(Code.INVALID_INPUT, f"'{name}' {must}", param=name)
