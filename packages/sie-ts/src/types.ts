@@ -155,7 +155,7 @@ export interface ClientOptions {
   options?: Readonly<Record<string, unknown>> | undefined;
   /** Whether calls wait for a server that does not respond (true). */
   waitForCapacity?: boolean | undefined;
-  /** Time limit of a request, including waits and retries (900 000); 0 sends it only once. */
+  /** Time limit of a request, including waits (900 000, or 5000 for a server that has never responded); 0 sends it once. */
   provisionTimeout?: number | undefined;
   /** Additional headers of every request. */
   headers?: Readonly<Record<string, string>> | undefined;

@@ -62,3 +62,20 @@ test("CommonJS programs require it", async () => {
   const { stdout } = await run(process.execPath, ["--input-type=commonjs", "-e", program], { cwd: folder });
   expect(stdout).toBe("function 2\n");
 });
+
+test("its declarations need neither DOM nor @types/node", async () => {
+  const program = `
+    import { SIEClient, type EncodeResult } from "@sie/sdk";
+    import { maxsim } from "@sie/sdk/scoring";
+    export async function embedded(text: string): Promise<EncodeResult> {
+      await using client = new SIEClient("http://localhost:8080");
+      await client.score("m", text, [text], { topK: maxsim([[1]], [[2]]) });
+      return client.encode("m", text);
+    }`;
+  writeFileSync(new URL("bare.ts", folder), program);
+  const options =
+    "--ignoreConfig --noEmit --strict --target ES2022 --lib ES2022 --module nodenext --skipLibCheck false";
+  await run("npx", ["tsc", ...options.split(" "), "--types", "", "bare.ts"], { cwd: folder }).catch(({ stdout }) =>
+    expect.fail(stdout),
+  );
+});
