@@ -27,7 +27,7 @@ from sie_server.models.registry import resolve
 from sie_server.nn.packed import Packed
 from sie_server.nn.precision import resolve_precision
 from sie_testing.checkpoints import build
-from sie_testing.loads import CPU, refusal
+from sie_testing.loads import CPU, cached, refusal
 
 
 @pytest.fixture
@@ -346,8 +346,10 @@ def test_offline_without_a_cache_gives_advice(monkeypatch: pytest.MonkeyPatch, t
     assert not caught.value.permanent
 
 
-def test_the_hub_cache_is_read_when_it_is_complete(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sie_server.checkpoints.hub.snapshot_download", lambda *_, **__: str(folder))
+def test_the_hub_cache_is_read_when_it_is_complete(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cached(folder, tmp_path / "cache")))
     model = load(Entry("owner/name", repository="owner/name"), CPU)
     assert model.id == "owner/name"
     (folder / "tokenizer.json").unlink()

@@ -18,3 +18,13 @@ def refusal(folder: Path) -> str:
         load(Entry("m", folder=folder), CPU, "float32")
     assert caught.value.permanent
     return str(caught.value)
+
+
+def cached(folder: Path, cache: Path) -> Path:
+    """Put a folder into a hub's cache as the main revision of owner/name; returns the cache."""
+    repository = cache / "models--owner--name"
+    for name in ("refs", "snapshots"):
+        (repository / name).mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    (repository / "snapshots" / ("0" * 40)).symlink_to(folder)
+    return cache

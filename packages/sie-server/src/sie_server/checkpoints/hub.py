@@ -1,4 +1,4 @@
-"""Files of the hub: in its local cache, or downloaded."""
+"""Downloads from the hub."""
 
 import re
 import threading
@@ -29,16 +29,6 @@ _OTHER_WAYS = (
     "with --model NAME=PATH"
 )
 _ADVICE = f"HF_ENDPOINT names a mirror, HTTPS_PROXY a proxy; or {_OTHER_WAYS}"
-
-
-def cached(entry: Entry, patterns: list[str]) -> Path | None:
-    """The folder of a model's repository in the cache; None: the cache does not have it. patterns: of wanted files."""
-    try:
-        return Path(
-            snapshot_download(entry.repository, revision=entry.revision, allow_patterns=patterns, local_files_only=True)
-        )
-    except (LocalEntryNotFoundError, HFValidationError):
-        return None
 
 
 def download(entry: Entry, patterns: list[str]) -> Path:

@@ -95,6 +95,13 @@ def _present(entry: Entry) -> Checkpoint | None:
 
 
 def _from_hub(entry: Entry) -> Checkpoint:
+    from huggingface_hub.constants import is_offline_mode
+
+    # Offline, weights of a package need no client.
+    packaged = _packaged(entry) if is_offline_mode() else None
+    if packaged is not None:
+        _LOG.info("%s: HF_HUB_OFFLINE is set, using the weights installed with %s", entry.id, entry.package)
+        return packaged
     from sie_server.checkpoints import hub
 
     try:
@@ -148,11 +155,22 @@ def _instead(folder: Path) -> str | None:
     return None
 
 
-def _cached(entry: Entry) -> Checkpoint | None:
-    # The hub's client takes a tenth of the start to import, and a folder needs none.
-    from sie_server.checkpoints import hub
+def _cached_snapshot(entry: Entry) -> Path | None:
+    """The folder of a repository's files at the entry's revision in the hub's cache, however many of them it has.
 
-    folder = hub.cached(entry, _patterns(entry))
+    Read as huggingface_hub documents it, because to import its client takes an eighth of the start.
+    """
+    from huggingface_hub import constants  # of the package, this part alone is imported
+
+    folder = Path(constants.HF_HUB_CACHE, f"models--{entry.repository.replace('/', '--')}")
+    revision = entry.revision or constants.DEFAULT_REVISION
+    reference = folder / "refs" / revision
+    snapshot = folder / "snapshots" / (reference.read_text().strip() if reference.is_file() else revision)
+    return snapshot if snapshot.is_dir() else None
+
+
+def _cached(entry: Entry) -> Checkpoint | None:
+    folder = _cached_snapshot(entry)
     if folder is None:
         return None
     checkpoint = Checkpoint(folder, entry.pickled)
