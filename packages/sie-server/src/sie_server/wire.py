@@ -311,9 +311,22 @@ class ServerPrecision(Struct):
     tokens_per_second: dict[Precision, float]
 
 
+class ModelName(Struct):
+    """A model as OpenAI's API lists it. `created`: 0, as no model has a date."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: Literal["sie"] = "sie"
+
+
 class ModelList(Struct):
+    """`data`: the names of all models, aliases included, as OpenAI's API lists them."""
+
     models: list[Model]
     precision: ServerPrecision
+    data: list[ModelName]
+    object: Literal["list"] = "list"
 
 
 class ServerStatus(Struct):

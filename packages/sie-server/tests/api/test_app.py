@@ -32,6 +32,13 @@ def test_models_are_listed_with_their_capabilities(api: httpx2.Client) -> None:
     assert meanings["BAAI/bge-reranker-v2-m3"] == "probability"
 
 
+def test_models_are_listed_as_openai_lists_them(api: httpx2.Client) -> None:
+    listed = api.get("/v1/models").json()
+    assert listed["object"] == "list"
+    names = [model["name"] for model in listed["models"]]
+    assert listed["data"] == [{"id": name, "object": "model", "created": 0, "owned_by": "sie"} for name in names]
+
+
 def test_a_model_that_was_never_requested_is_available(api: httpx2.Client) -> None:
     model = api.get("/v1/models/BAAI/bge-reranker-large").json()
     assert (model["loaded"], model["state"], model["last_error"]) == (False, "available", None)
@@ -71,7 +78,7 @@ def test_unknown_model(api: httpx2.Client) -> None:
 # --- health and unknown routes ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/livez"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/livez", "/health", "/v1/health/ready"])
 def test_health(api: httpx2.Client, path: str) -> None:
     answer = api.get(path, headers={"Accept": "application/msgpack"})
     assert (answer.status_code, answer.text) == (200, "ok")
@@ -84,7 +91,7 @@ def test_root_leads_to_the_documentation(api: httpx2.Client) -> None:
     assert api.get(answer.headers["location"]).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/nope", "/v1", "/v1/scores", "/health", "/v2/scores", "/v1/pools", "/v1/estimate"])
+@pytest.mark.parametrize("path", ["/nope", "/v1", "/v1/scores", "/v2/scores", "/v1/pools", "/v1/estimate"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_unknown_path(api: httpx2.Client, method: str, path: str) -> None:
     answer = api.request(method, path, headers={"Accept": "application/msgpack"})
@@ -235,7 +242,7 @@ def test_the_openapi_document_names_every_route_and_every_schema(api: httpx2.Cli
     assert set(document["paths"]) == {
         *("/v1/score/{model}", "/v1/encode/{model}", "/v1/extract/{model}", "/v1/embeddings", *ROUTES),
         *("/v1/models", "/v1/models/{model}"),
-        *("/healthz", "/readyz", "/livez", "/metrics", "/ws/status"),
+        *("/healthz", "/readyz", "/livez", "/health", "/v1/health/ready", "/metrics", "/ws/status"),
     }
     references = set(re.findall(r'"#/components/schemas/(\w+)"', str(document).replace("'", '"')))
     assert references

@@ -112,6 +112,10 @@ def openapi() -> dict[str, Any]:
             },
             "/healthz": {"get": _operation("healthz", "The process answers", {200: _TEXT})},
             "/readyz": {"get": _operation("readyz", "Start-up and preloads are done", {200: _TEXT, 503: _TEXT})},
+            **{
+                path: {"get": _operation(name, "As /readyz, for clients of other servers", {200: _TEXT, 503: _TEXT})}
+                for path, name in (("/health", "health"), ("/v1/health/ready", "healthReady"))
+            },
             "/livez": {"get": _operation("livez", "The device threads run", {200: _TEXT, 503: _TEXT})},
             "/ws/status": {
                 "get": _operation(

@@ -25,7 +25,7 @@ class Health:
         return [
             Route("/", self.root),
             Route("/healthz", self.healthz),
-            Route("/readyz", self.readyz),
+            *(Route(path, self.readyz) for path in ("/readyz", "/health", "/v1/health/ready")),
             Route("/livez", self.livez),
             Route("/metrics", self.metrics),
             Route("/docs", self.docs),
