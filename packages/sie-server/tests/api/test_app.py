@@ -8,7 +8,7 @@ import pytest
 from jsonschema_rs import Draft202012Validator
 
 from sie_server import CONTRACT_VERSION, __version__
-from sie_server.api.dialects.table import ROUTES
+from sie_server.api.dialects.table import EMBEDDINGS, ROUTES
 from sie_testing.serving import EMBEDDED, error, metric
 
 BODY = {"query": {"text": "what is python"}, "items": [{"text": "it"}, {"text": "snakes are reptiles"}]}
@@ -240,7 +240,7 @@ def test_the_openapi_document_names_every_route_and_every_schema(api: httpx2.Cli
     assert document["openapi"].startswith("3.1")
     assert document["info"]["version"] == __version__
     assert set(document["paths"]) == {
-        *("/v1/score/{model}", "/v1/encode/{model}", "/v1/extract/{model}", "/v1/embeddings", *ROUTES),
+        *("/v1/score/{model}", "/v1/encode/{model}", "/v1/extract/{model}", "/v1/embeddings", *ROUTES, *EMBEDDINGS),
         *("/v1/models", "/v1/models/{model}"),
         *("/healthz", "/readyz", "/livez", "/health", "/v1/health/ready", "/metrics", "/ws/status"),
     }

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from jsonschema_rs import Draft202012Validator
 
-from sie_server.api.dialects.table import ROUTES
+from sie_server.api.dialects.table import EMBEDDINGS, ROUTES
 from sie_server.http.error_responses import is_foreign
 from sie_testing.serving import EMBEDDED, connect, in_process, scores
 
@@ -318,6 +318,14 @@ def test_errors_have_the_form_that_a_client_reads(ranked: httpx2.Client, path: s
     else:
         assert answer.status_code == status
         assert told["error"]["message"] == told["detail"] == told["message"]
+
+
+@pytest.mark.parametrize("path", EMBEDDINGS)
+def test_embeddings_under_a_prefix(ranked: httpx2.Client, path: str) -> None:
+    body = {"model": EMBEDDED, "input": DOCUMENTS, "input_type": "document"}
+    assert post(ranked, path, body) == post(ranked, "/v1/embeddings", body)
+    told = ranked.post(path, json={**body, "input_type": "clustering"}).json()
+    assert told["detail"] == told["message"] == told["error"]["message"]
 
 
 def test_texts_of_a_large_body_are_whole(ranked: httpx2.Client) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from sie_server import __version__, wire
 from sie_server.api.dialects.dialect import Dialect
 from sie_server.api.dialects.fields import RankingRequest
-from sie_server.api.dialects.table import PREFIXED, ROUTES
+from sie_server.api.dialects.table import EMBEDDINGS, PREFIXED, ROUTES
 from sie_server.api.request_options import PRIORITY, TIMEOUT
 from sie_server.errors import ANSWERS, Answer, Code
 from sie_server.http.error_responses import Error, ForeignError, OpenAIError, PlainError, Refusal, ShuttingDown
@@ -101,6 +101,20 @@ def openapi() -> dict[str, Any]:
                     wire.EmbeddingsRequest,
                     wire.EmbeddingsResponse,
                 )
+            },
+            **{
+                path: {
+                    "post": _operation(
+                        f"embeddings{path.split('/')[1].capitalize()}",
+                        "Embed texts, as /v1/embeddings",
+                        {200: _content(wire.EmbeddingsResponse)},
+                        _OPENAI,
+                        body=wire.EmbeddingsRequest,
+                        error=ForeignError,
+                        parameters=_SCHEDULING,
+                    )
+                }
+                for path in EMBEDDINGS
             },
             "/v1/models": {
                 "get": _operation("listModels", "All models", {200: _content(wire.ModelList)}, _with_status(401))

@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute, Route
 
 from sie_server.api.answer_size import AnswerSizes
 from sie_server.api.dialects.api import RerankAPI
-from sie_server.api.dialects.table import ROUTES
+from sie_server.api.dialects.table import EMBEDDINGS, ROUTES
 from sie_server.api.native import NativeAPI
 from sie_server.api.openai import OpenAIAPI
 from sie_server.api.operator_routes import Health
@@ -58,12 +58,13 @@ class Routes:
         """Paths and handlers. Starlette tries them in this order."""
         native = self._native
         rerank = self._measured("rerank", self._reranking.rerank)
+        embeddings = self._measured("embeddings", self._openai.embeddings)
         return [
             Route("/v1/score/{model:path}", self._measured("score", native.score), methods=["POST"]),
             Route("/v1/encode/{model:path}", self._measured("encode", native.encode), methods=["POST"]),
             Route("/v1/extract/{model:path}", self._measured("extract", native.extract), methods=["POST"]),
             *(Route(path, rerank, methods=["POST"]) for path in ROUTES),
-            Route("/v1/embeddings", self._measured("embeddings", self._openai.embeddings), methods=["POST"]),
+            *(Route(path, embeddings, methods=["POST"]) for path in ("/v1/embeddings", *EMBEDDINGS)),
             *self.health.routes(),
             Route("/v1/models", native.models),
             Route("/v1/models/{model:path}", native.model),

@@ -41,6 +41,8 @@ PREFIXED: Mapping[str, Dialect] = {
     **dict.fromkeys(("/nim/v1/ranking", "/nim/ranking"), NIM),
     "/weaviate/rerank": WEAVIATE,
 }
+# OpenAI's embeddings under the prefixes whose clients embed at the same base URL. Errors have the form of the prefix.
+EMBEDDINGS = ("/voyage/v1/embeddings", "/jina/v1/embeddings", "/vllm/v1/embeddings", "/nim/v1/embeddings")
 ROUTES: Mapping[str, Dialect] = {**ROOTS, **PREFIXED}
 # The first field that a body has tells its API, where the path does not.
 _BY_FIELD: tuple[tuple[str, Dialect], ...] = (("input", MIXEDBREAD), ("passages", NIM), ("property", WEAVIATE))
