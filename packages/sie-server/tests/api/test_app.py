@@ -241,7 +241,7 @@ def test_the_openapi_document_names_every_route_and_every_schema(api: httpx2.Cli
     assert document["info"]["version"] == __version__
     assert set(document["paths"]) == {
         *("/v1/score/{model}", "/v1/encode/{model}", "/v1/extract/{model}", "/v1/embeddings", *ROUTES, *EMBEDDINGS),
-        *("/v1/models", "/v1/models/{model}"),
+        *("/v1/models", "/v1/models/{model}", "/info", "/tei/info"),
         *("/healthz", "/readyz", "/livez", "/health", "/v1/health/ready", "/metrics", "/ws/status"),
     }
     references = set(re.findall(r'"#/components/schemas/(\w+)"', str(document).replace("'", '"')))

@@ -328,6 +328,13 @@ def test_embeddings_under_a_prefix(ranked: httpx2.Client, path: str) -> None:
     assert told["detail"] == told["message"] == told["error"]["message"]
 
 
+@pytest.mark.parametrize("path", ["/info", "/tei/info"])
+def test_tei_s_description_of_the_default_model(ranked: httpx2.Client, path: str) -> None:
+    told = ranked.get(path).json()
+    assert (told["model_id"], told["max_input_length"], told["auto_truncate"]) == (EMBEDDED, 256, True)
+    assert set(told["model_type"]) == {"reranker"}
+
+
 def test_texts_of_a_large_body_are_whole(ranked: httpx2.Client) -> None:
     text = "b " * 300_000
     for body in ({"documents": ["a", {"text": text}]}, {"texts": ["a", text]}, {"passages": [{"text": text}]}):

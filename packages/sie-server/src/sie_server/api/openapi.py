@@ -9,6 +9,7 @@ import numpy as np
 from sie_server import __version__, wire
 from sie_server.api.dialects.dialect import Dialect
 from sie_server.api.dialects.fields import RankingRequest
+from sie_server.api.dialects.lists import Info
 from sie_server.api.dialects.table import EMBEDDINGS, PREFIXED, ROUTES
 from sie_server.api.request_options import PRIORITY, TIMEOUT
 from sie_server.errors import ANSWERS, Answer, Code
@@ -75,7 +76,7 @@ def openapi() -> dict[str, Any]:
     """OpenAPI 3.1 description of the HTTP interface."""
     bodies = (
         *(wire.ScoreRequest, wire.ScoreResponse, wire.EncodeRequest, wire.EncodeResponse, wire.ExtractRequest),
-        *(wire.EmbeddingsRequest, wire.EmbeddingsResponse, RankingRequest, *_DIALECTS, ForeignError, PlainError),
+        *(wire.EmbeddingsRequest, wire.EmbeddingsResponse, RankingRequest, *_DIALECTS, ForeignError, PlainError, Info),
         *(wire.Model, wire.ModelList, wire.StatusFrame, Error, OpenAIError, ShuttingDown, Refusal),
     )
     _, schemas = msgspec.json.schema_components(bodies, schema_hook=_array, ref_template=_SCHEMA)
@@ -115,6 +116,18 @@ def openapi() -> dict[str, Any]:
                     )
                 }
                 for path in EMBEDDINGS
+            },
+            **{
+                path: {
+                    "get": _operation(
+                        name,
+                        "The default model, as TEI describes it",
+                        {200: _content(Info)},
+                        [ANSWERS[Code.UNPROCESSABLE], ANSWERS[Code.UNAUTHORIZED]],
+                        error=(ForeignError, PlainError),
+                    )
+                }
+                for path, name in (("/info", "info"), ("/tei/info", "infoTei"))
             },
             "/v1/models": {
                 "get": _operation("listModels", "All models", {200: _content(wire.ModelList)}, _with_status(401))

@@ -65,6 +65,7 @@ class Routes:
             Route("/v1/extract/{model:path}", self._measured("extract", native.extract), methods=["POST"]),
             *(Route(path, rerank, methods=["POST"]) for path in ROUTES),
             *(Route(path, embeddings, methods=["POST"]) for path in ("/v1/embeddings", *EMBEDDINGS)),
+            *(Route(path, self._reranking.info) for path in ("/info", "/tei/info")),
             *self.health.routes(),
             Route("/v1/models", native.models),
             Route("/v1/models/{model:path}", native.model),

@@ -17,7 +17,7 @@ _OPENAI = "/v1/embeddings"
 _FOREIGN = frozenset(
     {
         *("/rerank", "/v1/rerank", "/v2/rerank", "/reranking", "/v1/reranking", "/v1/rerankings"),
-        *("/score", "/v1/score", "/v1/ranking", "/v1/models/rerank"),
+        *("/info", "/score", "/v1/score", "/v1/ranking", "/v1/models/rerank"),
     }
 )
 _PREFIXES = frozenset(

@@ -9,9 +9,10 @@ from msgspec import Raw
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sie_server import codec
+from sie_server import __version__, codec
 from sie_server.api.dialects.dialect import Dialect, Ranked
 from sie_server.api.dialects.fields import MUST, Text
+from sie_server.api.dialects.lists import Info, Labels, ModelType
 from sie_server.api.dialects.request import LISTS, PAIRS, RankRequest, read
 from sie_server.api.dialects.scale import unit_scores
 from sie_server.api.dialects.table import ROUTES, spoken
@@ -25,9 +26,11 @@ from sie_server.http.answer_writer import AnswerWriter
 from sie_server.http.body import BodyReader
 from sie_server.http.body_memory import BodyHold
 from sie_server.http.error_responses import foreign_response
+from sie_server.http.negotiation import json
 from sie_server.large_bodies.outline import Body, ListField
 from sie_server.large_bodies.reader import Reader
 from sie_server.metrics import Metrics
+from sie_server.nn.precision import dtype_name
 from sie_server.request_context import current_request
 from sie_server.settings import Settings
 
@@ -49,6 +52,7 @@ class RerankAPI:
         metrics: Metrics,
     ) -> None:
         self._names = engine.residency.names
+        self._settings = settings
         self._default = settings.default_model
         self._preloaded = settings.preload
         self._bodies = bodies
@@ -85,6 +89,27 @@ class RerankAPI:
             return await self._answer(request, hold, dialect, asked)
         except SIEError as error:
             return foreign_response(error, plain=dialect.plain_errors, busy=dialect.busy)
+
+    async def info(self, request: Request) -> Response:
+        """Answer TEI's `GET /info`."""
+        try:
+            address = self._names.resolve(self._default_model())
+        except SIEError as error:
+            return foreign_response(error, plain=True, busy=429)
+        entry, model = address.entry, address.slot.model
+        labels = Labels({"0": "LABEL_0"}, {"LABEL_0": 0})
+        return json(
+            Info(
+                model_id=address.id,
+                model_sha=entry.revision,
+                model_dtype="float32" if model is None else dtype_name(model.dtype),
+                model_type=ModelType(labels),
+                max_input_length=entry.max_length,
+                max_client_batch_size=self._settings.max_items,
+                tokenization_workers=self._settings.tokenizer_threads,
+                version=__version__,
+            )
+        )
 
     async def _answer(self, request: Request, hold: BodyHold, dialect: Dialect, asked: RankRequest) -> Response:
         started = time.perf_counter()

@@ -25,6 +25,29 @@ def _tei(ranked: Ranked) -> Written:
     )
 
 
+class Labels(Struct):
+    id2label: dict[str, str]
+    label2id: dict[str, int]
+
+
+class ModelType(Struct):
+    reranker: Labels
+
+
+class Info(Struct):
+    """Answer of TEI's `GET /info`, for the model of requests that name none."""
+
+    model_id: str
+    model_sha: str | None
+    model_dtype: str
+    model_type: ModelType
+    max_input_length: int | None
+    max_client_batch_size: int
+    tokenization_workers: int
+    version: str
+    auto_truncate: bool = True
+
+
 class SglangRank(Struct, gc=False):
     score: float
     index: int
