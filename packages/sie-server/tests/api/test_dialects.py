@@ -335,6 +335,13 @@ def test_tei_s_description_of_the_default_model(ranked: httpx2.Client, path: str
     assert set(told["model_type"]) == {"reranker"}
 
 
+@pytest.mark.parametrize("count", [10_001, 200_000])
+def test_too_many_texts_are_refused_in_the_form_of_their_api(ranked: httpx2.Client, count: int) -> None:
+    answer = ranked.post("/rerank", json={"query": QUERY, "texts": ["a"] * count})
+    told = {"error": "Field 'texts' must contain at most 10000 documents", "error_type": "Validation"}
+    assert (answer.status_code, answer.json()) == (422, told)
+
+
 def test_texts_of_a_large_body_are_whole(ranked: httpx2.Client) -> None:
     text = "b " * 300_000
     for body in ({"documents": ["a", {"text": text}]}, {"texts": ["a", text]}, {"passages": [{"text": text}]}):

@@ -65,6 +65,13 @@ class RerankAPI:
         path = request.scope["path"]
         dialect = ROUTES[path]
 
+        def listed(raw: bytes) -> ListField:
+            nonlocal dialect
+            found = self._listed(raw)
+            # What is too much is refused before the fields are read.
+            dialect = spoken(path, {found.field: Raw(b"[]")})
+            return found
+
         def whole(raw: Body) -> RankRequest:
             nonlocal dialect
             fields = codec.decode(raw, dict[str, Raw], msgpack=False)
@@ -77,15 +84,15 @@ class RerankAPI:
             dialect = spoken(path, fields)
             name = reader.listed.field
             try:
-                listed = list(reader.elements()) if reader.has_list else None
+                elements = list(reader.elements()) if reader.has_list else None
             except SIEError as error:
                 # An error for a limit names its field already.
                 must = f"'{name}' {MUST['documents']}"
                 raise error if "param" in error.extras else SIEError(Code.INVALID_INPUT, must, param=name) from None
-            return self._checked(read(fields, listed, name, reader.filled))
+            return self._checked(read(fields, elements, name, reader.filled))
 
         try:
-            asked = await self._bodies.decoded(request, hold, whole, pieces, self._listed)
+            asked = await self._bodies.decoded(request, hold, whole, pieces, listed)
             return await self._answer(request, hold, dialect, asked)
         except SIEError as error:
             return foreign_response(error, plain=dialect.plain_errors, busy=dialect.busy)
