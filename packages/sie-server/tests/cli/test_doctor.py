@@ -51,7 +51,7 @@ def test_the_table_has_a_line_per_finding(capsys: pytest.CaptureFixture[str]) ->
 def test_int8_is_compared_with_auto(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (library, precision):
         monkeypatch.setattr(module, "installed_library", object)
-        monkeypatch.setattr(module, "linear_isa_level", lambda: 1)
+        monkeypatch.setattr(module, "linear_isa_level", lambda: 2)
     monkeypatch.setattr(library, "vector_isa_level", lambda: 2)
     keep_rates({"float32": 100.0, "bfloat16": 50.0, "int8": 230.0})
     findings = by_name()
