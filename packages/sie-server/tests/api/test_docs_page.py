@@ -5,12 +5,19 @@ import re
 import httpx2
 import pytest
 
+from sie_server.api.dialects.table import PREFIXED
+
+# Of the APIs that are spoken under a prefix.
+PREFIXES = {dialect.name for dialect in PREFIXED.values()}
+
 
 def urls(api: httpx2.Client, headers: dict[str, str]) -> set[str]:
+    """The base URLs of the page's commands, without the prefixes of APIs."""
     answer = api.get("/docs", headers=headers)
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "no-store"
-    return set(re.findall(r"curl (\S+?)/v1/", answer.text))
+    bases = re.findall(r"curl (\S+?)/v1/", answer.text)
+    return {re.sub(f"/(?:{'|'.join(PREFIXES)})$", "", base) for base in bases}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,16 @@ from hypothesis import strategies as st
 from starlette.types import Message
 
 from sie_server import codec, wire
+from sie_server.api.dialects.cohere import (
+    ApiVersion,
+    BilledUnits,
+    Document,
+    RankingMeta,
+    RankingUsage,
+    Result,
+    Results,
+    Tokens,
+)
 from sie_server.errors import Code, SIEError
 from sie_server.http.answer_writer import PiecewiseResponse
 from sie_server.large_bodies import json_outline as large_json
@@ -243,11 +253,12 @@ def test_long_texts_of_an_answer_are_unchanged(packed: bool) -> None:
     items = wire.EncodeResponse(
         "m", [wire.EncodedItem(each) for each in ids], wire.Timing(1, 2, 3, 4, 5), wire.Usage(1)
     )
-    results = [wire.RerankResult(n, 0.5, wire.RerankedDocument(text)) for n, text in enumerate(LONG_TEXTS)]
+    results = [Result(n, 0.5, Document(text)) for n, text in enumerate(LONG_TEXTS)]
+    meta = RankingMeta(ApiVersion("1"), BilledUnits(1), Tokens(1))
     for answer, field in (
         (scores, "scores"),
         (items, "items"),
-        (wire.RerankResponse("m", results, wire.Usage(1)), "results"),
+        (Results("id", "m", results, RankingUsage(1, 1, 1), meta), "results"),
     ):
         parts = [*large_write.pieces(answer, field, getattr(answer, field), msgpack=packed)]
         assert b"".join(parts) == codec.encode(answer, msgpack=packed)
