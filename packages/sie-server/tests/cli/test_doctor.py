@@ -38,7 +38,7 @@ def test_it_names_the_precision_that_a_server_would_use_here(capsys: pytest.Capt
     assert status == int(any(each["status"] == "problem" for each in findings.values()))
     choice = precision.choose_precision("auto", torch.device("cpu"))
     assert findings["precision"]["facts"]["precision"] == choice.name
-    assert findings["precision"]["text"] == choice.described("auto")
+    assert findings["precision"]["text"] == choice.described()
 
 
 def test_the_table_has_a_line_per_finding(capsys: pytest.CaptureFixture[str]) -> None:

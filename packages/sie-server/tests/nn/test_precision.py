@@ -37,7 +37,7 @@ def test_auto_leaves_float32_for_a_clear_margin_only(bfloat16: float, chosen: st
     measured: Rates = {"float32": 100.0, "bfloat16": bfloat16}
     choice = choose_precision("auto", CPU, lambda _: measured)
     assert (choice.name, choice.rates) == (chosen, measured)
-    line = choice.described("auto")
+    line = choice.described()
     assert line.startswith(f"precision auto is {chosen} (measured here: ")
     assert line.endswith(f"through a typical layer: float32 100, bfloat16 {bfloat16:,.0f}")
 
@@ -47,11 +47,11 @@ def never(_: tuple[Precision, ...]) -> Rates:
 
 
 def test_nothing_is_measured_where_there_is_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose_precision("float32", CPU, never).described("float32") == "precision float32 is float32 (it was set)"
+    assert choose_precision("float32", CPU, never).described() == "precision float32 is float32 (it was set)"
     for check in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(f"torch.cpu.{check}", lambda: False)
     choice = choose_precision("auto", CPU, never)
-    assert choice.described("auto") == "precision auto is float32 (this CPU does not multiply bfloat16 natively)"
+    assert choice.described() == "precision auto is float32 (this CPU does not multiply bfloat16 natively)"
 
 
 @pytest.mark.usefixtures("folder")

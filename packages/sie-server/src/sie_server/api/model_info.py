@@ -10,10 +10,10 @@ from sie_server.residency.slot import Slot
 
 def model_list(engine: Engine) -> wire.ModelList:
     """All models, and the precision in which they are loaded."""
-    setting, choice, names = engine.precision_setting, engine.precision, engine.residency.names
+    choice, names = engine.precision, engine.residency.names
     return wire.ModelList(
         [model_info(address) for address in names],
-        wire.ServerPrecision(choice.name, setting, choice.reason, choice.rates),
+        wire.ServerPrecision(choice.name, choice.setting, choice.reason, choice.rates),
         [wire.ModelName(name) for name in (*names.aliases, *(address.id for address in names))],
     )
 

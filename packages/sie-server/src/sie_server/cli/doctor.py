@@ -2,29 +2,23 @@
 
 import os
 import platform
-import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
-from cyclopts import Parameter
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from sie_server import __version__
+from sie_server.cli.output import Json, console, print_json
 from sie_server.settings import ChosenPrecision, Device
 
 if TYPE_CHECKING:
     import torch
 
-Json = Annotated[bool, Parameter(name="--json", negative=())]
 Status = Literal["ok", "note", "problem"]
 _COLORS: dict[Status, str] = {"ok": "green", "note": "yellow", "problem": "red"}
-# Settings of this server and of the libraries that limit the instructions they use.
-_LIMITS = ("SIE_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,7 @@ def doctor(
     """
     findings = list(examine(device, precision, measure))
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode([asdict(each) for each in findings]), indent=2).decode())
+        print_json(findings)
     else:
         _print(findings)
     return int(any(finding.status == "problem" for finding in findings))
@@ -84,7 +78,7 @@ def examine(device: str, precision: ChosenPrecision, measure: bool) -> Iterator[
 def _processor() -> Finding:
     from sie_server.machine.cores import usable_cores
     from sie_server.machine.numa import usable_nodes
-    from sie_server.machine.processor import processor_name
+    from sie_server.machine.processor import LIBRARY_LIMITS, processor_name
 
     name = processor_name()
     cores, present = usable_cores(), os.cpu_count() or 1
@@ -92,7 +86,7 @@ def _processor() -> Finding:
     if (nodes := len(usable_nodes())) > 1:
         usable += f" in {nodes} NUMA nodes; try --pin-workers node, which was never measured on such a machine"
     facts = {"processor": name, "usable_cores": cores, "cores": present, "numa_nodes": nodes}
-    limits = {limit: value for limit in _LIMITS if (value := os.environ.get(limit))}
+    limits = {limit: value for limit in ("SIE_MAX_CPU_ISA", *LIBRARY_LIMITS) if (value := os.environ.get(limit))}
     if limits:
         listed = ", ".join(f"{limit}={value}" for limit, value in limits.items())
         advice = "These variables limit the instructions that are used; without them, the server may be faster."
@@ -101,10 +95,9 @@ def _processor() -> Finding:
 
 
 def _memory() -> Finding:
-    from sie_server.machine.memory import usable_memory
+    from sie_server.machine.memory import present_memory, usable_memory
 
-    usable = usable_memory()
-    present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    usable, present = usable_memory(), present_memory()
     text = f"{usable / 2**30:.1f} GiB" + (f" of {present / 2**30:.1f} GiB" if usable < present else "")
     return Finding("memory", "ok", text, facts={"usable_bytes": usable, "bytes": present})
 
@@ -153,7 +146,7 @@ def _precisions(place: "torch.device", precision: ChosenPrecision, measure: bool
         yield Finding("precision", "problem", str(error))
         return
     facts = {"precision": choice.name, "setting": precision, "reason": choice.reason, "tokens_per_second": choice.rates}
-    yield Finding("precision", "ok", choice.described(precision), facts=facts)
+    yield Finding("precision", "ok", choice.described(), facts=facts)
     try:
         choose_precision("int8", place)
     except ValueError as error:
@@ -181,11 +174,11 @@ def _models() -> Finding:
 
 
 def _print(findings: list[Finding]) -> None:
-    console = Console() if sys.stdout.isatty() else Console(width=200)
-    console.print(f"sie-server {__version__}, Python {platform.python_version()}", highlight=False)
+    out = console()
+    out.print(f"sie-server {__version__}, Python {platform.python_version()}", highlight=False)
     table = Table(box=None, show_header=False, pad_edge=False)
     for finding in findings:
         color = _COLORS[finding.status]
         text = escape(finding.text) + (f"\n[dim]{escape(finding.advice)}[/dim]" if finding.advice else "")
         table.add_row(f"[{color}]{finding.status}[/{color}]", finding.name, text)
-    console.print(table, highlight=False)
+    out.print(table, highlight=False)

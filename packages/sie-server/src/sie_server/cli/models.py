@@ -2,19 +2,16 @@
 
 import sys
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import cyclopts
-import msgspec
-from cyclopts import Parameter
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from sie_server.catalog.catalog import Entry, did_you_mean, parse, shipped, with_models
 from sie_server.catalog.describe import count, kind, meaning, size
 from sie_server.checkpoints.source import locate, on_this_machine
+from sie_server.cli.output import Json, console, print_json
 from sie_server.errors import LoadError, SIEError
 from sie_server.settings import ChosenPrecision, Device, ExtraModels
 
@@ -23,12 +20,8 @@ if TYPE_CHECKING:
 
 app = cyclopts.App(name="models", help="List, show, download and check models.")
 
-Json = Annotated[bool, Parameter(name="--json", negative=())]
-
 # Exit statuses of `verify`.
 _PASSED, _FAILED, _NOTHING_TO_COMPARE = 0, 1, 2
-# Tables in files and pipes are not wrapped.
-PIPE_WIDTH = 200
 
 
 @app.command(name="list")
@@ -47,7 +40,8 @@ def list_models(*, model: ExtraModels = (), as_json: Json = False) -> int:
     except (ValueError, LoadError) as error:
         return _fail(str(error))
     if as_json:
-        return _print_json(facts)
+        print_json(facts)
+        return 0
     table = Table("Model", "Size", "Tokens", "A score is", "Languages", "Licence", "Here", box=None, pad_edge=False)
     table.columns[0].no_wrap = True
     for fact in facts:
@@ -60,7 +54,7 @@ def list_models(*, model: ExtraModels = (), as_json: Json = False) -> int:
             fact["license"],
             "yes" if fact["local"] else "",
         )
-    _console().print(table)
+    console().print(table)
     return 0
 
 
@@ -83,11 +77,12 @@ def show(id_: str, /, *, model: ExtraModels = (), as_json: Json = False) -> int:
     except (ValueError, LoadError) as error:
         return _fail(str(error))
     if as_json:
-        return _print_json(facts)
+        print_json(facts)
+        return 0
     table = Table(box=None, show_header=False, pad_edge=False)
     for label, value in _lines(entry, facts):
         table.add_row(label, escape(value))
-    _console().print(table)
+    console().print(table)
     return 0
 
 
@@ -196,7 +191,7 @@ def verify(
             report["status"] = _PASSED if all(outcome.passed for outcome in outcomes) else _FAILED
             report["examples"] = [_outcome(outcome) for outcome in outcomes]
     if as_json:
-        _print_json(reports)
+        print_json(reports)
     else:
         for report in reports:
             _print_report(report)
@@ -284,10 +279,10 @@ def _outcome(outcome: "Outcome") -> dict[str, Any]:
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    console = _console()
+    out = console()
     verdict = {_PASSED: "pass", _FAILED: "FAIL", _NOTHING_TO_COMPARE: "no published scores to compare with"}
     precision = f" ({report['precision']})" if "precision" in report else ""
-    console.print(f"{escape(report['id'])}{precision}: {verdict[report['status']]}", highlight=False)
+    out.print(f"{escape(report['id'])}{precision}: {verdict[report['status']]}", highlight=False)
     if "error" in report:
         _fail(f"{report['id']}: {report['error']}")
     for example in report["examples"]:
@@ -295,26 +290,10 @@ def _print_report(report: dict[str, Any]) -> None:
         for pair in example["compared"]:
             numbers = (f"{pair[key]:.5f}" for key in ("expected", "got", "difference", "tolerance"))
             table.add_row(*numbers, "ok" if pair["passed"] else "DIFFERS", escape(pair["document"]))
-        console.print(f"\n{escape(example['query'])}  [dim]{escape(example['source'])}[/dim]", highlight=False)
-        console.print(table)
+        out.print(f"\n{escape(example['query'])}  [dim]{escape(example['source'])}[/dim]", highlight=False)
+        out.print(table)
         if not example["ordered"]:
-            console.print("The documents are ranked in a different order.")
-
-
-def _console() -> Console:
-    return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
-
-
-def _print_json(document: object) -> int:
-    encoded = msgspec.json.encode(document, enc_hook=_path)
-    print(msgspec.json.format(encoded, indent=2).decode())
-    return 0
-
-
-def _path(value: Any) -> str:
-    if isinstance(value, Path):
-        return str(value)
-    raise NotImplementedError(f"no JSON for {type(value)}")
+            out.print("The documents are ranked in a different order.")
 
 
 def _fail(message: str) -> int:

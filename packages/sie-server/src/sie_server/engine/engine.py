@@ -101,9 +101,8 @@ class Engine:
                 score cache is too large, or separate by API key without API keys.
         """
         self.device = resolve_device(settings.device)
-        self.precision_setting = settings.precision
         self.precision = choose_precision(settings.precision, self.device)  # refused now, not at the first load
-        _LOG.info("%s", self.precision.described(settings.precision))
+        _LOG.info("%s", self.precision.described())
         self._settings = settings
         self._metrics = metrics
         self._cache = score_cache(settings, metrics)

@@ -23,9 +23,14 @@ def machine_budget(device: torch.device) -> int:
     return int(_HIGH_WATER * usable_memory()) - resident_memory()
 
 
+def present_memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def usable_memory(system: Path = SYSTEM) -> int:
     """Bytes of this machine's memory, or the limit of this process's control groups if that is less."""
-    return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_limits(system)])
+    return min([present_memory(), *_limits(system)])
 
 
 def resident_memory() -> int:

@@ -10,6 +10,9 @@ _FIELDS = (
     *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision", "Features"),
 )
 
+# Variables that limit the instructions which PyTorch's libraries use.
+LIBRARY_LIMITS = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
+
 
 @cache
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:

@@ -16,11 +16,12 @@ MARGIN = 1.15
 
 @dataclass(frozen=True)
 class PrecisionChoice:
-    """The dtype of products, and why it was chosen.
+    """The dtype of products that a setting means here, and why.
 
     rates: tokens per second and core through a typical layer, by precision; none, unless measured for the choice.
     """
 
+    setting: Precision
     dtype: torch.dtype
     reason: str
     rates: Rates
@@ -30,11 +31,11 @@ class PrecisionChoice:
         """As in the settings: "float32"."""
         return dtype_name(self.dtype)
 
-    def described(self, setting: Precision) -> str:
-        """A line for the log: the choice for a setting, its reason, and the measured rates."""
+    def described(self) -> str:
+        """A line for the log: the choice, its reason, and the measured rates."""
         rates = ", ".join(f"{precision} {rate:,.0f}" for precision, rate in self.rates.items())
         measured = f"; tokens per second and core through a typical layer: {rates}" if rates else ""
-        return f"precision {setting} is {self.name} ({self.reason}){measured}"
+        return f"precision {self.setting} is {self.name} ({self.reason}){measured}"
 
 
 def dtype_name(dtype: torch.dtype) -> Precision:
@@ -76,23 +77,23 @@ def choose_precision(
     supported = {"bfloat16": "_is_mkldnn_bf16_supported", "float16": "_is_mkldnn_fp16_supported"}
     if device.type == "cpu" and precision in supported and not getattr(torch.ops.mkldnn, supported[precision])():
         raise ValueError(f"precision {precision!r} is not supported by this CPU; use auto")
-    return PrecisionChoice(getattr(torch, precision), "it was set", {})
+    return PrecisionChoice(precision, getattr(torch, precision), "it was set", {})
 
 
 def _fastest_on_cuda(device: torch.device) -> PrecisionChoice:
     if torch.cuda.get_device_capability(device) >= (8, 0):
-        return PrecisionChoice(torch.bfloat16, "this GPU multiplies bfloat16 natively", {})
-    return PrecisionChoice(torch.float32, "this GPU does not multiply bfloat16 natively", {})
+        return PrecisionChoice("auto", torch.bfloat16, "this GPU multiplies bfloat16 natively", {})
+    return PrecisionChoice("auto", torch.float32, "this GPU does not multiply bfloat16 natively", {})
 
 
 def _fastest_on_cpu(rates: Callable[[tuple[Precision, ...]], Rates]) -> PrecisionChoice:
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     # ONEDNN_MAX_CPU_ISA may disable it.
     if not (native and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
-        return PrecisionChoice(torch.float32, "this CPU does not multiply bfloat16 natively", {})
+        return PrecisionChoice("auto", torch.float32, "this CPU does not multiply bfloat16 natively", {})
     measured = rates(("float32", "bfloat16"))
     ratio = measured["bfloat16"] / measured["float32"]
     if ratio >= MARGIN:
-        return PrecisionChoice(torch.bfloat16, f"measured here: {ratio:.2f} times as fast as float32", measured)
+        return PrecisionChoice("auto", torch.bfloat16, f"measured here: {ratio:.2f} times as fast as float32", measured)
     reason = f"measured here: bfloat16 is {ratio:.2f} times as fast, and {MARGIN} is required"
-    return PrecisionChoice(torch.float32, reason, measured)
+    return PrecisionChoice("auto", torch.float32, reason, measured)

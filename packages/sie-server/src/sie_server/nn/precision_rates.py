@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import torch
 
-from sie_server.machine.processor import processor
+from sie_server.machine.processor import LIBRARY_LIMITS, processor
 from sie_server.nn.attention import attention
 from sie_server.nn.kernels.library import library_path, max_isa
 from sie_server.nn.linear import Linear
@@ -190,6 +190,6 @@ def _built() -> str:
 
 def _key() -> str:
     """Checksum of all that the rates depend on."""
-    limits = (os.environ.get(name) for name in ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS"))
+    limits = map(os.environ.get, LIBRARY_LIMITS)
     parts = (_FORMAT, processor(), _built(), max_isa(), *limits, torch.__version__)
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Answers with containers of their own: infinity, NVIDIA NIM, ZeroEntropy, Weaviate and DeepInfra."""
+"""Answers with containers of their own: infinity, NVIDIA NIM, ZeroEntropy and Weaviate."""
 
 from typing import Literal
 

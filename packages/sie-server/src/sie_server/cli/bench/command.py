@@ -11,7 +11,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from sie_server.catalog.catalog import did_you_mean, parse, shipped, with_models
-from sie_server.cli.models import PIPE_WIDTH, Json
+from sie_server.cli import output
+from sie_server.cli.output import Json
 from sie_server.errors import LoadError, SIEError
 from sie_server.machine.processor import processor_name
 from sie_server.settings import ChosenPrecision, Device, ExtraModels
@@ -79,7 +80,7 @@ def bench(
 
 
 def _print(figures: "Figures") -> None:
-    console = Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+    console = output.console()
     title = f"{figures.model}, {figures.precision} on {figures.device}, {figures.threads} threads"
     table = Table(title=f"{title} ({processor_name()})", title_justify="left", show_header=False, box=None)
     for label, value in _lines(figures):
