@@ -1,5 +1,4 @@
-// Vectors of one instruction set, and copies of queries, keys and values into the cells that the products of
-// attention.cpp read.
+// Copies of queries, keys and values into the cells that the products of attention.cpp read.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +6,7 @@
 #include <utility>
 
 #include "attention.h"
+#include "vectors.h"
 #ifdef __AVX512F__
 #include <immintrin.h>
 #endif
@@ -16,14 +16,6 @@
 
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kLanes = 16;
-#elif defined(__AVX2__)
-constexpr int kLanes = 8;
-#else
-constexpr int kLanes = 4;
-#endif
-typedef float Vec __attribute__((vector_size(4 * kLanes)));
 typedef uint32_t Bits __attribute__((vector_size(4 * kLanes)));
 
 // Operand of one step of a product: a float, or a pair of bfloat16 with the first in the lower half.
@@ -48,18 +40,6 @@ constexpr int kRows = 6, kStepCells = 1;
 constexpr int kPanel = 2 * kLanes;  // queries computed together; kRows · 2 sums fill the registers
 
 constexpr int up(int n, int to) { return (n + to - 1) / to * to; }
-
-template <class V>
-inline V load(const void* from) {
-    V v;
-    memcpy(&v, from, sizeof v);
-    return v;
-}
-
-template <class V>
-inline void store(void* to, V v) {
-    memcpy(to, &v, sizeof v);
-}
 
 inline uint32_t to_bfloat16(float x) {
     uint32_t bits = load<uint32_t>(&x);

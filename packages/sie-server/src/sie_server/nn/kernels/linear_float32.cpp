@@ -11,19 +11,15 @@
 #include <cstring>
 
 #include "linear.h"
+#include "vectors.h"
 
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kLanes = 16, kRows = 12;
-#elif defined(__AVX2__)
-constexpr int kLanes = 8, kRows = 6;
-#elif defined(__aarch64__)
-constexpr int kLanes = 4, kRows = 12;  // NEON, of which every such processor has 32 registers
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kRows = 12;  // both have 32 registers
 #else
-constexpr int kLanes = 4, kRows = 6;
+constexpr int kRows = 6;
 #endif
-typedef float Vec __attribute__((vector_size(4 * kLanes)));
 typedef int32_t Bits __attribute__((vector_size(4 * kLanes)));
 
 constexpr int kVectors = 2;
@@ -38,14 +34,6 @@ template <class T>
 constexpr T up(T n, T to) {
     return (n + to - 1) / to * to;
 }
-
-inline Vec load(const void* from) {
-    Vec v;
-    memcpy(&v, from, sizeof v);
-    return v;
-}
-
-inline void store(void* to, Vec v) { memcpy(to, &v, sizeof v); }
 
 inline Vec clamp(Vec x, float low, float high) {  // NaN stays NaN
     x = x < low ? Vec{} + low : x;

@@ -8,24 +8,9 @@
 #include <cstring>
 #include <utility>
 
+#include "vectors.h"
+
 namespace {
-
-#if defined(__AVX512F__)
-constexpr int kLanes = 16;
-#elif defined(__AVX2__)
-constexpr int kLanes = 8;
-#else
-constexpr int kLanes = 4;
-#endif
-typedef float Vec __attribute__((vector_size(4 * kLanes)));
-
-inline Vec load(const float* from) {
-    Vec v;
-    memcpy(&v, from, sizeof v);
-    return v;
-}
-
-inline void store(float* to, Vec v) { memcpy(to, &v, sizeof v); }
 
 template <int kStep, int... kLane>
 inline Vec rotated(Vec x, std::integer_sequence<int, kLane...>) {
