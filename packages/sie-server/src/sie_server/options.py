@@ -17,8 +17,10 @@ Output = Literal["dense", "sparse", "multivector", "score"]
 # Meaning of a score: a function of the logit (sigmoid, identity, log-sigmoid, tanh, ReLU), a sum of maximal cosines, or
 # the similarity of the request's `ScoreMode`.
 Score = Literal["probability", "logit", "log_probability", "tanh", "relu", "maxsim", "similarity"]
-# Treatment of a document over the length limit: cut at its end, scored in overlapping windows, or refused.
+# Treatment of a document over the length limit: cut, scored in overlapping windows, or refused.
 LongDocuments = Literal["truncate", "chunk_max", "error"]
+# End at which a text that is too long loses tokens.
+Side = Literal["right", "left"]
 # Activation after a linear layer. "gelu" is the exact erf form, "gelu_tanh" its approximation.
 Activation = Literal["none", "gelu", "gelu_tanh", "silu"]
 # Comparison of query and document by a model with several outputs; "colbert" is late interaction.

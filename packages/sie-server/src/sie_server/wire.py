@@ -7,7 +7,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from numpy.typing import NDArray
 
 from sie_server.errors import LoadClass
-from sie_server.options import Dtype, LongDocuments, Muvera, Output, Pooling, Precision, Score, ScoreMode, State
+from sie_server.options import Dtype, LongDocuments, Muvera, Output, Pooling, Precision, Score, ScoreMode, Side, State
 
 Positive = Annotated[int, Meta(ge=1)]
 Weight = Annotated[float, Meta(ge=0, lt=1e9)]
@@ -27,13 +27,17 @@ class Item(Struct, gc=False):
 
 
 class Options(Struct):
-    """Options that score and encode share; unknown ones are ignored."""
+    """Options that score and encode share; unknown ones are ignored.
+
+    `truncation_side`: end at which a text over the length limit is cut, `right` by default.
+    """
 
     profile: str | None = None
     instruction: str | None = None
     max_seq_length: Positive | None = None
     query_max_length: Positive | None = None
     overflow_policy: Literal["default", "truncate_text", "error"] | None = None
+    truncation_side: Side | None = None
 
 
 class ScoreWeights(Struct):
@@ -47,9 +51,10 @@ class ScoreWeights(Struct):
 class ScoreOptions(Options):
     """`score_mode`, `score_weights`: how a model with several kinds of embeddings, such as BGE-M3, compares them.
 
-    `long_documents`: treatment of documents over the length limit. They are cut at the end (`truncate`, the default),
-    scored in overlapping windows, of which the best counts (`chunk_max`), or refused (`error`). Takes precedence over
-    `overflow_policy`. `max_document_length`: limit on the tokens of a document, or with `chunk_max` of a window.
+    `long_documents`: treatment of documents over the length limit. They are cut (`truncate`, the default), scored in
+    overlapping windows, of which the best counts (`chunk_max`), or refused (`error`). Takes precedence over
+    `overflow_policy`. `max_document_length`: limit on the tokens of a document; with `chunk_max`, it is cut to that
+    before it is divided.
     `return_highlights`: with late interaction, the tokens of a document that made its score.
     """
 

@@ -182,6 +182,31 @@ def test_only_the_document_is_cut(checkpoint: tuple[Path, Any]) -> None:
         tokenizer.encode_pairs(QUERY, ["w1", "w1 " * 600], LengthLimits(long_documents="error"))
 
 
+@pytest.mark.parametrize("prompt", ["qwen3-reranker", "zerank-2", "mxbai-rerank-v2"])
+def test_the_end_of_a_document_stands_in_the_whole_prompt(prompt: str, data: Path) -> None:
+    file = str(data / "tokenizers/Qwen3-Reranker-0.6B/tokenizer.json")
+    reference = Tokenizer.from_file(file)
+    ours = TextTokenizer(Tokenizer.from_file(file), 200, token_types=False, prompt=prompts()[prompt])
+    document = " ".join(f"naïve{n}, 日本語" for n in range(100))
+
+    def encode(text: str) -> list[int]:
+        ids: list[int] = reference.encode(text, add_special_tokens=False).ids
+        return ids
+
+    [cut] = ours.encode_pairs("q", [document], LengthLimits(side="left"))
+    assert cut.prefix is not None
+    ids = [*cut.prefix.sequence.ids.tolist(), *cut.ids.tolist()]
+    [end] = [document[at:] for at in range(len(document)) if BUILD[prompt](encode, "q", document[at:]) == ids]
+    assert cut.truncated
+    assert 196 < len(ids) <= 200
+    assert len(end) > 50
+    [capped] = ours.encode_pairs("q", [document], LengthLimits(side="left", document=30, long_documents="chunk_max"))
+    assert capped.truncated
+    assert capped.span is not None
+    assert capped.span[1] == len(document)
+    assert 15 < capped.span[1] - capped.span[0] < 60
+
+
 def test_a_query_is_cut_on_request_only(checkpoint: tuple[Path, Any]) -> None:
     tokenizer = load(Entry("m", folder=checkpoint[0]), CPU, "float32").tokenizer
     [asked] = tokenizer.encode_pairs("w1 w2 w3 w4", ["w9"], LengthLimits(query=2))

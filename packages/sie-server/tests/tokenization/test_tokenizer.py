@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from sie_server.errors import SIEError
-from sie_server.options import LongDocuments
+from sie_server.options import LongDocuments, Side
 from sie_server.tokenization.config import LengthLimits
 from sie_server.tokenization.special_tokens import SpecialTokens, int32
 from sie_server.tokenization.tokenizer import TextTokenizer
@@ -62,16 +62,38 @@ def test_pairs_equal_the_reference_encoding(real: Path) -> None:
     check()
 
 
-def test_a_document_is_cut_like_the_reference_cuts_it_and_says_so(real: Path) -> None:
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_document_is_cut_like_the_reference_cuts_it_and_says_so(real: Path, side: Side) -> None:
     reference = Tokenizer.from_file(str(real))
     reference.no_padding()
-    reference.enable_truncation(32, strategy="only_second")
+    reference.enable_truncation(32, strategy="only_second", direction=side)
     ours = TextTokenizer(Tokenizer.from_file(str(real)), max_length=32, token_types=True)
-    documents = ["word " * n for n in (1, 10, 20, 30, 300)]
-    sequences = ours.encode_pairs("What is Python?", documents)
+    documents = [" ".join(f"word{i}" for i in range(n)) for n in (1, 3, 6, 30, 300)]
+    limits = LengthLimits(side=side)
+    sequences = ours.encode_pairs("What is Python?", documents, limits)
     for document, sequence in zip(documents, sequences, strict=True):
         assert sequence.ids.tolist() == reference.encode("What is Python?", document).ids
     assert [sequence.truncated for sequence in sequences] == [False, False, False, True, True]
+    reference.enable_truncation(32, direction=side)
+    for document, sequence in zip(documents, ours.encode_queries(documents, limits), strict=True):
+        assert sequence.ids.tolist() == reference.encode(document).ids
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_limit_on_a_document_is_one_on_all_its_windows(side: Side) -> None:
+    ours = TextTokenizer(tokenizer("bert"), max_length=10, token_types=True)
+    words = [f"w{n}" for n in range(40)]
+    document = " ".join(words)
+    kept = words[:12] if side == "right" else words[-12:]
+    limits = LengthLimits(long_documents="chunk_max", document=12, side=side)
+    windows, short = ours.encode_documents([document], limits), ours.encode_documents(["w1 w2"], limits)
+    found = [document[slice(*window.span)].split() for window in windows if window.span]
+    assert (found[0][0], found[-1][-1], len(found)) == (kept[0], kept[-1], 2)
+    assert [*dict.fromkeys(word for words_of_one in found for word in words_of_one)] == kept
+    assert [window.truncated for window in (*windows, *short)] == [True, True, False]
+    assert [window.ids[1:-1].tolist() for window in windows] == [
+        ours.encode_documents([" ".join(part)])[0].ids[1:-1].tolist() for part in found
+    ]
 
 
 def test_the_query_is_kept_whole_or_refused() -> None:

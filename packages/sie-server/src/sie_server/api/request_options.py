@@ -89,8 +89,13 @@ def with_profile(options: T, profile: Profile) -> T:
 def length_limits(options: wire.Options) -> LengthLimits:
     """The limits in the options."""
     long_documents = _overflow(options) or "truncate"
-    document = getattr(options, "max_document_length", None)
-    return LengthLimits(options.max_seq_length, options.query_max_length, long_documents, document=document)
+    return LengthLimits(
+        options.max_seq_length,
+        options.query_max_length,
+        long_documents,
+        document=getattr(options, "max_document_length", None),
+        side=options.truncation_side or "right",
+    )
 
 
 def _overflow(options: wire.Options) -> LongDocuments | None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Items
 from contextvars import copy_context
+from dataclasses import replace
 from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
@@ -325,7 +326,7 @@ class Engine:
     def _limited(self, limits: LengthLimits, long_documents: LongDocuments) -> LengthLimits:
         """The limits of a call together with the server's."""
         windows, total = self._settings.max_windows, self._settings.max_request_tokens
-        return LengthLimits(limits.sequence, limits.query, long_documents, windows, total, limits.document)
+        return replace(limits, long_documents=long_documents, windows=windows, total=total)
 
     async def _run(
         self,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sie_server.options import LongDocuments
+from sie_server.options import LongDocuments, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,8 @@ class LengthLimits:
     windows: limit on the number of sequences made from the texts; None: unlimited.
     total: limit on the tokens of all sequences together, counting a query once per sequence it is part of;
         None: unlimited.
-    document: limit on the tokens of a document, or of its windows, below what fits; None: no other limit.
+    document: limit on the tokens of a document, before it is divided into windows; None: none but that of what fits.
+    side: end at which a document, or a text to embed, is cut.
     """
 
     sequence: int | None = None
@@ -25,6 +26,7 @@ class LengthLimits:
     windows: int | None = None
     total: int | None = None
     document: int | None = None
+    side: Side = "right"
 
     def capped(self, budget: int) -> int:
         """Tokens of a document, of the `budget` that fit."""

@@ -3,10 +3,16 @@
 from collections.abc import Sequence as Items
 from typing import NamedTuple, NoReturn
 
+from tokenizers import Encoding, Tokenizer
+
 from sie_server.errors import Code, SIEError
-from sie_server.options import LongDocuments
+from sie_server.options import LongDocuments, Side
+from sie_server.stepwise import Steps
 from sie_server.tokenization.config import LengthLimits
+from sie_server.tokenization.prompt import Prompt
 from sie_server.tokenization.special_tokens import Ids
+from sie_server.tokenization.split_chat_template import SplitChatTemplate
+from sie_server.tokenization.word_cache import WordCache, encodings
 
 
 class Chunk(NamedTuple):
@@ -45,9 +51,44 @@ def document_budget(limit: int, special: int, query: int, long_documents: LongDo
     )
 
 
-def cut(documents: Items[Ids], budget: int) -> list[Chunk]:
-    """Cut documents at the end, to `budget` tokens each."""
-    return [Chunk(document, ids[:budget], truncated=len(ids) > budget) for document, ids in enumerate(documents)]
+def cut(documents: Items[Ids], budget: int, side: Side) -> list[Chunk]:
+    """Cut documents to `budget` tokens each, at this end."""
+    if side == "right":
+        return [Chunk(document, ids[:budget], truncated=len(ids) > budget) for document, ids in enumerate(documents)]
+    firsts = [max(len(ids) - budget, 0) for ids in documents]
+    return [
+        Chunk(document, ids[first:], first, truncated=first > 0)
+        for document, (ids, first) in enumerate(zip(documents, firsts, strict=True))
+    ]
+
+
+def ends_that_fit(
+    tokenizer: Tokenizer,
+    words: WordCache,
+    prompt: Prompt | SplitChatTemplate,
+    documents: Items[str],
+    most: int | None,
+) -> Steps[list[str]]:
+    """Cut documents at the left, so that their pieces of a prompt have at most `most` tokens; None: any number.
+
+    The text around a document is kept. What is left of it may have other tokens than it had in the document.
+    """
+    ends = list(documents)
+    if most is None:
+        return ends
+    encoded = yield from words.encode.steps([prompt.piece(document) for document in documents])
+    for index, (document, ids) in enumerate(zip(documents, encoded, strict=True)):
+        if (over := len(ids) - most) <= 0:
+            continue
+        yield len(document)
+        [encoding] = encodings(tokenizer, [document], offsets=True)
+        first = 0
+        while over > 0 and first < len(encoding):
+            first += over
+            ends[index] = document[char_span(encoding, first, first)[0] :] if first < len(encoding) else ""
+            [ids] = yield from words.encode.steps([prompt.piece(ends[index])])
+            over = len(ids) - most
+    return ends
 
 
 def refuse_cut(documents: Items[Ids], budget: int) -> NoReturn:
@@ -67,6 +108,38 @@ def window_starts(tokens: int, budget: int) -> list[int]:
     """
     last = max(tokens - budget, 0)
     return [*range(0, last, max(budget * 3 // 4, 1)), last]
+
+
+def divided(
+    tokenizer: Tokenizer, texts: Items[str], encoded: Items[Ids], budget: int, overhead: int, limits: LengthLimits
+) -> Steps[list[Chunk]]:
+    """Divide texts, cut to the limit for a document, into windows of `budget` tokens.
+
+    Raises:
+        SIEError: as `check_windows`.
+    """
+    most = max(map(len, encoded)) if limits.document is None else limits.document
+    parts = cut(encoded, most, limits.side)
+    check_windows([len(part.ids) for part in parts], budget, overhead, limits)
+    chunks: list[Chunk] = []
+    for text, part in zip(texts, parts, strict=True):
+        if len(part.ids) <= budget and not part.truncated:
+            chunks.append(part._replace(span=(0, len(text))))
+            continue
+        yield len(text)
+        [encoding] = encodings(tokenizer, [text], offsets=True)
+        for start in window_starts(len(part.ids), budget):
+            ids, first = part.ids[start : start + budget], part.first + start
+            chunks.append(part._replace(ids=ids, first=first, span=char_span(encoding, first, first + len(ids) - 1)))
+    return chunks
+
+
+def char_span(encoding: Encoding, first: int, last: int) -> tuple[int, int]:
+    """Span of the text of tokens `first` to `last`, in code points, half-open."""
+    start, end = encoding.token_to_chars(first), encoding.token_to_chars(last)
+    assert start is not None
+    assert end is not None
+    return start[0], end[1]
 
 
 def check_windows(lengths: Items[int], budget: int, overhead: int, limits: LengthLimits) -> None:

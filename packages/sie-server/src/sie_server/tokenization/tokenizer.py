@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from sie_server.errors import Code, SIEError
 from sie_server.stepwise import Steps, stepwise
@@ -19,12 +19,13 @@ from sie_server.tokenization.embedded_tokens import EmbeddedTokens
 from sie_server.tokenization.late_interaction import LateInteractionTokens
 from sie_server.tokenization.long_documents import (
     Chunk,
+    char_span,
     check_total,
-    check_windows,
     cut,
+    divided,
     document_budget,
+    ends_that_fit,
     refuse_cut,
-    window_starts,
 )
 from sie_server.tokenization.prompt import Prompt, instructed
 from sie_server.tokenization.sequence import Lead, Sequence
@@ -134,7 +135,6 @@ class TextTokenizer:
             instructed(query, instruction) if instruction else self._query_prompt + query, limits
         )
         budget = document_budget(self._limit(limits), self._pair.tokens, len(query_ids), limits.long_documents)
-        budget = limits.capped(budget)
         chunks = yield from self._chunks(documents, budget, self._pair.tokens + len(query_ids), limits)
         join = self._pair.joiner(query_ids, max((len(chunk.ids) for chunk in chunks), default=0))
         return (yield from build_in_steps(chunks, lambda chunk: self._sequence(*join(chunk.ids), chunk)))
@@ -192,7 +192,7 @@ class TextTokenizer:
     def spans(self, text: str, tokens: Iterable[int]) -> dict[int, tuple[int, int]]:
         """Spans of the given tokens of a text, in code points, half-open."""
         [encoding] = encodings(self._tokenizer, [text], offsets=True)
-        return {token: _char_span(encoding, token, token) for token in tokens}
+        return {token: char_span(encoding, token, token) for token in tokens}
 
     @stepwise
     def encode_queries(
@@ -217,8 +217,9 @@ class TextTokenizer:
                 param="options.query_max_length",
             )
         check_total(length * len(texts), limits)
-        encoded = self.embedded.check((yield from self.words.encode.steps(cast(Items[str], texts), budget + 1)))
-        chunks = [Chunk(index, ids[:budget], truncated=len(ids) > budget) for index, ids in enumerate(encoded)]
+        wanted = budget + 1 if limits.side == "right" else None
+        encoded = self.embedded.check((yield from self.words.encode.steps(cast(Items[str], texts), wanted)))
+        chunks = cut(encoded, budget, limits.side)
         return (yield from build_in_steps(chunks, lambda chunk: self._expanded_query(chunk, length)))
 
     @stepwise
@@ -236,7 +237,7 @@ class TextTokenizer:
                 outside of the vocabulary.
         """
         default = self._late.rules.document_length or self.max_length
-        budget = limits.capped(max(min(limits.sequence or default, self.max_length) - self._single.tokens, 0))
+        budget = max(min(limits.sequence or default, self.max_length) - self._single.tokens, 0)
         if isinstance(texts[0], str):
             chunks = yield from self._chunks(cast(Items[str], texts), budget, self._single.tokens, limits)
         else:
@@ -244,7 +245,7 @@ class TextTokenizer:
                 cast(Items[list[int]], texts), lambda ids: self.embedded.check_own(ids, self._single.ids)
             )
             check_total(sum(min(len(ids), budget) + self._single.tokens for ids in token_ids), limits)
-            chunks = cut(token_ids, budget)
+            chunks = cut(token_ids, budget, limits.side)
         return (
             yield from build_in_steps(
                 chunks, lambda chunk: self._sequence_with_vectors(*self._single.join(chunk.ids), chunk)
@@ -272,7 +273,7 @@ class TextTokenizer:
         [encoding] = encodings(self._tokenizer, [query], offsets=True)
         tokens = len(encoding)
         if limits.query is not None and tokens > limits.query:
-            query, tokens = query[: _char_span(encoding, 0, limits.query - 1)[1]], limits.query
+            query, tokens = query[: char_span(encoding, 0, limits.query - 1)[1]], limits.query
         del encoding
         yield len(query)
         shared = yield from self.words.encode.steps(prompt.shared(query, instruction))
@@ -280,11 +281,16 @@ class TextTokenizer:
         special = len(front) - tokens + len(self._after)
         budget = document_budget(self._limit(limits), special, tokens, limits.long_documents)
         prefix = Lead(Sequence(front, np.zeros_like(front)))
-        texts = [prompt.piece(document) for document in documents]
         kept = int32([*prompt.kept])
         if windows := limits.long_documents == "chunk_max":
             budget = max(budget - len(kept), 1)
-        budget = limits.capped(budget)
+        else:
+            budget = limits.capped(budget)
+        given = documents
+        if limits.side == "left" and limits.long_documents != "error":
+            most = limits.document if windows else budget
+            documents = yield from ends_that_fit(self._tokenizer, self.words, prompt, documents, most)
+        texts = [prompt.piece(document) for document in documents]
         chunks = yield from self._chunks(texts, budget, len(self._after), limits)
 
         def build(chunk: Chunk) -> Sequence:
@@ -297,9 +303,11 @@ class TextTokenizer:
             ids = np.concatenate((ids, self._after))
             sequence = self._sequence(ids, np.zeros_like(ids), chunk)
             sequence.prefix = prefix
+            before = len(given[chunk.document]) - len(document)
+            sequence.truncated = sequence.truncated or before > 0
             if sequence.span is not None:
                 origin = prompt.origin(document)
-                start, end = (min(max(at + origin, 0), len(document)) for at in sequence.span)
+                start, end = (before + min(max(at + origin, 0), len(document)) for at in sequence.span)
                 sequence.span = start, end
             return sequence
 
@@ -325,35 +333,23 @@ class TextTokenizer:
 
         budget: limit on the tokens of a chunk. overhead: tokens added around each chunk.
         """
-        max_tokens = budget + 1 if limits.long_documents == "truncate" else None
-        encoded = self.embedded.check((yield from self.words.encode.steps(texts, max_tokens)))
-        fits = all(len(ids) <= budget for ids in encoded)
+        windows = limits.long_documents == "chunk_max"
+        budget = budget if windows else limits.capped(budget)
+        most = limits.document if windows else budget
+        wanted = None if most is None or limits.side == "left" or limits.long_documents == "error" else most + 1
+        encoded = self.embedded.check((yield from self.words.encode.steps(texts, wanted)))
+        limit = limits.capped(budget)
+        fits = all(len(ids) <= limit for ids in encoded)
         if not fits and limits.long_documents == "error":
             refuse_cut(encoded, budget)
-        if not fits and limits.long_documents == "chunk_max":
-            return (yield from self._windows(texts, encoded, budget, overhead, limits))
+        if not fits and windows:
+            return (yield from divided(self._tokenizer, texts, encoded, budget, overhead, limits))
         if limits.total is not None and (budget + overhead) * len(texts) > limits.total:
             check_total(sum(min(len(ids), budget) for ids in encoded) + overhead * len(texts), limits)
-        if limits.long_documents != "chunk_max":
-            return cut(encoded, budget)
-        whole = [(0, len(text)) for text in texts]
-        return [Chunk(document, ids, 0, span) for document, (ids, span) in enumerate(zip(encoded, whole, strict=True))]
-
-    def _windows(
-        self, texts: Items[str], encoded: Items[Ids], budget: int, overhead: int, limits: LengthLimits
-    ) -> Steps[list[Chunk]]:
-        check_windows(list(map(len, encoded)), budget, overhead, limits)
-        chunks = []
-        for document, (text, ids) in enumerate(zip(texts, encoded, strict=True)):
-            if len(ids) <= budget:
-                chunks.append(Chunk(document, ids, 0, (0, len(text))))
-                continue
-            yield len(text)
-            [encoding] = encodings(self._tokenizer, [text], offsets=True)
-            for start in window_starts(len(ids), budget):
-                span = _char_span(encoding, start, start + budget - 1)
-                chunks.append(Chunk(document, ids[start : start + budget], start, span))
-        return chunks
+        if not windows:
+            return cut(encoded, budget, limits.side)
+        spans = [(0, len(text)) for text in texts]
+        return [Chunk(document, ids, 0, span) for document, (ids, span) in enumerate(zip(encoded, spans, strict=True))]
 
     def _expanded_query(self, chunk: Chunk, length: int) -> Sequence:
         ids, types = self._query.join(chunk.ids)
@@ -391,11 +387,3 @@ def build_in_steps(parts: Items[P], make: Callable[[P], T]) -> Steps[list[T]]:
             yield 0
         results += map(make, parts[start : start + _SEQUENCES_PER_STEP])
     return results
-
-
-def _char_span(encoding: Encoding, first: int, last: int) -> tuple[int, int]:
-    """Span of the text of tokens `first` to `last`, in code points, half-open."""
-    start, end = encoding.token_to_chars(first), encoding.token_to_chars(last)
-    assert start is not None
-    assert end is not None
-    return start[0], end[1]
