@@ -257,6 +257,15 @@ def test_documents_are_cut_as_asked(ranked: httpx2.Client) -> None:
         assert cut["meta"]["warnings"] == ["1 of 2 documents were cut to the limit on tokens"]
         short = post(ranked, "/v2/rerank", {**long, "documents": ["snakes", "it"]})
         assert cut["results"] == short["results"]
+    for fields in (
+        {"truncation_side": "left"},
+        {"truncation_direction": "Left"},
+        {"truncate": "START"},
+        {"options": {"truncation_side": "left"}},
+    ):
+        cut = post(ranked, "/v2/rerank", {**long, "max_tokens_per_doc": 1, **fields})
+        short = post(ranked, "/v2/rerank", {**long, "documents": ["reptiles", "it"]})
+        assert cut["results"] == short["results"]
     for fields in ({"truncation": False}, {"truncate": "NONE"}, {"truncate": False}):
         answer = ranked.post("/rerank", json={**COHERE, "documents": ["python " * 1000], **fields})
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "INPUT_TOO_LONG")
@@ -276,11 +285,28 @@ def test_fields_that_change_nothing_are_named(ranked: httpx2.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"return_embeddings": True}, {"rewrite_query": "true"}, {"truncation_side": "left"}, {"top_m": 1}]
+    "fields", [{"return_embeddings": True}, {"rewrite_query": "true"}, {"truncation_side": "middle"}, {"top_m": 1}]
 )
 def test_fields_that_would_change_the_answer_are_refused(ranked: httpx2.Client, fields: Any) -> None:
     answer = ranked.post("/v2/rerank", json={**COHERE, **fields})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, *fields)
+
+
+def test_parameters_are_fields(ranked: httpx2.Client) -> None:
+    body = {"query": QUERY, "texts": DOCUMENTS}
+    assert post(ranked, "/rerank", {**body, "parameters": {"return_text": True, "top_n": 1, "truncate": "END"}}) == (
+        post(ranked, "/rerank", {**body, "return_text": True, "top_n": 1})
+    )
+    answer = ranked.post("/v2/rerank", json={**COHERE, "parameters": {"user": 1}})
+    assert answer.headers["x-sie-ignored"] == "user"
+    for fields, param in (
+        ({"parameters": {"wait": 1}}, "wait"),
+        ({"parameters": {"top_n": 0.5}}, "top_n"),
+        ({"parameters": [1]}, "parameters"),
+        ({"parameters": {"top_n": 1}, "top_n": 2}, "parameters.top_n"),
+    ):
+        answer = ranked.post("/v2/rerank", json={**COHERE, **fields})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
 def test_models_by_other_names_and_by_none(ranked: httpx2.Client) -> None:

@@ -21,7 +21,9 @@ class RankingRequest(Struct):
     objects. `instruction`, `instruct`: of a model that takes one. `raw_scores`, `use_activation`, `activation`,
     `softmax`: the score before its activation. `max_tokens_per_doc`, `max_doc_length`, `max_tokens_per_query`,
     `truncate_prompt_tokens`: limits on tokens. `truncation`, `truncate`: refuse a document over the limit if false or
-    "NONE". `max_chunks_per_doc`: if over 1, score a long document in windows. `priority`: above 0, it can wait.
+    "NONE". `truncation_direction`, `truncation_side`, `truncate`: cut documents at the left if "left" or "START".
+    `max_chunks_per_doc`: if over 1, score a long document in windows. `priority`: above 0, it can wait. `parameters`:
+    any of the other fields.
     """
 
     model: str | None = None

@@ -10,11 +10,16 @@ from sie_server import codec, wire
 from sie_server.api.dialects.fields import IGNORED, MEANINGFUL, MUST, NULL, RankingRequest
 from sie_server.catalog.catalog import did_you_mean
 from sie_server.errors import Code, SIEError
+from sie_server.options import Side
 
 _HINTS = get_type_hints(RankingRequest, include_extras=True)
 _DECODERS = {name: msgspec.json.Decoder(hint) for name, hint in _HINTS.items() if name != "options"}
+_DECODERS["parameters"] = msgspec.json.Decoder(dict[str, Raw] | None)
 _OPTIONS: Any = wire.ScoreOptions | None
 _DEFAULT = ("default", "default/not-specified")
+# Values of `truncate`, besides booleans as strings.
+_TRUNCATE = ("START", "END", "NONE", "TRUE", "FALSE")
+_SIDES: Mapping[str, Side] = {"left": "left", "right": "right", "start": "left", "end": "right"}
 # Fields that hold the texts to rank, and pairs of fields of a score request.
 LISTS = ("documents", "texts", "input", "passages")
 PAIRS = (("text_1", "text_2"), ("data_1", "data_2"), ("queries", "documents"), ("queries", "items"))
@@ -58,7 +63,7 @@ def read(
     Raises:
         SIEError: INVALID_INPUT, with the field that is wrong as `param`.
     """
-    given = {name: raw for name, raw in fields.items() if raw != NULL or name == "query"}
+    given = {name: raw for name, raw in _merged(fields).items() if raw != NULL or name == "query"}
     ignored = [name for name in given if name in IGNORED]
     if "documents" in given and not bytes(given.get("texts", Raw(b"["))).startswith(b"["):
         ignored.append("texts")  # Some clients send it as a flag of their own.
@@ -90,6 +95,15 @@ def read(
         latency=body.latency or "fast",
         ignored=ignored,
     )
+
+
+def _merged(fields: Mapping[str, Raw]) -> Mapping[str, Raw]:
+    """The fields of a body, those in `parameters` among them."""
+    nested: dict[str, Raw] = _decoded("parameters", fields.get("parameters", NULL)) or {}
+    for name in nested:
+        if name in fields or name == "parameters":
+            raise _wrong(f"parameters.{name}", "is given twice")
+    return {**{name: raw for name, raw in fields.items() if name != "parameters"}, **nested} if nested else fields
 
 
 def _decoded(name: str, raw: Raw) -> Any:
@@ -166,13 +180,10 @@ def _options(body: RankingRequest, ignored: list[str]) -> wire.ScoreOptions:
     )
     if asked.max_seq_length == 0:
         raise _wrong("truncate_prompt_tokens", "must be -1 or positive")
-    sides = (("truncation_direction", body.truncation_direction), ("truncation_side", body.truncation_side))
-    for name, side in sides:
-        if side is not None and side.lower() != "right":
-            raise _wrong(name, f"is {side[:20]!r}; documents are cut at their end, which is 'right'")
-    truncate = body.truncate if body.parameters is None else body.parameters.get("truncate", body.truncate)
-    if isinstance(truncate, str) and truncate.upper() not in ("NONE", "END", "TRUE", "FALSE"):
-        raise _wrong("truncate", f"is {truncate[:20]!r}; it must be true, false, END or NONE")
+    truncate = body.truncate
+    if isinstance(truncate, str) and truncate.upper() not in _TRUNCATE:
+        raise _wrong("truncate", f"is {truncate[:20]!r}; it must be true, false, {', '.join(_TRUNCATE[:3])}")
+    asked.truncation_side = _side(body, truncate)
     if _flag(body.truncation) is False or (truncate is not None and str(truncate).upper() in ("FALSE", "NONE")):
         asked.overflow_policy = "error"
     elif body.max_chunks_per_doc is not None:
@@ -185,6 +196,20 @@ def _options(body: RankingRequest, ignored: list[str]) -> wire.ScoreOptions:
         asked = msgspec.structs.replace(asked, **chosen)
     # An answer has nothing but documents and scores.
     return msgspec.structs.replace(asked, top_k=None, return_tokens=False, return_highlights=False)
+
+
+def _side(body: RankingRequest, truncate: bool | str | None) -> Side | None:
+    """The end at which documents are cut; None if no field says."""
+    side = _SIDES.get(truncate.lower()) if isinstance(truncate, str) else None
+    for name in ("truncation_direction", "truncation_side"):
+        if (value := getattr(body, name)) is None:
+            continue
+        if (asked := _SIDES.get(value.lower())) is None:
+            raise _wrong(name, f"is {value[:20]!r}; it must be left or right")
+        if side not in (None, asked):
+            raise _wrong(name, f"is {value!r}, but another field asks to cut at the other end")
+        side = asked
+    return side
 
 
 def _raw(body: RankingRequest) -> bool | None:
