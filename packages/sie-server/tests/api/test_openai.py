@@ -173,7 +173,7 @@ def test_types_of_numbers_are_those_of_encode(api: httpx2.Client, dtype: str) ->
 def test_fields_that_change_nothing_are_named(api: httpx2.Client) -> None:
     same = {"output_dtype": "float", "embedding_type": "float", "truncation": True, "truncate": "END", "task": None}
     answer = post(api, TEXTS, **same, user="someone", output_dtpye="int8")
-    assert answer.headers["x-sie-ignored"] == "user,output_dtpye"
+    assert answer.headers["x-sie-ignored"] == "user,output_dtpye (did you mean output_dtype?)"
     assert "x-sie-ignored" not in post(api, TEXTS, **same).headers
     assert np.array_equal(embed(api, TEXTS, **same), embed(api, TEXTS))
     # A large body is read in another way.

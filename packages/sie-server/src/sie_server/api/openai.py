@@ -131,14 +131,15 @@ class OpenAIAPI:
 
     def _whole(self, raw: Body) -> _Read:
         body = codec.decode(raw, wire.EmbeddingsRequest, msgpack=False, invalid=Code.UNPROCESSABLE)
-        return _Read(body, self._inputs(body.input), ignored_fields(raw, wire.EmbeddingsRequest))
+        names = codec.decode(raw, dict[str, Raw], msgpack=False)
+        return _Read(body, self._inputs(body.input), ignored_fields(names, wire.EmbeddingsRequest))
 
     def _pieces(self, reader: Reader) -> _Read:
         body = reader.beside(wire.EmbeddingsRequest)
         if reader.has_list:
             body.input = list(reader.elements())
-        ignored = [name for name in reader.beside(dict[str, Raw]) if name not in body.__struct_fields__]
-        return _Read(body, self._inputs(body.input), ignored)
+        names = reader.beside(dict[str, Raw])
+        return _Read(body, self._inputs(body.input), ignored_fields(names, wire.EmbeddingsRequest))
 
     def _inputs(self, value: wire.EmbeddingsInput) -> _Texts:
         """One input per embedding, none empty."""

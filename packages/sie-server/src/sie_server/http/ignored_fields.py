@@ -1,6 +1,8 @@
 """Fields of a body that nothing reads: their names, and the header that tells the client."""
 
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from itertools import islice
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -10,8 +12,8 @@ from sie_server.errors import SIEError
 from sie_server.large_bodies.outline import Body
 
 IGNORED = "X-SIE-Ignored"
-# Names in the header, and characters of one.
-_MOST, _LONGEST = 20, 80
+# Names in the header, characters of one, and of one that is compared with the names that there are.
+_MOST, _LONGEST, _LONGEST_COMPARED = 20, 100, 32
 
 
 class Beside(Struct):
@@ -33,9 +35,9 @@ def ignored_options(beside: Beside, *, msgpack: bool) -> list[str]:
     return names
 
 
-def ignored_fields(body: Body, kind: type[Struct]) -> list[str]:
-    """Names of the fields of a JSON object that `kind` does not have."""
-    return list(_unknown(_fields(body, msgpack=False), kind, ""))
+def ignored_fields(names: Iterable[str], kind: type[Struct]) -> list[str]:
+    """Find the names of a JSON object's fields that `kind` does not have; each with the one that may be meant."""
+    return list(_unknown(names, kind, ""))
 
 
 def header(names: Iterable[str]) -> str:
@@ -50,7 +52,10 @@ def _printable(name: str) -> str:
 
 
 def _unknown(names: Iterable[str], kind: type[Struct], path: str) -> Iterator[str]:
-    return (f"{path}{name}" for name in names if name not in kind.__struct_fields__)
+    known = kind.__struct_fields__
+    for name in islice((name for name in names if name not in known), _MOST):
+        similar = get_close_matches(name, known, n=1) if len(name) <= _LONGEST_COMPARED else ()
+        yield f"{path}{name}" + "".join(f" (did you mean {other}?)" for other in similar)
 
 
 def _fields(raw: Body | Raw, msgpack: bool) -> dict[str, Raw]:
