@@ -76,5 +76,6 @@ def test_the_catalogue_is_all_none_or_a_list() -> None:
     # What the operator names keeps all that the catalogue knows of it.
     named = with_models(offered(catalogue, "none", [EMBEDDED, "x/y"]), [EMBEDDED, "x/y"])
     assert named == {EMBEDDED: catalogue[EMBEDDED], "x/y": Entry(id="x/y", repository="x/y")}
+    assert list(offered(catalogue, "none", ["BAAI/bge-m3:sparse", "BAAI/bge-m3:none"])) == ["BAAI/bge-m3"]
     with pytest.raises(ValueError, match=r"--catalogue BAAI/bge-m4: not in the catalogue\. Did you mean 'BAAI/bge-m3'"):
         offered(catalogue, "BAAI/bge-m4", ())

@@ -158,6 +158,8 @@ def shipped() -> dict[str, Entry]:
 def offered(entries: dict[str, Entry], catalogue: str, named: Iterable[str]) -> dict[str, Entry]:
     """Restrict a catalogue to models that clients may use: `all`, `none` or a list `ID,ID`, and always those `named`.
 
+    named: ids, which may have a profile, `ID:PROFILE`.
+
     Raises:
         ValueError: the list has a model that is not in the catalogue.
     """
@@ -171,7 +173,11 @@ def offered(entries: dict[str, Entry], catalogue: str, named: Iterable[str]) -> 
                 "Expected all, none, or a comma-separated list of its ids."
             )
     allowed = {*listed, *named}
-    return {model_id: entry for model_id, entry in entries.items() if model_id in allowed}
+    return {
+        model_id: entry
+        for model_id, entry in entries.items()
+        if model_id in allowed or not allowed.isdisjoint(address(model_id, name) for name in entry.every_profile)
+    }
 
 
 def with_models(entries: dict[str, Entry], models: Iterable[str], prompts: Iterable[str] = ()) -> dict[str, Entry]:
