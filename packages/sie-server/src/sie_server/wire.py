@@ -285,7 +285,8 @@ class ModelProfile(Struct):
 class Model(Struct):
     """A model of `GET /v1/models`. `dims`: width of each kind of embedding. `score`: what its scores mean.
 
-    `precision`: that of its matrix products, if it is loaded.
+    `precision`: that of its matrix products, if it is loaded. `id`, `object`, `created` and `owned_by` are OpenAI's.
+    `model_type` is Xinference's: "embedding" for a model with dense embeddings, otherwise "rerank".
     """
 
     name: str
@@ -302,6 +303,11 @@ class Model(Struct):
     prompt: str | None
     license: str | None
     precision: Precision | None
+    id: str
+    model_type: Literal["embedding", "rerank"]
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: Literal["sie"] = "sie"
 
 
 class ServerPrecision(Struct):

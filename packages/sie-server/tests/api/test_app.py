@@ -8,8 +8,8 @@ import pytest
 from jsonschema_rs import Draft202012Validator
 
 from sie_server import CONTRACT_VERSION, __version__
-from sie_server.api.dialects.table import EMBEDDINGS, ROUTES
-from sie_testing.serving import EMBEDDED, error, metric
+from sie_server.api.dialects.table import EMBEDDINGS, LISTED, ROUTES
+from sie_testing.serving import EMBEDDED, connect, error, in_process, metric
 
 BODY = {"query": {"text": "what is python"}, "items": [{"text": "it"}, {"text": "snakes are reptiles"}]}
 
@@ -58,8 +58,20 @@ def test_a_checkpoint_is_described_once_loaded(api: httpx2.Client) -> None:
 @pytest.mark.parametrize("path", [EMBEDDED, EMBEDDED.replace("/", "%2F"), f"{EMBEDDED}:default"])
 def test_one_model_is_its_entry_of_the_list(api: httpx2.Client, path: str) -> None:
     model = api.get(f"/v1/models/{path}").json()
-    assert model["name"] == EMBEDDED
+    assert (model["name"], model["id"], model["object"]) == (EMBEDDED, EMBEDDED, "model")
     assert model in api.get("/v1/models").json()["models"]
+    assert model == api.get(f"/xinference/v1/models/{path}").json()
+
+
+def test_a_model_is_of_the_type_that_xinference_s_client_asks_for(api: httpx2.Client) -> None:
+    types = {model["name"]: model["model_type"] for model in api.get("/v1/models").json()["models"]}
+    assert (types["BAAI/bge-reranker-v2-m3"], types[EMBEDDED]) == ("rerank", "embedding")
+
+
+@pytest.mark.parametrize("keys", [(), ("k" * 20,)])
+def test_xinference_s_client_learns_whether_to_send_a_key(keys: tuple[str, ...]) -> None:
+    with in_process(api_keys=keys) as running, connect(running.url) as client:
+        assert client.get("/v1/cluster/auth").json() == {"auth": bool(keys)}
 
 
 @pytest.mark.parametrize("accept", ["application/json", "application/msgpack", "*/*"])
@@ -241,7 +253,8 @@ def test_the_openapi_document_names_every_route_and_every_schema(api: httpx2.Cli
     assert document["info"]["version"] == __version__
     assert set(document["paths"]) == {
         *("/v1/score/{model}", "/v1/encode/{model}", "/v1/extract/{model}", "/v1/embeddings", *ROUTES, *EMBEDDINGS),
-        *("/v1/models", "/v1/models/{model}", "/info", "/tei/info"),
+        *(f"{prefix}/v1/models{rest}" for prefix in LISTED for rest in ("", "/{model}")),
+        *("/info", "/tei/info", "/v1/cluster/auth", "/xinference/v1/cluster/auth"),
         *("/healthz", "/readyz", "/livez", "/health", "/v1/health/ready", "/metrics", "/ws/status"),
     }
     references = set(re.findall(r'"#/components/schemas/(\w+)"', str(document).replace("'", '"')))

@@ -36,6 +36,8 @@ def model_info(address: ModelAddress) -> wire.Model:
         prompt=entry.prompt,
         license=entry.license,
         precision=None if slot.model is None else dtype_name(slot.model.dtype),
+        id=entry.id,
+        model_type="embedding" if "dense" in (entry.outputs or ()) else "rerank",
     )
 
 

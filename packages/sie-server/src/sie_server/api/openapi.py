@@ -10,9 +10,11 @@ from sie_server import __version__, wire
 from sie_server.api.dialects.dialect import Dialect
 from sie_server.api.dialects.fields import RankingRequest
 from sie_server.api.dialects.lists import Info
-from sie_server.api.dialects.table import EMBEDDINGS, PREFIXED, ROUTES
+from sie_server.api.dialects.others import XinferenceAuth
+from sie_server.api.dialects.table import EMBEDDINGS, LISTED, PREFIXED, ROUTES
 from sie_server.api.request_options import PRIORITY, TIMEOUT
 from sie_server.errors import ANSWERS, Answer, Code
+from sie_server.http.api_keys import XINFERENCE_AUTH
 from sie_server.http.error_responses import Error, ForeignError, OpenAIError, PlainError, Refusal, ShuttingDown
 from sie_server.options import Priority
 
@@ -77,6 +79,7 @@ def openapi() -> dict[str, Any]:
     bodies = (
         *(wire.ScoreRequest, wire.ScoreResponse, wire.EncodeRequest, wire.EncodeResponse, wire.ExtractRequest),
         *(wire.EmbeddingsRequest, wire.EmbeddingsResponse, RankingRequest, *_DIALECTS, ForeignError, PlainError, Info),
+        XinferenceAuth,
         *(wire.Model, wire.ModelList, wire.StatusFrame, Error, OpenAIError, ShuttingDown, Refusal),
     )
     _, schemas = msgspec.json.schema_components(bodies, schema_hook=_array, ref_template=_SCHEMA)
@@ -106,7 +109,7 @@ def openapi() -> dict[str, Any]:
             **{
                 path: {
                     "post": _operation(
-                        f"embeddings{path.split('/')[1].capitalize()}",
+                        _named(path),
                         "Embed texts, as /v1/embeddings",
                         {200: _content(wire.EmbeddingsResponse)},
                         _OPENAI,
@@ -129,13 +132,10 @@ def openapi() -> dict[str, Any]:
                 }
                 for path, name in (("/info", "info"), ("/tei/info", "infoTei"))
             },
-            "/v1/models": {
-                "get": _operation("listModels", "All models", {200: _content(wire.ModelList)}, _with_status(401))
-            },
-            "/v1/models/{model}": {
-                "get": _operation(
-                    "getModel", "One model", {200: _content(wire.Model)}, _with_status(401, 404), parameters=[_MODEL]
-                )
+            **{path: operation for prefix in LISTED for path, operation in _models(prefix).items()},
+            **{
+                path: {"get": _operation(name, "Whether requests need a key", {200: _content(XinferenceAuth)})}
+                for path, name in zip(XINFERENCE_AUTH, ("auth", "authXinference"), strict=True)
             },
             "/healthz": {"get": _operation("healthz", "The process answers", {200: _TEXT})},
             "/readyz": {"get": _operation("readyz", "Start-up and preloads are done", {200: _TEXT, 503: _TEXT})},
@@ -190,9 +190,8 @@ def _rerank(path: str) -> dict[str, Any]:
         for dialect in spoken
     ]
     found = {200: {"application/json": {"schema": {"anyOf": schemas}}}}
-    name = "rerank" + "".join(part.capitalize() for part in path.split("/"))
     return _operation(
-        name,
+        _named(path, "rerank"),
         "Rank documents",
         found,
         [*_OPENAI, Answer(429, "QUEUE_FULL")],
@@ -200,6 +199,38 @@ def _rerank(path: str) -> dict[str, Any]:
         error=(ForeignError, PlainError),
         parameters=_SCHEDULING,
     )
+
+
+def _models(prefix: str) -> dict[str, Any]:
+    """The routes that list the models and describe one, under a prefix."""
+    error = ForeignError if prefix else Error
+    listed, one = _with_status(401), _with_status(401, 404)
+    return {
+        f"{prefix}/v1/models": {
+            "get": _operation(
+                _named(f"{prefix}/v1/models", "list"),
+                "All models",
+                {200: _content(wire.ModelList)},
+                listed,
+                error=error,
+            )
+        },
+        f"{prefix}/v1/models/{{model}}": {
+            "get": _operation(
+                _named(f"{prefix}/v1/model", "get"),
+                "One model",
+                {200: _content(wire.Model)},
+                one,
+                error=error,
+                parameters=[_MODEL],
+            )
+        },
+    }
+
+
+def _named(path: str, verb: str = "") -> str:
+    """The id of the operation at a path."""
+    return verb + "".join(part.capitalize() for part in path.split("/"))
 
 
 def _element(dialect: Dialect) -> str:

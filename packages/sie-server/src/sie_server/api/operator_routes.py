@@ -4,19 +4,25 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from sie_server.api.dialects.others import XinferenceAuth
 from sie_server.api.docs_page import base_url_of, docs
 from sie_server.api.openapi import openapi
 from sie_server.engine.engine import Engine
+from sie_server.http.api_keys import XINFERENCE_AUTH
 from sie_server.http.negotiation import json
 from sie_server.metrics import CONTENT_TYPE, Metrics
 
 
 class Health:
-    """Probes of one engine, its metrics, and the documentation. ready: whether start-up is over."""
+    """Probes of one engine, its metrics, and the documentation.
 
-    def __init__(self, engine: Engine, metrics: Metrics) -> None:
+    ready: whether start-up is over. keyed: whether requests need an API key.
+    """
+
+    def __init__(self, engine: Engine, metrics: Metrics, *, keyed: bool) -> None:
         self._engine = engine
         self._metrics = metrics
+        self._keyed = keyed
         self.ready = False
         metrics.ready.set_function(lambda: self.ready)
 
@@ -27,6 +33,7 @@ class Health:
             Route("/healthz", self.healthz),
             *(Route(path, self.readyz) for path in ("/readyz", "/health", "/v1/health/ready")),
             Route("/livez", self.livez),
+            *(Route(path, self.auth) for path in XINFERENCE_AUTH),
             Route("/metrics", self.metrics),
             Route("/docs", self.docs),
             Route("/openapi.json", self.openapi),
@@ -44,6 +51,9 @@ class Health:
     async def livez(self, request: Request) -> Response:
         trouble = self._engine.trouble
         return PlainTextResponse("ok") if trouble is None else PlainTextResponse(trouble.splitlines()[0], 503)
+
+    async def auth(self, request: Request) -> Response:
+        return json(XinferenceAuth(self._keyed))
 
     async def metrics(self, request: Request) -> Response:
         return Response(self._metrics.render(), headers={"Content-Type": CONTENT_TYPE})

@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute, Route
 
 from sie_server.api.answer_size import AnswerSizes
 from sie_server.api.dialects.api import RerankAPI
-from sie_server.api.dialects.table import EMBEDDINGS, ROUTES
+from sie_server.api.dialects.table import EMBEDDINGS, LISTED, ROUTES
 from sie_server.api.native import NativeAPI
 from sie_server.api.openai import OpenAIAPI
 from sie_server.api.operator_routes import Health
@@ -46,7 +46,8 @@ class Routes:
         self._native = NativeAPI(engine, settings, bodies, answers, sizes, scoring, metrics)
         self._reranking = RerankAPI(engine, settings, bodies, answers, scoring, metrics)
         self._openai = OpenAIAPI(engine, settings, bodies, answers, sizes, metrics)
-        self.health = Health(engine, metrics)
+        keyed = bool(settings.api_keys or settings.api_keys_file)
+        self.health = Health(engine, metrics, keyed=keyed)
         self._status = StatusStream(engine, settings, lambda: self.health.ready)
         metrics.body_bytes.set_function(lambda: self._memory.bytes)
 
@@ -67,8 +68,8 @@ class Routes:
             *(Route(path, embeddings, methods=["POST"]) for path in ("/v1/embeddings", *EMBEDDINGS)),
             *(Route(path, self._reranking.info) for path in ("/info", "/tei/info")),
             *self.health.routes(),
-            Route("/v1/models", native.models),
-            Route("/v1/models/{model:path}", native.model),
+            *(Route(f"{prefix}/v1/models", native.models) for prefix in LISTED),
+            *(Route(f"{prefix}/v1/models/{{model:path}}", native.model) for prefix in LISTED),
             *self._status.routes(),
         ]
 

@@ -68,6 +68,12 @@ def _zeroentropy(ranked: Ranked) -> Written:
     return Written(body, "results", results)
 
 
+class XinferenceAuth(Struct):
+    """Whether requests need a key."""
+
+    auth: bool
+
+
 class WeaviateScore(Struct, gc=False):
     document: str
     score: float

@@ -42,7 +42,19 @@ PREFIXED: Mapping[str, Dialect] = {
     "/weaviate/rerank": WEAVIATE,
 }
 # OpenAI's embeddings under the prefixes whose clients embed at the same base URL. Errors have the form of the prefix.
-EMBEDDINGS = ("/voyage/v1/embeddings", "/jina/v1/embeddings", "/vllm/v1/embeddings", "/nim/v1/embeddings")
+EMBEDDINGS = (
+    "/voyage/v1/embeddings",
+    "/jina/v1/embeddings",
+    "/vllm/v1/embeddings",
+    "/nim/v1/embeddings",
+    "/mixedbread/v1/embeddings",
+    "/together/v1/embeddings",
+    "/together/embeddings",
+    "/infinity/embeddings",
+    "/xinference/v1/embeddings",
+)
+# Prefixes under which the models are listed, for clients that ask for them at their base URL.
+LISTED = ("", "/nim", "/vllm", "/xinference")
 ROUTES: Mapping[str, Dialect] = {**ROOTS, **PREFIXED}
 # The first field that a body has tells its API, where the path does not.
 _BY_FIELD: tuple[tuple[str, Dialect], ...] = (("input", MIXEDBREAD), ("passages", NIM), ("property", WEAVIATE))
