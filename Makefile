@@ -1,5 +1,6 @@
 # make serve      a server on this machine, from nothing
 # make test       every check but the long tests, from nothing
+# make test-clients  the official clients of other APIs against the server
 # make test-long  the tests that take minutes: faults, fuzzing, restarts behind balancers
 # make wheels     what a release publishes of the two Python packages
 PYTHON ?= python3
@@ -88,8 +89,10 @@ wheels: .venv/.installed-dev
 	mv dist/untagged/sie_rerank_sdk-*.whl dist
 	rm -r dist/untagged
 
+include clients/environments.mk
+
 clean:
-	rm -rf .venv dist packages/sie-ts/node_modules packages/sie-ts/dist packages/sie-ts/.programs
+	rm -rf .venv .clients dist packages/sie-ts/node_modules packages/sie-ts/dist packages/sie-ts/.programs
 
 # What the kernel of sie-server is compiled from.
 KERNEL := packages/sie-server/hatch_build.py $(wildcard packages/sie-server/src/sie_server/nn/kernels/*.cpp packages/sie-server/src/sie_server/nn/kernels/*.h)
