@@ -138,7 +138,9 @@ class Metrics:
         # Models
         self.loaded = gauge("sie_model_loaded", "1 while a model is in memory", ["model", "device"])
         self.memory = gauge(
-            "sie_model_memory_bytes", "Bytes of a model's weights, 0 once it is unloaded", ["model", "device"]
+            "sie_model_memory_bytes",
+            "Bytes of a model's weights, 0 once it is unloaded; weights that models share count at one of them",
+            ["model", "device"],
         )
         self.idle_evictions = counter("sie_idle_evictions", "Models unloaded because they were idle", ["model"])
         self.models = gauge("sie_models", "Models of this server by state", ["state"])

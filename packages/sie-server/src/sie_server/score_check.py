@@ -10,7 +10,7 @@ from itertools import permutations
 import torch
 
 from sie_server.catalog.catalog import Entry, Example
-from sie_server.checkpoints.load import Weighed, load
+from sie_server.checkpoints.load import Encoders, Weighed, load
 from sie_server.engine.calls import ScoreCall
 from sie_server.engine.engine import Engine
 from sie_server.errors import LoadClass, LoadError, SIEError
@@ -85,13 +85,14 @@ def load_verified(
     *,
     trials: RowCountTrials | None = None,
     weighed: Weighed | None = None,
+    encoders: Encoders | None = None,
 ) -> LoadedModel:
     """`load`, and refuse a model that does not give its published scores. A model without any passes.
 
     Raises:
         LoadError: as `load`, or SCORES with the expected and the actual scores.
     """
-    model = load(entry, device, precision, trials=trials, weighed=weighed)
+    model = load(entry, device, precision, trials=trials, weighed=weighed, encoders=encoders)
     if not model.entry.examples:
         _LOG.info("%s: no published scores to compare with", model.id)
         return model

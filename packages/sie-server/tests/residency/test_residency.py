@@ -38,12 +38,12 @@ class Loaded:
 
     token_bytes, device = 0, torch.device("cpu")
 
-    def __init__(self, entry: Entry, size: int = SIZE) -> None:
-        self.entry, self.id, self.bytes = entry, entry.id, size
+    def __init__(self, entry: Entry, size: int = SIZE, encoder: object = None) -> None:
+        self.entry, self.id, self.bytes, self.encoder = entry, entry.id, size, encoder or object()
 
 
-def weighed(size: int) -> Weighed:
-    return Weighed(size, builder=cast(Any, None))
+def weighed(size: int, encoder: Any = None) -> Weighed:
+    return Weighed(size, cast(Any, None), encoder)
 
 
 class Models:
@@ -55,6 +55,8 @@ class Models:
         self.failures: dict[str, list[Exception]] = {}
         self.gates: dict[str, threading.Event] = {}
         self.sizes: dict[str, int] = {}
+        # Of models that share weights.
+        self.encoders: dict[str, object] = {}
         self.metrics = Metrics()
         self.at_once = Counter[str]()
         options = {"load_wait_s": 20.0, "load_timeout_s": 20.0, "batch_tokens": 512, **options}
@@ -71,7 +73,7 @@ class Models:
                 assert self.gates[entry.id].wait(20)
             if self.failures.get(entry.id):
                 raise self.failures[entry.id].pop(0)
-            return Loaded(entry, self.sizes.get(entry.id, SIZE))  # type: ignore[return-value]
+            return Loaded(entry, self.sizes.get(entry.id, SIZE), self.encoders.get(entry.id))  # type: ignore[return-value]
         finally:
             self.at_once[entry.id] -= 1
 
@@ -126,6 +128,59 @@ async def test_the_least_recently_used_model_is_unloaded() -> None:
     assert models.calls == ["a", "b", "c", "b"]
     assert [models.gauge("sie_model_loaded", model_id) for model_id in "abc"] == [0, 1, 1]
     assert [models.gauge("sie_model_memory_bytes", model_id) for model_id in "abc"] == [0, SIZE, SIZE]
+
+
+def sharing(budget: int, *names: str, **options: Any) -> Models:
+    """Models of which those with these names have the same weights, which are found when a second one is weighed."""
+    shared = object()
+
+    def weigh(entry: Entry) -> Weighed:
+        in_memory = entry.id in names and any(models.residency.slots[name].model for name in names)
+        return weighed(SIZE, shared if in_memory else None)
+
+    models = Models(budget, weigh=weigh, **options)
+    models.encoders = dict.fromkeys(names, shared)
+    return models
+
+
+async def test_shared_weights_count_once() -> None:
+    models = sharing(2 * SIZE, "a", "b", "c")
+    for model_id in "abcd":
+        await models.get(model_id)
+    assert models.loaded() == {"a", "b", "c", "d"}
+    assert [models.gauge("sie_model_memory_bytes", model_id) for model_id in "abcd"] == [SIZE, 0, 0, SIZE]
+    models.residency.unload("a")
+    await until(lambda: models.state("a") == "available")
+    assert [models.gauge("sie_model_memory_bytes", model_id) for model_id in "abcd"] == [0, SIZE, 0, SIZE]
+
+
+async def test_all_users_of_shared_weights_are_unloaded_to_make_room_and_none_for_nothing() -> None:
+    models = sharing(2 * SIZE, "a", "b")
+    for model_id in "acb":
+        await models.get(model_id)
+    await models.get("d")
+    assert models.loaded() == {"a", "b", "d"}, "a is older than c, but frees nothing without b"
+    await models.get("c")
+    assert models.loaded() == {"c", "d"}
+
+
+async def test_weights_of_a_pinned_model_are_not_unloaded_by_another_name() -> None:
+    models = sharing(2 * SIZE, "a", "b", pinned=("b",))
+    for model_id in "abcd":
+        await models.get(model_id)
+    assert models.loaded() == {"a", "b", "d"}
+
+
+async def test_a_name_in_use_keeps_its_weights() -> None:
+    models, ended = sharing(2 * SIZE, "a", "b"), asyncio.Event()
+    for model_id in "abc":
+        await models.get(model_id)
+    using = asyncio.create_task(models.use("a", ended))
+    await until(lambda: models.residency.slots["a"].resident.users)  # type: ignore[union-attr]
+    await models.get("d")
+    assert models.loaded() == {"a", "b", "d"}
+    ended.set()
+    assert await using == "a"
 
 
 async def test_pinned_models_stay() -> None:

@@ -152,12 +152,12 @@ def _full(message: str) -> Response:
 
 
 def _model(slot: Slot, device: str, waiting: Waiting) -> wire.ModelStatus:
-    entry, model = slot.entry, slot.model
+    entry, resident = slot.entry, slot.resident
     return wire.ModelStatus(
         name=entry.id,
         state=slot.state,
-        device=None if model is None else device,
-        memory_bytes=0 if model is None else model.bytes,
+        device=None if resident is None else device,
+        memory_bytes=0 if resident is None else resident.memory_bytes,
         config=wire.StatusModelConfig(
             hf_id=entry.repository,
             adapter=entry.architecture or "",

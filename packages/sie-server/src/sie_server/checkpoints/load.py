@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -14,7 +15,7 @@ from sie_server.checkpoints.cancellation import stop_if_given_up
 from sie_server.checkpoints.chat_template_file import default_prompt
 from sie_server.checkpoints.checkpoint import Checkpoint
 from sie_server.checkpoints.colbert import overridden
-from sie_server.checkpoints.model_builder import ModelBuilder
+from sie_server.checkpoints.model_builder import ModelBuilder, WeightsIdentity
 from sie_server.checkpoints.prompts import prompt_name
 from sie_server.checkpoints.source import locate, locate_present
 from sie_server.checkpoints.tokenizer_file import read_tokenizer
@@ -34,6 +35,8 @@ from sie_server.tokenization.tokenizer import TextTokenizer
 _LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
+# The encoders in memory, each for as long as a model or a load holds it.
+Encoders = WeakValueDictionary[tuple[WeightsIdentity, torch.dtype, torch.device], Encoder]
 # A load starts again if files change during it.
 _ATTEMPTS = 4
 _PAUSE_S = 0.2
@@ -43,11 +46,12 @@ _PAUSE_S = 0.2
 class Weighed:
     """A model whose weights have been weighed, but not read. Its files stay open for the load that follows.
 
-    bytes: of the weights in memory.
+    bytes: of the weights in memory. encoder: has the same weights in memory already, and is used by the load.
     """
 
     bytes: int
     builder: ModelBuilder
+    encoder: Encoder | None = None
 
 
 def load(
@@ -57,10 +61,12 @@ def load(
     *,
     trials: RowCountTrials | None = None,
     weighed: Weighed | None = None,
+    encoders: Encoders | None = None,
 ) -> LoadedModel:
     """Find, read, check and place a model's weights. All files are of the same moment, even if they are being replaced.
 
-    trials: results of earlier loads about this processor. weighed: the same model, not to be opened again.
+    trials: results of earlier loads about this processor. weighed: the same model, not to be opened again. encoders:
+    models of the same files share the weights of one of these, to which a new one is added.
 
     Raises:
         LoadError: the files can't be read, don't fit the device, or are not supported; STORAGE, they changed in every
@@ -71,14 +77,18 @@ def load(
     def read(checkpoint: Checkpoint) -> LoadedModel:
         with checkpoint:
             if opened is not None and opened.checkpoint is checkpoint:
-                return _load(opened, device, precision, trials)
-            return _load(ModelBuilder(entry, checkpoint), device, precision, trials)
+                return _load(opened, device, precision, trials, encoders)
+            return _load(ModelBuilder(entry, checkpoint), device, precision, trials, encoders)
 
     return _consistently(entry, read, lambda: locate(entry), None if opened is None else opened.checkpoint)
 
 
-def weigh(entry: Entry, device: torch.device, precision: Precision = "auto") -> Weighed | None:
+def weigh(
+    entry: Entry, device: torch.device, precision: Precision = "auto", encoders: Encoders | None = None
+) -> Weighed | None:
     """Find a model and weigh it by its files' headers, without reading its weights. None: it is not on this machine.
+
+    encoders: those in memory, of which one may have its weights.
 
     Raises:
         LoadError: as `load`.
@@ -88,7 +98,8 @@ def weigh(entry: Entry, device: torch.device, precision: Precision = "auto") -> 
 
     def read(checkpoint: Checkpoint) -> Weighed:
         builder = ModelBuilder(entry, checkpoint)
-        return Weighed(_weight_bytes(builder, device, precision), builder)
+        encoder = None if encoders is None else encoders.get(_place(builder, device, precision))
+        return Weighed(_weight_bytes(builder, device, precision), builder, encoder)
 
     return _consistently(entry, read, lambda: locate(entry), present)
 
@@ -129,11 +140,17 @@ def _consistently(
     )
 
 
+def _place(
+    builder: ModelBuilder, device: torch.device, precision: Precision
+) -> tuple[WeightsIdentity, torch.dtype, torch.device]:
+    return builder.weights_identity, resolve_precision(precision, device), device
+
+
 def _weight_bytes(builder: ModelBuilder, device: torch.device, precision: Precision) -> int:
     dtype = resolve_precision(precision, device)
     encoder = builder.encoder(special_ids=())
     weights = builder.weights(encoder, range(builder.answers))
-    dtypes = weights.dtypes(resolve_precision("auto", device) if dtype == torch.int8 else dtype)
+    dtypes = weights.dtypes(_stored(dtype, device))
     total = sum(parameter.numel() * dtypes[name].itemsize for name, parameter in encoder.named_parameters())
     if dtype == torch.int8:
         total += sum(
@@ -144,45 +161,50 @@ def _weight_bytes(builder: ModelBuilder, device: torch.device, precision: Precis
     return total
 
 
+def _stored(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """The precision of weights for this one. Layers that int8 does not apply to are computed as with `auto`."""
+    return resolve_precision("auto", device) if dtype == torch.int8 else dtype
+
+
 def _load(
-    builder: ModelBuilder, device: torch.device, precision: Precision, trials: RowCountTrials | None
+    builder: ModelBuilder,
+    device: torch.device,
+    precision: Precision,
+    trials: RowCountTrials | None,
+    encoders: Encoders | None,
 ) -> LoadedModel:
     started = time.perf_counter()
     dtype = resolve_precision(precision, device)
     entry = builder.description.entry
     tokenizer = _tokenizer(builder)
     stop_if_given_up()
-    encoder = builder.encoder(tokenizer.special_ids())
-    weights = builder.weights(encoder, _answers(builder, tokenizer))
-    # Layers that int8 does not apply to are computed as with `auto`.
-    stored = resolve_precision("auto", device) if dtype == torch.int8 else dtype
-    try:
-        weights.fill(device, stored)
-    except torch.OutOfMemoryError as error:
-        raise LoadError(LoadClass.OOM, f"{entry.id} does not fit into the memory of {device}") from error
-    parameters = sum(p.numel() for p in encoder.parameters())
-    if dtype == torch.int8:
-        use_linear_backends(encoder.layers, int8=True, check_cancelled=stop_if_given_up, trials=trials)
-    use_linear_backends(encoder, check_cancelled=stop_if_given_up, trials=trials)
+    answers = _answers(builder, tokenizer)
+    place = _place(builder, device, precision)
+    encoder = found = None if encoders is None else encoders.get(place)
+    if encoder is None:
+        encoder = _encoder(builder, tokenizer, answers, device, dtype, trials)
     size = sum(t.numel() * t.dtype.itemsize for t in (*encoder.parameters(), *encoder.buffers()))
     model = LoadedModel(
         entry=entry,
         tokenizer=tokenizer,
-        encoder=encoder.eval().requires_grad_(False),
+        encoder=encoder,
         device=device,
         dtype=dtype,
-        parameters=parameters,
+        parameters=encoder.parameter_count,
         bytes=size,
         few_sizes=device.type == "cpu" and _uses_library(encoder),
         # Kernels and libraries are those of the process.
         fingerprint=hashlib.sha256(
-            repr((builder.checkpoint.version, entry, dtype, stored, device)).encode()
+            repr((builder.checkpoint.version, entry, dtype, _stored(dtype, device), device)).encode()
         ).hexdigest(),
     )
     model = warm_up(model)
+    if encoders is not None:
+        encoders[place] = encoder
     _LOG.info(
-        "%s: loaded from %s in %.2f s: %s, %.1fM parameters, %s on %s",
+        "%s: %s %s in %.2f s: %s, %.1fM parameters, %s on %s",
         entry.id,
+        "loaded from" if found is None else "shares the weights in memory of",
         builder.checkpoint.folder,
         time.perf_counter() - started,
         entry.architecture,
@@ -191,6 +213,29 @@ def _load(
         device,
     )
     return model
+
+
+def _encoder(
+    builder: ModelBuilder,
+    tokenizer: TextTokenizer,
+    answers: list[int],
+    device: torch.device,
+    dtype: torch.dtype,
+    trials: RowCountTrials | None,
+) -> Encoder:
+    """The model's encoder with its weights. Raises as `load`."""
+    encoder = builder.encoder(tokenizer.special_ids())
+    try:
+        builder.weights(encoder, answers).fill(device, _stored(dtype, device))
+    except torch.OutOfMemoryError as error:
+        raise LoadError(
+            LoadClass.OOM, f"{builder.description.entry.id} does not fit into the memory of {device}"
+        ) from error
+    encoder.parameter_count = sum(p.numel() for p in encoder.parameters())
+    if dtype == torch.int8:
+        use_linear_backends(encoder.layers, int8=True, check_cancelled=stop_if_given_up, trials=trials)
+    use_linear_backends(encoder, check_cancelled=stop_if_given_up, trials=trials)
+    return encoder.eval().requires_grad_(False)
 
 
 def _tokenizer(builder: ModelBuilder) -> TextTokenizer:

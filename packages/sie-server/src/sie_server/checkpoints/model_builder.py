@@ -3,12 +3,15 @@
 import re
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Items
+from dataclasses import dataclass
 
 import torch
 
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.checkpoint import Checkpoint
+from sie_server.checkpoints.colbert import overridden
 from sie_server.checkpoints.description import describe, read_model_config
+from sie_server.checkpoints.files import Version
 from sie_server.checkpoints.hf_config import stated_layers
 from sie_server.checkpoints.sentence_transformers import answers_hint, head_files
 from sie_server.checkpoints.tensor_file import TensorFile
@@ -17,10 +20,25 @@ from sie_server.errors import UnsupportedModelError
 from sie_server.models.encoder import Encoder
 from sie_server.models.registry import HeadKind
 from sie_server.nn.sparse import SpladeHead, TokenWeights
+from sie_server.tokenization.config import LateInteraction
 from sie_server.tokenization.prompt import Prompt
 
 # Part of the names of tensors in every architecture.
 _LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class WeightsIdentity:
+    """All that a model's weights depend on, besides their precision and the device.
+
+    files: of the checkpoint, wherever links to them are. head: the one that is used. answers: tokens whose rows of the
+    output projection are kept. special: decides which tokens have no lexical weight; None without such weights.
+    """
+
+    files: Version
+    head: HeadKind | None
+    answers: tuple[int | str, ...]
+    special: LateInteraction | None
 
 
 class ModelBuilder:
@@ -48,6 +66,23 @@ class ModelBuilder:
     def answers(self) -> int:
         """Number of tokens whose logits a language model's head keeps."""
         return len(self.answer_ids or self.answer_tokens) if self.description.head == "tokens" else 0
+
+    @property
+    def weights_identity(self) -> WeightsIdentity:
+        """The identity of the weights. The checkpoint's folder is there."""
+        description = self.description
+        answers: list[int] | tuple[str, ...] = ()
+        if description.head == "tokens":
+            saved = None if isinstance(description.prompt, Prompt) else self.answer_ids
+            answers = self.answer_tokens if saved is None else saved
+        late = overridden(description.config.late or LateInteraction(), description.entry.late_interaction)
+        assert self.checkpoint.version is not None
+        return WeightsIdentity(
+            self.checkpoint.version,
+            description.head,
+            tuple(answers),
+            late if description.config.token_weights else None,
+        )
 
     def encoder(self, special_ids: Items[int]) -> Encoder:
         """The encoder, without memory. special_ids: of the tokenizer.

@@ -14,7 +14,7 @@ import torch
 
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.description import inspect
-from sie_server.checkpoints.load import Weighed, load, weigh
+from sie_server.checkpoints.load import Encoders, Weighed, load, weigh
 from sie_server.engine.admission import Admission, estimate
 from sie_server.engine.calls import EncodeCall, ScoreCall
 from sie_server.engine.deadline import TIMER_SLACK_S, check_deadline, expired, until_deadline
@@ -78,6 +78,7 @@ class Loader(Protocol):
         *,
         trials: RowCountTrials,
         weighed: Weighed | None,
+        encoders: Encoders,
     ) -> LoadedModel: ...
 
 
@@ -112,9 +113,10 @@ class Engine:
         budget = settings.batch_tokens or (_CPU_BATCH_TOKENS if on_cpu else _GPU_BATCH_TOKENS)
         cached = settings.score_cache if on_cpu else 0
         self.scheduler = Scheduler(budget, workers)
+        self._trials, self._encoders = RowCountTrials(), Encoders()
         self.residency = Residency(
             (),
-            partial(self._load, loader or load, RowCountTrials()),
+            partial(self._load, loader or load),
             MemoryBudget(settings.memory_budget or machine_budget(self.device) - cached, workers),
             metrics,
             batch_tokens=budget,
@@ -123,7 +125,7 @@ class Engine:
             pinned=settings.pinned,
             aliases=settings.aliases,
             fetch=fetch,
-            weigh=lambda entry: weigh(entry, self.device, settings.precision),
+            weigh=lambda entry: weigh(entry, self.device, settings.precision, self._encoders),
         )
         for entry, fault in map(inspect, entries.values()):
             self.residency.put(entry, fault)
@@ -381,9 +383,9 @@ class Engine:
         self._device_busy.inc(seconds)
         self._metrics.observe_batch(model_id, [entry.tokens for entry in batch.scheduled], seconds)
 
-    def _load(self, loader: Loader, trials: RowCountTrials, entry: Entry, weighed: Weighed | None) -> LoadedModel:
-        started = time.perf_counter()
-        model = loader(entry, self.device, self._settings.precision, trials=trials, weighed=weighed)
+    def _load(self, loader: Loader, entry: Entry, weighed: Weighed | None) -> LoadedModel:
+        started, precision = time.perf_counter(), self._settings.precision
+        model = loader(entry, self.device, precision, trials=self._trials, weighed=weighed, encoders=self._encoders)
         self._metrics.load_seconds.labels(model.id).observe(time.perf_counter() - started)
         trim_and_tune()
         return model

@@ -24,6 +24,7 @@ class Encoder(nn.Module):
         of `name`. head_renames, lexical_renames: the same for these heads.
     ties: parameters that a checkpoint may omit because they equal another parameter or rows of it.
     ignored: prefixes of a checkpoint's other tensors, such as heads of pre-training.
+    parameter_count: number of parameters, once they have values; linear layers then rearrange theirs.
     has_own_head: whether the checkpoint's head is not one of the architecture's, so that further tensors are ignored.
     """
 
@@ -31,6 +32,7 @@ class Encoder(nn.Module):
     head_renames: ClassVar[dict[str, str]]
     ignored: ClassVar[tuple[str, ...]]
     has_own_head: bool = False
+    parameter_count: int = 0
     lexical_renames: ClassVar[dict[str, str]] = {}
     ties: Mapping[str, str] = {}
     layers: nn.ModuleList

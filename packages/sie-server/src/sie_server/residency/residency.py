@@ -238,11 +238,12 @@ class Residency:
 
     async def _load_within_budget(self, slot: Slot, configured: Entry) -> None:
         """Make room for the expected footprint, load the model, make room for the measured one, and start serving."""
-        weighed = None if slot.footprint is not None else await self._on_load_thread(slot, configured, self._weigh)
-        await self._resident_models.make_room(slot, *_expected(slot, configured, weighed))
+        weighed = await self._on_load_thread(slot, configured, self._weigh)
+        encoder = None if weighed is None else weighed.encoder
+        await self._resident_models.make_room(slot, *_expected(slot, configured, weighed), encoder)
         model = await self._load_with_retry(slot, configured, weighed)
         slot.footprint = Footprint(model.bytes, model.token_bytes * self._batch_tokens)
-        await self._resident_models.make_room(slot, slot.footprint, slot.footprint)
+        await self._resident_models.make_room(slot, slot.footprint, slot.footprint, model.encoder)
         self._resident_models.add(slot, model, slot.footprint)
         slot.entry = model.entry
         slot.forgive()

@@ -23,12 +23,14 @@ class Resident:
     """A model in memory. Lives on the event loop.
 
     users: tasks that compute with the model, and futures of requests that waited for its load and have not run since.
-    used_at: time of its last use, by the residency's clock.
+    used_at: time of its last use, by the residency's clock. memory_bytes: of the model, 0 if they are counted at one
+    that has the same weights.
     """
 
     model: LoadedModel
     footprint: Footprint
     used_at: float
+    memory_bytes: int = 0
     users: set["asyncio.Future[Any]"] = field(default_factory=set)
     _refused: set["asyncio.Future[Any]"] = field(default_factory=set)
     _left: asyncio.Event = field(default_factory=asyncio.Event)
