@@ -5,6 +5,7 @@ LoadError                a model failed to load: class, message
 └── UnsupportedModelError     and never will load: unknown architecture, pickled weights, broken config
 """
 
+from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -77,7 +78,7 @@ ANSWERS: dict[Code, Answer] = {
 
 
 class SIEError(Exception):
-    """An error that a request is answered with.
+    """An error in answer to a request.
 
     `extras` are sent together with code and message; `retry_after` (seconds) overrides the table's. The middle of a
     text of more than 2,000 characters is left out.
@@ -92,6 +93,27 @@ class SIEError(Exception):
         }
         self.answer = ANSWERS[code]
         self.retry_after = self.answer.retry_after if retry_after is None else retry_after
+
+
+class FieldError(SIEError):
+    """An error in a field of a request, by the field's name in the native API until another API renames it."""
+
+    def __init__(self, code: Code, field: str, fault: str, *, before: str = "Field") -> None:
+        """field: e.g. "items[3].text". fault, before: the message around the name in quotation marks."""
+        super().__init__(code, f"{before} '{field}' {fault}", param=field)
+        self._parts = field, fault, before
+
+    def renamed(self, items: str, indices: Items[int]) -> "FieldError":
+        """The same error for an API whose list of texts is called `items`, such as "documents".
+
+        indices: place in that list of each text of the call.
+        """
+        field, fault, before = self._parts
+        name, bracket, index = field.removesuffix(".text").partition("[")
+        if name == "items":
+            place = f"[{indices[int(index.removesuffix(']'))]}]" if bracket else ""
+            field = f"{items}{place}"
+        return FieldError(self.code, field, fault, before=before)
 
 
 class LoadClass(StrEnum):
@@ -142,7 +164,7 @@ class LoadError(Exception):
 
 
 class UnsupportedModelError(LoadError):
-    """The checkpoint is not supported. The message says what is, or what to do."""
+    """The checkpoint is not supported. The message names what is supported, or a remedy."""
 
     def __init__(self, message: str) -> None:
         super().__init__(LoadClass.CONFIG, message)

@@ -104,7 +104,7 @@ def load_verified(
         pairs = failed[0].compared
         raise LoadError(
             LoadClass.SCORES,
-            f"{model.entry.source} does not give its published scores for {failed[0].query!r}: expected "
+            f"the scores of {model.entry.source} for {failed[0].query!r} differ from the published ones: expected "
             f"{[pair.expected for pair in pairs]}, got {[round(pair.got, 5) for pair in pairs]} in {model.dtype}",
         )
     _LOG.info("%s: gives its %d published scores", model.id, sum(len(outcome.compared) for outcome in outcomes))

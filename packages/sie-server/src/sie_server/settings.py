@@ -34,7 +34,7 @@ def _check_origins(_: Any, origins: tuple[str, ...]) -> None:
 def _check_idle(_: Any, seconds: float) -> None:
     # Shorter times would unload a model between the requests of one client.
     if seconds and not 10 <= seconds <= 86400:
-        raise ValueError("must be 0, or 10 to 86400")
+        raise ValueError("must be 0, or between 10 and 86400")
 
 
 def _check_score_cache(_: Any, size: int) -> None:
@@ -91,10 +91,10 @@ class Settings:
         Limit on bytes of loaded models; 0: 95 % of the GPU's memory, or of the machine's (in a container, its limit).
         The least recently used model is unloaded first.
     score_cache
-        Bytes of memory for scores that were computed: a pair of a query and a document that is there is not computed
-        again. 0: none.
+        Bytes of memory for computed scores: a pair of a query and a document that is found there is not computed again.
+        0: none.
     score_cache_scope
-        Whose scores a request is answered with: shared, all; key, those that were computed for the same API key.
+        shared: all clients share the cached scores; key: each API key has its own.
     idle_evict_s
         Seconds without a request after which a model is unloaded, 10 to 86400; 0: never.
     device
@@ -130,7 +130,7 @@ class Settings:
     max_items
         Limit on items in a request.
     max_windows
-        Limit on sequences of a request, which has several per item if long documents are split into windows.
+        Limit on sequences of a request: one per item, or one per window if long documents are split.
     max_request_tokens
         Limit on tokens of a request, after truncation, counting the query once per item.
     max_values
@@ -157,7 +157,7 @@ class Settings:
     api_keys_file
         File with one key per line and comments after #; read again when it changes.
     receive_timeout
-        Seconds for a request's head to arrive, and that its body may lag behind a rate of 8 KiB per second.
+        Seconds for a request's head to arrive, and how far its body may fall behind a rate of 8 KiB per second.
     max_connections
         Limit on simultaneous connections; further ones get QUEUE_FULL.
     log_level

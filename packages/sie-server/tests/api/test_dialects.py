@@ -271,6 +271,20 @@ def test_documents_are_cut_as_asked(ranked: httpx2.Client) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "INPUT_TOO_LONG")
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/v2/rerank", {"query": QUERY, "documents": ["it", "python " * 1000]}, "documents[1]"),
+        ("/rerank", {"query": QUERY, "texts": ["python " * 1000]}, "texts[0]"),
+        # The second query's only document is the third of the request.
+        ("/score", {"queries": ["a", "a", "b"], "documents": ["it", "it", "python " * 1000]}, "documents[2]"),
+    ],
+)
+def test_errors_name_the_field_as_the_client_calls_it(ranked: httpx2.Client, path: str, body: Any, field: str) -> None:
+    told = ranked.post(path, json={**body, "truncate": False}).json()
+    assert f"Field '{field}' has 1000 tokens" in str(told["error"])
+
+
 def test_a_blank_document_among_good_ones_is_scored(ranked: httpx2.Client) -> None:
     assert len(post(ranked, "/v2/rerank", {**COHERE, "documents": ["python", "", " "]})["results"]) == 3
 

@@ -125,7 +125,7 @@ def test_token_ids_of_another_tokenizer_are_read_as_their_text(
     with in_process(**flags) as running, connect(running.url) as client:
         expected = embed(api, ["who made it", "it"], "bert-encoder")
         assert np.array_equal(embed(client, [[0, 1, 2], [2]], "bert-encoder"), expected)
-        message = "Field 'input[1]' holds a number that is no token id of cl100k_base"
+        message = "Field 'input[1]' contains an id that cl100k_base does not have"
         assert refusal(post(client, [[0], [9]], "bert-encoder")) == (400, "INVALID_INPUT", "input", message)
     assert asked == ["cl100k_base"]
 
@@ -348,8 +348,8 @@ def test_invalid_inputs(api: httpx2.Client, given: Any, message: str) -> None:
     ("given", "message"),
     [
         ([[5], []], "Field 'input[1]' must not be empty"),
-        ([[5], [-1]], "token id -1 is outside of the vocabulary of 600 tokens"),
-        ([5, 2**64], "token id 18446744073709551616 is outside of the vocabulary of 600 tokens"),
+        ([[5], [-1]], "token id -1 is outside the model's vocabulary of 600 tokens"),
+        ([5, 2**64], "token id 18446744073709551616 is outside the model's vocabulary of 600 tokens"),
     ],
 )
 def test_invalid_token_ids(trusting: httpx2.Client, given: Any, message: str) -> None:

@@ -255,6 +255,6 @@ def test_the_default_profile_can_have_options_too(models: Path) -> None:
 def test_a_profile_has_the_options_of_requests_and_no_others() -> None:
     options = {*wire.ScoreOptions.__struct_fields__, *wire.EncodeOptions.__struct_fields__}
     assert set(Profile.__struct_fields__) <= options
-    for profile, fault in (({"max_length": 3}, "unknown field"), ({"doc_template": "x"}, "slot {text} once")):
+    for profile, fault in (({"max_length": 3}, "unknown field"), ({"doc_template": "x"}, "{text} exactly once")):
         with pytest.raises(msgspec.ValidationError, match=fault):
             msgspec.convert({"id": "m", "profiles": {"fast": profile}}, Entry)

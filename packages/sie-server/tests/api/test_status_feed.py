@@ -171,7 +171,7 @@ def test_there_are_no_websockets_elsewhere(in_memory: InProcess, path: str) -> N
 def test_a_plain_http_request_gets_an_explanation(api: httpx2.Client) -> None:
     answer = api.get("/ws/status")
     assert (answer.status_code, answer.headers["upgrade"]) == (426, "websocket")
-    assert answer.json() == {"detail": "/ws/status is a WebSocket"}
+    assert answer.json() == {"detail": "/ws/status accepts only WebSocket connections"}
 
 
 def test_the_number_of_watchers_is_limited(in_memory: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ def test_a_changed_key_is_served_rightly_or_refused_by_name(folder: Path) -> Non
         _, fault = inspect(Entry("m", folder=folder))
         if fault is None:
             accepted.append(changed)
-        elif "can't be understood" in str(fault) or not names(changed, fault):
+        elif "can't be parsed" in str(fault) or not names(changed, fault):
             faults.append(f"{changed}: {fault}")
         path.write_bytes(content)
     assert not faults, "\n".join(faults)

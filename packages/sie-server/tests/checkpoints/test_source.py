@@ -104,7 +104,7 @@ def test_pull_downloads_with_a_progress_bar_and_says_where_to(hub: tuple[str, li
     assert folder.is_relative_to(tmp_path)
     assert (folder / "model.safetensors").is_file()
     assert "%|" in pulled.stderr
-    assert "owner/nothing: the hub has no owner/nothing, or it is private" in pulled.stderr
+    assert "owner/nothing: owner/nothing was not found on the hub; if it is private" in pulled.stderr
     assert "Traceback" not in pulled.stderr
     shown = python(hub[0], tmp_path, "-m", "sie_server", "models", "show", "owner/reranker", added[0])
     assert str(folder) in shown.stdout
@@ -113,7 +113,7 @@ def test_pull_downloads_with_a_progress_bar_and_says_where_to(hub: tuple[str, li
 @pytest.mark.parametrize(
     ("repository", "words"),
     [
-        ("owner/nothing", "NOT_FOUND the hub has no owner/nothing"),
+        ("owner/nothing", "NOT_FOUND owner/nothing was not found on the hub"),
         ("gated/model", "GATED gated/model is gated: accept its terms on the hub and set HF_TOKEN"),
         ("refused/model", "GATED the hub, http://127.0.0.1:"),
         ("owner/pickled", "CONFIG"),

@@ -285,7 +285,7 @@ def test_a_text_at_which_the_tokenizer_panics_is_an_error_of_that_request(tmp_pa
         lambda: ours.encode_documents([bad], LengthLimits(long_documents="chunk_max")),
         lambda: ours.spans(bad, [0]),
     ):
-        with pytest.raises(SIEError, match="tokenizer failed at a text") as caught:
+        with pytest.raises(SIEError, match="tokenizer failed on a text") as caught:
             call()
         assert caught.value.code is Code.INFERENCE_ERROR
     assert len(ours.encode_pairs("b", ["b"])) == 1
@@ -304,7 +304,7 @@ def test_tokens_without_an_embedding_are_refused_where_they_occur(
     for query, documents, field in (("w1", ["is", "[ENT] a"], r"items\[1\].text"), ("[ENT]", ["a"], "query")):
         with pytest.raises(SIEError, match=rf"Field '{field}' has the token '\[ENT\]' with id 600; .* 600 tokens"):
             ours.encode_pairs(query, documents)
-    with pytest.raises(SIEError, match="token id 600 is outside of the vocabulary of 600 tokens"):
+    with pytest.raises(SIEError, match="token id 600 is outside the model's vocabulary of 600 tokens"):
         ours.encode_documents([[5, 600]])
     for text in ("[ENT]", "w1 [ANT]"):
         with pytest.raises(SIEError, match="has the token"):

@@ -126,7 +126,7 @@ def test_scores_equal_the_formulas(
         ({"score_weights": {"dense": True}}, "Expected `float`, got `bool` - at `$.options.score_weights.dense`"),
         (
             {"score_mode": "hybrid", "score_weights": {"dense": 0, "sparse": 0, "colbert": 0}},
-            "Field 'options.score_weights' needs one weight above zero",
+            "Field 'options.score_weights' must have at least one weight above zero",
         ),
     ],
 )

@@ -87,7 +87,7 @@ def test_whatever_a_folder_holds_is_said_of_it_and_raised_from_nothing(checkpoin
     assert fault is not None
     assert fault.kind is LoadClass.CONFIG
     assert word in str(fault)
-    assert "can't be understood" not in str(fault), "nobody foresaw it"
+    assert "can't be parsed" not in str(fault), "nobody foresaw it"
 
 
 @pytest.mark.parametrize(

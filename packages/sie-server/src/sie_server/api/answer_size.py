@@ -62,7 +62,7 @@ def of_ids(items: Iterable[wire.Item], *, msgpack: bool) -> Size:
 
 
 def of_rendered(texts: Items[str], rendered: Items[str]) -> Size:
-    """Size of texts in their template: no part of the answer, but held as long. Zero if the template adds nothing."""
+    """Size of texts in their template: not part of the answer, but held as long. Zero if the template adds nothing."""
     added = (len(rendered[0]) - len(texts[0])) * len(texts)
     return Size(0, added and added + sum(map(len, texts)))
 
@@ -82,9 +82,9 @@ class AnswerSizes:
             made += size.memory - size.answer
         # What an answer is made of may be larger than itself: a bit was a number of four bytes.
         if max(answer, made) > self._max_bytes:
-            kind = f"an answer of up to {answer:,} bytes"
+            kind = f"a response of up to {answer:,} bytes"
             if made > answer:
-                kind = f"an answer out of up to {made:,} bytes"
+                kind = f"a response that takes up to {made:,} bytes of memory"
             raise SIEError(
                 Code.INVALID_INPUT,
                 f"Field '{field}' makes {kind} for these items; the limit is {self._max_bytes:,} (--max-answer-bytes)",

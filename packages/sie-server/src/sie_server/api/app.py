@@ -133,7 +133,7 @@ async def _no_websocket(websocket: WebSocket) -> None:
 
 
 def _nothing() -> SIEError:
-    return SIEError(Code.NOT_FOUND, "there is nothing at this path; /docs lists the routes")
+    return SIEError(Code.NOT_FOUND, "no route matches this path; /docs lists the routes")
 
 
 async def _internal_error(request: Request, _: Exception) -> Response:

@@ -24,7 +24,7 @@ from sie_server.api.token_ids import TokenIdReader
 from sie_server.catalog.catalog import Entry
 from sie_server.engine.calls import EncodeCall
 from sie_server.engine.engine import Engine
-from sie_server.errors import Code, SIEError
+from sie_server.errors import Code, FieldError, SIEError
 from sie_server.http.answer_writer import AnswerWriter
 from sie_server.http.body import BodyReader
 from sie_server.http.body_memory import BodyHold, Texts
@@ -117,7 +117,10 @@ class OpenAIAPI:
                 dims_field="" if want.width is None else want.width[0],
             ),
         )
-        encoding = await until_disconnect(request, self._engine.encode(call))
+        try:
+            encoding = await until_disconnect(request, self._engine.encode(call))
+        except FieldError as error:
+            raise error.renamed("input", range(len(texts))) from None
         done = time.perf_counter()
         large = is_large(encoding.vectors) or hold.is_large
         data = _data(encoding.vectors, want)

@@ -69,7 +69,9 @@ def scheduling_params(headers: Headers) -> SchedulingParams:
     """
     timeout, priority = headers.get(TIMEOUT), headers.get(PRIORITY, "normal").lower()
     if timeout is not None and not _SECONDS.fullmatch(timeout):
-        raise SIEError(Code.INVALID_INPUT, f"Header '{TIMEOUT}' is {timeout[:100]!r}; it holds seconds, such as 2.5")
+        raise SIEError(
+            Code.INVALID_INPUT, f"Header '{TIMEOUT}' must be a number of seconds, such as 2.5; it is {timeout[:100]!r}"
+        )
     if priority not in _PRIORITIES:
         raise SIEError(Code.INVALID_INPUT, f"Header '{PRIORITY}' must be one of {', '.join(_PRIORITIES)}")
     context = current_request()
@@ -99,7 +101,7 @@ def length_limits(options: wire.Options) -> LengthLimits:
 
 
 def _overflow(options: wire.Options) -> LongDocuments | None:
-    """The treatment of long documents by the overflow policy; None if it has none of its own."""
+    """The treatment of long documents by the overflow policy; None if the policy does not say."""
     return _OVERFLOW.get(options.overflow_policy)
 
 
@@ -114,7 +116,7 @@ def _comparison(options: wire.ScoreOptions) -> Comparison:
     parts = options.score_weights
     weights: dict[ScoreMode, float] = {"dense": parts.dense, "sparse": parts.sparse, "colbert": parts.colbert}
     if not any(weights.values()):
-        raise SIEError(Code.INVALID_INPUT, "Field 'options.score_weights' needs one weight above zero")
+        raise SIEError(Code.INVALID_INPUT, "Field 'options.score_weights' must have at least one weight above zero")
     return Comparison(options.score_mode or "dense", weights)
 
 

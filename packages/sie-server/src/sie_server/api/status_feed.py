@@ -61,7 +61,7 @@ class StatusStream:
 
     async def upgrade_required(self, request: Request) -> Response:
         """Tells clients that cannot see why a WebSocket did not open that there is one here."""
-        body = Refusal(f"{PATH} is a WebSocket")
+        body = Refusal(f"{PATH} accepts only WebSocket connections")
         return json(body, 426, {"Upgrade": "websocket", "Connection": "Upgrade"})
 
     async def stream(self, websocket: WebSocket) -> None:

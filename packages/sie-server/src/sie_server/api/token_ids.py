@@ -7,9 +7,9 @@ from sie_server.options import TokenIds
 
 _ENCODING = "cl100k_base"
 _REFUSED = (
-    "Field 'input' holds token ids, which mean another text to each tokenizer: send texts. LangChain's "
-    "OpenAIEmbeddings sends texts with check_embedding_ctx_length=False. The server accepts token ids if it is told "
-    "whose they are, with --token-ids"
+    "Field 'input' contains token ids, whose meaning depends on the tokenizer: send texts. LangChain's "
+    "OpenAIEmbeddings sends texts with check_embedding_ctx_length=False. To accept token ids, start the server with "
+    "--token-ids model or cl100k"
 )
 
 
@@ -42,7 +42,7 @@ class TokenIdReader:
         try:
             return self._vocabulary.decode(ids)
         except (KeyError, OverflowError):
-            message = f"Field '{field}' holds a number that is no token id of {_ENCODING}"
+            message = f"Field '{field}' contains an id that {_ENCODING} does not have"
             raise SIEError(Code.INVALID_INPUT, message, param="input") from None
 
 

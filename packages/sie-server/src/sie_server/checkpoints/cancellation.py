@@ -13,8 +13,8 @@ def stop_if_given_up() -> None:
     """Called between the steps of a load: tensors, layers, files.
 
     Raises:
-        LoadError: TIMEOUT, the load was given up.
+        LoadError: TIMEOUT, the load was cancelled.
     """
     given_up = GIVEN_UP.get()
     if given_up is not None and given_up.is_set():
-        raise LoadError(LoadClass.TIMEOUT, "the load was given up")
+        raise LoadError(LoadClass.TIMEOUT, "the load was cancelled")

@@ -58,8 +58,8 @@ def inspect(entry: Entry) -> tuple[Entry, LoadError | None]:
     except LoadError as error:
         return entry, error
     except Exception as error:  # from any content of a file: one folder's fault must not stop the server
-        _LOG.exception("%s: %s can't be understood", entry.id, entry.folder)
-        return entry, UnsupportedModelError(f"the files of {entry.source} can't be understood: {error!r}")
+        _LOG.exception("%s: %s can't be parsed", entry.id, entry.folder)
+        return entry, UnsupportedModelError(f"the files of {entry.source} can't be parsed: {error!r}")
 
 
 def read_model_config(checkpoint: Checkpoint) -> ModelConfig:

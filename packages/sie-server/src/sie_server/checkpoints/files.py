@@ -189,4 +189,4 @@ def _decoded(path: Path) -> Any:
 
 
 def _kind(value: Any) -> str:
-    return {list: "list", str: "string", bool: "truth value", type(None): "null"}.get(type(value), type(value).__name__)
+    return {list: "list", str: "string", bool: "boolean", type(None): "null"}.get(type(value), type(value).__name__)

@@ -28,7 +28,7 @@ _OTHER_WAYS = (
     "fill the cache on a machine with access to the hub (`sie-server models pull`, HF_HOME), or serve a local folder "
     "with --model NAME=PATH"
 )
-_ADVICE = f"HF_ENDPOINT names a mirror, HTTPS_PROXY a proxy; or {_OTHER_WAYS}"
+_ADVICE = f"set HF_ENDPOINT to a mirror or HTTPS_PROXY to a proxy; or {_OTHER_WAYS}"
 
 
 def download(entry: Entry, patterns: list[str]) -> Path:
@@ -58,7 +58,7 @@ def download(entry: Entry, patterns: list[str]) -> Path:
         ) from error
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         at = f" at revision {entry.revision}" if entry.revision else ""
-        message = f"the hub has no {entry.repository}{at}, or it is private, which needs HF_TOKEN"
+        message = f"{entry.repository}{at} was not found on the hub; if it is private, set HF_TOKEN"
         raise LoadError(LoadClass.NOT_FOUND, message) from error
     except (LocalEntryNotFoundError, EntryNotFoundError, HfHubHTTPError) as error:
         raise _not_downloaded(entry, error) from error

@@ -70,7 +70,7 @@ def load(
 
     Raises:
         LoadError: the files can't be read, don't fit the device, or are not supported; STORAGE, they changed in every
-            attempt; TIMEOUT, the load was given up.
+            attempt; TIMEOUT, the load was cancelled.
     """
     opened = None if weighed is None else weighed.builder
 

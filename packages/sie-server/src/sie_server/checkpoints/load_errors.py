@@ -20,7 +20,7 @@ def classify(error: Exception, source: str) -> LoadError:
         return LoadError(error.kind, str(error))
     match error:
         case OSError(errno=number) if number in _NO_SPACE:
-            return LoadError(LoadClass.STORAGE, f"no space on the disk for {source}: {error}")
+            return LoadError(LoadClass.STORAGE, f"no space left on disk for {source}: {error}")
         case _ if is_out_of_memory(error):
             return LoadError(LoadClass.OOM, f"{source} does not fit into memory: {error}")
         case ImportError():
@@ -28,11 +28,11 @@ def classify(error: Exception, source: str) -> LoadError:
         case TimeoutError():
             return LoadError(LoadClass.TIMEOUT, f"{source} took too long to load: {error}")
         case ConnectionError():
-            return LoadError(LoadClass.NETWORK, f"the connection was lost while {source} was downloaded: {error}")
+            return LoadError(LoadClass.NETWORK, f"connection lost while downloading {source}: {error}")
         case OSError():
             return LoadError(LoadClass.STORAGE, f"the files of {source} can't be read: {error}")
         case torch.AcceleratorError():
-            return LoadError(LoadClass.PLACEMENT, f"{source} could not be placed on the device: {error}")
+            return LoadError(LoadClass.PLACEMENT, f"{source} could not be moved to the device: {error}")
         case RuntimeError():  # from torch's operators
             return LoadError(LoadClass.ENGINE, f"{source} can't run on this machine: {error}")
     return LoadError(LoadClass.UNKNOWN, f"{source} could not be loaded: {error}")

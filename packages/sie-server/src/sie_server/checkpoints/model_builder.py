@@ -102,7 +102,7 @@ class ModelBuilder:
                 elif config.token_weights:
                     encoder.lexical = TokenWeights(config.hidden_size, special_ids)
         except (RuntimeError, TypeError, OverflowError) as error:  # from torch, for sizes beyond its integers
-            raise UnsupportedModelError(f"the sizes in config.json are not those of a model: {error}") from error
+            raise UnsupportedModelError(f"config.json has invalid sizes: {error}") from error
         encoder.has_own_head = head is not None
         return encoder
 

@@ -95,7 +95,7 @@ class TensorFile(ABC):
         The numbers of elements must agree; shapes may differ.
 
         Raises:
-            LoadError: STORAGE, the file can't be read, or has become shorter; TIMEOUT, the load was given up.
+            LoadError: STORAGE, the file can't be read, or has become shorter; TIMEOUT, the load was cancelled.
         """
         stored = self.tensors[name]
         if not rows:

@@ -51,5 +51,5 @@ def _run(model: LoadedModel, words: int) -> tuple[int, int]:
             if head is not None:
                 head(hidden, rows, sequences)
     if not torch.isfinite(hidden).all():
-        raise UnsupportedModelError(f"{model.entry.source} computes values that are not finite in {model.dtype}")
+        raise UnsupportedModelError(f"{model.entry.source} computes NaN or infinity in {model.dtype}")
     return sum(map(len, sequences)), peak.bytes

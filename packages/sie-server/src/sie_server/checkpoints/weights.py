@@ -97,8 +97,8 @@ class Weights:
         missing = [name for name, count in filled.items() if count != math.prod(self._shapes[name])]
         if missing or unknown:
             raise UnsupportedModelError(
-                f"the checkpoint does not fit its config: {len(missing)} weights missing {missing[:3]}, "
-                f"{len(unknown)} unknown {unknown[:3]}"
+                f"the checkpoint does not match config.json: {len(missing)} weights missing {missing[:3]}, "
+                f"{len(unknown)} unexpected {unknown[:3]}"
             )
 
     def dtypes(self, dtype: torch.dtype) -> dict[str, torch.dtype]:
@@ -110,7 +110,7 @@ class Weights:
         """Read all parameters.
 
         Raises:
-            LoadError: STORAGE, a file can't be read; TIMEOUT, the load was given up.
+            LoadError: STORAGE, a file can't be read; TIMEOUT, the load was cancelled.
         """
         dtypes = self.dtypes(dtype)
         parameters: dict[str, Tensor] = {}

@@ -108,7 +108,7 @@ def _kernels() -> Finding:
     library = installed_library()
     if library is None:
         if os.environ.get("SIE_MAX_CPU_ISA") == "none":
-            return Finding("kernels", "note", "not used, as SIE_MAX_CPU_ISA says")
+            return Finding("kernels", "note", "disabled by SIE_MAX_CPU_ISA=none")
         built = library_path().exists()
         advice = "Install it again; it may have been built from other sources, or for another machine."
         if not built:
@@ -128,7 +128,11 @@ def _device(place: "torch.device") -> Finding:
     if torch.version.cuda is None and Path("/proc/driver/nvidia/version").exists():
         advice = "Install the build with CUDA: make clean install TORCH=default"
         return Finding(
-            "device", "note", f"cpu, although there is a GPU: torch {torch.__version__} is without CUDA", advice, facts
+            "device",
+            "note",
+            f"cpu: there is a GPU, but torch {torch.__version__} was built without CUDA",
+            advice,
+            facts,
         )
     return Finding("device", "ok", f"cpu, torch {torch.__version__}", facts=facts)
 

@@ -52,7 +52,7 @@ def launch(
 def serve(served: Annotated[str | None, Parameter(name="MODEL")] = None, /, *, settings: Settings = Settings()) -> int:
     """Serve models over HTTP.
 
-    Every flag can also be set by its environment variable, shown behind it, or in a TOML file (`--config FILE`).
+    Every flag can also be set by its environment variable, shown next to it, or in a TOML file (`--config FILE`).
     Flags take precedence over the environment, and the environment over the file.
 
     Parameters

@@ -13,10 +13,10 @@ from sie_server.tokenization.sequence import Lead, Sequence
 
 
 def forward(batch: Batch) -> list[Any]:
-    """Compute one result per sequence, read off its own rows by its request's head."""
+    """Compute one result per sequence: its request's head is applied to its own rows."""
     model = batch.model
     groups = [(group, [entry.sequence for entry in entries]) for group, entries in groupby(batch.scheduled, key=_group)]
-    # The lead goes ahead of the first group that needs it: a request may have two turns in one batch.
+    # The lead precedes the first group that needs it: a request may have two turns in one batch.
     due: set[Lead] = {lead for (_, lead), _ in groups if lead is not None and not lead.computed}
     leads: list[Lead | None] = []
     sequences: list[Sequence] = []

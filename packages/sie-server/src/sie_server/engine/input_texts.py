@@ -1,11 +1,11 @@
-"""Texts of a call as the model takes them: all there, and in its templates."""
+"""Checks that all texts of a call are present, and renders them in the model's templates."""
 
 from collections.abc import Sequence as Items
 from typing import cast
 
 from sie_server.catalog.catalog import Entry
 from sie_server.engine.calls import EncodeCall, ScoreCall
-from sie_server.errors import Code, SIEError
+from sie_server.errors import Code, FieldError, SIEError
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.tokenization.text_templates import fill
 
@@ -24,10 +24,9 @@ def texts_to_score(model: LoadedModel, call: ScoreCall) -> tuple[str, Items[str]
         return call.query, documents
     for index, text in enumerate((call.query, *documents), -1):
         if not text or text.isspace():
-            field = "query" if index < 0 else f"items[{index}]"
-            raise SIEError(
-                Code.INVALID_INPUT, f"CausalReranker adapter requires text input: '{field}.text' is blank", param=field
-            )
+            field = "query.text" if index < 0 else f"items[{index}].text"
+            before = "CausalReranker adapter requires text input:"
+            raise FieldError(Code.INVALID_INPUT, field, "is blank", before=before)
     return call.query, documents
 
 
@@ -48,8 +47,7 @@ def texts_to_encode(entry: Entry, call: EncodeCall, most: int) -> list[str]:
     try:
         return fill(template, texts, call.instruction, default_instruction, most)
     except ValueError as error:
-        field = f"params.options.{name}"
-        raise SIEError(Code.INVALID_INPUT, f"Field '{field}' {error}", param=field) from None
+        raise FieldError(Code.INVALID_INPUT, f"params.options.{name}", str(error)) from None
 
 
 def _present(texts: Items[str | None], adapter: str) -> Items[str]:

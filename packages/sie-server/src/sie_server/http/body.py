@@ -145,7 +145,7 @@ class BodyReader:
     async def bytes(self, request: Request, hold: BodyHold) -> list[bytes]:
         """The whole body unchanged, in segments of about 1 MiB, at least one.
 
-        It may lag behind a rate of 8 KiB per second for `receive_timeout` seconds.
+        It may fall behind a rate of 8 KiB per second for `receive_timeout` seconds.
 
         Raises:
             SIEError: as soon as it is known: BODY_TOO_LARGE, BODY_ENCODED or TOO_SLOW; QUEUE_FULL, the bodies of all
@@ -185,11 +185,11 @@ class BodyReader:
                     due = min(due + len(chunk) / SLOWEST_BYTES_PER_S, loop.time() + patience_s)
                     deadline.reschedule(due)
         except TimeoutError:
-            raise SIEError(Code.TOO_SLOW, f"only {size} bytes of the body arrived in time") from None
+            raise SIEError(Code.TOO_SLOW, f"timed out reading the request body after {size} bytes") from None
         return [*segments, bytes(segment)]
 
     def _check_page(self, request: Request) -> None:
-        """Raises SIEError: CONTENT_TYPE, a page of another origin sends what browsers let it send unasked."""
+        """Raises SIEError: CONTENT_TYPE, a page of another origin sends a request that browsers do not preflight."""
         origin, allowed = request.headers.get("origin"), self._settings.cors_origins
         if origin is None or origin in allowed or "*" in allowed:
             return
@@ -197,8 +197,8 @@ class BodyReader:
         if media not in (JSON, *MSGPACK_NAMES):
             raise SIEError(
                 Code.CONTENT_TYPE,
-                f"a page of another origin ('{origin[:200]}') must send its body as {JSON} or {MSGPACK}, and needs "
-                "--cors-origins to be let in",
+                f"cross-origin request from '{origin[:200]}': send the body as {JSON} or {MSGPACK}, and allow the "
+                "origin with --cors-origins",
             )
 
     @staticmethod

@@ -47,8 +47,8 @@ class BodyMemory:
         if others and (free < 0 or (own and own + hold.bytes + count > free)) and not self._is_small(hold, count):
             raise SIEError(
                 Code.QUEUE_FULL,
-                f"bodies and answers of other requests take {others} bytes, {own} of them from this client; the limit "
-                f"is {self._most} (--max-bodies-bytes), and a client may take no more than it leaves free",
+                f"too much data in progress: other requests hold {others} bytes, {own} of them this client's; the "
+                f"limit is {self._most} (--max-bodies-bytes), and a client may hold no more than is left free",
             )
         hold.bytes += count
         self._count(hold.client, count)

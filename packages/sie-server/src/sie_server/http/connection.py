@@ -123,7 +123,7 @@ class Connection(HttpToolsProtocol):
         if self._in_head and self._head_bytes > _MAX_HEAD_BYTES:
             self._refuse(_head_too_large())
         elif in_body and self._framing > _MAX_HEAD_BYTES:
-            self._refuse(SIEError(Code.INVALID_INPUT, "too much chunk framing around the request body"))
+            self._refuse(SIEError(Code.INVALID_INPUT, "the chunked encoding of the request body has too much overhead"))
         elif self._idle and self._head_timer is None:
             self._expect_head()
 
@@ -289,5 +289,5 @@ def _full(reason: str) -> SIEError:
 
 
 def _head_too_large() -> SIEError:
-    message = f"the request's head exceeds {_MAX_HEAD_BYTES} bytes or {_MAX_HEADERS} headers"
+    message = f"the request line and headers exceed {_MAX_HEAD_BYTES} bytes or {_MAX_HEADERS} headers"
     return SIEError(Code.HEAD_TOO_LARGE, message)

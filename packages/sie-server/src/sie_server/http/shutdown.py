@@ -71,7 +71,7 @@ class Drain:
 
 
 class DrainMiddleware:
-    """Refuses requests once the server drains, and closes connections behind their last response."""
+    """Refuses requests once the server drains, and closes connections after their last response."""
 
     def __init__(self, app: ASGIApp, drain: Drain) -> None:
         self._app = app

@@ -94,7 +94,7 @@ def too_many_values(most: int) -> SIEError:
 
 def too_much_beside(listed: ListField) -> SIEError:
     """The error of a body whose fields outside of the list are too large to decode in one call."""
-    return SIEError(Code.INVALID_INPUT, f"the body holds too much data outside '{listed.field}' and its longest texts")
+    return SIEError(Code.INVALID_INPUT, f"the fields other than '{listed.field}' and their longest texts are too large")
 
 
 def spliced(

@@ -88,7 +88,7 @@ class _Unit(nn.Module):
 
 
 class Pooled(nn.Module):
-    """Layers behind the pooling, applied in order; the identity if there are none.
+    """Layers after the pooling, applied in order; the identity if there are none.
 
     Shapes: x float32 `[sequences, hidden]` → `[sequences, width of the last projection]`.
     """
@@ -139,7 +139,7 @@ class LogitHead(StatelessHead, nn.Module):
 
 
 class Dense(StatelessHead):
-    """Pooled vector of each sequence, after the layers behind the pooling; optionally scaled to length 1."""
+    """Pooled vector of each sequence, after the layers that follow the pooling; optionally scaled to length 1."""
 
     def __init__(
         self, pooling: Pooling = "mean", normalize: bool = True, pooled: Callable[[Tensor], Tensor] = lambda x: x

@@ -2,7 +2,7 @@
 
 from tokenizers import Tokenizer
 
-from sie_server.errors import Code, SIEError, UnsupportedModelError
+from sie_server.errors import Code, FieldError, SIEError, UnsupportedModelError
 from sie_server.tokenization.special_tokens import Ids, int32
 
 
@@ -25,15 +25,15 @@ class EmbeddedTokens:
         field: name of the request's field for the error; None: the texts are those of the items.
 
         Raises:
-            SIEError: INVALID_INPUT, a token without an embedding.
+            FieldError: INVALID_INPUT, a token without an embedding.
         """
         if self._rows is not None and self.missing:
             for index, ids in enumerate(encoded):
                 if len(ids) and (largest := int(ids.max())) >= self._rows:
-                    raise SIEError(
+                    raise FieldError(
                         Code.INVALID_INPUT,
-                        f"Field '{field or f'items[{index}].text'}' has the token {self._describe(largest)}; "
-                        f"the model has embeddings for {self._rows} tokens",
+                        field or f"items[{index}].text",
+                        f"has the token {self._describe(largest)}; the model has embeddings for {self._rows} tokens",
                     )
         return encoded
 
@@ -60,7 +60,7 @@ class EmbeddedTokens:
             if not 0 <= token < vocabulary:
                 raise SIEError(
                     Code.INVALID_INPUT,
-                    f"token id {token} is outside of the vocabulary of {vocabulary} tokens",
+                    f"token id {token} is outside the model's vocabulary of {vocabulary} tokens",
                     param="input",
                 )
         before, after = (part.tolist() for part in special)

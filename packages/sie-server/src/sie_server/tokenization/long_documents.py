@@ -5,7 +5,7 @@ from typing import NamedTuple, NoReturn
 
 from tokenizers import Encoding, Tokenizer
 
-from sie_server.errors import Code, SIEError
+from sie_server.errors import Code, FieldError
 from sie_server.options import LongDocuments, Side
 from sie_server.stepwise import Steps
 from sie_server.tokenization.config import LengthLimits
@@ -34,7 +34,7 @@ def document_budget(limit: int, special: int, query: int, long_documents: LongDo
     """Tokens left for a document after the query and the special tokens.
 
     Raises:
-        SIEError: INPUT_TOO_LONG, nothing is left, or less than a quarter of the limit with windows.
+        FieldError: INPUT_TOO_LONG, nothing is left, or less than a quarter of the limit with windows.
     """
     budget = limit - special - query
     if budget <= 0:
@@ -44,10 +44,10 @@ def document_budget(limit: int, special: int, query: int, long_documents: LongDo
         fault = f"room for {budget} tokens of a document, where 'chunk_max' needs a quarter of the limit"
     else:
         return budget
-    raise SIEError(
+    raise FieldError(
         Code.INPUT_TOO_LONG,
-        f"Field 'query' has {query} tokens and leaves {fault}; "
-        f"the limit for a pair is {limit} tokens, {special} of them special",
+        "query",
+        f"has {query} tokens and leaves {fault}; the limit for a pair is {limit} tokens, {special} of them special",
     )
 
 
@@ -92,12 +92,12 @@ def ends_that_fit(
 
 
 def refuse_cut(documents: Items[Ids], budget: int) -> NoReturn:
-    """Raises SIEError: INPUT_TOO_LONG, for the first document of more than `budget` tokens."""
+    """Raises FieldError: INPUT_TOO_LONG, for the first document of more than `budget` tokens."""
     index, ids = next((index, ids) for index, ids in enumerate(documents) if len(ids) > budget)
-    raise SIEError(
+    raise FieldError(
         Code.INPUT_TOO_LONG,
-        f"Field 'items[{index}].text' has {len(ids)} tokens; there is room for {budget}, and the request forbids "
-        "cutting it",
+        f"items[{index}].text",
+        f"has {len(ids)} tokens; only {budget} fit, and the request forbids truncation",
     )
 
 
@@ -148,18 +148,18 @@ def check_windows(lengths: Items[int], budget: int, overhead: int, limits: Lengt
     lengths: tokens of each text. budget: tokens of a text per window. overhead: tokens added around each window.
 
     Raises:
-        SIEError: INVALID_INPUT, more windows than `limits.windows`; INPUT_TOO_LONG, more tokens than `limits.total`.
+        FieldError: INVALID_INPUT, more windows than `limits.windows`; INPUT_TOO_LONG, more tokens than `limits.total`.
     """
     over = [tokens for tokens in lengths if tokens > budget]
     # len(window_starts(tokens, budget)), without the list.
     counts = [-(-(tokens - budget) // max(budget * 3 // 4, 1)) + 1 for tokens in over]
     windows = sum(counts) + len(lengths) - len(over)
     if limits.windows is not None and windows > limits.windows:
-        raise SIEError(
+        raise FieldError(
             Code.INVALID_INPUT,
-            f"Field 'options.long_documents' makes {windows:,} windows of {budget} document tokens each; the limit "
-            f"is {limits.windows:,} (--max-windows)",
-            param="options.long_documents",
+            "options.long_documents",
+            f"makes {windows:,} windows of {budget} document tokens each; the limit is {limits.windows:,} "
+            "(--max-windows)",
         )
     check_total(windows * (overhead + budget) - sum(budget - tokens for tokens in lengths if tokens < budget), limits)
 
@@ -168,12 +168,12 @@ def check_total(tokens: int, limits: LengthLimits) -> None:
     """Check a request's tokens against its limit.
 
     Raises:
-        SIEError: INPUT_TOO_LONG, more tokens than `limits.total`.
+        FieldError: INPUT_TOO_LONG, more tokens than `limits.total`.
     """
     if limits.total is not None and tokens > limits.total:
-        raise SIEError(
+        raise FieldError(
             Code.INPUT_TOO_LONG,
-            f"Field 'items' has {tokens:,} tokens, counting the query once per text; "
-            f"the limit for a request is {limits.total:,} (--max-request-tokens)",
-            param="items",
+            "items",
+            f"has {tokens:,} tokens, counting the query once per text; the limit for a request is {limits.total:,} "
+            "(--max-request-tokens)",
         )

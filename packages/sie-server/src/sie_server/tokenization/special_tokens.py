@@ -38,14 +38,14 @@ class SpecialTokens:
         """Find a tokenizer's special tokens for `parts` texts by tokenizing probe texts.
 
         Raises:
-            UnsupportedModelError: the tokenizer fails at a probe, or drops a text from every one of them.
+            UnsupportedModelError: the tokenizer fails on a probe, or drops a text from every one of them.
         """
         for text in _PROBES:
             try:
                 with contained():
                     encoding = tokenizer.encode(text, text if parts == 2 else None)
             except Exception as error:  # the library raises bare Exception, and panics
-                raise UnsupportedModelError(f"the tokenizer fails at the text {text!r}: {error}") from error
+                raise UnsupportedModelError(f"the tokenizer fails on the text {text!r}: {error}") from error
             if {*range(parts)} <= {*encoding.sequence_ids}:
                 return cls.of(encoding, parts)
         what = "a text" if parts == 1 else "one of two texts"

@@ -27,7 +27,7 @@ class SplitChatTemplate:
     """A checkpoint's chat template, split around the document.
 
     lead: text in front of the document that is tokenized together with it.
-    tail: text behind the document that is tokenized together with it.
+    tail: text after the document that is tokenized together with it.
     after: token ids of the text behind the tail.
     kept: token ids of the tail, put between a truncated document and `after` (as sentence-transformers does, which
         restores the common ending of all texts).

@@ -28,7 +28,7 @@ def fill(
     parts = _parts("{text}" if template is None else template)
     slots = [slot for _, slot in parts]
     if slots.count("text") != 1:
-        raise ValueError(f"must have the slot {{text}} once, not {slots.count('text')} times")
+        raise ValueError(f"must contain {{text}} exactly once, not {slots.count('text')} times")
     if "instruction" in slots:
         front = ""
         filling = instruction or default or ""

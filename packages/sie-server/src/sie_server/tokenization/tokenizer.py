@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from sie_server.errors import Code, SIEError
+from sie_server.errors import Code, FieldError, SIEError
 from sie_server.stepwise import Steps, stepwise
 from sie_server.tokenization.chat_template import ChatTemplate
 from sie_server.tokenization.config import LateInteraction, LengthLimits
@@ -169,14 +169,15 @@ class TextTokenizer:
             if limit <= self._single.tokens:
                 raise SIEError(
                     Code.INPUT_TOO_LONG,
-                    f"A limit of {limit} tokens leaves no room for a document; {self._single.tokens} are special",
+                    f"A limit of {limit} tokens leaves no room for a document: {self._single.tokens} are special",
                 )
             return (yield from self.encode_queries.steps([text], limits))[0]
         ids = yield from self._query_ids(text, limits)
         if max(len(ids), 1) + self._single.tokens > limit:
-            raise SIEError(
+            raise FieldError(
                 Code.INPUT_TOO_LONG,
-                f"Field 'query' has {len(ids)} tokens; the limit is {limit}, {self._single.tokens} of them special",
+                "query",
+                f"has {len(ids)} tokens; the limit is {limit}, {self._single.tokens} of them special",
             )
         return self._sequence_with_vectors(*self._query.join(ids), Chunk(0, ids), query=True)
 
@@ -210,11 +211,10 @@ class TextTokenizer:
         length = min(limits.query or self._late.rules.query_length, self.max_length)
         budget = length - self._query.tokens
         if budget < 1:
-            raise SIEError(
+            raise FieldError(
                 Code.INVALID_INPUT,
-                f"Field 'options.query_max_length' is {length} and leaves no room for a query, which has "
-                f"{self._query.tokens} special tokens",
-                param="options.query_max_length",
+                "options.query_max_length",
+                f"is {length} and leaves no room for a query, which has {self._query.tokens} special tokens",
             )
         check_total(length * len(texts), limits)
         wanted = budget + 1 if limits.side == "right" else None
@@ -318,9 +318,10 @@ class TextTokenizer:
         whole = len(text) <= _CHEAP_CHARACTERS
         [ids] = yield from self.words.encode.steps([text], None if whole else limits.query or limit + 1)
         if limits.query is None and len(ids) > limit and not whole:
-            raise SIEError(
+            raise FieldError(
                 Code.INPUT_TOO_LONG,
-                f"Field 'query' has more than {limit} tokens, which is the limit for a query and a document together",
+                "query",
+                f"has more than {limit} tokens, which is the limit for a query and a document together",
             )
         [ids] = self.embedded.check([ids], "query")
         return ids[: limits.query]

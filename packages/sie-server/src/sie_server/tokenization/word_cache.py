@@ -157,7 +157,7 @@ def encodings(tokenizer: Tokenizer, texts: Items[str], offsets: bool = False) ->
         except SIEError:
             raise
         except Exception as error:  # the library raises bare Exception, and panics
-            raise SIEError(Code.INFERENCE_ERROR, f"the model's tokenizer failed at a text: {error}") from error
+            raise SIEError(Code.INFERENCE_ERROR, f"the model's tokenizer failed on a text: {error}") from error
         yield from encoded
 
 
@@ -176,8 +176,8 @@ def _check_growth(tokenizer: Tokenizer, text: str) -> None:
         if length > _MAX_GROWTH * len(text):
             raise SIEError(
                 Code.INVALID_INPUT,
-                f"a text of {len(text):,} characters becomes more than {_MAX_GROWTH} times as long in the model's "
-                f"normalizer; the limit applies to texts of more than {LONG_STEP:,} characters",
+                f"a text of {len(text):,} characters grows to more than {_MAX_GROWTH} times its length in the model's "
+                f"normalizer, which is refused for texts of more than {LONG_STEP:,} characters",
             )
 
 

@@ -21,7 +21,7 @@ from sie_server.api.scoring import Scoring
 from sie_server.api.timing import observe
 from sie_server.engine.engine import Engine
 from sie_server.engine.results import Ranking
-from sie_server.errors import Code, SIEError
+from sie_server.errors import Code, FieldError, SIEError
 from sie_server.http.answer_writer import AnswerWriter
 from sie_server.http.body import BodyReader
 from sie_server.http.body_memory import BodyHold
@@ -134,9 +134,12 @@ class RerankAPI:
             alone = len(indices) == count
             options = msgspec.structs.replace(asked.options, top_k=(asked.top or None) if alone else None)
             documents = asked.documents if alone else [asked.documents[index] for index in indices]
-            address, ranking = await self._scoring.rank(
-                request, hold, model, query, documents, options, instruction=asked.instruction, waits=asked.waits
-            )
+            try:
+                address, ranking = await self._scoring.rank(
+                    request, hold, model, query, documents, options, instruction=asked.instruction, waits=asked.waits
+                )
+            except FieldError as error:
+                raise error.renamed(asked.field, indices) from None
             for index, score in zip(indices, _scores(ranking, asked, dialect), strict=True):
                 scores[index] = score
             tokens += ranking.tokens
