@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 from transformers import BertTokenizer
 
 from sie_server.catalog.catalog import Entry, Profile, shipped, with_models
+from sie_server.checkpoints.activation_fn import score_of
 from sie_server.checkpoints.checkpoint import Checkpoint
 from sie_server.checkpoints.hf_config import from_hf
 from sie_server.checkpoints.load import load
 from sie_server.checkpoints.prompts import prompts
-from sie_server.checkpoints.score_activation import score_of
 from sie_server.checkpoints.tokenizer_file import read_tokenizer
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.models.loaded_model import LoadedModel

@@ -17,7 +17,7 @@ from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.description import inspect
 from sie_server.checkpoints.load import load
 from sie_server.checkpoints.source import locate
-from sie_server.engine.results import ACTIVATIONS
+from sie_server.engine.score_activation import SCORE_ACTIVATIONS
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 from sie_server.nn.packed import Packed
 from sie_testing.checkpoints import SMALL, build, text
@@ -85,7 +85,7 @@ def scored(folder: Path) -> list[float]:
     assert model.encoder.head is not None
     sequences = model.tokenizer.encode_pairs(QUERY, DOCUMENTS)
     logits = model.encoder.head(*model.encoder(Packed.of(sequences, CPU)), sequences)
-    function = ACTIVATIONS.get(model.score, float)
+    function = SCORE_ACTIVATIONS.get(model.score, float)
     return [function(logit) for logit in logits]
 
 

@@ -113,7 +113,7 @@ def test_pull_downloads_with_a_progress_bar_and_says_where_to(hub: tuple[str, li
 @pytest.mark.parametrize(
     ("repository", "words"),
     [
-        ("owner/nothing", "NOT_FOUND owner/nothing was not found on the hub"),
+        ("owner/nothing", f"NOT_FOUND owner/nothing at revision {COMMIT} was not found on the hub"),
         ("gated/model", "GATED gated/model is gated: accept its terms on the hub and set HF_TOKEN"),
         ("refused/model", "GATED the hub, http://127.0.0.1:"),
         ("owner/pickled", "CONFIG"),

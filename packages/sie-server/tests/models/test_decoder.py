@@ -26,7 +26,7 @@ from sie_server.checkpoints.load import load
 from sie_server.checkpoints.prompts import prompts
 from sie_server.engine.forward import forward
 from sie_server.engine.request import Batch, Request
-from sie_server.engine.results import sigmoid
+from sie_server.engine.score_activation import sigmoid
 from sie_server.errors import SIEError, UnsupportedModelError
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.heads import Dense

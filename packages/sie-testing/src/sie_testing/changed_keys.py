@@ -14,7 +14,7 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import load
-from sie_server.engine.results import ACTIVATIONS
+from sie_server.engine.score_activation import SCORE_ACTIVATIONS
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.packed import Packed
 from sie_testing.checkpoints import build, build_modular, text
@@ -102,7 +102,7 @@ def ours(folder: Path) -> np.ndarray:
         sequences = model.tokenizer.encode_pairs(QUERY, DOCUMENTS)
         hidden, rows = model.encoder(Packed.of(sequences, CPU))
         logits = model.encoder.head(hidden, rows, sequences)
-        return np.array([ACTIVATIONS.get(model.score, float)(logit) for logit in logits])
+        return np.array([SCORE_ACTIVATIONS.get(model.score, float)(logit) for logit in logits])
     sequences = model.tokenizer.encode_documents(DOCUMENTS)
     head = model.embedders(["dense"], normalize=True)["dense"]
     hidden, rows = model.encoder(Packed.of(sequences, CPU))

@@ -4,11 +4,11 @@ import logging
 from dataclasses import dataclass, replace
 
 from sie_server.catalog.catalog import Entry
+from sie_server.checkpoints.activation_fn import score_of
 from sie_server.checkpoints.chat_template_file import reads_messages
 from sie_server.checkpoints.checkpoint import Checkpoint
 from sie_server.checkpoints.hf_config import read_config
 from sie_server.checkpoints.prompts import PLAIN, choose, prompt_name
-from sie_server.checkpoints.score_activation import score_of
 from sie_server.checkpoints.sentence_transformers import (
     answers_hint,
     max_length_hint,

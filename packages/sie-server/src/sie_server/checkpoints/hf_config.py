@@ -1,4 +1,4 @@
-"""Translates a checkpoint's `config.json`. Only this file, `rope_parameters.py` and `model_type.py` know its keys.
+"""Translates a checkpoint's `config.json`. Only this file, `rope_parameters.py` and `architecture.py` know its keys.
 
 A key that changes the computation is honoured as in the reference, or refused by name. transformers does not read any
 other key in the inference of these models either.
@@ -7,9 +7,9 @@ other key in the inference of these models either.
 from collections.abc import Mapping
 from typing import Any
 
+from sie_server.checkpoints.architecture import STANFORD, architecture, model_type
 from sie_server.checkpoints.checkpoint import Checkpoint
 from sie_server.checkpoints.json_fields import Keys
-from sie_server.checkpoints.model_type import STANFORD, architecture, model_type
 from sie_server.checkpoints.rope_parameters import layer_types, local_and_global, rotary
 from sie_server.errors import UnsupportedModelError
 from sie_server.models.model_config import Biases, DecoderConfig, ModelConfig, RotaryLayer

@@ -1,13 +1,13 @@
 """Results of the engine, and how scores become a ranking."""
 
 import math
-from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from sie_server.catalog.catalog import Entry
+from sie_server.engine.score_activation import SCORE_ACTIVATIONS
 from sie_server.errors import Code, SIEError
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.similarity import Matched
@@ -110,7 +110,7 @@ def score_texts(
 
 def rank(model: LoadedModel, scored: Items[DocumentScore], timing: Timing, top_k: int | None) -> Ranking:
     """Rank documents by their scores, one per document."""
-    activation = ACTIVATIONS.get(model.score)
+    activation = SCORE_ACTIVATIONS.get(model.score)
     raw = [each.score for each in scored]
     scores = raw if activation is None else [activation(score) for score in raw]
     # sorted() is stable, and stays so in reverse.
@@ -128,21 +128,3 @@ def rank(model: LoadedModel, scored: Items[DocumentScore], timing: Timing, top_k
         score=model.score,
         query_tokens=scored[0].lead,
     )
-
-
-def sigmoid(x: float) -> float:
-    # The branch keeps exp() from overflowing.
-    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
-
-
-def _log_sigmoid(x: float) -> float:
-    return min(x, 0.0) - math.log1p(math.exp(-abs(x)))
-
-
-# Applied to a logit, by the kind of score; any other score stays as it is. None of them changes the order.
-ACTIVATIONS: Mapping[Score | None, Callable[[float], float]] = {
-    "probability": sigmoid,
-    "log_probability": _log_sigmoid,
-    "tanh": math.tanh,
-    "relu": lambda x: max(x, 0.0),
-}

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence as Items
 
-from sie_server.engine.results import Ranking, sigmoid
+from sie_server.engine.results import Ranking
+from sie_server.engine.score_activation import sigmoid
 from sie_server.options import ScoreMode
 
 

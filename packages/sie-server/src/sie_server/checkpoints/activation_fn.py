@@ -1,4 +1,4 @@
-"""Reads which function makes a score of a logit, by its name in sentence-transformers. `engine/results.py` has them."""
+"""Reads the key `activation_fn` of sentence-transformers, which names a function of `engine/score_activation.py`."""
 
 from sie_server.errors import UnsupportedModelError
 from sie_server.options import Score
