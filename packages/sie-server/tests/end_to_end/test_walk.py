@@ -36,7 +36,7 @@ MOST_HOPS = 8
 AGAIN = {
     "engine/backlog.py": "a count of tokens; one is of the texts to be tokenized, and one of the scheduler's queue",
     "engine/documents.py": "a value: equal texts are found before admission, and get equal scores after computing",
-    "tokenization/long_documents.py": "the budget of a document depends on the query alone, its cut does not",
+    "tokenization/truncation.py": "the budget of a document depends on the query alone, its cut does not",
     "tokenization/special_tokens.py": "`int32` makes arrays of ids, for words and for special tokens alike",
     "engine/results.py": "scores each text, and then, with one score for each document, ranks them",
 }

@@ -17,20 +17,20 @@ from sie_server.tokenization.chat_template import ChatTemplate
 from sie_server.tokenization.config import LateInteraction, LengthLimits
 from sie_server.tokenization.embedded_tokens import EmbeddedTokens
 from sie_server.tokenization.late_interaction import LateInteractionTokens
-from sie_server.tokenization.long_documents import (
-    Chunk,
-    char_span,
-    check_total,
-    cut,
-    divided,
-    document_budget,
-    ends_that_fit,
-    refuse_cut,
-)
 from sie_server.tokenization.prompt import Prompt, instructed
 from sie_server.tokenization.sequence import Lead, Sequence
 from sie_server.tokenization.special_tokens import Ids, SpecialTokens, int32, token_id
 from sie_server.tokenization.split_chat_template import SplitChatTemplate, split_chat_template
+from sie_server.tokenization.truncation import (
+    Chunk,
+    char_span,
+    check_total,
+    divided,
+    document_budget,
+    ends_that_fit,
+    refuse_truncation,
+    truncate,
+)
 from sie_server.tokenization.word_cache import WordCache, encodings
 
 P = TypeVar("P")
@@ -219,7 +219,7 @@ class TextTokenizer:
         check_total(length * len(texts), limits)
         wanted = budget + 1 if limits.side == "right" else None
         encoded = self.embedded.check((yield from self.words.encode.steps(cast(Items[str], texts), wanted)))
-        chunks = cut(encoded, budget, limits.side)
+        chunks = truncate(encoded, budget, limits.side)
         return (yield from build_in_steps(chunks, lambda chunk: self._expanded_query(chunk, length)))
 
     @stepwise
@@ -245,7 +245,7 @@ class TextTokenizer:
                 cast(Items[list[int]], texts), lambda ids: self.embedded.check_own(ids, self._single.ids)
             )
             check_total(sum(min(len(ids), budget) + self._single.tokens for ids in token_ids), limits)
-            chunks = cut(token_ids, budget, limits.side)
+            chunks = truncate(token_ids, budget, limits.side)
         return (
             yield from build_in_steps(
                 chunks, lambda chunk: self._sequence_with_vectors(*self._single.join(chunk.ids), chunk)
@@ -342,13 +342,13 @@ class TextTokenizer:
         limit = limits.capped(budget)
         fits = all(len(ids) <= limit for ids in encoded)
         if not fits and limits.long_documents == "error":
-            refuse_cut(encoded, budget)
+            refuse_truncation(encoded, budget)
         if not fits and windows:
             return (yield from divided(self._tokenizer, texts, encoded, budget, overhead, limits))
         if limits.total is not None and (budget + overhead) * len(texts) > limits.total:
             check_total(sum(min(len(ids), budget) for ids in encoded) + overhead * len(texts), limits)
         if not windows:
-            return cut(encoded, budget, limits.side)
+            return truncate(encoded, budget, limits.side)
         spans = [(0, len(text)) for text in texts]
         return [Chunk(document, ids, 0, span) for document, (ids, span) in enumerate(zip(encoded, spans, strict=True))]
 

@@ -1,4 +1,4 @@
-"""Treatment of documents that exceed the limit: the token budget of a document, the cut, and the windows."""
+"""Truncation of documents that exceed the limit, or their division into windows."""
 
 from collections.abc import Sequence as Items
 from typing import NamedTuple, NoReturn
@@ -51,8 +51,8 @@ def document_budget(limit: int, special: int, query: int, long_documents: LongDo
     )
 
 
-def cut(documents: Items[Ids], budget: int, side: Side) -> list[Chunk]:
-    """Cut documents to `budget` tokens each, at this end."""
+def truncate(documents: Items[Ids], budget: int, side: Side) -> list[Chunk]:
+    """Cut documents to `budget` tokens each, at this side."""
     if side == "right":
         return [Chunk(document, ids[:budget], truncated=len(ids) > budget) for document, ids in enumerate(documents)]
     firsts = [max(len(ids) - budget, 0) for ids in documents]
@@ -91,7 +91,7 @@ def ends_that_fit(
     return ends
 
 
-def refuse_cut(documents: Items[Ids], budget: int) -> NoReturn:
+def refuse_truncation(documents: Items[Ids], budget: int) -> NoReturn:
     """Raises FieldError: INPUT_TOO_LONG, for the first document of more than `budget` tokens."""
     index, ids = next((index, ids) for index, ids in enumerate(documents) if len(ids) > budget)
     raise FieldError(
@@ -119,7 +119,7 @@ def divided(
         SIEError: as `check_windows`.
     """
     most = max(map(len, encoded)) if limits.document is None else limits.document
-    parts = cut(encoded, most, limits.side)
+    parts = truncate(encoded, most, limits.side)
     check_windows([len(part.ids) for part in parts], budget, overhead, limits)
     chunks: list[Chunk] = []
     for text, part in zip(texts, parts, strict=True):
