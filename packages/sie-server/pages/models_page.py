@@ -80,7 +80,8 @@ _PAGE = """\
 
 The catalogue has {count} models. Each is loaded on first use; `sie-server models pull ID` downloads one in advance, and
 `sie-server models show ID` prints the same facts as this page, and the location of its files. Add any other model of a
-supported architecture with `--model`.
+supported architecture with `--model`. `--model ID=FOLDER` serves a model of this page from a folder: with the settings
+of the catalogue, and refused if the folder holds another kind of model.
 
 | Model | Parameters | Size | Limit (tokens) | A score is | Languages | Licence |
 |---|---|---|---|---|---|---|

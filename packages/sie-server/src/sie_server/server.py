@@ -74,7 +74,7 @@ def run(settings: Settings) -> int:
     try:
         traces = _traces() if settings.tracing else None
         named = (
-            *settings.model,
+            *(model.partition("=")[0] for model in settings.model),
             *settings.preload,
             *settings.pinned,
             settings.default_model,

@@ -70,7 +70,8 @@ class Settings:
         Catalogue models that requests may download and load: all, none, or ID,ID,... Models named by --model, --preload
         and --pinned are always served.
     model
-        Additional model to serve: a hub id, a folder, or NAME=FOLDER. Repeatable.
+        Additional model to serve: a hub id, a folder, or NAME=FOLDER, where the settings of a catalogue model apply if
+        NAME is its id. Repeatable.
     prompt
         Prompt of a decoder reranker, as NAME=PROMPT, where PROMPT is a name from docs/models.md, none for the two texts
         joined by the tokenizer, or chat-template for the folder's own. Repeatable. Default: the catalogue's prompt, or

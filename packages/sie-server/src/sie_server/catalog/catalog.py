@@ -63,7 +63,7 @@ class Entry:
 
     id: name in requests.
     repository: id on the hub.
-    folder: local checkpoint, used instead of the hub.
+    folder: local checkpoint, used instead of the repository if there is one, of which it must hold such a model.
     architecture: name in `config.json`.
     parameters: approximate number of parameters.
     languages: description of its languages.
@@ -117,6 +117,12 @@ class Entry:
         """Check the templates; raises ValueError for one that can't be rendered."""
         for template in (self.query_template, self.doc_template):
             fill(template, (), None)
+
+    def from_folder(self, folder: Path) -> "Entry":
+        """The entry with a folder's files in place of its repository's. Sizes are then those of the files."""
+        return replace(
+            self, folder=folder, revision=None, package=None, sha256=None, parameters=None, dims=None, sparse_dims=None
+        )
 
     @cached_property
     def source(self) -> str:
@@ -183,19 +189,22 @@ def offered(entries: dict[str, Entry], catalogue: str, named: Iterable[str]) -> 
 def with_models(entries: dict[str, Entry], models: Iterable[str], prompts: Iterable[str] = ()) -> dict[str, Entry]:
     """Add models given as `ID`, `PATH` or `NAME=PATH` to a catalogue, and set prompts given as `NAME=PROMPT`.
 
-    A folder is served under `NAME`, by default its last path component.
+    A folder is served under `NAME`, by default its last path component. If that is a model of the catalogue, its
+    entry's settings apply to the folder.
 
     Raises:
         ValueError: two models have the same name, a folder does not exist, or a prompt names no model.
     """
     result = dict(entries)
     for model in models:
+        if model in entries:  # it has its place, and perhaps a folder from another assignment
+            continue
         try:
             entry = parse(model, entries)
         except ValueError as error:
             raise ValueError(f"--model {model}: {error}") from None
         taken = {address(id_, name) for id_, other in result.items() for name in other.every_profile}
-        if entry.id in taken and result.get(entry.id) != entry:
+        if entry.id in taken and not _may_replace(entry, result.get(entry.id)):
             raise ValueError(f"--model {model}: the name {entry.id!r} is taken; choose another as NAME=PATH")
         result[entry.id] = entry
     for assignment in prompts:
@@ -209,8 +218,15 @@ def with_models(entries: dict[str, Entry], models: Iterable[str], prompts: Itera
     return result
 
 
+def _may_replace(entry: Entry, other: Entry | None) -> bool:
+    """Whether an entry is the other one, which has its name, or has a folder for that model of the catalogue."""
+    if entry == other or other is None or other.folder is not None:
+        return entry == other
+    return entry.folder is not None and entry == other.from_folder(entry.folder)
+
+
 def parse(model: str, known: dict[str, Entry]) -> Entry:
-    """Make an entry of `ID`, `PATH` or `NAME=PATH`.
+    """Make an entry of `ID`, `PATH` or `NAME=PATH`, where `NAME` may be an `ID`.
 
     Raises:
         ValueError: it is a path, and there is no such folder.
@@ -222,6 +238,8 @@ def parse(model: str, known: dict[str, Entry]) -> Entry:
     if not is_text(model):
         raise ValueError("the name is not UTF-8")
     if path and folder.is_dir():
+        if name in known and known[name].folder is None:
+            return known[name].from_folder(folder.resolve())
         return Entry(id=name or folder.resolve().name, folder=folder.resolve())
     # A hub id is `name` or `owner/name`; anything else is a path.
     if separator or path.startswith((".", "/", "~")) or path.count("/") > 1 or not path:

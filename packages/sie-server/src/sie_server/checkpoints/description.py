@@ -1,6 +1,7 @@
 """Describes a model by its catalogue entry and its checkpoint's files, before its weights are loaded."""
 
 import logging
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, replace
 
 from sie_server.catalog.catalog import Entry
@@ -91,6 +92,8 @@ def describe(entry: Entry, checkpoint: Checkpoint, config: ModelConfig) -> Descr
     if not pairs:
         _check_plain(entry, checkpoint, scores)
     own_outputs, own_score = _own_outputs(config, head, scores)
+    if entry.folder is not None and entry.repository:
+        _check_fit(entry, config, own_outputs)
     if scores and head != "tokens" and config.labels != 1:
         raise UnsupportedModelError(f"{entry.source} has {config.labels} labels; a reranker has one")
     if not scores and "score" in (entry.outputs or ()) and entry.score not in ("maxsim", own_score):
@@ -109,12 +112,14 @@ def describe(entry: Entry, checkpoint: Checkpoint, config: ModelConfig) -> Descr
     templates = entry.query_template, entry.doc_template
     if not scores and not config.late and templates == (None, None):
         templates = templates_hint(checkpoint)
+    cuts = entry.matryoshka
     entry = replace(
         entry,
         architecture=config.architecture,
         outputs=entry.outputs or own_outputs,
         score=entry.score or own_score,
         dims=entry.dims or (None if scores or head == "lexical" else width),
+        matryoshka=cuts if isinstance(cuts, bool) else tuple(cut for cut in cuts if cut < width),
         sparse_dims=entry.sparse_dims or (config.vocab_size if sparse else None),
         prompt=prompt_name(prompt) if pairs else None,
         query_template=templates[0],
@@ -138,6 +143,29 @@ def _check_plain(entry: Entry, checkpoint: Checkpoint, scores: bool) -> None:
             "the folder's texts go into a chat template, which is supported only for decoder rerankers; "
             f"prompt {PLAIN!r} reads them as they are"
         )
+
+
+def _check_fit(entry: Entry, config: ModelConfig, own_outputs: tuple[Output, ...]) -> None:
+    """Check that the folder given for a model of the catalogue holds such a model, of whatever size.
+
+    Raises:
+        UnsupportedModelError: it has another architecture, or lacks one of the entry's outputs.
+    """
+    trouble = None
+    wanted = entry.outputs or own_outputs
+    # Those of a head or of several heads, and those that can be made of any encoder's tokens.
+    able = {*own_outputs, "multivector", "score"} if own_outputs == ("dense",) and "dense" in wanted else {*own_outputs}
+    if entry.architecture and resolve(entry.architecture)[0] is not resolve(config.architecture)[0]:
+        trouble = f"it holds a {config.architecture}, and the model is a {entry.architecture}"
+    elif missing := [output for output in wanted if output not in able]:
+        trouble = f"it holds a model for {_listed(own_outputs)}, without {_listed(missing)}"
+    if trouble is not None:
+        raise UnsupportedModelError(f"{entry.folder} does not fit {entry.id}: {trouble}")
+
+
+def _listed(outputs: Items[str]) -> str:
+    *front, last = outputs
+    return f"{', '.join(front)} and {last}" if front else last
 
 
 def _own_outputs(config: ModelConfig, head: HeadKind | None, scores: bool) -> tuple[tuple[Output, ...], Score | None]:

@@ -26,7 +26,7 @@ _PROBED_S = 5.0
 _SAID_CHARS = 300
 _OTHER_WAYS = (
     "fill the cache on a machine with access to the hub (`sie-server models pull`, HF_HOME), or serve a local folder "
-    "with --model NAME=PATH"
+    "with --model NAME=PATH, where NAME may be the model's id"
 )
 _ADVICE = f"set HF_ENDPOINT to a mirror or HTTPS_PROXY to a proxy; or {_OTHER_WAYS}"
 
