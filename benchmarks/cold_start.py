@@ -6,11 +6,12 @@
 The server runs as a user starts it, `sie-server serve --preload MODEL`. `ready` is when it says so, `first score` when
 a request sent then, of one document, is answered. CPU seconds are those of all its threads, which other work on the
 machine changes little. `imports` is `python -c "import sie_server.server"`. A start before the first round fills the
-page cache.
+page cache, and compiles the server's modules as an installation does.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     arguments = parser.parse_args()
 
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     model, flags = named(arguments.model, arguments.precision)
     flags += ["--preload", model]
     start(flags, model)
