@@ -12,20 +12,19 @@ from cyclopts.types import ExistingFile
 
 from sie_server import __version__
 from sie_server.catalog.catalog import parse, shipped
-from sie_server.cli import models
-from sie_server.cli.bench.command import bench
-from sie_server.cli.doctor import doctor
 from sie_server.cli.quick_imports import quick_imports
-from sie_server.cli.top.command import top
 from sie_server.settings import Settings
 
 app = cyclopts.App(
     name="sie-server", help="SIE: an inference engine for reranking.", version=__version__, version_flags=["--version"]
 )
-app.command(models.app)
-app.command(bench)
-app.command(doctor)
-app.command(top)
+# Imported when they are run, or for --help: `serve` has no use for their tables and progress bars.
+app.command("sie_server.cli.models:app", name="models", help="List, show, download and check models.")
+app.command("sie_server.cli.bench.command:bench", name="bench", help="Measure how fast a model is on this machine.")
+app.command("sie_server.cli.doctor:doctor", name="doctor", help="Check this machine.")
+app.command("sie_server.cli.top.command:top", name="top", help="Show the state of a running server.")
+# Those that take some settings of the configuration file.
+_CONFIGURED = ("models", "bench", "doctor")
 
 
 @app.meta.default
@@ -42,8 +41,9 @@ def launch(
     """
     app.config = () if config is None else (Toml(config, use_commands_as_keys=False),)
     # The file is for `serve`; other commands ignore settings that they do not have.
-    for command in (models.app, app["bench"], app["doctor"]):
-        command.config = () if config is None else (Toml(config, use_commands_as_keys=False, allow_unknown=True),)
+    if tokens and tokens[0] in _CONFIGURED:
+        lenient = () if config is None else (Toml(config, use_commands_as_keys=False, allow_unknown=True),)
+        app[tokens[0]].config = lenient
     result: int | None = app(tokens)
     return result
 
