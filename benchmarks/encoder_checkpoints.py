@@ -107,7 +107,7 @@ class Builder:
 
     def splade(self) -> Built:
         """As sentence-transformers saves SPLADE, with a bias below which most of the vocabulary stays."""
-        encoder = self._encoder("bert-lexical-encoder")
+        encoder = self._encoder("bert-sparse-encoder")
         weights = load_file(encoder / "model.safetensors")
         weights["cls.predictions.bias"] -= 3.5
         save_file(weights, encoder / "model.safetensors", {"format": "pt"})

@@ -271,7 +271,7 @@ EMBEDDERS: dict[str, tuple[str, str, Callable[[], list[nn.Module]], dict[str, An
     "all-mpnet": ("mpnet-encoder", "mean", list, {}, config(architectures=["MPNetForMaskedLM"])),
     "xlm-r-mlm": ("xlm-roberta-encoder", "cls", list, {}, config(architectures=["XLMRobertaForMaskedLM"])),
     "bert-pretraining": ("bert-encoder", "cls", list, {}, config(architectures=["BertForPreTraining"])),
-    "bert-mlm": ("bert-lexical-encoder", "mean", list, {}, config()),
+    "bert-mlm": ("bert-sparse-encoder", "mean", list, {}, config()),
     "bert-classifier": ("bert", "mean", list, {}, config()),
     "roberta-classifier": ("roberta", "mean", list, {}, config(architectures=None)),
     **{

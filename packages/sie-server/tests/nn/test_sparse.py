@@ -31,7 +31,7 @@ TEXTS = [text(length, seed) for seed, length in enumerate([0, 1, 3, 17, 17, 60, 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     folder = tmp_path_factory.mktemp("splade")
-    build(folder / "plain", "bert-lexical-encoder")
+    build(folder / "plain", "bert-sparse-encoder")
     transformer = Transformer(str(folder / "plain"), transformer_task="fill-mask", max_seq_length=512)
     reference = SparseEncoder(modules=[transformer, SpladePooling("max")], device="cpu")
     reference.save_pretrained(str(folder / "saved"))
@@ -39,9 +39,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 
 
 def sparse(model: LoadedModel, sequences: list[Sequence]) -> list[SparseVector]:
-    assert model.encoder.lexical is not None
+    assert model.encoder.sparse is not None
     with torch.inference_mode():
-        return model.encoder.lexical(*model.encoder(Packed.of(sequences, CPU)), sequences)
+        return model.encoder.sparse(*model.encoder(Packed.of(sequences, CPU)), sequences)
 
 
 def test_weights_equal_sentence_transformers(saved: tuple[Path, Any]) -> None:

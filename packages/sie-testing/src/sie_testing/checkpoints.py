@@ -186,7 +186,7 @@ ARCHITECTURES: dict[str, tuple[type[PreTrainedModel], type[Any], dict[str, Any]]
     "gte-encoder": (GteModel, GteConfig, {**_GTE, "type_vocab_size": 0}),
     "deberta-encoder": (DebertaV2Model, DebertaV2Config, _DEBERTA),
     "mpnet-encoder": (MPNetModel, MPNetConfig, {**SMALL, "max_position_embeddings": 514}),
-    "bert-lexical-encoder": (BertForMaskedLM, BertConfig, {**SMALL, "max_position_embeddings": 512}),
+    "bert-sparse-encoder": (BertForMaskedLM, BertConfig, {**SMALL, "max_position_embeddings": 512}),
     "bert-encoder": (BertModel, BertConfig, {**SMALL, "max_position_embeddings": 512}),
     "xlm-roberta-encoder": (XLMRobertaModel, XLMRobertaConfig, ROBERTA),
 }

@@ -136,7 +136,7 @@ class CannedModel:
 
     def __init__(self, entry: Entry) -> None:
         self.entry, self.id, self.tokenizer, self.encoder = entry, entry.id, self, self
-        self.prompt = self.lexical = None
+        self.prompt = self.sparse = None
 
     def embedders(self, outputs: Sequence[str], *_: Any, **__: Any) -> dict[str, Any]:
         return {output: None for output in self.entry.outputs or () if output in outputs}

@@ -104,7 +104,7 @@ def describe(entry: Entry, checkpoint: Checkpoint, config: ModelConfig) -> Descr
     saves_answers = answers_hint(checkpoint) is not None  # with a default of its own for the score
     if head == "tokens" and isinstance(prompt, Prompt) and config.score_activation is None and not saves_answers:
         own_score = prompt.score
-    sparse = head == "lexical" or config.token_weights
+    sparse = head == "sparse" or config.token_weights
     chain = (*config.projections.values(), *config.pooled.values())
     *_, width = config.hidden_size, *(layer.width for layer in chain if isinstance(layer, Projection))
     # PyLate saves the limit of the texts that it read last.
@@ -118,7 +118,7 @@ def describe(entry: Entry, checkpoint: Checkpoint, config: ModelConfig) -> Descr
         architecture=config.architecture,
         outputs=entry.outputs or own_outputs,
         score=entry.score or own_score,
-        dims=entry.dims or (None if scores or head == "lexical" else width),
+        dims=entry.dims or (None if scores or head == "sparse" else width),
         matryoshka=cuts if isinstance(cuts, bool) else tuple(cut for cut in cuts if cut < width),
         sparse_dims=entry.sparse_dims or (config.vocab_size if sparse else None),
         prompt=prompt_name(prompt) if pairs else None,
@@ -176,4 +176,4 @@ def _own_outputs(config: ModelConfig, head: HeadKind | None, scores: bool) -> tu
         return ("multivector", "score"), "maxsim"
     if scores:
         return ("score",), score_of(config.score_activation, config.labels if head == "classifier" else 1)
-    return (("sparse",) if head == "lexical" else ("dense",)), None
+    return (("sparse",) if head == "sparse" else ("dense",)), None

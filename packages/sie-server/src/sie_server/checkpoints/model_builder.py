@@ -32,7 +32,7 @@ class WeightsIdentity:
     """All that a model's weights depend on, besides their precision and the device.
 
     files: of the checkpoint, wherever links to them are. head: the one that is used. answers: tokens whose rows of the
-    output projection are kept. special: decides which tokens have no lexical weight; None without such weights.
+    output projection are kept. special: decides which tokens have no sparse weight; None without such weights.
     """
 
     files: Version
@@ -95,12 +95,12 @@ class ModelBuilder:
         try:
             with torch.device("meta"):
                 encoder = self.description.encoder_class(config, outputs)
-                if head == "lexical":
-                    encoder.lexical = SpladeHead(
+                if head == "sparse":
+                    encoder.sparse = SpladeHead(
                         config.hidden_size, config.vocab_size, config.norm_eps, config.activation
                     )
                 elif config.token_weights:
-                    encoder.lexical = TokenWeights(config.hidden_size, special_ids)
+                    encoder.sparse = TokenWeights(config.hidden_size, special_ids)
         except (RuntimeError, TypeError, OverflowError) as error:  # from torch, for sizes beyond its integers
             raise UnsupportedModelError(f"config.json has invalid sizes: {error}") from error
         encoder.has_own_head = head is not None
@@ -138,7 +138,7 @@ def _head_renames(encoder: Encoder, head: HeadKind | None) -> Mapping[str, str]:
     match head:
         case None:
             return {}
-        case "lexical":
-            return encoder.lexical_renames
+        case "sparse":
+            return encoder.sparse_renames
         case "classifier" | "tokens":
             return encoder.head_renames

@@ -125,7 +125,7 @@ def head_files(config: ModelConfig) -> dict[str, Mapping[str, str]]:
     if config.token_weights:
         return {
             file: {name: f"{ours}.{name}" for name in ("weight", "bias")}
-            for file, ours in zip(BGE_M3_FILES, ("lexical.out", "projections.colbert_linear"), strict=True)
+            for file, ours in zip(BGE_M3_FILES, ("sparse.out", "projections.colbert_linear"), strict=True)
         }
     names = {name: f"head.{name}." for name in (config.head.layers if config.modular_head else ())}
     names |= {name: f"pooled.{name}." for name, layer in config.pooled.items() if not isinstance(layer, UnitLength)}

@@ -47,7 +47,7 @@ def _run(model: LoadedModel, words: int) -> tuple[int, int]:
     peak = PeakMemory()
     with peak:
         hidden, rows = encoder(Packed.of(sequences, model.device))
-        for head in (encoder.head, encoder.lexical):
+        for head in (encoder.head, encoder.sparse):
             if head is not None:
                 head(hidden, rows, sequences)
     if not torch.isfinite(hidden).all():

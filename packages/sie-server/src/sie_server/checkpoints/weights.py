@@ -22,7 +22,7 @@ _BUFFERS = re.compile(r"(^|\.)(position_ids|token_type_ids|inv_freq|original_inv
 # Old names of LayerNorm's parameters, from the time of BERT.
 _OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 # Parameters of heads: small, and float32 in every precision.
-_HEADS = ("head.", "projections.", "pooled.", "lexical.out.")
+_HEADS = ("head.", "projections.", "pooled.", "sparse.out.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,13 +89,13 @@ class Bert(Encoder):
     }
     ignored: ClassVar[tuple[str, ...]] = ("pooler.", "cls.", "lm_head.")
     head_renames: ClassVar[dict[str, str]] = {"pooler.dense.": "head.dense.", "classifier.": "head.out."}
-    lexical_renames: ClassVar[dict[str, str]] = {
-        "cls.predictions.transform.dense.": "lexical.dense.",
-        "cls.predictions.transform.LayerNorm.": "lexical.norm.",
-        "cls.predictions.decoder.weight": "lexical.decoder.weight",
-        "cls.predictions.bias": "lexical.decoder.bias",
+    sparse_renames: ClassVar[dict[str, str]] = {
+        "cls.predictions.transform.dense.": "sparse.dense.",
+        "cls.predictions.transform.LayerNorm.": "sparse.norm.",
+        "cls.predictions.decoder.weight": "sparse.decoder.weight",
+        "cls.predictions.bias": "sparse.decoder.bias",
     }
-    ties: Mapping[str, str] = {"lexical.decoder.weight": "embeddings.word.weight"}
+    ties: Mapping[str, str] = {"sparse.decoder.weight": "embeddings.word.weight"}
     has_attention_biases: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig, outputs: int) -> None:

@@ -17,11 +17,11 @@ class Encoder(nn.Module):
 
     layers: the transformer layers.
     head: scores sequences; None with `outputs` 0, its number of outputs.
-    lexical: sparse vectors; None: the checkpoint has no such head.
+    sparse: sparse vectors; None: the checkpoint has no such head.
     projections: applied to token vectors. pooled: applied to pooled vectors.
     rotary: tables of rotary positions.
     renames: checkpoint's names → ours, applied in order as plain text replacements; `name[i]` is the i-th block of rows
-        of `name`. head_renames, lexical_renames: the same for these heads.
+        of `name`. head_renames, sparse_renames: the same for these heads.
     ties: parameters that a checkpoint may omit because they equal another parameter or rows of it.
     ignored: prefixes of a checkpoint's other tensors, such as heads of pre-training.
     parameter_count: number of parameters, once they have values; linear layers then rearrange theirs.
@@ -33,13 +33,13 @@ class Encoder(nn.Module):
     ignored: ClassVar[tuple[str, ...]]
     has_own_head: bool = False
     parameter_count: int = 0
-    lexical_renames: ClassVar[dict[str, str]] = {}
+    sparse_renames: ClassVar[dict[str, str]] = {}
     ties: Mapping[str, str] = {}
     layers: nn.ModuleList
 
     def __init__(self, config: ModelConfig, outputs: int) -> None:
         super().__init__()
-        self.lexical: SpladeHead | TokenWeights | None = None
+        self.sparse: SpladeHead | TokenWeights | None = None
         self.rotary = Rotary(config.head_dim)
         self.projections = Projections(config.hidden_size, config.projections)
         self.pooled = Pooled(config.hidden_size, config.pooled)

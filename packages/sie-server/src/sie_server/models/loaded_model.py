@@ -11,7 +11,7 @@ from sie_server.errors import Code, SIEError
 from sie_server.models.encoder import Encoder
 from sie_server.nn.heads import Dense, Head, Multivector
 from sie_server.nn.muvera import FixedDimensional
-from sie_server.nn.similarity import Cosine, Hybrid, LexicalMatch, Matches, MaxSim, Similarity
+from sie_server.nn.similarity import Cosine, Hybrid, Matches, MaxSim, Similarity, SparseSimilarity
 from sie_server.options import Comparison, Muvera, Pooling, Score, ScoreMode
 from sie_server.tokenization.sequence import Sequence
 from sie_server.tokenization.tokenizer import TextTokenizer
@@ -73,8 +73,8 @@ class LoadedModel:
             heads["dense"] = FixedDimensional(self._multivector(normalize), muvera, is_query=is_query)
         if "multivector" in outputs:
             heads["multivector"] = self._multivector(normalize)
-        if "sparse" in outputs and self.encoder.lexical is not None:
-            heads["sparse"] = self.encoder.lexical
+        if "sparse" in outputs and self.encoder.sparse is not None:
+            heads["sparse"] = self.encoder.sparse
         return heads
 
     def similarity(self, query: Sequence, comparison: Comparison, *, matches: bool = False) -> Similarity:
@@ -105,8 +105,8 @@ class LoadedModel:
             case "dense":
                 return Cosine(query, self.pooling)
             case "sparse":
-                assert self.encoder.lexical is not None
-                return LexicalMatch(query, self.encoder.lexical)
+                assert self.encoder.sparse is not None
+                return SparseSimilarity(query, self.encoder.sparse)
             case _:
                 return MaxSim(query, self.encoder.projections, mean=True)
 

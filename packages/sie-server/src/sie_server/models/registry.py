@@ -15,7 +15,7 @@ from sie_server.models.mpnet import MPNet
 from sie_server.models.roberta import Roberta
 
 # Head of a checkpoint: a classifier, a language model's output tokens, or those of a masked language model (SPLADE).
-HeadKind = Literal["classifier", "tokens", "lexical"]
+HeadKind = Literal["classifier", "tokens", "sparse"]
 
 _ENCODERS: dict[str, type[Encoder]] = {
     "Bert": Bert,
@@ -36,7 +36,7 @@ _CLASSIFIER = "ForSequenceClassification"
 _ARCHITECTURES: dict[str, tuple[type[Encoder], HeadKind | None]] = {
     **{name + _CLASSIFIER: (model, "classifier") for name, model in {**_ENCODERS, **_DECODERS}.items()},
     **{name + "Model": (model, None) for name, model in {**_ENCODERS, **_DECODERS}.items()},
-    "BertForMaskedLM": (Bert, "lexical"),
+    "BertForMaskedLM": (Bert, "sparse"),
     **{name + "ForCausalLM": (model, "tokens") for name, model in _DECODERS.items()},
 }
 

@@ -112,18 +112,18 @@ class Cosine(QueryHead):
         return scores
 
 
-class LexicalMatch(QueryHead):
-    """Dot product of the sparse vectors that the head `lexical` gives for query and document."""
+class SparseSimilarity(QueryHead):
+    """Dot product of the sparse vectors that the head `sparse` gives for query and document."""
 
-    def __init__(self, query: Sequence, lexical: Head) -> None:
+    def __init__(self, query: Sequence, sparse: Head) -> None:
         super().__init__(query)
-        self._lexical = lexical
+        self._sparse = sparse
 
     def observe_lead(self, hidden: Tensor) -> None:
-        [self._query] = self._lexical(hidden, [len(hidden)], [self.lead.sequence])
+        [self._query] = self._sparse(hidden, [len(hidden)], [self.lead.sequence])
 
     def __call__(self, hidden: Tensor, lengths: Items[int], sequences: Items[Sequence]) -> list[float]:
-        return [self._match(vector) for vector in self._lexical(hidden, lengths, sequences)]
+        return [self._match(vector) for vector in self._sparse(hidden, lengths, sequences)]
 
     def _match(self, vector: SparseVector) -> float:
         (query_tokens, query_weights), (tokens, weights) = self._query, vector

@@ -360,7 +360,7 @@ def test_the_kernel_is_as_near_to_float32_as_onednn(name: str, tmp_path: Path, m
 
 
 @needs_int8
-@pytest.mark.parametrize("name", [*ENCODERS, *DECODERS, "bert-lexical-encoder"])
+@pytest.mark.parametrize("name", [*ENCODERS, *DECODERS, "bert-sparse-encoder"])
 def test_int8_stays_near_float32(name: str, tmp_path: Path) -> None:
     """Hidden states of random weights, which are harder than trained ones: within a twentieth of their size."""
     build(tmp_path, name)

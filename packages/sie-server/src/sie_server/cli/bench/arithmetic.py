@@ -24,7 +24,7 @@ def operations(model: LoadedModel, config: ModelConfig, lengths: Iterable[int]) 
     not. Embeddings and the head are not counted.
     """
     encoder = model.encoder
-    others = [encoder.get_submodule("embeddings"), encoder.head, encoder.lexical]
+    others = [encoder.get_submodule("embeddings"), encoder.head, encoder.sparse]
     apart: dict[int, int] = {}
     for layer in chain.from_iterable(part.modules() for part in others if part is not None):
         if isinstance(layer, Linear):  # its numbers are in its packed form, of a loaded model
