@@ -50,10 +50,12 @@ class Device:
         self.fits = 10**9
         self.failure: Callable[[], Exception] = torch.OutOfMemoryError
         self.tokens: list[int] = []
+        self.threads: list[str] = []
         self._encoder = encoder
 
     def __call__(self, packed: Packed) -> torch.Tensor:
         self.tokens.append(len(packed.ids))
+        self.threads.append(threading.current_thread().name)
         assert self.open.wait(30)
         if len(packed.ids) > self.fits:
             raise self.failure()
@@ -379,6 +381,27 @@ def test_a_ceiling_recovers_slowly() -> None:
     for _ in range(64 * 16):
         limit.count_batch()
     assert limit.tokens == 512
+
+
+# --- work that is not worth a thread ----------------------------------------------------------------------------------
+
+
+def test_brief_work_is_computed_on_the_event_loop_while_a_worker_is_idle(overloaded: Overloaded) -> None:
+    first = overloaded.send("w2 w3", "w4").result().json()["scores"]
+    assert overloaded.device.threads == ["device-0"], "nothing is known of the model"
+    overloaded.scheduler.observe("bert", 10**9, 1e-6)
+
+    def here() -> bool:
+        assert overloaded.send("w2 w3", "w4").result().json()["scores"] == first
+        return not overloaded.device.threads[-1].startswith("device-")
+
+    poll(here)
+    seen = len(overloaded.device.tokens)
+    overloaded.device.fits = 0
+    assert error(overloaded.send("w2").result())[:2] == (503, "RESOURCE_EXHAUSTED"), "failures are those of a worker"
+    overloaded.device.fits = 10**9
+    assert len(overloaded.device.tokens) > seen
+    assert overloaded.send("w2 w3", "w4").result().json()["scores"] == first
 
 
 # --- a device that is lost -------------------------------------------------------------------------------------------

@@ -29,6 +29,11 @@ class Backlog:
         if not senders_of_model:
             del self._by_model[model_id]
 
+    @property
+    def only_model(self) -> str | None:
+        """The model of all waiting tokens; None: there are several, or no tokens."""
+        return next(iter(self._by_model)) if len(self._by_model) == 1 else None
+
     def by_model(self) -> Counter[str]:
         """Tokens by model; only models that have some."""
         return Counter({model_id: senders.total() for model_id, senders in self._by_model.items()})

@@ -348,7 +348,8 @@ class Engine:
             request = await self._tokenizers.run(params, one_step(partial(copy_context().run, make)))
         if params.deadline is not None:
             self._admission.check_deadline(model.id, params, request.tokens)
-        self.scheduler.add(request)
+        assert self._runner is not None
+        self._runner.add(request)
         reason = "gone"
         try:
             results = await request.future

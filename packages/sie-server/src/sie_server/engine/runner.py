@@ -44,7 +44,8 @@ class Runner:
     """Device threads, which share one device and one set of weights.
 
     On a CPU every thread runs its own batch on one core. This is faster than one batch spread over all cores, because
-    no core waits for the slowest one between layers. Idle cores help with the layers of other cores' batches.
+    no core waits for the slowest one between layers. Idle cores help with the layers of other cores' batches. Work that
+    takes less time than handing it to a thread is computed on the event loop while a device thread is idle.
     `observe(batch, seconds)` is called for each batch, on the event loop that is running now; `lost(reason)` on a
     device thread that ends with an error.
     """
@@ -70,10 +71,13 @@ class Runner:
             Work(threading.Thread(target=self._run, args=(i,), name=f"device-{i}", daemon=True))
             for i in range(scheduler.workers)
         ]
+        self._here = Work(threading.current_thread())
+        self._due_here = False
 
     def start(self) -> None:
         if self._on_cpu:
             use_cores(len(self._works))
+            torch.set_num_threads(1)
         for work in self._works:
             work.thread.start()
 
@@ -89,8 +93,15 @@ class Runner:
         return all(work.thread.is_alive() for work in self._works)
 
     def work(self) -> list[Work]:
-        """A copy of each thread's current `Work`."""
-        return [replace(work) for work in self._works]
+        """A copy of each thread's current `Work`, the event loop's included."""
+        return [replace(work) for work in (*self._works, self._here)]
+
+    def add(self, request: Request) -> None:
+        """Queue a request."""
+        if self._scheduler.add(request, computes=self._on_cpu) and not self._due_here:
+            self._due_here = True
+            # After the other requests that have arrived by now.
+            self._loop.call_soon(self._compute_here)
 
     def _run(self, index: int) -> None:
         work = self._works[index]
@@ -101,14 +112,25 @@ class Runner:
                 torch.set_num_threads(1)
             with torch.inference_mode():
                 while batch := self._scheduler.next_batch():
-                    work.batch, work.batches = batch, work.batches + 1
-                    with computing() if self._on_cpu else nullcontext():
-                        self._step(batch)
-                    work.batch = None
+                    self._post(self._step(work, batch))
                     del batch  # while the thread waits, the model may be unloaded
-        except BaseException as error:  # otherwise unnoticed, and clients would wait for ever
-            _LOG.critical("%s died in a batch of model '%s'", work.thread.name, work.model_id, exc_info=True)
-            self._lost(f"{work.thread.name} died: {error!r}")
+        except BaseException as error:
+            self._die(work, error)
+
+    def _compute_here(self) -> None:
+        """Compute brief work on the event loop."""
+        self._due_here = False
+        try:
+            with torch.inference_mode():
+                while batch := self._scheduler.brief_batch():
+                    self._step(self._here, batch)()
+        except BaseException as error:
+            self._die(self._here, error)
+
+    def _die(self, work: Work, error: BaseException) -> None:
+        """Report an error that ends a thread's work: otherwise it is unnoticed, and clients would wait for ever."""
+        _LOG.critical("%s died in a batch of model '%s'", work.thread.name, work.model_id, exc_info=True)
+        self._lost(f"{work.thread.name} died: {error!r}")
 
     @staticmethod
     def _pin(thread: threading.Thread, cores: frozenset[int]) -> None:
@@ -117,12 +139,16 @@ class Runner:
         except OSError as error:
             _LOG.warning("%s is not pinned to cores %s: %s", thread.name, sorted(cores), error.strerror)
 
-    def _step(self, batch: Batch) -> None:
-        started, before = time.perf_counter(), time.thread_time()
-        answers = self._answer(batch)
-        ended = time.perf_counter()
-        self._scheduler.observe(batch.model.id, batch.tokens, time.thread_time() - before)
-        self._post(lambda: self._deliver(batch, answers, started, ended))
+    def _step(self, work: Work, batch: Batch) -> Callable[[], None]:
+        """Compute a batch; returns what delivers its results, on the event loop."""
+        work.batch, work.batches = batch, work.batches + 1
+        with computing() if self._on_cpu else nullcontext():
+            started, before = time.perf_counter(), time.thread_time()
+            answers = self._answer(batch)
+            ended = time.perf_counter()
+            self._scheduler.observe(batch.model.id, batch.tokens, time.thread_time() - before)
+        work.batch = None
+        return lambda: self._deliver(batch, answers, started, ended)
 
     def _answer(self, batch: Batch, splits: int = 0) -> list[Any]:
         """Compute a result or an exception per sequence. A batch that fails is run again request by request.

@@ -31,6 +31,9 @@ from sie_server.options import Priority
 # Seconds of computing that one worker does by itself. Another worker's fixed cost for a batch, and waking it, take a
 # good part of a millisecond on any processor, so that less work takes longer when it is divided.
 _UNDIVIDED_S = 0.002
+# Seconds of computing that a thread does by itself rather than wake a worker and be woken by it. Any thread may keep
+# Python's lock that long (`server.py`), so that others wait no longer for a thread that computes.
+_BRIEF_S = 0.001
 # Weight of the past in a rate when a batch is added, and the shortest time of a batch that is believed.
 _DECAY = 0.9
 _SHORTEST_S = 1e-6
@@ -59,9 +62,10 @@ class Scheduler:
         self._idle = 0
         self._backlog = Backlog()
         self._batch_limits: dict[str, BatchLimit] = {}
-        # Tokens per second of a worker's thread, and tokens that are not divided.
+        # Tokens per second of a worker's thread, tokens that are not divided, and tokens that are brief work.
         self._rates: dict[str, float] = {}
         self._undivided: dict[str, int] = {}
+        self._brief: dict[str, int] = {}
         self._closed = False
 
     @property
@@ -96,12 +100,18 @@ class Scheduler:
                 )
         return waiting
 
-    def add(self, request: Request) -> None:
-        """Queue all of a request's sequences."""
+    def add(self, request: Request, *, computes: bool = False) -> bool:
+        """Queue all of a request's sequences.
+
+        computes: the calling thread takes brief work by `brief_batch` soon. Returns whether it has to.
+        """
         with self._condition:
             self._queue.add(request)
             self._backlog.count(request.model.id, request.params, request.tokens)
+            if computes and self._is_brief():
+                return True
             self._condition.notify()  # a worker that leaves something wakes the next
+            return False
 
     def discard(self, request: Request) -> None:
         """Drop the rest of a request; does nothing if no sequence waits."""
@@ -130,6 +140,17 @@ class Scheduler:
             rate = tokens / max(seconds, _SHORTEST_S)
             self._rates[model_id] = rate = _DECAY * self._rates.get(model_id, rate) + (1 - _DECAY) * rate
             self._undivided[model_id] = int(_UNDIVIDED_S * rate)
+            self._brief[model_id] = int(_BRIEF_S * rate)
+
+    def brief_batch(self) -> Batch | None:
+        """A batch for the calling thread, which is no worker; None: nothing waits, or workers take it."""
+        with self._condition:
+            while self._is_brief():
+                if batch := self._take(self.budget):
+                    return batch
+            if self._idle and self._backlog.tokens:
+                self._condition.notify()
+            return None
 
     def next_batch(self) -> Batch | None:
         """Block until there is work, then return a batch. None: the scheduler is closed and the queue is empty."""
@@ -157,6 +178,11 @@ class Scheduler:
         with self._condition:
             self._closed = True
             self._condition.notify_all()
+
+    def _is_brief(self) -> bool:
+        """Whether a worker is idle, and all that waits takes less time than handing it to the worker."""
+        model_id = self._backlog.only_model
+        return self._idle > 0 and model_id is not None and self._backlog.tokens <= self._brief.get(model_id, 0)
 
     def _take(self, capacity: int) -> Batch | None:
         """Take a batch of up to `capacity` tokens, or of as many as are not divided.
