@@ -415,7 +415,8 @@ def test_a_watchdog_counts_checks_of_one_batch() -> None:
             return [work]
 
     watchdog = Watchdog(Threads(), 8.0, lambda _: None)  # type: ignore[arg-type] # checks once a second
-    busy = Batch(SimpleNamespace(id="m"), [Scheduled(None, 0, Sequence(np.zeros(7, np.int32), np.zeros(7, np.int32)))])  # type: ignore[arg-type]
+    sequence = Sequence(np.zeros(7, np.int32), np.zeros(7, np.int32))
+    busy = Batch(SimpleNamespace(id="m"), [Scheduled(None, 0, sequence, 7)])  # type: ignore[arg-type]
     for _ in range(100):
         assert watchdog.check() is None, "nothing to do"
     work.batch = busy

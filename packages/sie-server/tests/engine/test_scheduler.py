@@ -66,7 +66,7 @@ def test_every_sequence_is_taken_once_within_budget_and_for_one_model(drawn: lis
         scheduler.add(each)
     assert scheduler.tokens == sum(each.tokens for each in requests)
     batches = drain(scheduler)
-    taken = [(id(entry.request), entry.index) for batch in batches for entry in batch.scheduled]
+    taken = [(id(entry.request), entry.position) for batch in batches for entry in batch.scheduled]
     assert sorted(taken) == sorted(
         (id(each), i) for each, (sizes, _) in zip(requests, drawn, strict=True) for i in range(len(sizes))
     )
@@ -419,7 +419,7 @@ def test_whatever_happens_each_sequence_is_taken_once_or_given_up(steps: list[tu
         assert counted == Counter(each.model.id for each in requests if each.pending)
     while scheduler.tokens:
         take()
-    taken = [(id(entry.request), entry.index) for batch in batches for entry in batch.scheduled]
+    taken = [(id(entry.request), entry.position) for batch in batches for entry in batch.scheduled]
     assert len(set(taken)) == len(taken)
     by_request = Counter(number for number, _ in taken)
     for each in requests:

@@ -382,7 +382,7 @@ class Engine:
         self._admission.observe(model_id, batch.tokens, seconds)
         self.busy_seconds += seconds
         self._device_busy.inc(seconds)
-        self._metrics.observe_batch(model_id, [entry.tokens for entry in batch.scheduled], seconds)
+        self._metrics.observe_batch(model_id, batch.lengths, seconds)
 
     def _load(self, loader: Loader, entry: Entry, weighed: Weighed | None) -> LoadedModel:
         started, precision = time.perf_counter(), self._settings.precision

@@ -1,11 +1,10 @@
 """Forward pass of a batch: pack, encode, and read each result off its own rows."""
 
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 
-from sie_server.engine.request import Batch, Scheduled
+from sie_server.engine.request import Batch
 from sie_server.nn.heads import Head
 from sie_server.nn.packed import Packed
 from sie_server.nn.row_invariance import next_row_count
@@ -15,12 +14,12 @@ from sie_server.tokenization.sequence import Lead, Sequence
 def forward(batch: Batch) -> list[Any]:
     """Compute one result per sequence: its request's head is applied to its own rows."""
     model = batch.model
-    groups = [(group, [entry.sequence for entry in entries]) for group, entries in groupby(batch.scheduled, key=_group)]
+    groups = _groups(batch)
     # The lead precedes the first group that needs it: a request may have two turns in one batch.
-    due: set[Lead] = {lead for (_, lead), _ in groups if lead is not None and not lead.computed}
+    due: set[Lead] = {lead for _, lead, _ in groups if lead is not None and not lead.computed}
     leads: list[Lead | None] = []
     sequences: list[Sequence] = []
-    for (_, lead), group in groups:
+    for _, lead, group in groups:
         ahead = lead if lead in due else None
         if ahead is not None:
             due.remove(ahead)
@@ -32,7 +31,7 @@ def forward(batch: Batch) -> list[Any]:
     hidden, row_counts = model.encoder(Packed.of(sequences, model.device))
     results: list[Any] = []
     row = first = 0
-    for lead, ((head, _), group) in zip(leads, groups, strict=True):
+    for lead, (head, _, group) in zip(leads, groups, strict=True):
         if lead is not None:
             head.observe_lead(hidden[row : row + row_counts[first]])
             lead.computed = True
@@ -55,5 +54,13 @@ def _rounding_sequence(tokens: int) -> list[Sequence]:
     return [Sequence(ids, ids)] if len(ids) else []
 
 
-def _group(scheduled: Scheduled) -> tuple[Head, Lead | None]:
-    return scheduled.request.head, scheduled.request.lead
+def _groups(batch: Batch) -> list[tuple[Head, Lead | None, list[Sequence]]]:
+    """The batch's sequences by head and lead; those of one head without a lead are a group, whatever their requests."""
+    groups: list[tuple[Head, Lead | None, list[Sequence]]] = []
+    for request, entries in batch.by_request():
+        sequences = [entry.sequence for entry in entries]
+        if groups and groups[-1][0] is request.head and groups[-1][1] is request.lead:
+            groups[-1][2].extend(sequences)
+        else:
+            groups.append((request.head, request.lead, sequences))
+    return groups

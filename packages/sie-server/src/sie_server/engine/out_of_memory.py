@@ -56,9 +56,9 @@ def _halves(batch: Batch) -> tuple[Batch, Batch]:
     half = batch.tokens // 2
     count = counted = 0
     for entry in batch.scheduled[:-1]:
-        if count and counted + len(entry.sequence) > half:
+        if count and counted + entry.tokens > half:
             break
-        counted += len(entry.sequence)
+        counted += entry.tokens
         count += 1
     return Batch(batch.model, batch.scheduled[:count]), Batch(batch.model, batch.scheduled[count:])
 

@@ -3,10 +3,13 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+from functools import partial
+from itertools import count, groupby, repeat
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.errors import SIEError
@@ -18,20 +21,21 @@ from sie_server.tokenization.sequence import Sequence
 Weigh = Callable[[Any], None]
 # Batches that a trace lists; a request of ten thousand documents has thousands.
 _MAX_TRACED_BATCHES = 64
+_request: "Callable[[Scheduled], Request]" = attrgetter("request")
 _tokens: "Callable[[Scheduled], int]" = attrgetter("tokens")
 
 
-@dataclass(slots=True, eq=False)
-class Scheduled:
-    """A queued sequence; its result is number `index` of its request's results. tokens: of the sequence."""
+class Scheduled(NamedTuple):
+    """A queued sequence; its result is number `position` of its request's results. tokens: of the sequence."""
 
     request: "Request"
-    index: int
+    position: int
     sequence: Sequence
-    tokens: int = field(init=False)
+    tokens: int
 
-    def __post_init__(self) -> None:
-        self.tokens = len(self.sequence.ids)
+
+# Of a tuple, without the call that names its fields.
+_scheduled: Callable[[tuple["Request", int, Sequence, int]], Scheduled] = partial(tuple.__new__, Scheduled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,14 @@ class Batch:
         """Number of sequences."""
         return len(self.scheduled)
 
+    def by_request(self) -> Iterator[tuple["Request", list[Scheduled]]]:
+        """Consecutive sequences of the same request."""
+        return ((request, list(entries)) for request, entries in groupby(self.scheduled, key=_request))
+
     @property
-    def requests(self) -> set["Request"]:
-        """The requests that the sequences belong to."""
-        return {entry.request for entry in self.scheduled}
+    def lengths(self) -> list[int]:
+        """Tokens of each sequence."""
+        return [*map(_tokens, self.scheduled)]
 
     @property
     def tokens(self) -> int:
@@ -102,10 +110,12 @@ class Request:
         self.params = params
         self._weigh = weigh
         # Neighbours of equal length share one attention call, and short sequences fill up the last batches evenly.
-        scheduled = [Scheduled(self, index, sequence) for index, sequence in enumerate(sequences)]
+        sequences = list(sequences)
+        lengths = [len(sequence.ids) for sequence in sequences]
+        scheduled = [*map(_scheduled, zip(repeat(self), count(), sequences, lengths))]
         self.lead = scheduled[0].sequence.prefix if head.lead is None and scheduled else head.lead
         self.pending = deque(sorted(scheduled, key=_tokens, reverse=True))
-        self.tokens = self.waiting = sum(map(_tokens, scheduled))
+        self.tokens = self.waiting = sum(lengths)
         self.allowance = 0
         self.dropped = 0
         self.added = time.perf_counter()
@@ -123,6 +133,10 @@ class Request:
         An empty batch has room for any sequence. Returns the number of tokens moved.
         """
         taken = 0
+        if self.waiting <= min(tokens, capacity):
+            batch += self.pending
+            taken = self.waiting
+            self.pending.clear()
         while self.pending and taken < tokens:
             length = self.pending[0].tokens
             if length > capacity - taken and batch:
@@ -141,16 +155,22 @@ class Request:
         self.pending.clear()
         return tokens
 
-    def deliver(self, index: int, result: Any, ended: float) -> None:
-        """Store the result of sequence `index`, whose batch ended at `ended`; the last one completes the future."""
-        if self._weigh is not None and not self.future.done():
-            try:
-                self._weigh(result)
-            except SIEError as error:
-                self.fail(error)
-        self._results[index] = result
+    def deliver(self, entries: Items[Scheduled], results: Items[Any], ended: float) -> None:
+        """Store the results of sequences whose batch ended at `ended`; the last ones complete the future.
+
+        An exception among the results fails the request.
+        """
+        for entry, result in zip(entries, results, strict=True):
+            self._results[entry.position] = result
+            if isinstance(result, Exception):
+                self.fail(result)
+            elif self._weigh is not None and not self.future.done():
+                try:
+                    self._weigh(result)
+                except SIEError as error:
+                    self.fail(error)
         self.ended = max(self.ended, ended)
-        self._missing -= 1
+        self._missing -= len(entries)
         if not self._missing and not self.future.done():
             self.future.set_result(self._results)
 

@@ -8,14 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any
 
 import torch
 
 from sie_server.engine.forward import forward
 from sie_server.engine.out_of_memory import OutOfMemoryRecovery
-from sie_server.engine.request import Batch, Request, Scheduled
+from sie_server.engine.request import Batch, Request
 from sie_server.engine.scheduler import Scheduler
 from sie_server.metrics import Metrics
 from sie_server.nn.device import is_out_of_memory
@@ -161,7 +160,7 @@ class Runner:
             raise  # the device can no longer be used by this process
         except Exception as error:  # a request must not end the thread or fail its neighbours
             out_of_memory = is_out_of_memory(error)
-            parts = [Batch(batch.model, list(part)) for _, part in groupby(batch.scheduled, key=_request)]
+            parts = [Batch(batch.model, part) for _, part in batch.by_request()]
             count = len(batch)
             if not out_of_memory and len(parts) == 1:
                 log_fields = {"request_id": batch.scheduled[0].request.origin, "model": batch.model.id}
@@ -173,16 +172,18 @@ class Runner:
         return [answer for part in parts for answer in self._answer(part, splits)]
 
     def _deliver(self, batch: Batch, answers: list[Any], started: float, ended: float) -> None:
-        for request in batch.requests:
+        parts = [*batch.by_request()]
+        for request in {request for request, _ in parts}:
             if request.batches is not None:
                 shape = {"sie.tokens": batch.tokens, "sie.sequences": len(batch)}
                 request.batches.append(Stage("batch", started, ended, shape))
-        for entry, answer in zip(batch.scheduled, answers, strict=True):
-            if isinstance(answer, Exception):
-                self._scheduler.discard(entry.request)
-                entry.request.fail(answer)
-            else:
-                entry.request.deliver(entry.index, answer, ended)
+        first = 0
+        for request, entries in parts:
+            results = answers[first : first + len(entries)]
+            first += len(entries)
+            if any(isinstance(result, Exception) for result in results):
+                self._scheduler.discard(request)
+            request.deliver(entries, results, ended)
         # After the coroutines that the results have woken.
         self._loop.call_soon(self._observe, batch, ended - started)
 
@@ -191,7 +192,3 @@ class Runner:
             self._loop.call_soon_threadsafe(call)
         except RuntimeError:
             _LOG.debug("the event loop is closed; results dropped")
-
-
-def _request(scheduled: Scheduled) -> Request:
-    return scheduled.request
