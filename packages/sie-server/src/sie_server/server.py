@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from sie_server import logs
 from sie_server.api.app import create_app
 from sie_server.catalog.catalog import Entry, offered, shipped, with_models
 from sie_server.checkpoints.load import load
@@ -40,13 +39,13 @@ _MAX_MESSAGE_BYTES = 4096
 _SWITCH_S = 0.001
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, listener: socket.socket) -> int:
     """Serve until a signal arrives or the device fails.
 
-    Returns the exit status: 0, 1 if a preload failed, 2 for invalid settings. Ends the process instead of returning if
-    the device failed (70), or while a model is loading, which cannot be interrupted.
+    listener: a bound socket that listens. Returns the exit status: 0, 1 if a preload failed, 2 for invalid settings.
+    Ends the process instead of returning if the device failed (70), or while a model is loading, which cannot be
+    interrupted.
     """
-    logs.configure(settings.log_level, as_json=settings.json_logs)
     metrics = Metrics()
     status = 0
 
@@ -90,7 +89,6 @@ def run(settings: Settings) -> int:
             _check_known("--default-model", _base(filter(None, [settings.default_model]), engine), engine)
             _check_known("--alias", _base(settings.aliases.values(), engine), engine)
         app = create_app(settings, engine, metrics, on_ready=ready, on_failed=failed, traces=traces, drain=drain)
-        listener = _listen(settings.address, settings.port)
     except (ValueError, OSError, LoadError) as error:
         _LOG.error("%s", error)
         return 2
@@ -162,17 +160,3 @@ def _check_folders(entries: Iterable[Entry]) -> None:
         if not checkpoint.has("config.json"):
             message = f"--model {entry.id}: {checkpoint.folder} has weights but no config.json"
             raise LoadError(LoadClass.CONFIG, message)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A bound socket, opened before models are loaded, so that a port in use is reported at once."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen()
-    except OSError as error:
-        listener.close()
-        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}") from None
-    return listener

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from sie_testing.serving import EMBEDDED
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """What `serve` would have been started with."""
     seen: list[Settings] = []
-    monkeypatch.setattr("sie_server.server.run", lambda settings: seen.append(settings) or 0)
+    monkeypatch.setattr("sie_server.server.run", lambda settings, _: seen.append(settings) or 0)
+    monkeypatch.setattr(cli, "listen", lambda *_: nullcontext())
+    monkeypatch.setattr(cli.logs, "configure", lambda *_, **__: None)
     return seen
 
 
@@ -24,6 +27,20 @@ def serve(*arguments: str) -> None:
     with pytest.raises(SystemExit) as exit_:
         cli.app.meta(["serve", *arguments])
     assert exit_.value.code == 0
+
+
+def test_clients_can_connect_before_torch_is_imported() -> None:
+    program = """
+import socket, sys
+from sie_server.cli import main as cli
+class Server:
+    def run(settings, listener):
+        socket.create_connection(listener.getsockname(), timeout=5).close()
+        return int("torch" in sys.modules)
+sys.modules["sie_server.server"] = Server
+cli.app.meta(["serve", "--port=0"])
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=30).returncode == 0
 
 
 def test_defaults(served: list[Settings]) -> None:

@@ -126,11 +126,13 @@ def test_errors_are_marked(traced: Traced) -> None:
 def test_a_server_without_traces_imports_nothing_for_them_and_without_the_extra_refuses_the_flag() -> None:
     program = """
 import sys
-from sie_server.server import run
-from sie_server.settings import Settings
+from sie_server.cli.quick_imports import quick_imports
+with quick_imports():
+    import sie_server.server
 assert "opentelemetry" not in sys.modules
 sys.modules["opentelemetry"] = None
-sys.exit(run(Settings(tracing=True)))
+from sie_server.cli.main import app
+app.meta(["serve", "--port=0", "--tracing"])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2, done.stderr

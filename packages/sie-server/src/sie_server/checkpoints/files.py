@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml  # type: ignore[import-untyped]
 
 from sie_server.errors import LoadClass, LoadError, UnsupportedModelError
 
@@ -110,6 +109,8 @@ def model_file(path: Path) -> Any:
     Raises:
         ValueError: the file can't be read, is too large, or can't be parsed.
     """
+    import yaml  # type: ignore[import-untyped]  # only servers with such a file wait for it
+
     try:
         data = read_file(path, _MAX_MODEL_FILE_BYTES)
         if path.suffix == ".toml":

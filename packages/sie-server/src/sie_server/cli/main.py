@@ -1,5 +1,6 @@
 """The `sie-server` command."""
 
+import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,13 @@ from cyclopts import Parameter
 from cyclopts.config import Toml
 from cyclopts.types import ExistingFile
 
-from sie_server import __version__
+from sie_server import __version__, logs
 from sie_server.catalog.catalog import parse, shipped
 from sie_server.cli.quick_imports import quick_imports
+from sie_server.http.listener import listen
 from sie_server.settings import Settings
+
+_LOG = logging.getLogger(__name__)
 
 app = cyclopts.App(
     name="sie-server", help="SIE: an inference engine for reranking.", version=__version__, version_flags=["--version"]
@@ -68,11 +72,19 @@ def serve(served: Annotated[str | None, Parameter(name="MODEL")] = None, /, *, s
             print(error, file=sys.stderr)
             return 2
         settings = replace(settings, model=(served, *settings.model), preload=(model_id, *settings.preload))
-    # torch takes seconds to import, and `--help` should not wait for it.
-    with quick_imports():
-        from sie_server.server import run
+    logs.configure(settings.log_level, as_json=settings.json_logs)
+    # Before torch is imported, which takes a second: a port in use is reported at once, and clients wait to be answered
+    # in place of being refused.
+    try:
+        listener = listen(settings.address, settings.port)
+    except OSError as error:
+        _LOG.error("%s", error)
+        return 2
+    with listener:
+        with quick_imports():
+            from sie_server.server import run
 
-    return run(settings)
+        return run(settings, listener)
 
 
 @app.command
