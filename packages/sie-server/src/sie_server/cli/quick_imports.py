@@ -53,7 +53,8 @@ _CIRCLES = (
     "torch.distributed._meta_registrations",
     "torch._meta_registrations",
 )
-_CPU_BUILD = "+cpu"
+# Another version of torch is imported whole: its imports may need something else.
+_VERSION, _CPU_BUILD = "2.13.", "+cpu"
 
 
 @contextmanager
@@ -66,7 +67,8 @@ def quick_imports() -> Iterator[None]:
     collects = gc.isenabled()
     gc.disable()
     absent: list[_AbsentModule] = []
-    if "torch" not in sys.modules and version("torch").endswith(_CPU_BUILD):
+    build = version("torch")
+    if "torch" not in sys.modules and build.startswith(_VERSION) and build.endswith(_CPU_BUILD):
         absent = [_AbsentModule(name, names) for name, names in UNUSED.items()]
     sys.modules.update({module.__name__: module for module in absent})
     try:
