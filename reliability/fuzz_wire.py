@@ -17,13 +17,22 @@ import atheris
 import msgpack
 import msgspec
 
-with atheris.instrument_imports(include=["sie_server.codec", "sie_server.wire", "sie_server.api.dialects"]):
+with atheris.instrument_imports(include=["sie_server.codec", "sie_server.wire", "sie_server.api"]):
     from sie_server import codec, wire
     from sie_server.api.dialects.request import read as read_ranking
+    from sie_server.api.embed_dialects.cohere import COHERE_V2
+    from sie_server.api.embed_dialects.fields import EmbeddingsRequest
+    from sie_server.api.embed_dialects.request import EmbedReader
+    from sie_server.api.embed_dialects.token_ids import TokenIdReader
     from sie_server.errors import SIEError
+    from sie_server.http.body import BodyReader
+    from sie_server.http.body_memory import BodyMemory
+    from sie_server.http.body_threads import BodyThreads
     from sie_server.http.error_responses import error_body
+    from sie_server.settings import Settings
 
-KINDS: tuple[Any, ...] = (wire.ScoreRequest, wire.EncodeRequest, wire.ExtractRequest, wire.EmbeddingsRequest)
+KINDS: tuple[Any, ...] = (wire.ScoreRequest, wire.EncodeRequest, wire.ExtractRequest, EmbeddingsRequest)
+EMBED = EmbedReader(COHERE_V2, BodyReader(Settings(), BodyMemory(2**30), BodyThreads()), TokenIdReader("model"))
 WIRE = Path(__file__).parents[1] / "packages/sie-server/tests/wire.json"
 _MAX_BYTES = 4096
 # msgspec is compiled, and libFuzzer sees no branch of it: what it says of an input takes their place.
@@ -37,12 +46,13 @@ def read(data: bytes) -> None:
         AssertionError: it was refused in a way that no client understands.
     """
     choice, body = data[:1] or b"\0", data[1:]
-    kind, msgpack_ = choice[0] % (len(KINDS) + 1), choice[0] >= 128
+    kind, msgpack_ = choice[0] % (len(KINDS) + 2), choice[0] >= 128
     try:
         if kind < len(KINDS):
             _render(codec.decode(body, KINDS[kind], msgpack=msgpack_))
         else:
-            read_ranking(codec.decode(body, dict[str, msgspec.Raw], msgpack=False))
+            fields = codec.decode(body, dict[str, msgspec.Raw], msgpack=False)
+            read_ranking(fields) if kind == len(KINDS) else EMBED.request(fields, None)
     except SIEError as error:
         if error.answer.status not in (400, 422):
             raise
@@ -109,11 +119,11 @@ def seeds(corpus: Path) -> None:
     corpus.mkdir(parents=True, exist_ok=True)
     for number, exchange in enumerate(json.loads(WIRE.read_text())["exchanges"]):
         request = exchange.get("request", {})
-        for name, high in (("json", 0), ("msgpack", 130)):
+        for name, high in (("json", 0), ("msgpack", 132)):
             if name in request:
                 body = request[name].encode() if name == "json" else bytes.fromhex(request[name])
-                for kind in range(len(KINDS) + 1):
-                    # 130 is a multiple of the number of choices, so that both encodings count alike.
+                for kind in range(len(KINDS) + 2):
+                    # 132 is a multiple of the number of choices, so that both encodings count alike.
                     (corpus / f"{number}-{name}-{kind}").write_bytes(bytes([high + kind]) + body)
 
 

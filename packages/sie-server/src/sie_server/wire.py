@@ -118,45 +118,6 @@ class ExtractRequest(Struct):
     items: list[Item]
 
 
-EncodingFormat = Literal["float", "base64"]
-VectorType = Literal["float", "int8", "uint8", "binary", "ubinary"]
-EmbeddingType = VectorType | Literal["base64"]
-# The elements of a list must have one type, which a msgspec union cannot express; the route checks it.
-EmbeddingsElement = str | int | list[int]
-EmbeddingsInput = str | list[EmbeddingsElement]
-
-
-class EmbeddingsRequest(Struct):
-    """Body of `POST /v1/embeddings`.
-
-    `input`: a text, a list of texts, or token ids for one text or several, as `--token-ids` allows. `dimensions`,
-    `output_dimension`: truncate vectors to this width and normalize them; only for models that were trained for it.
-    `output_dtype`, `embedding_type`, `embedding_types`: the type of the numbers; "binary" and "ubinary" have eight
-    dimensions in a number, as int8 and uint8. `input_type`, `task`, `prompt_name`: whether the texts are queries or
-    documents, for a model that reads them differently. `truncation`, `truncate`: refuse a text over the length limit
-    if false or "NONE". `truncate_prompt_tokens`: the length limit, -1 for the model's own.
-    """
-
-    model: str
-    input: EmbeddingsInput
-    encoding_format: EncodingFormat | None = None
-    dimensions: Positive | None = None
-    output_dimension: Positive | None = None
-    output_dtype: VectorType | None = None
-    embedding_type: EmbeddingType | list[EmbeddingType] | None = None
-    embedding_types: list[EmbeddingType] | None = None
-    input_type: str | None = None
-    task: str | None = None
-    prompt_name: str | None = None
-    instruction: str | None = None
-    truncation: bool | None = None
-    truncate: bool | str | None = None
-    truncate_prompt_tokens: Annotated[int, Meta(ge=-1)] | None = None
-    normalize: bool | None = None
-    normalized: bool | None = None
-    late_chunking: bool | None = None
-
-
 class Usage(Struct, gc=False):
     input_tokens: int
 

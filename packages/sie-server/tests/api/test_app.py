@@ -8,7 +8,9 @@ import pytest
 from jsonschema_rs import Draft202012Validator
 
 from sie_server import CONTRACT_VERSION, __version__
-from sie_server.api.dialects.table import EMBEDDINGS, LISTED, ROUTES
+from sie_server.api.dialects.table import LISTED, ROUTES
+from sie_server.api.embed_dialects.table import EMBED_ROUTES
+from sie_server.api.tei import TEI_ROUTES
 from sie_testing.serving import EMBEDDED, connect, error, in_process, metric
 
 BODY = {"query": {"text": "what is python"}, "items": [{"text": "it"}, {"text": "snakes are reptiles"}]}
@@ -252,7 +254,8 @@ def test_the_openapi_document_names_every_route_and_every_schema(api: httpx2.Cli
     assert document["openapi"].startswith("3.1")
     assert document["info"]["version"] == __version__
     assert set(document["paths"]) == {
-        *("/v1/score/{model}", "/v1/encode/{model}", "/v1/extract/{model}", "/v1/embeddings", *ROUTES, *EMBEDDINGS),
+        *("/v1/score/{model}", "/v1/encode/{model}", "/v1/extract/{model}", *EMBED_ROUTES, *TEI_ROUTES),
+        *(path.replace(":path", "") for path in ROUTES),
         *(f"{prefix}/v1/models{rest}" for prefix in LISTED for rest in ("", "/{model}")),
         *("/info", "/tei/info", "/v1/cluster/auth", "/xinference/v1/cluster/auth"),
         *("/healthz", "/readyz", "/livez", "/health", "/v1/health/ready", "/metrics", "/ws/status"),

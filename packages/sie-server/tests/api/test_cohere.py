@@ -70,8 +70,8 @@ def test_the_best_with_their_documents(api: httpx2.Client) -> None:
         ),
         *(({"top_n": n}, "top_n", "'top_n' must be a positive integer") for n in (0, -1, True, 1.5, "1", [])),
         ({"return_documents": 1}, "return_documents", "'return_documents' must be a boolean"),
-        ({"rank_feilds": ["a"]}, "rank_feilds", "field 'rank_feilds' is not supported Did you mean 'rank_fields'?"),
-        ({"options": 1}, None, "Expected `object | null`, got `int`"),
+        ({"rank_feilds": ["a"]}, "rank_feilds", "field 'rank_feilds' is not supported. Did you mean 'rank_fields'?"),
+        ({"options": 1}, "options", "'options' is invalid: Expected `object | null`, got `int`"),
         ({"options": {"profile": "x"}}, None, "Profile 'x' not found. Available: ['default']"),
     ],
 )

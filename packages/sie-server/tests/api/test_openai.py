@@ -16,7 +16,7 @@ from jsonschema_rs import Draft202012Validator
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from sie_server.api.token_ids import TokenIdReader
+from sie_server.api.embed_dialects.token_ids import TokenIdReader
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.load import load
 from sie_server.models.loaded_model import LoadedModel
@@ -190,7 +190,7 @@ def test_fields_that_change_nothing_are_named(api: httpx2.Client) -> None:
         ({"output_dtype": "int8", "embedding_type": "uint8"}, "embedding_type", "'output_dtype' asks for 'int8'"),
         ({"embedding_types": ["float", "int8"]}, "embedding_types", "must name one type"),
         ({"dimensions": 2, "output_dimension": 3}, "output_dimension", "is 3, but field 'dimensions' asks for 2"),
-        ({"truncate": "START"}, "truncate", "is 'START'; it must be true, false, END or NONE"),
+        ({"truncate": "MIDDLE"}, "truncate", "is 'MIDDLE'; it must be true, false, START, END or NONE"),
         ({"late_chunking": True}, "late_chunking", "is not supported"),
         ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens", "must be -1 or positive"),
     ],

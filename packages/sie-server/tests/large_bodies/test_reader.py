@@ -24,6 +24,7 @@ from sie_server.api.dialects.cohere import (
     Results,
     Tokens,
 )
+from sie_server.api.embed_dialects.fields import EmbeddingsElement, EmbeddingsRequest
 from sie_server.errors import Code, SIEError
 from sie_server.http.answer_writer import PiecewiseResponse
 from sie_server.large_bodies import json_outline as large_json
@@ -34,7 +35,7 @@ from sie_server.large_bodies.outline import ListField
 from sie_server.large_bodies.reader import Reader
 
 ITEMS = ListField("items", "candidates", wire.Item, 10_000)
-INPUT = ListField("input", "texts", wire.EmbeddingsElement, 10_000, 50_000, 50_000)
+INPUT = ListField("input", "texts", EmbeddingsElement, 10_000, 50_000, 50_000)
 LIMIT = 10_000
 
 
@@ -200,7 +201,7 @@ def test_long_texts_in_metadata_count_in_full(packed: bool) -> None:
 @pytest.mark.parametrize("inputs", ["one text", ["a", "b" * 50], [1, 2, 3], [[1, 2], [3]], [], [[]]])
 def test_every_form_of_an_input(inputs: Any) -> None:
     raw = json.dumps({"model": "m" * 30, "input": inputs}).encode()
-    assert pieces(raw, wire.EmbeddingsRequest, False, INPUT) == whole(raw, wire.EmbeddingsRequest, False)
+    assert pieces(raw, EmbeddingsRequest, False, INPUT) == whole(raw, EmbeddingsRequest, False)
 
 
 def test_blanks_do_not_count() -> None:

@@ -8,11 +8,16 @@ import numpy as np
 
 from sie_server import __version__, wire
 from sie_server.api.dialects.dialect import Dialect
-from sie_server.api.dialects.fields import RankingRequest
-from sie_server.api.dialects.lists import Info
-from sie_server.api.dialects.others import XinferenceAuth
-from sie_server.api.dialects.table import EMBEDDINGS, LISTED, PREFIXED, ROUTES
+from sie_server.api.dialects.fields import RerankFields
+from sie_server.api.dialects.table import LISTED, PREFIXED, ROUTES
+from sie_server.api.dialects.tei import Info
+from sie_server.api.dialects.xinference import XinferenceAuth
+from sie_server.api.embed_dialects.dialect import EmbedDialect
+from sie_server.api.embed_dialects.fields import EmbeddingsRequest, EmbedFields
+from sie_server.api.embed_dialects.openai import OPENAI
+from sie_server.api.embed_dialects.table import EMBED_ROUTES
 from sie_server.api.request_options import PRIORITY, TIMEOUT
+from sie_server.api.tei import TEI_ROUTES, DecodeFields, PredictFields, TokenizeFields
 from sie_server.errors import ANSWERS, Answer, Code
 from sie_server.http.api_keys import XINFERENCE_AUTH
 from sie_server.http.error_responses import Error, ForeignError, OpenAIError, PlainError, Refusal, ShuttingDown
@@ -54,8 +59,14 @@ _OPENAI = list(ANSWERS.values())
 _NATIVE = [answer for code, answer in ANSWERS.items() if code not in (Code.UNPROCESSABLE, Code.UNSUPPORTED_FIELD)]
 
 # Every API, and those that a path without a prefix may be of, by the body.
-_DIALECTS = tuple({dialect.body: None for dialect in ROUTES.values()})
+_DIALECTS = tuple(
+    dict.fromkeys(
+        (*(dialect.body for dialect in ROUTES.values()), *(dialect.body for dialect in EMBED_ROUTES.values()))
+    )
+)
 _BY_BODY = tuple({dialect.body: dialect for dialect in ROUTES.values()}.values())
+
+_TEI_BODIES = tuple(dict.fromkeys(kind for route in TEI_ROUTES.values() for kinds in route for kind in kinds))
 
 _EXAMPLES: dict[type[msgspec.Struct], dict[str, Any]] = {
     wire.ScoreRequest: {
@@ -64,13 +75,17 @@ _EXAMPLES: dict[type[msgspec.Struct], dict[str, Any]] = {
     },
     wire.EncodeRequest: {"items": [{"text": "What is Python?"}], "params": {"output_types": ["dense"]}},
     wire.ExtractRequest: {"items": [{"text": "Guido van Rossum wrote Python."}]},
-    RankingRequest: {
+    RerankFields: {
         "model": _MODEL["example"],
         "query": "What is Python?",
         "documents": ["Python is a programming language.", "Snakes are reptiles."],
         "top_n": 1,
     },
-    wire.EmbeddingsRequest: {"model": _MODEL["example"], "input": ["What is Python?"]},
+    EmbeddingsRequest: {"model": _MODEL["example"], "input": ["What is Python?"]},
+    EmbedFields: {"model": _MODEL["example"], "input": ["What is Python?"]},
+    PredictFields: {"model": _MODEL["example"], "inputs": [["What is Python?", "A programming language."]]},
+    TokenizeFields: {"model": _MODEL["example"], "inputs": ["What is Python?"]},
+    DecodeFields: {"model": _MODEL["example"], "ids": [[101, 2054, 102]]},
 }
 
 
@@ -78,7 +93,7 @@ def openapi() -> dict[str, Any]:
     """OpenAPI 3.1 description of the HTTP interface."""
     bodies = (
         *(wire.ScoreRequest, wire.ScoreResponse, wire.EncodeRequest, wire.EncodeResponse, wire.ExtractRequest),
-        *(wire.EmbeddingsRequest, wire.EmbeddingsResponse, RankingRequest, *_DIALECTS, ForeignError, PlainError, Info),
+        *(EmbeddingsRequest, EmbedFields, RerankFields, *_DIALECTS, *_TEI_BODIES, ForeignError, PlainError, Info),
         XinferenceAuth,
         *(wire.Model, wire.ModelList, wire.StatusFrame, Error, OpenAIError, ShuttingDown, Refusal),
     )
@@ -97,29 +112,9 @@ def openapi() -> dict[str, Any]:
             },
             "/v1/encode/{model}": {"post": _native("encode", "Embed items", wire.EncodeRequest, wire.EncodeResponse)},
             "/v1/extract/{model}": {"post": _native("extract", "Refused: no model here extracts", wire.ExtractRequest)},
-            **{path: {"post": _rerank(path)} for path in ROUTES},
-            "/v1/embeddings": {
-                "post": _dialect(
-                    "embeddings",
-                    "Embed texts, compatible with OpenAI's API",
-                    wire.EmbeddingsRequest,
-                    wire.EmbeddingsResponse,
-                )
-            },
-            **{
-                path: {
-                    "post": _operation(
-                        _named(path),
-                        "Embed texts, as /v1/embeddings",
-                        {200: _content(wire.EmbeddingsResponse)},
-                        _OPENAI,
-                        body=wire.EmbeddingsRequest,
-                        error=ForeignError,
-                        parameters=_SCHEDULING,
-                    )
-                }
-                for path in EMBEDDINGS
-            },
+            **{path.replace(":path", ""): {"post": _rerank(path)} for path in ROUTES},
+            **{path: {"post": _embed(path)} for path in EMBED_ROUTES},
+            **{path: {"post": _tei(path)} for path in TEI_ROUTES},
             **{
                 path: {
                     "get": _operation(
@@ -174,30 +169,47 @@ def _native(
     return _operation(name, summary, found, _NATIVE, body=request, media=_JSON_OR_MSGPACK, parameters=parameters)
 
 
-def _dialect(name: str, summary: str, request: type[msgspec.Struct], response: type[msgspec.Struct]) -> dict[str, Any]:
-    """A route in the shape of another API: a model in the body, JSON, and OpenAI's errors."""
-    found = {200: _content(response)}
-    return _operation(name, summary, found, _OPENAI, body=request, error=OpenAIError, parameters=_SCHEDULING)
+def _embed(path: str) -> dict[str, Any]:
+    """An embedding route: JSON, with errors in OpenAI's form at its own path."""
+    dialect = EMBED_ROUTES[path]
+    own = dialect is OPENAI
+    return _operation(
+        _named(path, "embed"),
+        "Embed texts",
+        {200: {"application/json": {"schema": _answer(dialect)}}},
+        _OPENAI if own else [*_OPENAI, Answer(429, "QUEUE_FULL")],
+        body=EmbeddingsRequest if own else EmbedFields,
+        error=OpenAIError if own else PlainError if dialect.plain_errors else ForeignError,
+        parameters=_SCHEDULING,
+    )
+
+
+def _tei(path: str) -> dict[str, Any]:
+    """A route of TEI that no other API has."""
+    bodies, answers = TEI_ROUTES[path]
+    return _operation(
+        _named(path, "tei"),
+        "As text-embeddings-inference",
+        {200: {"application/json": {"schema": {"anyOf": [_list(answer) for answer in answers]}}}},
+        [*_OPENAI, Answer(429, "QUEUE_FULL")],
+        body=bodies,
+        error=PlainError,
+        parameters=_SCHEDULING,
+    )
 
 
 def _rerank(path: str) -> dict[str, Any]:
     """A rerank route: a body in any API, and an answer in that of the path or of the body."""
     spoken = [ROUTES[path]] if path in PREFIXED else _BY_BODY
-    schemas = [
-        {"type": "array", "items": {"$ref": _SCHEMA.format(name=_element(dialect))}}
-        if dialect.bare
-        else {"$ref": _SCHEMA.format(name=dialect.body.__name__)}
-        for dialect in spoken
-    ]
-    found = {200: {"application/json": {"schema": {"anyOf": schemas}}}}
+    found = {200: {"application/json": {"schema": {"anyOf": [_answer(dialect) for dialect in spoken]}}}}
     return _operation(
-        _named(path, "rerank"),
+        _named(path.removesuffix("/{model:path}"), "rerank"),
         "Rank documents",
         found,
         [*_OPENAI, Answer(429, "QUEUE_FULL")],
-        body=RankingRequest,
+        body=RerankFields,
         error=(ForeignError, PlainError),
-        parameters=_SCHEDULING,
+        parameters=[_MODEL, *_SCHEDULING] if "{model:path}" in path else _SCHEDULING,
     )
 
 
@@ -233,10 +245,16 @@ def _named(path: str, verb: str = "") -> str:
     return verb + "".join(part.capitalize() for part in path.split("/"))
 
 
-def _element(dialect: Dialect) -> str:
-    """The name of the type of a bare list's elements."""
-    [field] = msgspec.structs.fields(dialect.body)
-    return str(get_args(field.type)[0].__name__)
+def _answer(dialect: Dialect | EmbedDialect) -> dict[str, Any]:
+    """The schema of a dialect's answers; of a bare one, that of the only field of its type."""
+    return _list(dialect.body) if dialect.bare else {"$ref": _SCHEMA.format(name=dialect.body.__name__)}
+
+
+def _list(body: type[msgspec.Struct]) -> dict[str, Any]:
+    """The schema of an answer that is the only field of its type."""
+    [field] = msgspec.structs.fields(body)
+    [schema], _ = msgspec.json.schema_components((field.type,), ref_template=_SCHEMA)
+    return schema
 
 
 def _operation(
@@ -245,7 +263,7 @@ def _operation(
     answers: Mapping[int, Mapping[str, Any]],
     errors: Iterable[Answer] = (),
     *,
-    body: type[msgspec.Struct] | None = None,
+    body: type[msgspec.Struct] | tuple[type[msgspec.Struct], ...] | None = None,
     media: Iterable[str] = _JSON,
     error: type[msgspec.Struct] | tuple[type[msgspec.Struct], ...] = Error,
     parameters: Sequence[Mapping[str, Any]] = (),
@@ -268,8 +286,9 @@ def _operation(
         responses[str(status)] = {"description": ", ".join(described), "content": content}
     operation: dict[str, Any] = {"operationId": name, "summary": summary, "parameters": [*parameters]}
     if body is not None:
-        content = _content(body, media=media)
-        content["application/json"]["example"] = _EXAMPLES[body]
+        read = body if isinstance(body, tuple) else (body,)
+        content = _content(*read, media=media)
+        content["application/json"]["example"] = _EXAMPLES[read[0]]
         operation["requestBody"] = {"required": True, "content": content}
     return {**operation, "responses": responses, "security": _SECURITY if 401 in codes else []}
 

@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from sie_server.api.dialects.others import XinferenceAuth
+from sie_server.api.dialects.xinference import XinferenceAuth
 from sie_server.api.docs_page import base_url_of, docs
 from sie_server.api.openapi import openapi
 from sie_server.engine.engine import Engine

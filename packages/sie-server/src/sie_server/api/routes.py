@@ -8,13 +8,16 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from sie_server.api.answer_size import AnswerSizes
-from sie_server.api.dialects.api import RerankAPI
-from sie_server.api.dialects.table import EMBEDDINGS, LISTED, ROUTES
+from sie_server.api.default_model import DefaultModel
+from sie_server.api.dialects.rerank import RerankAPI
+from sie_server.api.dialects.table import LISTED, ROUTES
+from sie_server.api.embed_dialects.table import EMBED_ROUTES
+from sie_server.api.embeddings import EmbeddingsAPI
 from sie_server.api.native import NativeAPI
-from sie_server.api.openai import OpenAIAPI
 from sie_server.api.operator_routes import Health
 from sie_server.api.scoring import Scoring
 from sie_server.api.status_feed import StatusStream
+from sie_server.api.tei import TEI_ROUTES, TEIAPI
 from sie_server.engine.engine import Engine
 from sie_server.errors import CLIENT_CLOSED_REQUEST, SIEError
 from sie_server.http.answer_writer import AnswerWriter
@@ -44,8 +47,10 @@ class Routes:
         sizes = AnswerSizes(settings, self._memory)
         scoring = Scoring(engine, settings, sizes)
         self._native = NativeAPI(engine, settings, bodies, answers, sizes, scoring, metrics)
-        self._reranking = RerankAPI(engine, settings, bodies, answers, scoring, metrics)
-        self._openai = OpenAIAPI(engine, settings, bodies, answers, sizes, metrics)
+        default = DefaultModel(engine.residency.names, settings)
+        self._reranking = RerankAPI(bodies, answers, scoring, default, metrics)
+        self._embeddings = EmbeddingsAPI(engine, settings, bodies, answers, sizes, self._threads, default, metrics)
+        self._tei = TEIAPI(engine, settings, bodies, answers, sizes, default, self._reranking, self._embeddings)
         keyed = bool(settings.api_keys or settings.api_keys_file)
         self.health = Health(engine, metrics, keyed=keyed)
         self._status = StatusStream(engine, settings, lambda: self.health.ready)
@@ -59,14 +64,15 @@ class Routes:
         """Paths and handlers. Starlette tries them in this order."""
         native = self._native
         rerank = self._measured("rerank", self._reranking.rerank)
-        embeddings = self._measured("embeddings", self._openai.embeddings)
+        embeddings = self._measured("embeddings", self._embeddings.embed)
         return [
             Route("/v1/score/{model:path}", self._measured("score", native.score), methods=["POST"]),
             Route("/v1/encode/{model:path}", self._measured("encode", native.encode), methods=["POST"]),
             Route("/v1/extract/{model:path}", self._measured("extract", native.extract), methods=["POST"]),
             *(Route(path, rerank, methods=["POST"]) for path in ROUTES),
-            *(Route(path, embeddings, methods=["POST"]) for path in ("/v1/embeddings", *EMBEDDINGS)),
-            *(Route(path, self._reranking.info) for path in ("/info", "/tei/info")),
+            *(Route(path, embeddings, methods=["POST"]) for path in EMBED_ROUTES),
+            *(Route(path, self._measured("tei", self._tei.handler(path)), methods=["POST"]) for path in TEI_ROUTES),
+            *(Route(path, self._tei.info) for path in ("/info", "/tei/info")),
             *self.health.routes(),
             *(Route(f"{prefix}/v1/models", native.models) for prefix in LISTED),
             *(Route(f"{prefix}/v1/models/{{model:path}}", native.model) for prefix in LISTED),

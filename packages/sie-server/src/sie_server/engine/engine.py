@@ -21,7 +21,7 @@ from sie_server.engine.deadline import TIMER_SLACK_S, check_deadline, expired, u
 from sie_server.engine.documents import Documents, tokenize
 from sie_server.engine.gauges import Gauges
 from sie_server.engine.highlights import Traced
-from sie_server.engine.input_texts import texts_to_encode, texts_to_score
+from sie_server.engine.input_texts import texts_to_encode, texts_to_score, work_on
 from sie_server.engine.request import Batch, Request, Weigh
 from sie_server.engine.results import DocumentScore, Encoding, Ranking, Timing, rank, score_texts
 from sie_server.engine.runner import Runner
@@ -52,6 +52,7 @@ from sie_server.stepwise import Steps, clear_one_by_one, one_step
 from sie_server.tokenization.config import LengthLimits
 from sie_server.tokenization.prompt import instructed
 from sie_server.tokenization.sequence import Sequence
+from sie_server.tokenization.tokenizer import TextTokenizer
 
 _LOG = logging.getLogger(__name__)
 _CPU_BATCH_TOKENS = 512
@@ -62,8 +63,6 @@ T = TypeVar("T")
 P = ParamSpec("P")
 # Sequences, or documents of a ranking, that take the event loop no more than a few milliseconds.
 FEW = 1024
-# Characters that take as long to copy or to compare as work on one sequence.
-_CHARACTERS_PER_SEQUENCE = 256
 _SCORE = ("score",)
 
 
@@ -199,6 +198,14 @@ class Engine:
         ):
             return await self._encode(model, call)
 
+    async def with_tokenizer(
+        self, model_id: str, params: SchedulingParams, tokens: int, work: Callable[[TextTokenizer], Steps[T]]
+    ) -> T:
+        """Do work with a model's tokenizer, on up to `tokens` tokens. Raises SIEError, as `score`."""
+        async with until_deadline(params.deadline), self.residency.serving(model_id) as model:
+            with self._admission.tokenizing(model_id, params, tokens):
+                return await self._tokenizers.run(params, work(model.tokenizer))
+
     async def score_with(self, model: LoadedModel, call: ScoreCall) -> Ranking:
         """`score` with a model that the caller keeps in memory."""
         timing, params, traced = Timing(), call.scheduling, call.encode_highlights is not None
@@ -207,7 +214,7 @@ class Engine:
             raise no_matches(model.entry)
         query, texts = texts_to_score(model, call)
         limits = self._limited(call.limits, call.long_documents or model.entry.long_documents)
-        size = _size(texts)
+        size = work_on(texts)
         documents = await self._aside(size, params, Documents.of, texts)
         if self._cache is not None and not traced:  # which have more than scores
             keys = await self._aside(size, params, self._cache.keys, model, call, limits, query, documents)
@@ -222,7 +229,7 @@ class Engine:
                     documents, lead, sequences = await self._tokenize(steps, timing, params, here=True)
                 if lead is not None:
                     head = model.similarity(lead, call.comparison, matches=traced)
-                    call.checks.token_vectors(_token_vectors(lead))
+                    call.checks.token_vectors(lead.token_vectors)
                 assert head is not None
                 results = await self._run("scoring", model, head, sequences, timing, params)
                 scores, best = await self._aside(len(sequences), params, score_texts, model, lead, sequences, results)
@@ -283,7 +290,8 @@ class Engine:
         try:
             with self._admission.tokenizing(model.id, params, estimate(texts)):
                 sequences = await self._tokenize(tokenize.steps(texts, limits), timing, params)
-            call.checks.token_vectors(await self._aside(len(sequences), params, sum, map(_token_vectors, sequences)))
+            counts = (sequence.token_vectors for sequence in sequences)
+            call.checks.token_vectors(await self._aside(len(sequences), params, sum, counts))
             weigh = call.checks.embedding if "sparse" in heads else None
             vectors = await self._run("encoding", model, HeadGroup(heads), sequences, timing, params, weigh)
             return Encoding(vectors, model.entry, sum(map(len, sequences)), timing)
@@ -295,7 +303,7 @@ class Engine:
         if isinstance(call.texts[0], list):
             return cast(Items[list[int]], call.texts)
         texts = cast(Items[str | None], call.texts)
-        size, most = _size([text for text in texts if text is not None]), self._settings.max_rendered_bytes
+        size, most = work_on([text for text in texts if text is not None]), self._settings.max_rendered_bytes
         rendered = await self._aside(size, call.scheduling, texts_to_encode, entry, call, most)
         return call.checks.rendered(rendered)
 
@@ -390,13 +398,3 @@ class Engine:
         self._metrics.load_seconds.labels(model.id).observe(time.perf_counter() - started)
         trim_and_tune()
         return model
-
-
-def _size(texts: Items[str]) -> int:
-    """The sequences that take as long as copying these texts, or comparing them."""
-    return max(len(texts), sum(map(len, texts)) // _CHARACTERS_PER_SEQUENCE)
-
-
-def _token_vectors(sequence: Sequence) -> int:
-    """Number of its tokens that have a vector."""
-    return len(sequence) if sequence.keep is None else int(sequence.keep.sum())

@@ -9,6 +9,9 @@ from sie_server.errors import Code, FieldError, SIEError
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.tokenization.text_templates import fill
 
+# Characters that take as long to copy or to compare as work on one sequence.
+_CHARACTERS_PER_SEQUENCE = 256
+
 
 def texts_to_score(model: LoadedModel, call: ScoreCall) -> tuple[str, Items[str]]:
     """The query and the documents.
@@ -48,6 +51,11 @@ def texts_to_encode(entry: Entry, call: EncodeCall, most: int) -> list[str]:
         return fill(template, texts, call.instruction, default_instruction, most)
     except ValueError as error:
         raise FieldError(Code.INVALID_INPUT, f"params.options.{name}", str(error)) from None
+
+
+def work_on(texts: Items[str]) -> int:
+    """The number of sequences that take as long as copying these texts, or comparing them."""
+    return max(len(texts), sum(map(len, texts)) // _CHARACTERS_PER_SEQUENCE)
 
 
 def _present(texts: Items[str | None], adapter: str) -> Items[str]:

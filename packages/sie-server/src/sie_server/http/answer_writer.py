@@ -34,7 +34,7 @@ class AnswerWriter:
         field: str,
         headers: dict[str, str],
         hold: BodyHold,
-        elements: Iterable[msgspec.Struct] | None = None,
+        elements: Iterable[Any] | None = None,
         *,
         large: bool,
         msgpack: bool,

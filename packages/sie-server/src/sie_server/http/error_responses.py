@@ -13,20 +13,25 @@ from sie_server.http.negotiation import json
 from sie_server.request_context import CURRENT
 
 _OPENAI = "/v1/embeddings"
-# Paths of the rerank APIs of others, and the prefixes of all their paths; those whose errors have TEI's form.
+# Paths of the APIs of others, and the prefixes of all their paths; those whose errors have TEI's form.
 _FOREIGN = frozenset(
     {
         *("/rerank", "/v1/rerank", "/v2/rerank", "/reranking", "/v1/reranking", "/v1/rerankings"),
+        *("/v1/embed", "/v2/embed", "/v1/models/embed", "/pooling"),
         *("/info", "/score", "/v1/score", "/v1/ranking", "/v1/models/rerank"),
     }
 )
 _PREFIXES = frozenset(
     {
         *("cohere", "jina", "voyage", "mixedbread", "zeroentropy", "pinecone", "together", "vllm", "sglang"),
-        *("infinity", "xinference", "nim"),
+        *("infinity", "xinference", "nim", "isaacus", "deepinfra", "dashscope", "compatible-api", "fireworks"),
+        "inference",
     }
 )
-_PLAIN = frozenset({"tei", "weaviate"})
+_PLAIN = frozenset(
+    {"tei", "weaviate", "embed", "embed_sparse", "embed_all", "predict", "tokenize", "decode", "invocations"}
+)
+_DEEPINFRA = "/v1/inference/"
 _TEI_TYPES = {422: "Validation", 429: "Overloaded", 503: "Unhealthy", 502: "Backend", 500: "Backend", 504: "Backend"}
 
 
@@ -70,7 +75,7 @@ class OpenAIError(Struct):
 
 
 class ForeignError(Struct):
-    """Body of an error of the rerank APIs of others: the text, wherever one of their clients looks for it."""
+    """Body of an error of the APIs of others: the text, wherever one of their clients looks for it."""
 
     error: OpenAIErrorDetail
     detail: str
@@ -128,7 +133,7 @@ def foreign_response(error: SIEError, *, plain: bool, busy: int) -> Response:
 def is_foreign(path: str) -> bool:
     """Whether errors at this path have the form of another API."""
     first = path.split("/", 2)[1] if path.startswith("/") else ""
-    return path in _FOREIGN or first in _PREFIXES or first in _PLAIN
+    return path in _FOREIGN or first in _PREFIXES or first in _PLAIN or path.startswith(_DEEPINFRA)
 
 
 def error_body(path: str, error: SIEError) -> Error | OpenAIError | ForeignError | PlainError:

@@ -20,9 +20,7 @@ _NUMBERS = 2**13
 _LONG_TEXT = 2**13
 
 
-def pieces(
-    response: msgspec.Struct, field: str, elements: Iterable[msgspec.Struct], *, msgpack: bool
-) -> Iterator[bytes]:
+def pieces(response: msgspec.Struct, field: str, elements: Iterable[Any], *, msgpack: bool) -> Iterator[bytes]:
     """The encoded response, as by `codec.encode`, in pieces. `field` is the list, and gets these elements."""
     set_ = [name for name in response.__struct_fields__ if getattr(response, name) is not UNSET]
     if msgpack:
@@ -39,7 +37,7 @@ def pieces(
         yield b"}"
 
 
-def json_list(elements: Iterable[msgspec.Struct]) -> Iterator[bytes]:
+def json_list(elements: Iterable[Any]) -> Iterator[bytes]:
     """The encoded list of these elements in JSON, in pieces."""
     separator = b"["
     for part in _parts(elements):
@@ -51,7 +49,7 @@ def json_list(elements: Iterable[msgspec.Struct]) -> Iterator[bytes]:
     yield b"[]" if separator == b"[" else b"]"
 
 
-def _msgpack_list(elements: Iterable[msgspec.Struct]) -> Iterator[bytes]:
+def _msgpack_list(elements: Iterable[Any]) -> Iterator[bytes]:
     # The count comes first, and is known only when all elements are encoded.
     encoded: list[bytes] = []
     count = 0
@@ -63,8 +61,8 @@ def _msgpack_list(elements: Iterable[msgspec.Struct]) -> Iterator[bytes]:
     yield from encoded
 
 
-def _parts(elements: Iterable[msgspec.Struct]) -> Iterator[list[msgspec.Struct]]:
-    part: list[msgspec.Struct] = []
+def _parts(elements: Iterable[Any]) -> Iterator[list[Any]]:
+    part: list[Any] = []
     numbers = 0
     for element in elements:
         part.append(element)
@@ -76,18 +74,13 @@ def _parts(elements: Iterable[msgspec.Struct]) -> Iterator[list[msgspec.Struct]]
         yield part
 
 
-def _numbers(element: msgspec.Struct) -> int:
+def _numbers(value: Any) -> int:
     """Number of values in the arrays and lists of an element."""
-    count = 0
-    for name in element.__struct_fields__:
-        value = getattr(element, name)
-        if isinstance(value, msgspec.Struct):
-            count += _numbers(value)
-        elif isinstance(value, np.ndarray):
-            count += value.size
-        elif isinstance(value, list):
-            count += len(value)
-    return count
+    if isinstance(value, msgspec.Struct):
+        return sum(_numbers(getattr(value, name)) for name in value.__struct_fields__)
+    if isinstance(value, np.ndarray):
+        return value.size
+    return len(value) if isinstance(value, list) else 0
 
 
 def _header(count: int) -> bytes:
@@ -118,7 +111,7 @@ def _hollow(value: Any, long: list[tuple[str, str | NDArray[Any]]]) -> Any:
     if is_long:
         long.append((secrets.token_hex(14), value))
         return long[-1][0]
-    if isinstance(value, list) and value and isinstance(value[0], msgspec.Struct):
+    if isinstance(value, list) and value and isinstance(value[0], msgspec.Struct | np.ndarray | str):
         return [_hollow(each, long) for each in value]
     if isinstance(value, msgspec.Struct):
         held = ((name, getattr(value, name)) for name in value.__struct_fields__)

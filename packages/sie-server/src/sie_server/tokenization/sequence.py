@@ -36,6 +36,11 @@ class Sequence:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def token_vectors(self) -> int:
+        """Number of its tokens that have a vector of their own."""
+        return len(self) if self.keep is None else int(self.keep.sum())
+
 
 class Lead:
     """A sequence that is computed once per request, in the batch of the request's first other sequences.

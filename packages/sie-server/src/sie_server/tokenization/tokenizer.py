@@ -21,6 +21,7 @@ from sie_server.tokenization.prompt import Prompt, instructed
 from sie_server.tokenization.sequence import Lead, Sequence
 from sie_server.tokenization.special_tokens import Ids, SpecialTokens, int32, token_id
 from sie_server.tokenization.split_chat_template import SplitChatTemplate, split_chat_template
+from sie_server.tokenization.token_list import TokenLists
 from sie_server.tokenization.truncation import (
     Chunk,
     char_span,
@@ -89,6 +90,7 @@ class TextTokenizer:
         self._query = self._late.with_marker(self._single, late.query_marker)
         self._single = self._late.with_marker(self._single, late.document_marker)
         self._query_prompt = query_prompt
+        self.lists = TokenLists(tokenizer, self._single)
         self._zeros = np.zeros(max_length, np.int32)
         self._zeros.flags.writeable = False
         self._after = int32([])

@@ -42,7 +42,7 @@ class Written:
 
     body: Struct
     field: str
-    elements: Iterator[Struct]
+    elements: Iterator[Any]
 
 
 @dataclass(frozen=True, slots=True)

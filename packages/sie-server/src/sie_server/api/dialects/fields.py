@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Struct
 
 from sie_server import wire
 
@@ -12,7 +12,7 @@ Texts = list[Text]
 _Count = Annotated[int, Meta(ge=0)]
 
 
-class RankingRequest(Struct):
+class RerankFields(Struct):
     """Body of a rerank request, in the fields of any API. One of `query` and the texts is required.
 
     Texts to rank: `documents`, `texts`, `input`, or `passages`. Of a score request: `text_1` and `text_2`, `data_1` and
@@ -70,11 +70,11 @@ IGNORED = frozenset(
     {
         *("cache_salt", "chat_template_kwargs", "encoding_format", "kwargs", "mm_processor_kwargs", "overlap_tokens"),
         *("property", "relevant_spans", "request_id", "return_len", "score_threshold", "service_tier", "user"),
-        *("return_embeddings", "rewrite_query"),
+        *("return_embeddings", "rewrite_query", "is_iql", "scoring_method", "chunking_options"),
     }
 )
 # Of these, the ones that ask for another answer unless they are false, or empty.
-MEANINGFUL = frozenset({"return_embeddings", "rewrite_query", "chat_template_kwargs"})
+MEANINGFUL = frozenset({"return_embeddings", "rewrite_query", "chat_template_kwargs", "is_iql"})
 MUST = {
     "model": "must be a non-empty string",
     "query": "must be a non-empty string",
@@ -82,4 +82,3 @@ MUST = {
     **dict.fromkeys(("top_n", "top_k"), "must be a positive integer"),
     **dict.fromkeys(("return_documents", "return_text", "return_input", "truncation"), "must be a boolean"),
 }
-NULL = Raw(b"null")

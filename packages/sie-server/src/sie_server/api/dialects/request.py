@@ -1,21 +1,20 @@
 """Reads the body of any rerank API as one neutral request."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, get_type_hints
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
-from sie_server import codec, wire
-from sie_server.api.dialects.fields import IGNORED, MEANINGFUL, MUST, NULL, RankingRequest
+from sie_server import wire
+from sie_server.api.dialects.field_reader import FieldReader, given_fields, is_off, text_of, wrong
+from sie_server.api.dialects.fields import IGNORED, MEANINGFUL, MUST, RerankFields
 from sie_server.catalog.catalog import did_you_mean
 from sie_server.errors import Code, SIEError
 from sie_server.options import Side
 
-_HINTS = get_type_hints(RankingRequest, include_extras=True)
-_DECODERS = {name: msgspec.json.Decoder(hint) for name, hint in _HINTS.items() if name != "options"}
-_DECODERS["parameters"] = msgspec.json.Decoder(dict[str, Raw] | None)
-_OPTIONS: Any = wire.ScoreOptions | None
+_READER = FieldReader(RerankFields, MUST)
+_KNOWN = RerankFields.__struct_fields__
 _DEFAULT = ("default", "default/not-specified")
 # Values of `truncate`, besides booleans as strings.
 _TRUNCATE = ("START", "END", "NONE", "TRUE", "FALSE")
@@ -32,7 +31,7 @@ class RankRequest(Struct):
     documents in the form they were sent in, if some were objects; otherwise empty. field: their field. top: number of
     results; None: all. give_back: whether results repeat the documents; None: as the API does by default. raw: whether
     scores are those before the activation; None: the API's default. waits: the client can wait. latency: "fast" or
-    "slow". ignored: names of fields that change nothing.
+    "slow". ignored: names of fields that change nothing. alone: the request has one pair, and no list.
     """
 
     model: str | None
@@ -48,13 +47,14 @@ class RankRequest(Struct):
     options: wire.ScoreOptions
     latency: str
     ignored: list[str]
+    alone: bool = False
 
 
 def read(
     fields: Mapping[str, Raw],
     listed: list[Any] | None = None,
     field: str = "documents",
-    fill: Callable[[RankingRequest], Any] = lambda body: body,
+    fill: Callable[[RerankFields], Any] = lambda body: body,
 ) -> RankRequest:
     """The neutral request, checked field by field.
 
@@ -63,19 +63,20 @@ def read(
     Raises:
         SIEError: INVALID_INPUT, with the field that is wrong as `param`.
     """
-    given = {name: raw for name, raw in _merged(fields).items() if raw != NULL or name == "query"}
+    given = given_fields(fields)
     ignored = [name for name in given if name in IGNORED]
     if "documents" in given and not bytes(given.get("texts", Raw(b"["))).startswith(b"["):
         ignored.append("texts")  # Some clients send it as a flag of their own.
         del given["texts"]
     for name in given:
-        if name not in IGNORED and name not in _HINTS:
-            similar = did_you_mean(name, [*_HINTS, *IGNORED])
-            raise SIEError(Code.INVALID_INPUT, f"field '{name}' is not supported{similar}", param=name)
+        if name not in IGNORED and name not in _KNOWN:
+            similar = did_you_mean(name, [*_KNOWN, *IGNORED])
+            told = f"field '{name}' is not supported" + (similar and f".{similar}")
+            raise SIEError(Code.INVALID_INPUT, told, param=name)
     for name in MEANINGFUL.intersection(given):
-        if bytes(given[name]).strip() not in (b"false", b'"false"', b"{}"):
-            raise _wrong(name, "is not supported")
-    body = RankingRequest(**{name: _decoded(name, raw) for name, raw in given.items() if name not in IGNORED})
+        if not is_off(given[name]):
+            raise wrong(name, "is not supported")
+    body = _READER.read({name: raw for name, raw in given.items() if name not in IGNORED})
     fill(body)
     if listed is not None:
         setattr(body, field, listed)
@@ -97,81 +98,50 @@ def read(
     )
 
 
-def _merged(fields: Mapping[str, Raw]) -> Mapping[str, Raw]:
-    """The fields of a body, those in `parameters` among them."""
-    nested: dict[str, Raw] = _decoded("parameters", fields.get("parameters", NULL)) or {}
-    for name in nested:
-        if name in fields or name == "parameters":
-            raise _wrong(f"parameters.{name}", "is given twice")
-    return {**{name: raw for name, raw in fields.items() if name != "parameters"}, **nested} if nested else fields
-
-
-def _decoded(name: str, raw: Raw) -> Any:
-    if name == "options":
-        return codec.decode(bytes(raw), _OPTIONS, msgpack=False)
-    try:
-        return _DECODERS[name].decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _wrong(name, MUST.get(name) or f"is invalid: {error}") from None
-
-
 def _model(name: str | None) -> str | None:
     if name is not None and not name.strip():
-        raise _wrong("model", MUST["model"])
+        raise wrong("model", MUST["model"])
     return None if name in _DEFAULT else name
 
 
 def _documents(given: list[Any], field: str, rank_fields: list[str] | None) -> list[str]:
     documents = given
     if not all(isinstance(text, str) for text in given):
-        documents = [_text(text, f"{field}[{n}]", rank_fields) for n, text in enumerate(given)]
+        documents = [text_of(text, f"{field}[{n}]", rank_fields) for n, text in enumerate(given)]
     if not any(map(str.strip, documents)):
-        raise _wrong(field, f"{MUST['documents']}. {field}[0] is blank")
+        raise wrong(field, f"{MUST['documents']}. {field}[0] is blank")
     return documents
 
 
-def _texts(body: RankingRequest) -> tuple[str, list[str], list[Any]]:
+def _texts(body: RerankFields) -> tuple[str, list[str], list[Any]]:
     """The field of the documents, the queries and the documents."""
     for first, second in PAIRS:
         left, right = getattr(body, first), getattr(body, second)
         if left is None or right is None:
             continue
-        queries = [_text(text, first, None) for text in (left if isinstance(left, list) else [left])]
+        queries = [text_of(text, first, None) for text in (left if isinstance(left, list) else [left])]
         documents = right if isinstance(right, list) else [right]
         if not queries or len(queries) not in (1, len(documents)):
-            raise _wrong(first, f"has {len(queries)} texts and '{second}' {len(documents)}; one side must have one")
+            raise wrong(first, _unequal(first, second, len(queries), len(documents)))
         return second, queries, documents
     name = next((name for name in LISTS if isinstance(getattr(body, name), list)), "documents")
     documents = getattr(body, name)
     must = MUST["documents"]
     if not isinstance(documents, list) or not documents:
-        raise _wrong(name, must)
+        raise wrong(name, must)
     if not body.query or (isinstance(body.query, dict) and not isinstance(body.query.get("text"), str)):
-        raise _wrong("query", MUST["query"])
-    query = _text(body.query, "query", None)
+        raise wrong("query", MUST["query"])
+    query = text_of(body.query, "query", None)
     if not query.strip():
-        raise _wrong("query", MUST["query"])
+        raise wrong("query", MUST["query"])
     return name, [query], documents
 
 
-def _text(text: Any, field: str, rank_fields: list[str] | None) -> str:
-    """The text of a string, an object with a text, or the parts of a message."""
-    if isinstance(text, str):
-        return text
-    names = rank_fields or ["text"]
-    values = [(name, text[name]) for name in names if name in text]
-    if values and all(isinstance(value, str) for _, value in values):
-        return str(values[0][1]) if len(values) == 1 else "\n".join(f"{name}: {value}" for name, value in values)
-    parts = text.get("content")
-    if isinstance(parts, list) and parts and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in parts):
-        return "\n".join(part["text"] for part in parts)
-    missing = next((name for name in names if not isinstance(text.get(name), str)), names[0])
-    raise SIEError(
-        Code.INVALID_INPUT, f"'{field}' must be a string, or an object with a string in '{missing}'", param=field
-    )
+def _unequal(first: str, second: str, left: int, right: int) -> str:
+    return f"has {left} texts and '{second}' has {right}: send one text in '{first}', or as many as in '{second}'"
 
 
-def _options(body: RankingRequest, ignored: list[str]) -> wire.ScoreOptions:
+def _options(body: RerankFields, ignored: list[str]) -> wire.ScoreOptions:
     """The options of the engine's own that the fields ask for. Those in `options` itself win."""
     asked = wire.ScoreOptions(
         query_max_length=body.max_tokens_per_query or None,
@@ -179,10 +149,10 @@ def _options(body: RankingRequest, ignored: list[str]) -> wire.ScoreOptions:
         max_seq_length=None if body.truncate_prompt_tokens in (None, -1) else body.truncate_prompt_tokens,
     )
     if asked.max_seq_length == 0:
-        raise _wrong("truncate_prompt_tokens", "must be -1 or positive")
+        raise wrong("truncate_prompt_tokens", "must be -1 or positive")
     truncate = body.truncate
     if isinstance(truncate, str) and truncate.upper() not in _TRUNCATE:
-        raise _wrong("truncate", f"is {truncate[:20]!r}; it must be true, false, {', '.join(_TRUNCATE[:3])}")
+        raise wrong("truncate", f"is {truncate[:20]!r}; it must be true, false, {', '.join(_TRUNCATE[:3])}")
     asked.truncation_side = _side(body, truncate)
     if _flag(body.truncation) is False or (truncate is not None and str(truncate).upper() in ("FALSE", "NONE")):
         asked.overflow_policy = "error"
@@ -198,21 +168,21 @@ def _options(body: RankingRequest, ignored: list[str]) -> wire.ScoreOptions:
     return msgspec.structs.replace(asked, top_k=None, return_tokens=False, return_highlights=False)
 
 
-def _side(body: RankingRequest, truncate: bool | str | None) -> Side | None:
+def _side(body: RerankFields, truncate: bool | str | None) -> Side | None:
     """The end at which documents are cut; None if no field says."""
     side = _SIDES.get(truncate.lower()) if isinstance(truncate, str) else None
     for name in ("truncation_direction", "truncation_side"):
         if (value := getattr(body, name)) is None:
             continue
         if (asked := _SIDES.get(value.lower())) is None:
-            raise _wrong(name, f"is {value[:20]!r}; it must be left or right")
+            raise wrong(name, f"is {value[:20]!r}; it must be left or right")
         if side not in (None, asked):
-            raise _wrong(name, f"is {value!r}, but another field asks to cut at the other end")
+            raise wrong(name, f"is {value!r}, but another field asks to cut at the other end")
         side = asked
     return side
 
 
-def _raw(body: RankingRequest) -> bool | None:
+def _raw(body: RerankFields) -> bool | None:
     activation = _first(*map(_flag, (body.use_activation, body.activation, body.softmax)))
     raw: bool | None = _first(_flag(body.raw_scores), None if activation is None else not activation)
     return raw
@@ -226,7 +196,3 @@ def _flag(value: Any) -> bool | None:
 
 def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
-
-
-def _wrong(name: str, must: str) -> SIEError:
-    return SIEError(Code.INVALID_INPUT, f"'{name}' {must}", param=name)

@@ -4,11 +4,21 @@ from collections.abc import Mapping
 
 from msgspec import Raw
 
-from sie_server.api.dialects.cohere import COHERE_V1, COHERE_V2, JINA, SIE, TOGETHER, VLLM, XINFERENCE
-from sie_server.api.dialects.data import MIXEDBREAD, PINECONE, SCORES, VOYAGE
+from sie_server.api.dialects.cohere import COHERE_V1, COHERE_V2, JINA, SIE, TOGETHER, VLLM
+from sie_server.api.dialects.deepinfra import DEEPINFRA
 from sie_server.api.dialects.dialect import Dialect
-from sie_server.api.dialects.lists import SGLANG, TEI
-from sie_server.api.dialects.others import INFINITY, NIM, WEAVIATE, ZEROENTROPY
+from sie_server.api.dialects.infinity import INFINITY
+from sie_server.api.dialects.isaacus import ISAACUS
+from sie_server.api.dialects.mixedbread import MIXEDBREAD
+from sie_server.api.dialects.nim import NIM
+from sie_server.api.dialects.pinecone import PINECONE
+from sie_server.api.dialects.sglang import SGLANG
+from sie_server.api.dialects.tei import TEI
+from sie_server.api.dialects.vllm_score import SCORES
+from sie_server.api.dialects.voyage import FIREWORKS, VOYAGE
+from sie_server.api.dialects.weaviate import WEAVIATE
+from sie_server.api.dialects.xinference import XINFERENCE
+from sie_server.api.dialects.zeroentropy import ZEROENTROPY
 
 # Paths of clients whose base URL cannot have a prefix, or has none. The body may tell another API than the path.
 ROOTS: Mapping[str, Dialect] = {
@@ -20,8 +30,11 @@ ROOTS: Mapping[str, Dialect] = {
     "/score": SCORES,
     "/v1/score": SCORES,
     "/v1/ranking": NIM,
-    "/v1/rerankings": TEI,
+    "/v1/rerankings": ISAACUS,
     "/v1/models/rerank": ZEROENTROPY,
+    "/v1/inference/{model:path}": DEEPINFRA,
+    "/compatible-api/v1/reranks": COHERE_V1,
+    "/inference/v1/rerank": FIREWORKS,
 }
 # Paths under the prefix of an API, where it alone is spoken.
 PREFIXED: Mapping[str, Dialect] = {
@@ -40,29 +53,23 @@ PREFIXED: Mapping[str, Dialect] = {
     **dict.fromkeys(("/xinference/v1/rerank", "/xinference/rerank"), XINFERENCE),
     **dict.fromkeys(("/nim/v1/ranking", "/nim/ranking"), NIM),
     "/weaviate/rerank": WEAVIATE,
+    "/isaacus/v1/rerankings": ISAACUS,
+    "/deepinfra/v1/inference/{model:path}": DEEPINFRA,
+    "/dashscope/compatible-api/v1/reranks": COHERE_V1,
+    "/fireworks/inference/v1/rerank": FIREWORKS,
 }
-# OpenAI's embeddings under the prefixes whose clients embed at the same base URL. Errors have the form of the prefix.
-EMBEDDINGS = (
-    "/voyage/v1/embeddings",
-    "/jina/v1/embeddings",
-    "/vllm/v1/embeddings",
-    "/nim/v1/embeddings",
-    "/mixedbread/v1/embeddings",
-    "/together/v1/embeddings",
-    "/together/embeddings",
-    "/infinity/embeddings",
-    "/xinference/v1/embeddings",
-)
 # Prefixes under which the models are listed, for clients that ask for them at their base URL.
 LISTED = ("", "/nim", "/vllm", "/xinference")
 ROUTES: Mapping[str, Dialect] = {**ROOTS, **PREFIXED}
+# Spoken at their paths by nobody else.
+_ALONE = (SCORES, ZEROENTROPY, ISAACUS, DEEPINFRA, FIREWORKS)
 # The first field that a body has tells its API, where the path does not.
 _BY_FIELD: tuple[tuple[str, Dialect], ...] = (("input", MIXEDBREAD), ("passages", NIM), ("property", WEAVIATE))
 
 
 def spoken(path: str, fields: Mapping[str, Raw]) -> Dialect:
     """The API of a request, by its path and the fields of its body."""
-    if path in PREFIXED or ROUTES[path] in (SCORES, ZEROENTROPY):
+    if path in PREFIXED or ROUTES[path] in _ALONE:
         return ROUTES[path]
     if "texts" in fields and bytes(fields["texts"])[:1] == b"[":
         return TEI

@@ -1,6 +1,4 @@
-"""Answers that are a bare list: TEI's and SGLang's."""
-
-from typing import Any
+"""Answers of TEI (text-embeddings-inference): a bare list of ranks, and the description of a model."""
 
 from msgspec import UNSET, Struct, UnsetType, field
 
@@ -30,8 +28,13 @@ class Labels(Struct):
     label2id: dict[str, int]
 
 
+class PoolingType(Struct):
+    pooling: str
+
+
 class ModelType(Struct):
-    reranker: Labels
+    reranker: Labels | UnsetType = UNSET
+    embedding: PoolingType | UnsetType = UNSET
 
 
 class Info(Struct):
@@ -48,27 +51,4 @@ class Info(Struct):
     auto_truncate: bool = True
 
 
-class SglangRank(Struct, gc=False):
-    score: float
-    index: int
-    meta_info: dict[str, Any]
-    document: str | UnsetType = UNSET
-
-
-class SglangRanks(Struct):
-    results: list[SglangRank] = field(default_factory=list)
-
-
-def _sglang(ranked: Ranked) -> Written:
-    return Written(
-        SglangRanks(),
-        "results",
-        (
-            SglangRank(score, index, {}, text if ranked.give_back else UNSET)
-            for index, score, text, _ in ranked.results()
-        ),
-    )
-
-
 TEI = Dialect("tei", _tei, Ranks, bare=True, plain_errors=True, busy=429)
-SGLANG = Dialect("sglang", _sglang, SglangRanks, bare=True, give_back=True)

@@ -7,7 +7,7 @@ from sie_server.options import TokenIds
 
 _ENCODING = "cl100k_base"
 _REFUSED = (
-    "Field 'input' contains token ids, whose meaning depends on the tokenizer: send texts. LangChain's "
+    "Field '{field}' contains token ids, whose meaning depends on the tokenizer: send texts. LangChain's "
     "OpenAIEmbeddings sends texts with check_embedding_ctx_length=False. To accept token ids, start the server with "
     "--token-ids model or cl100k"
 )
@@ -35,15 +35,16 @@ class TokenIdReader:
         Raises:
             SIEError: INVALID_INPUT, token ids are not accepted, or one of them is no token's.
         """
+        name = field.partition("[")[0]
         if self._setting == "refuse":
-            raise SIEError(Code.INVALID_INPUT, _REFUSED, param="input")
+            raise SIEError(Code.INVALID_INPUT, _REFUSED.format(field=name), param=name)
         if self._vocabulary is None:
             return ids
         try:
             return self._vocabulary.decode(ids)
         except (KeyError, OverflowError):
             message = f"Field '{field}' contains an id that {_ENCODING} does not have"
-            raise SIEError(Code.INVALID_INPUT, message, param="input") from None
+            raise SIEError(Code.INVALID_INPUT, message, param=name) from None
 
 
 def _cl100k() -> Vocabulary:

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Mapping
 from collections.abc import Sequence as Items
 
 import msgspec
@@ -9,30 +10,26 @@ from msgspec import Raw
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sie_server import __version__, codec
+from sie_server import codec
+from sie_server.api.default_model import DefaultModel
 from sie_server.api.dialects.dialect import Dialect, Ranked
 from sie_server.api.dialects.fields import MUST, Text
-from sie_server.api.dialects.lists import Info, Labels, ModelType
 from sie_server.api.dialects.request import LISTS, PAIRS, RankRequest, read
 from sie_server.api.dialects.scale import unit_scores
 from sie_server.api.dialects.table import ROUTES, spoken
 from sie_server.api.responses import MANY
 from sie_server.api.scoring import Scoring
 from sie_server.api.timing import observe
-from sie_server.engine.engine import Engine
 from sie_server.engine.results import Ranking
 from sie_server.errors import Code, FieldError, SIEError
 from sie_server.http.answer_writer import AnswerWriter
 from sie_server.http.body import BodyReader
 from sie_server.http.body_memory import BodyHold
 from sie_server.http.error_responses import foreign_response
-from sie_server.http.negotiation import json
 from sie_server.large_bodies.outline import Body, ListField
 from sie_server.large_bodies.reader import Reader
 from sie_server.metrics import Metrics
-from sie_server.nn.precision import dtype_name
 from sie_server.request_context import current_request
-from sie_server.settings import Settings
 
 # Bytes of a large body in which the name of its list is looked for.
 _HEAD = 64 * 2**10
@@ -44,17 +41,13 @@ class RerankAPI:
 
     def __init__(
         self,
-        engine: Engine,
-        settings: Settings,
         bodies: BodyReader,
         answers: AnswerWriter,
         scoring: Scoring,
+        default: DefaultModel,
         metrics: Metrics,
     ) -> None:
-        self._names = engine.residency.names
-        self._settings = settings
-        self._default = settings.default_model
-        self._preloaded = settings.preload
+        self._default = default
         self._bodies = bodies
         self._answers = answers
         self._scoring = scoring
@@ -62,7 +55,9 @@ class RerankAPI:
 
     async def rerank(self, request: Request, hold: BodyHold) -> Response:
         """Answer a request in the API of its path and body, errors included."""
-        path = request.scope["path"]
+        path, named = request.scope["path"], request.path_params.get("model")
+        if named is not None:
+            path = path.removesuffix(named) + "{model:path}"
         dialect = ROUTES[path]
 
         def listed(raw: bytes) -> ListField:
@@ -73,55 +68,49 @@ class RerankAPI:
             return found
 
         def whole(raw: Body) -> RankRequest:
-            nonlocal dialect
-            fields = codec.decode(raw, dict[str, Raw], msgpack=False)
-            dialect = spoken(path, fields)
-            return self._checked(read(fields))
+            return asked_by(codec.decode(raw, dict[str, Raw], msgpack=False), None)
 
         def pieces(reader: Reader) -> RankRequest:
+            return asked_by(reader.beside(dict[str, Raw]), reader)
+
+        def asked_by(fields: dict[str, Raw], reader: Reader | None) -> RankRequest:
             nonlocal dialect
-            fields = reader.beside(dict[str, Raw])
             dialect = spoken(path, fields)
-            name = reader.listed.field
-            try:
-                elements = list(reader.elements()) if reader.has_list else None
-            except SIEError as error:
-                # An error for a limit names its field already.
-                must = f"'{name}' {MUST['documents']}"
-                raise error if "param" in error.extras else SIEError(Code.INVALID_INPUT, must, param=name) from None
-            return self._checked(read(fields, elements, name, reader.filled))
+            return self.asked(fields, reader)
 
         try:
             asked = await self._bodies.decoded(request, hold, whole, pieces, listed)
-            return await self._answer(request, hold, dialect, asked)
+            asked.model = asked.model if named is None else named
+            return await self.ranked(request, hold, dialect, asked)
         except SIEError as error:
             return foreign_response(error, plain=dialect.plain_errors, busy=dialect.busy)
 
-    async def info(self, request: Request) -> Response:
-        """Answer TEI's `GET /info`."""
-        try:
-            address = self._names.resolve(self._default_model())
-        except SIEError as error:
-            return foreign_response(error, plain=True, busy=429)
-        entry, model = address.entry, address.slot.model
-        labels = Labels({"0": "LABEL_0"}, {"LABEL_0": 0})
-        return json(
-            Info(
-                model_id=address.id,
-                model_sha=entry.revision,
-                model_dtype="float32" if model is None else dtype_name(model.dtype),
-                model_type=ModelType(labels),
-                max_input_length=entry.max_length,
-                max_client_batch_size=self._settings.max_items,
-                tokenization_workers=self._settings.tokenizer_threads,
-                version=__version__,
-            )
-        )
+    def asked(self, fields: Mapping[str, Raw], reader: Reader | None) -> RankRequest:
+        """Read the fields of a body; of a large one, `reader` has the list and the long texts.
 
-    async def _answer(self, request: Request, hold: BodyHold, dialect: Dialect, asked: RankRequest) -> Response:
+        Raises:
+            SIEError: INVALID_INPUT, with the field that is wrong as `param`.
+        """
+        if reader is None:
+            return self.checked(read(fields))
+        name = reader.listed.field
+        try:
+            elements = list(reader.elements()) if reader.has_list else None
+        except SIEError as error:
+            # An error for a limit names its field already.
+            must = f"'{name}' {MUST['documents']}"
+            raise error if "param" in error.extras else SIEError(Code.INVALID_INPUT, must, param=name) from None
+        return self.checked(read(fields, elements, name, reader.filled))
+
+    async def ranked(self, request: Request, hold: BodyHold, dialect: Dialect, asked: RankRequest) -> Response:
+        """Answer a request that was read, in this API.
+
+        Raises:
+            SIEError: as `Scoring.rank`; INVALID_INPUT, there is no default model.
+        """
         started = time.perf_counter()
         context = current_request()
-        model = context.model = asked.model or self._default_model()
+        model = context.model = asked.model or self._default.able("score")
         context.ignored = asked.ignored
         self._bodies.leave(hold, asked.documents)
         if asked.top == 0 and not dialect.none_is_all:
@@ -147,9 +136,9 @@ class RerankAPI:
             if alone and not dialect.in_order:
                 order = ranking.order
         done = time.perf_counter()
-        warnings = [f"field '{name}' changes nothing here" for name in asked.ignored]
+        warnings = [f"field '{name}' is ignored" for name in asked.ignored]
         if cut:
-            warnings.append(f"{cut} of {count} documents were cut to the limit on tokens")
+            warnings.append(f"{cut} of {count} documents were truncated to the token limit")
         written = dialect.write(
             Ranked(
                 asked,
@@ -177,31 +166,18 @@ class RerankAPI:
         name = "documents" if found is None else found[1].decode()
         return ListField(name, "documents", Text, self._bodies.max_items)
 
-    def _checked(self, asked: RankRequest) -> RankRequest:
+    def checked(self, asked: RankRequest) -> RankRequest:
+        """The request, which is within the limits on a body.
+
+        Raises:
+            SIEError: INVALID_INPUT, it has too many texts, or one that is too large.
+        """
         self._bodies.check_count(len(asked.documents), asked.field, "documents")
         for index, document in enumerate(asked.documents):
             self._bodies.check_size(document, f"{asked.field}[{index}]")
         for query in asked.queries:
             self._bodies.check_size(query, "query")
         return asked
-
-    def _default_model(self) -> str:
-        """The model of a request that names none.
-
-        Raises:
-            SIEError: INVALID_INPUT, there is none; the message lists the models.
-        """
-        if self._default:
-            return self._default
-        able = [name for name in self._preloaded if "score" in (self._names.resolve(name).entry.outputs or ("score",))]
-        if len(able) == 1:
-            return able[0]
-        names = ", ".join([*self._names.aliases, *(address.id for address in self._names)])
-        raise SIEError(
-            Code.INVALID_INPUT,
-            f"'model' is missing, and the server has no --default-model. Models: {names}",
-            param="model",
-        )
 
 
 def _groups(asked: RankRequest) -> Items[tuple[str, Items[int]]]:

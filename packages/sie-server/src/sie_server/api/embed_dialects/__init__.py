@@ -1,0 +1,1 @@
+"""The embedding APIs of others: what their clients send and read."""
