@@ -23,7 +23,7 @@ LongDocuments = Literal["truncate", "chunk_max", "error"]
 Side = Literal["right", "left"]
 # Activation after a linear layer. "gelu" is the exact erf form, "gelu_tanh" its approximation.
 Activation = Literal["none", "gelu", "gelu_tanh", "silu"]
-# Comparison of query and document by a model with several outputs; "colbert" is late interaction.
+# Comparison of the embeddings of query and document; "colbert" is late interaction.
 ScoreMode = Literal["dense", "sparse", "colbert", "hybrid"]
 # Token ids that a client may send in place of a text: none, those of the model's own tokenizer, or those of OpenAI's
 # encoding cl100k_base, which are read as the text that they stand for.
@@ -53,16 +53,18 @@ class Muvera(Struct, frozen=True):
         return self.num_repetitions * (1 << self.num_simhash_projections) * self.projection_dim
 
 
+# The comparison of each output's embeddings.
+MODES: Mapping[Output, ScoreMode] = {"dense": "dense", "sparse": "sparse", "multivector": "colbert"}
 # Weights of the parts of a "hybrid" score (Chen et al. 2024, M3-Embedding, section 4.1).
 HYBRID_WEIGHTS: Mapping[ScoreMode, float] = {"dense": 0.4, "sparse": 0.2, "colbert": 0.4}
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Comparison of the embeddings of a query and a document. Only a "similarity" model has modes.
+    """Comparison of the embeddings of a query and a document. A model that reads the two as a pair has none.
 
-    weights: of the parts of "hybrid", at least one of them above zero.
+    mode: None for the model's own. weights: of the parts of "hybrid", at least one of them above zero.
     """
 
-    mode: ScoreMode = "dense"
+    mode: ScoreMode | None = None
     weights: Mapping[ScoreMode, float] = field(default_factory=lambda: HYBRID_WEIGHTS)

@@ -363,8 +363,32 @@ def test_unknown_fields_are_ignored_at_every_level(api: httpx2.Client) -> None:
         "model": "another",
         "options": {"score_mode": "dense", "no_such_option": {"deep": [[]]}},
     }
-    answer = api.post("/v1/score/bert", json=body).json()
-    assert answer["scores"] == api.post("/v1/score/bert", json=BODY).json()["scores"]
+    answer = api.post("/v1/score/bert", json=body)
+    assert answer.json()["scores"] == api.post("/v1/score/bert", json=BODY).json()["scores"]
+    assert answer.headers["X-SIE-Ignored"] == "options.no_such_option (did you mean instruction?),options.score_mode"
+
+
+# --- comparison of embeddings ----------------------------------------------------------------------------------------
+
+
+def test_late_interaction_compares_one_vector_each_if_asked(api: httpx2.Client) -> None:
+    dense = scores(api, EMBEDDED, QUERY, DOCUMENTS, options={"score_mode": "dense"})
+    items = [{"text": each} for each in (QUERY, *DOCUMENTS)]
+    encoded = api.post(f"/v1/encode/{EMBEDDED}", json={"items": items}).json()["items"]
+    query, *documents = (np.array(item["dense"]["values"]) for item in encoded)
+    np.testing.assert_allclose(dense, [query @ document for document in documents], rtol=0, atol=1e-6)
+    own = scores(api, EMBEDDED, QUERY, DOCUMENTS)
+    assert scores(api, EMBEDDED, QUERY, DOCUMENTS, options={"score_mode": "colbert"}) == own != dense
+
+
+@pytest.mark.parametrize("mode", ["sparse", "hybrid"])
+def test_a_comparison_that_a_model_lacks_is_refused_with_those_it_has(api: httpx2.Client, mode: str) -> None:
+    answer = api.post(f"/v1/score/{EMBEDDED}", json={**BODY, "options": {"score_mode": mode}})
+    message = (
+        f"Model '{EMBEDDED}' can't score by '{mode}', because it has no sparse embeddings; "
+        "it can score by colbert, dense"
+    )
+    assert error(answer) == (400, "INVALID_INPUT", message)
 
 
 # --- validation ------------------------------------------------------------------------------------------------------
@@ -464,7 +488,11 @@ def test_limits_are_settings(models: Path) -> None:
     ("model", "message"),
     [
         ("brt", "Model 'brt' not found Did you mean 'bert'?"),
-        ("bert:sparse", "Model 'bert:sparse' not found Did you mean 'BAAI/bge-m3:sparse'?"),
+        (
+            "bert:sparse",
+            "Model 'bert:sparse' not found Did you mean 'BAAI/bge-m3:sparse'? "
+            "Profiles of 'bert': default; outputs: score",
+        ),
         ("xyzzy", "Model 'xyzzy' not found"),
     ],
 )

@@ -70,9 +70,9 @@ def api(checkpoint: tuple[Path, Reference]) -> Iterator[httpx2.Client]:
         yield client
 
 
-def scores(api: httpx2.Client, **options: Any) -> list[float]:
+def scores(api: httpx2.Client, model: str = "m3", **options: Any) -> list[float]:
     body = {"query": {"text": QUERY}, "items": [{"text": one} for one in DOCUMENTS], "options": options}
-    answer = api.post("/v1/score/m3", json=body).json()["scores"]
+    answer = api.post(f"/v1/score/{model}", json=body).json()["scores"]
     by_id = {entry["item_id"]: entry["score"] for entry in answer}
     return [by_id[f"item-{index}"] for index in range(len(DOCUMENTS))]
 
@@ -116,6 +116,18 @@ def test_scores_equal_the_formulas(
     expected = [sum(weight * part[mode] for mode, weight in weights.items()) for part in parts]
     assert len(set(expected)) > 2
     np.testing.assert_allclose(scores(api, **options), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("profile", "mode"), [("dense", "dense"), ("sparse", "sparse"), ("multivector", "colbert")])
+def test_a_profile_of_one_output_scores_by_it(api: httpx2.Client, profile: str, mode: str) -> None:
+    expected = scores(api, score_mode=mode)
+    assert scores(api, f"m3:{profile}") == scores(api, profile=profile) == expected
+    assert scores(api, f"m3:{profile}", score_mode="hybrid") == scores(api, score_mode="hybrid") != expected
+    body = {"model": f"m3:{profile}", "query": QUERY, "documents": DOCUMENTS}
+    results = api.post("/v2/rerank", json=body).json()["results"]
+    own = {"sparse": [max(score, 0.0) / (1 + max(score, 0.0)) for score in expected]}
+    unit = own.get(profile, [min(max(score, 0.0), 1.0) for score in expected])
+    assert [each["relevance_score"] for each in sorted(results, key=lambda each: each["index"])] == unit
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,7 @@ class CannedEngine(Engine):
             timing=Timing(**STAGES),
             highlights=[],
             raw=scores,
+            mode=None,
             score=model.score,
             query_tokens=0,
         )

@@ -12,7 +12,7 @@ from sie_server import wire
 from sie_server.catalog.catalog import Profile
 from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.errors import Code, SIEError
-from sie_server.options import Comparison, LongDocuments, Muvera, Priority, ScoreMode
+from sie_server.options import MODES, Comparison, LongDocuments, Muvera, Priority, ScoreMode
 from sie_server.request_context import current_request
 from sie_server.tokenization.config import LengthLimits
 
@@ -57,7 +57,7 @@ def score_params(
         instruction or merged.instruction,
         length_limits(merged),
         options.long_documents or _overflow(options) or profile.long_documents,
-        _comparison(merged),
+        _comparison(merged, profile),
     )
 
 
@@ -105,19 +105,22 @@ def _overflow(options: wire.Options) -> LongDocuments | None:
     return _OVERFLOW.get(options.overflow_policy)
 
 
-def _comparison(options: wire.ScoreOptions) -> Comparison:
-    """The comparison of embeddings that the options choose.
+def _comparison(options: wire.ScoreOptions, profile: Profile) -> Comparison:
+    """The comparison of embeddings that the options choose, or else a profile of one output.
 
     Raises:
         SIEError: INVALID_INPUT, all weights are zero.
     """
+    mode = options.score_mode
+    if mode is None and profile.output_types is not None and len(profile.output_types) == 1:
+        mode = MODES.get(profile.output_types[0])
     if options.score_weights is None:
-        return Comparison(options.score_mode or "dense")
+        return Comparison(mode)
     parts = options.score_weights
     weights: dict[ScoreMode, float] = {"dense": parts.dense, "sparse": parts.sparse, "colbert": parts.colbert}
     if not any(weights.values()):
         raise SIEError(Code.INVALID_INPUT, "Field 'options.score_weights' must have at least one weight above zero")
-    return Comparison(options.score_mode or "dense", weights)
+    return Comparison(mode, weights)
 
 
 def check_repeated(fields: Mapping[str, str | None], items: int, max_body_bytes: int) -> None:

@@ -16,6 +16,7 @@ from sie_server.engine.calls import Checks, ScoreCall
 from sie_server.engine.engine import Engine
 from sie_server.engine.results import Ranking
 from sie_server.http.body_memory import BodyHold, Texts
+from sie_server.request_context import current_request
 from sie_server.residency.address import ModelAddress
 from sie_server.settings import Settings
 
@@ -76,4 +77,9 @@ class Scoring:
             else params.scheduling,
             checks=checks,
         )
-        return address, await until_disconnect(request, self._engine.score(call))
+        ranking = await until_disconnect(request, self._engine.score(call))
+        chosen = [name for name in ("score_mode", "score_weights") if getattr(options, name) is not None]
+        if chosen and ranking.mode is None:  # a cross-encoder has nothing to choose
+            context = current_request()
+            context.ignored = [*context.ignored, *(f"options.{name}" for name in chosen)]
+        return address, ranking

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, replace
 
-from sie_server.catalog.catalog import Entry
+from sie_server.catalog.catalog import Entry, Profile
 from sie_server.checkpoints.activation_fn import score_of
 from sie_server.checkpoints.chat_template_file import reads_messages
 from sie_server.checkpoints.checkpoint import Checkpoint
@@ -23,7 +23,7 @@ from sie_server.models.encoder import Encoder
 from sie_server.models.model_config import ModelConfig
 from sie_server.models.registry import HeadKind, resolve
 from sie_server.nn.config import Projection
-from sie_server.options import Output, Score
+from sie_server.options import MODES, Output, Score
 from sie_server.tokenization.chat_template import ChatTemplate
 from sie_server.tokenization.prompt import Prompt
 
@@ -113,10 +113,12 @@ def describe(entry: Entry, checkpoint: Checkpoint, config: ModelConfig) -> Descr
     if not scores and not config.late and templates == (None, None):
         templates = templates_hint(checkpoint)
     cuts = entry.matryoshka
+    outputs = entry.outputs or own_outputs
     entry = replace(
         entry,
         architecture=config.architecture,
-        outputs=entry.outputs or own_outputs,
+        outputs=outputs,
+        profiles=entry.profiles or _own_profiles(outputs),
         score=entry.score or own_score,
         dims=entry.dims or (None if scores or head == "sparse" else width),
         matryoshka=cuts if isinstance(cuts, bool) else tuple(cut for cut in cuts if cut < width),
@@ -127,6 +129,7 @@ def describe(entry: Entry, checkpoint: Checkpoint, config: ModelConfig) -> Descr
         pooling=entry.pooling or pooling_hint(checkpoint) or (None if config.decoder is None else "last"),
         max_length=min(entry.max_length or limit or config.max_positions, config.max_positions),
     )
+    _check_profiles(entry)
     return Description(entry, config, encoder_class, head, prompt)
 
 
@@ -161,6 +164,22 @@ def _check_fit(entry: Entry, config: ModelConfig, own_outputs: tuple[Output, ...
         trouble = f"it holds a model for {_listed(own_outputs)}, without {_listed(missing)}"
     if trouble is not None:
         raise UnsupportedModelError(f"{entry.folder} does not fit {entry.id}: {trouble}")
+
+
+def _own_profiles(outputs: Items[Output]) -> dict[str, Profile]:
+    """A profile for each output of a model with embeddings of three kinds, as the catalogue has them for BGE-M3."""
+    return {output: Profile(output_types=(output,)) for output in MODES} if set(MODES).issubset(outputs) else {}
+
+
+def _check_profiles(entry: Entry) -> None:
+    """Raises UnsupportedModelError: a profile is for outputs that the model does not have."""
+    for name, profile in entry.profiles.items():
+        able = {"score", *(entry.outputs or ())}
+        if missing := [output for output in profile.output_types or () if output not in able]:
+            raise UnsupportedModelError(
+                f"profile '{name}' of {entry.id} is for {_listed(missing)}; the model's outputs are "
+                f"{_listed(entry.outputs or ())}"
+            )
 
 
 def _listed(outputs: Items[str]) -> str:

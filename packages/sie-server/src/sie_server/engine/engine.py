@@ -243,7 +243,8 @@ class Engine:
                     trace = Traced(lead, *map(documents.each, chosen))
             else:
                 check_deadline(params.deadline)
-            ranking = await self._aside(len(texts), params, rank, model, documents.scores(scores), timing, call.top_k)
+            ranked = partial(rank, model, documents.scores(scores), timing, call.comparison, call.top_k)
+            ranking = await self._aside(len(texts), params, ranked)
             if documents.repeated:
                 self._metrics.repeated_documents.labels(model.id).inc(documents.repeated)
             if trace is not None:

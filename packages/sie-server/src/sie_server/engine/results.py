@@ -11,7 +11,7 @@ from sie_server.engine.score_activation import SCORE_ACTIVATIONS
 from sie_server.errors import Code, SIEError
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.nn.similarity import Matched
-from sie_server.options import Score
+from sie_server.options import Comparison, Score, ScoreMode
 from sie_server.tokenization.sequence import Sequence
 
 
@@ -33,7 +33,8 @@ class Ranking:
     a document was cut. spans: the part of its text that scored best, in code points, half-open; None unless long
     documents are divided into windows. tokens: of all documents, equal ones too; a shared prefix once. highlights: what
     the call made of those of each ranked document, in the order of `order`; empty if it wants none. raw: the scores
-    before the activation. score: what the scores mean. query_tokens: of a query that is a sequence of its own.
+    before the activation. score: what the scores mean. mode: how embeddings were compared; None if pairs were read.
+    query_tokens: of a query that is a sequence of its own.
     """
 
     order: Items[int]
@@ -46,6 +47,7 @@ class Ranking:
     highlights: list[Any]
     raw: Items[float]
     score: Score | None
+    mode: ScoreMode | None
     query_tokens: int
 
 
@@ -108,8 +110,11 @@ def score_texts(
     return each, best
 
 
-def rank(model: LoadedModel, scored: Items[DocumentScore], timing: Timing, top_k: int | None) -> Ranking:
-    """Rank documents by their scores, one per document."""
+def rank(
+    model: LoadedModel, scored: Items[DocumentScore], timing: Timing, comparison: Comparison, top_k: int | None
+) -> Ranking:
+    """Rank documents by their scores, one per document. comparison: that made the scores."""
+    mode = model.mode(comparison)
     activation = SCORE_ACTIVATIONS.get(model.score)
     raw = [each.score for each in scored]
     scores = raw if activation is None else [activation(score) for score in raw]
@@ -125,6 +130,8 @@ def rank(model: LoadedModel, scored: Items[DocumentScore], timing: Timing, top_k
         timing=timing,
         highlights=[],
         raw=raw,
-        score=model.score,
+        # MaxSim is a sum of its own; other scores of embeddings are similarities of one size.
+        score="similarity" if model.score == "maxsim" and mode != "colbert" else model.score,
+        mode=mode,
         query_tokens=scored[0].lead,
     )

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Container
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 
@@ -12,7 +13,7 @@ from sie_server.models.encoder import Encoder
 from sie_server.nn.heads import Dense, Head, Multivector
 from sie_server.nn.muvera import FixedDimensional
 from sie_server.nn.similarity import Cosine, Hybrid, Matches, MaxSim, Similarity, SparseSimilarity
-from sie_server.options import Comparison, Muvera, Pooling, Score, ScoreMode
+from sie_server.options import MODES, Comparison, Muvera, Pooling, Score, ScoreMode
 from sie_server.tokenization.sequence import Sequence
 from sie_server.tokenization.tokenizer import TextTokenizer
 
@@ -53,6 +54,32 @@ class LoadedModel:
     def score(self) -> Score | None:
         return self.entry.score
 
+    @cached_property
+    def modes(self) -> tuple[ScoreMode, ...]:
+        """The ways to compare its embeddings, its own one first; none if it reads pairs."""
+        outputs = self.entry.outputs or ()
+        modes = [mode for output, mode in MODES.items() if output in outputs and self.encoder.head is None]
+        return tuple(sorted(modes, key=lambda mode: mode != "colbert") if self.score == "maxsim" else modes)
+
+    def mode(self, comparison: Comparison) -> ScoreMode | None:
+        """The mode of a comparison, in place of None the model's own; None if it reads pairs.
+
+        Raises:
+            SIEError: INVALID_INPUT, the model does not have the embeddings for it.
+        """
+        if not self.modes:
+            return None
+        mode = comparison.mode or self.modes[0]
+        parts = [part for part, weight in comparison.weights.items() if weight > 0] if mode == "hybrid" else [mode]
+        if missing := [output for output, part in MODES.items() if part in parts and part not in self.modes]:
+            raise SIEError(
+                Code.INVALID_INPUT,
+                f"Model '{self.id}' can't score by '{mode}', because it has no {missing[0]} embeddings; "
+                f"it can score by {', '.join(self.modes)}",
+                param="options.score_mode",
+            )
+        return mode
+
     def embedders(
         self,
         outputs: Container[str],
@@ -83,17 +110,18 @@ class LoadedModel:
         matches: give the token matches behind each score instead of the score.
 
         Raises:
-            SIEError: INVALID_INPUT, matches are wanted of a score that does not compare token vectors.
+            SIEError: as `mode`; INVALID_INPUT, matches are wanted of a score that does not compare token vectors.
         """
-        maxsim = self.score == "maxsim"
+        mode, maxsim = self.mode(comparison), self.score == "maxsim"
         if matches:
-            if not maxsim and comparison.mode != "colbert":
+            if mode != "colbert":
                 raise no_matches(self.entry)
             return Matches(query, self.encoder.projections, mean=not maxsim)
-        if maxsim:
+        if mode == "colbert" and maxsim:
             return MaxSim(query, self.encoder.projections)
-        if comparison.mode != "hybrid":
-            return self._compared(query, comparison.mode)
+        assert mode is not None
+        if mode != "hybrid":
+            return self._compared(query, mode)
         weights = comparison.weights.items()
         return Hybrid({self._compared(query, part): weight for part, weight in weights if weight > 0})
 

@@ -82,9 +82,14 @@ class ModelNames:
         return None if slot is None else slot.entry.id
 
     def not_found(self, name: str) -> SIEError:
-        """The error for a name that no model has, with up to three similar ones."""
-        similar = did_you_mean(name, [*(address.id for address in self), *self.aliases])
-        return SIEError(Code.MODEL_NOT_FOUND, f"Model '{name[:_MAX_NAME]}' not found{similar}")
+        """The error for a name that no model has, with up to three similar ones, and its model's profiles."""
+        message = f"Model '{name[:_MAX_NAME]}' not found"
+        message += did_you_mean(name, [*(address.id for address in self), *self.aliases])
+        model_id, _, _ = name.rpartition(":")
+        if (slot := self._slots.get(model_id)) is not None:
+            message += f" Profiles of '{model_id}': {', '.join(slot.entry.every_profile)}"
+            message += f"; outputs: {', '.join(slot.entry.outputs)}" if slot.entry.outputs else ""
+        return SIEError(Code.MODEL_NOT_FOUND, message)
 
     def _split(self, name: str) -> tuple[Slot | None, str]:
         """The slot and the profile's name; no slot if there is no such model or profile."""

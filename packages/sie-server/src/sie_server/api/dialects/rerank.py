@@ -195,4 +195,4 @@ def _scores(ranking: Ranking, asked: RankRequest, dialect: Dialect) -> Items[flo
         return ranking.raw
     if asked.raw is None and dialect.scores == "own":
         return ranking.scores
-    return unit_scores(ranking, asked.options.score_mode)
+    return unit_scores(ranking)

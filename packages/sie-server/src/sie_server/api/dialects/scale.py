@@ -4,10 +4,9 @@ from collections.abc import Sequence as Items
 
 from sie_server.engine.results import Ranking
 from sie_server.engine.score_activation import sigmoid
-from sie_server.options import ScoreMode
 
 
-def unit_scores(ranking: Ranking, mode: ScoreMode | None) -> Items[float]:
+def unit_scores(ranking: Ranking) -> Items[float]:
     """The scores of a ranking between 0 and 1, in the same order.
 
     The sigmoid of a logit; late interaction's sum divided by the number of query tokens, at least 0; a similarity, at
@@ -16,7 +15,7 @@ def unit_scores(ranking: Ranking, mode: ScoreMode | None) -> Items[float]:
     match ranking.score:
         case "maxsim":
             return [_within(score / max(ranking.query_tokens, 1)) for score in ranking.raw]
-        case "similarity" if mode == "sparse":
+        case "similarity" if ranking.mode == "sparse":
             return [max(score, 0.0) / (1 + max(score, 0.0)) for score in ranking.raw]
         case "similarity" | None:
             return [_within(score) for score in ranking.raw]
