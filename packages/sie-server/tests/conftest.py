@@ -4,21 +4,27 @@ import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import httpx2
 import pytest
-import torch
 
-from sie_testing.checkpoints import build
-from sie_testing.serving import EMBEDDED, Server, connect, in_process
+# All else is imported where it is used: the process that hands out the tests to others imports this file too.
+if TYPE_CHECKING:
+    import httpx2
+
+    from sie_testing.serving import Server
 
 # Read when Haystack is imported, by the programs of the documentation too.
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
+# Else every server that tests start would compile all modules of its own.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests marked `gpu` run where there is one."""
+    import torch
+
     if torch.cuda.is_available():
         return
     skip = pytest.mark.skip(reason="needs a CUDA device")
@@ -28,8 +34,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Spare each garbage collection, such as after a model is unloaded, the objects of transformers and the tests."""
+    """Spare each garbage collection, such as after a model is unloaded, the objects of transformers and the tests.
+
+    Worker processes share the cores: threads of torch that wait for each other's would take as much time as they save.
+    """
+    import torch
+
     gc.freeze()
+    torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,6 +55,8 @@ def _rates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of small checkpoints: `bert`, `xlm-roberta`, `bert-encoder`."""
+    from sie_testing.checkpoints import build
+
     folder = tmp_path_factory.mktemp("models")
     for name in ("bert", "xlm-roberta", "bert-encoder"):
         build(folder / name, name)
@@ -50,8 +64,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(models: Path) -> Iterator[Server]:
+def server(models: Path) -> "Iterator[Server]":
     """A running server with the embedded default and the small checkpoints."""
+    from sie_testing.serving import EMBEDDED, Server
+
     flags = [f"--model={path}" for path in sorted(models.iterdir())]
     with Server("--preload", EMBEDDED, *flags) as running:
         yield running
@@ -66,15 +82,19 @@ def data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def api(server: Server) -> Iterator[httpx2.Client]:
+def api(server: "Server") -> "Iterator[httpx2.Client]":
     """A client of the running server."""
+    from sie_testing.serving import connect
+
     with connect(server.url) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
-def exact(models: Path) -> Iterator[httpx2.Client]:
+def exact(models: Path) -> "Iterator[httpx2.Client]":
     """A client of a server that computes in float32, to compare numbers with transformers'."""
+    from sie_testing.serving import connect, in_process
+
     paths = tuple(map(str, sorted(models.iterdir())))
     with in_process(model=paths, precision="float32") as running, connect(running.url) as client:
         yield client
