@@ -154,10 +154,13 @@ def test_a_load_without_a_file_is_tried_again_later(folder: Path, file: str) -> 
 
 
 CUT = """
-import os, sys, torch
+import os, sys
 from pathlib import Path
+from sie_server.cli.quick_imports import quick_imports
+with quick_imports():
+    import torch
+    from sie_server.checkpoints.load import load
 from sie_server.catalog.catalog import Entry
-from sie_server.checkpoints.load import load
 from sie_server.checkpoints.tensor_file import TensorFile
 
 path, read = Path(sys.argv[1], "model.safetensors"), TensorFile.read

@@ -19,13 +19,21 @@ from sie_testing.checkpoints import build, build_modular
 from sie_testing.hub_server import COMMIT, Hub
 
 LOAD = """
-import sys, torch
+import sys
+from sie_server.catalog.catalog import Entry
+from sie_server.cli.quick_imports import quick_imports
+with quick_imports():
+    import torch
+    from sie_server.checkpoints.load import load
+print(load(Entry("m", repository=sys.argv[1], revision=sys.argv[2] or None), torch.device("cpu")).parameters)
+"""
+LOCATE = """
+import sys
 from sie_server.errors import LoadError
 from sie_server.catalog.catalog import Entry
-from sie_server.checkpoints.load import load
+from sie_server.checkpoints.source import locate
 try:
-    model = load(Entry("m", repository=sys.argv[1], revision=sys.argv[2] or None), torch.device("cpu"))
-    print(model.parameters)
+    locate(Entry("m", repository=sys.argv[1], revision=sys.argv[2] or None))
 except LoadError as error:
     print(error.kind, error)
 """
@@ -53,6 +61,13 @@ def load_from(endpoint: str, home: Path, repository: str, revision: str = "", **
     answer = python(endpoint, home, "-c", LOAD, repository, revision, **environment)
     assert answer.returncode == 0, answer.stderr
     return answer.stdout, answer.stderr
+
+
+def refusal(endpoint: str, home: Path, repository: str, revision: str = "", **environment: str) -> str:
+    """Why a process with an empty cache can't have a repository."""
+    answer = python(endpoint, home, "-c", LOCATE, repository, revision, **environment)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
 
 
 def python(endpoint: str, home: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -123,16 +138,16 @@ def test_pull_downloads_with_a_progress_bar_and_says_where_to(hub: tuple[str, li
 def test_a_refusal_by_the_hub_is_reported_clearly(
     hub: tuple[str, list[str]], tmp_path: Path, repository: str, words: str
 ) -> None:
-    assert load_from(hub[0], tmp_path, repository, COMMIT)[0].startswith(words)
+    assert refusal(hub[0], tmp_path, repository, COMMIT).startswith(words)
 
 
 def test_an_unreachable_hub_is_a_network_error_with_advice(tmp_path: Path) -> None:
-    said = load_from("http://user:secret@127.0.0.1:1", tmp_path, "owner/reranker")[0]
+    said = refusal("http://user:secret@127.0.0.1:1", tmp_path, "owner/reranker")
     assert said.startswith("NETWORK owner/reranker is not in the local cache and the hub, http://127.0.0.1:1, is not")
     for name in ("HF_ENDPOINT", "HTTPS_PROXY", "sie-server models pull", "--model NAME=PATH"):
         assert name in said
     assert "secret" not in said
-    offline = load_from("http://127.0.0.1:1", tmp_path, "owner/reranker", HF_HUB_OFFLINE="1")[0]
+    offline = refusal("http://127.0.0.1:1", tmp_path, "owner/reranker", HF_HUB_OFFLINE="1")
     for name in ("HF_HUB_OFFLINE", "sie-server models pull", "--model NAME=PATH"):
         assert name in offline
 

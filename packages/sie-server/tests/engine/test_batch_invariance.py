@@ -32,8 +32,8 @@ requests = st.lists(
 )
 
 
-@pytest.fixture(scope="module", params=["float32", "bfloat16", pytest.param("int8", marks=needs_int8)])
-def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+@pytest.fixture(scope="module")
+def entries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Entry]:
     folder = tmp_path_factory.mktemp("models")
     entries = {EMBEDDED: shipped()[EMBEDDED]}
     for name in SMALL:
@@ -44,6 +44,11 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     # Two layers at the real width: the kernels of MiniLM, in a sixth of the time.
     build(folder / "minilm", "minilm-l12", num_hidden_layers=2)
     entries["minilm"] = Entry("minilm", folder=folder / "minilm")
+    return entries
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16", pytest.param("int8", marks=needs_int8)])
+def engine(request: pytest.FixtureRequest, entries: dict[str, Entry]) -> Iterator[Running]:
     with running(entries, precision=request.param, workers=2, batch_tokens=512, preload=()) as engine:
         yield engine
 

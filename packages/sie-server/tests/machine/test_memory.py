@@ -142,7 +142,9 @@ def test_the_memory_of_a_batch_is_measured_per_token(models: Path) -> None:
 LOADED = """
 import asyncio, sys, time
 from pathlib import Path
-from sie_server.engine.engine import Engine
+from sie_server.cli.quick_imports import quick_imports
+with quick_imports():
+    from sie_server.engine.engine import Engine
 from sie_server.engine.calls import ScoreCall
 from sie_server.machine.memory import resident_memory
 from sie_server.metrics import Metrics
