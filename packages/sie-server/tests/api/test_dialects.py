@@ -8,8 +8,10 @@ import httpx2
 import pytest
 from jsonschema_rs import Draft202012Validator
 
+from sie_server.api.dialects.spans import RelevantSpans, relevant_spans
 from sie_server.api.dialects.table import ROUTES
 from sie_server.http.error_responses import is_foreign
+from sie_testing.late_interaction_checkpoints import pylate
 from sie_testing.serving import EMBEDDED, connect, in_process, scores
 
 QUERY = "what is python"
@@ -322,6 +324,79 @@ def test_documents_are_cut_as_asked(ranked: httpx2.Client) -> None:
 def test_errors_name_the_field_as_the_client_calls_it(ranked: httpx2.Client, path: str, body: Any, field: str) -> None:
     told = ranked.post(path, json={**body, "truncate": False}).json()
     assert f"Field '{field}' has 1000 tokens" in str(told["error"])
+
+
+@pytest.fixture(scope="module")
+def spanned(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
+    """A client of a server with a late-interaction model and a cross-encoder."""
+    pylate(folder := tmp_path_factory.mktemp("late"))
+    with in_process(model=(f"late={folder}", str(models / "bert"))) as running, connect(running.url) as client:
+        yield client
+
+
+def test_relevant_spans_are_the_tokens_that_match(spanned: httpx2.Client) -> None:
+    body = {"model": "late", "query": "python language", "documents": ["it is  python, who", "snakes"]}
+    items = [{"text": text} for text in body["documents"]]
+    options = {"return_highlights": True}
+    own = spanned.post("/v1/score/late", json={"query": {"text": body["query"]}, "items": items, "options": options})
+    highlights = {each["item_id"]: each["highlights"] for each in own.json()["scores"]}
+    for path in ("/v2/rerank", "/cohere/v2/rerank", "/v1/rerank"):
+        answer = post(spanned, path, {**body, "relevant_spans": {"mode": "enabled", "threshold": 0.0}})
+        assert "warnings" not in answer["meta"]
+        for result in answer["results"]:
+            document = body["documents"][result["index"]]
+            spans = result["relevant_spans"]
+            assert [set(span) for span in spans] == [{"start", "end", "score"}] * len(spans)
+            scores = [span["score"] for span in spans]
+            assert scores == sorted(scores, reverse=True)
+            found = [each for each in highlights[f"item-{result['index']}"] if each["document"] is not None]
+            for each in found:  # each token that matched, and that is no better than its span
+                start, end = each["document"]
+                [span] = [span for span in spans if span["start"] <= start and end <= span["end"]]
+                assert span["score"] >= min(each["score"], 1) - 1e-6
+            assert all(document[span["start"] : span["end"]].strip() for span in spans)
+    one = post(spanned, "/v2/rerank", {**body, "relevant_spans": {"threshold": 0.0, "max_spans": 1}})["results"]
+    assert [len(result["relevant_spans"]) for result in one] == [1, 1]
+    none = post(spanned, "/v2/rerank", {**body, "relevant_spans": {"mode": "disabled"}})["results"]
+    assert [set(result) for result in none] == [{"index", "relevance_score"}] * 2
+
+
+def test_the_relevant_span_of_a_cross_encoder_is_its_best_window(spanned: httpx2.Client) -> None:
+    document = " ".join(f"w{n}" for n in range(1, 300))
+    body = {"model": "bert", "query": "w1", "documents": [document, "w2"], "max_chunks_per_doc": 10}
+    answer = post(
+        spanned, "/v2/rerank", {**body, "relevant_spans": {"threshold": 0}, "options": {"max_seq_length": 64}}
+    )
+    items = [{"text": text} for text in body["documents"]]
+    options = {"long_documents": "chunk_max", "max_seq_length": 64}
+    own = spanned.post("/v1/score/bert", json={"query": {"text": "w1"}, "items": items, "options": options}).json()
+    spans = {each["item_id"]: each["span"] for each in own["scores"]}
+    for result in answer["results"]:
+        [span] = result["relevant_spans"]
+        assert [span["start"], span["end"]] == spans[f"item-{result['index']}"]
+        assert span["score"] == result["relevance_score"]
+    # Without windows there is nothing to tell, which the answer says.
+    answer = spanned.post(
+        "/v2/rerank", json={"model": "bert", "query": "w1", "documents": ["w2"], "relevant_spans": {}}
+    )
+    assert answer.headers["x-sie-ignored"] == "relevant_spans"
+    assert answer.json()["meta"]["warnings"] == ["field 'relevant_spans' is ignored"]
+    assert set(answer.json()["results"][0]) == {"index", "relevance_score"}
+
+
+def test_tokens_next_to_each_other_are_one_span() -> None:
+    tokens = [(0, 2, 0.2), (3, 6, 0.9), (7, 9, 0.05), (11, 12, 0.5), (12, 14, 0.6)]
+    found = relevant_spans(tokens, "ab cde fg, hij", RelevantSpans())
+    assert [(span.start, span.end, span.score) for span in found] == [(0, 6, 0.9), (11, 14, 0.6)]
+    few = relevant_spans(tokens, "ab cde fg, hij", RelevantSpans(threshold=0.55))
+    assert [(span.start, span.end, span.score) for span in few] == [(3, 6, 0.9), (12, 14, 0.6)]
+    assert relevant_spans(tokens, "ab cde fg, hij", RelevantSpans(max_spans=1)) == found[:1]
+
+
+@pytest.mark.parametrize("spans", [{"mode": "on"}, {"threshold": 2}, {"max_spans": 0}, 1])
+def test_relevant_spans_that_cannot_be(ranked: httpx2.Client, spans: Any) -> None:
+    answer = ranked.post("/v2/rerank", json={**COHERE, "relevant_spans": spans})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "relevant_spans")
 
 
 def test_a_blank_document_among_good_ones_is_scored(ranked: httpx2.Client) -> None:

@@ -73,6 +73,11 @@ def test_openai_s_answer(served: httpx2.Client, path: str) -> None:
     )
 
 
+def test_infinity_s_defaults(served: httpx2.Client) -> None:
+    body = {"model": EMBEDDED, "input": TEXTS, "dimensions": 0, "modality": "text", "encoding_format": "float"}
+    assert [each["embedding"] for each in post(served, "/infinity/embeddings", body)["data"]] == vectors(served)
+
+
 def test_mixedbread_s_numbers(served: httpx2.Client) -> None:
     for kind in ("int8", ["int8"]):
         told = post(served, "/mixedbread/v1/embeddings", {"model": EMBEDDED, "input": TEXTS, "encoding_format": kind})

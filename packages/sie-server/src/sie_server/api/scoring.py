@@ -1,9 +1,10 @@
 """Score requests in any API's shape, from their texts and options to the ranking."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Items
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from starlette.requests import Request
 
@@ -14,6 +15,7 @@ from sie_server.api.request_options import PRIORITY, score_params
 from sie_server.api.responses import encoded_highlights
 from sie_server.engine.calls import Checks, ScoreCall
 from sie_server.engine.engine import Engine
+from sie_server.engine.highlights import Highlight
 from sie_server.engine.results import Ranking
 from sie_server.http.body_memory import BodyHold, Texts
 from sie_server.request_context import current_request
@@ -42,11 +44,13 @@ class Scoring:
         ids: Iterable[wire.Item] = (),
         msgpack: bool = False,
         waits: bool = False,
+        highlight: Callable[[list[Highlight]], Any] | None = None,
     ) -> tuple[ModelAddress, Ranking]:
         """The addressed model, and its ranking of documents that are known to be within the limits of a body.
 
         instruction: wins over the one in the options. ids: items whose ids a large answer repeats. msgpack: encoding of
         the answer. waits: the priority is that of a batch unless a header has another.
+        highlight: makes what the ranking has of each document's highlights; None: they are encoded if an option asks.
 
         Raises:
             SIEError: as `Engine.score`; INVALID_INPUT for an option.
@@ -59,9 +63,9 @@ class Scoring:
         if hold.is_large:
             self._sizes.hold(hold, [of_ids(ids, msgpack=msgpack)], "items")
         checks, encode = Checks(), None
-        if options.return_highlights:
+        if options.return_highlights or highlight is not None:
             checks = HighlightChecks(self._sizes, hold, min(options.top_k or len(documents), len(documents)))
-            encode = partial(encoded_highlights, msgpack=msgpack)
+            encode = highlight or partial(encoded_highlights, msgpack=msgpack)
         call = ScoreCall(
             model_id=address.slot.entry.id,
             query=query,

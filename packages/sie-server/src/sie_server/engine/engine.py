@@ -36,7 +36,7 @@ from sie_server.machine.malloc import trim_and_tune
 from sie_server.machine.memory import machine_budget
 from sie_server.machine.numa import pinned_cores, usable_nodes
 from sie_server.metrics import Metrics
-from sie_server.models.loaded_model import LoadedModel, no_matches
+from sie_server.models.loaded_model import LoadedModel, NoMatchesError
 from sie_server.nn.device import resolve_device
 from sie_server.nn.heads import Head, HeadGroup
 from sie_server.nn.linear_backends import RowCountTrials
@@ -211,7 +211,7 @@ class Engine:
         timing, params, traced = Timing(), call.scheduling, call.encode_highlights is not None
         head: Head | None = model.encoder.head
         if head is not None and traced:
-            raise no_matches(model.entry)
+            raise NoMatchesError(model.entry)
         query, texts = texts_to_score(model, call)
         limits = self._limited(call.limits, call.long_documents or model.entry.long_documents)
         size = work_on(texts)

@@ -115,7 +115,7 @@ class LoadedModel:
         mode, maxsim = self.mode(comparison), self.score == "maxsim"
         if matches:
             if mode != "colbert":
-                raise no_matches(self.entry)
+                raise NoMatchesError(self.entry)
             return Matches(query, self.encoder.projections, mean=not maxsim)
         if mode == "colbert" and maxsim:
             return MaxSim(query, self.encoder.projections)
@@ -139,10 +139,13 @@ class LoadedModel:
                 return MaxSim(query, self.encoder.projections, mean=True)
 
 
-def no_matches(entry: Entry) -> SIEError:
-    """The error for highlights of a model whose score does not compare token vectors."""
-    return SIEError(
-        Code.INVALID_INPUT,
-        f"Field 'options.return_highlights' needs a score from token vectors; '{entry.id}' has another kind of score",
-        param="options.return_highlights",
-    )
+class NoMatchesError(SIEError):
+    """Highlights are wanted of a model whose score does not compare token vectors."""
+
+    def __init__(self, entry: Entry) -> None:
+        field = "options.return_highlights"
+        super().__init__(
+            Code.INVALID_INPUT,
+            f"Field '{field}' needs a score from token vectors; '{entry.id}' has another kind of score",
+            param=field,
+        )

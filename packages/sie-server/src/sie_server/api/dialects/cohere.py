@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from sie_server.api.dialects.dialect import Dialect, Ranked, Written
+from sie_server.api.dialects.spans import RelevantSpan
 
 
 class Document(Struct, gc=False):
@@ -13,11 +14,12 @@ class Document(Struct, gc=False):
 
 
 class Result(Struct, gc=False):
-    """`index`: position of the document in the request. `document`: if the request asks for it."""
+    """`index`: position of the document in the request. `document`, `relevant_spans`: if the request asks for them."""
 
     index: int
     relevance_score: float
     document: Annotated[Any, Meta(extra_json_schema={"type": "object"})] = UNSET
+    relevant_spans: list[RelevantSpan] | UnsetType = UNSET
 
 
 class RankingUsage(Struct):
@@ -71,7 +73,8 @@ def _document(text: str, given: Any) -> Document | dict[str, Any]:
 
 def _results(ranked: Ranked) -> Iterator[Result]:
     for index, score, text, given in ranked.results():
-        yield Result(index, score, _document(text, given) if ranked.give_back else UNSET)
+        spans = ranked.spans(index) if ranked.spans is not None else None
+        yield Result(index, score, _document(text, given) if ranked.give_back else UNSET, spans or UNSET)
 
 
 def _written(ranked: Ranked, version: str, kind: Literal["list", "rerank"] = "list") -> Written:
@@ -111,9 +114,9 @@ def _vllm(ranked: Ranked) -> Written:
     return Written(VllmResults(f"rerank-{ranked.id}", ranked.model, usage(ranked)), "results", results)
 
 
-SIE = Dialect("", lambda ranked: _written(ranked, "1"), Results, scores="own")
-COHERE_V1 = Dialect("cohere", lambda ranked: _written(ranked, "1"), Results)
-COHERE_V2 = Dialect("cohere", lambda ranked: _written(ranked, "2"), Results)
+SIE = Dialect("", lambda ranked: _written(ranked, "1"), Results, scores="own", spans=True)
+COHERE_V1 = Dialect("cohere", lambda ranked: _written(ranked, "1"), Results, spans=True)
+COHERE_V2 = Dialect("cohere", lambda ranked: _written(ranked, "2"), Results, spans=True)
 JINA = Dialect("jina", lambda ranked: _written(ranked, "1"), Results, give_back=True)
 TOGETHER = Dialect("together", lambda ranked: _written(ranked, "1", "rerank"), Results)
 VLLM = Dialect("vllm", _vllm, VllmResults, give_back=True, busy=429, none_is_all=True)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from sie_server.api.dialects.request import RankRequest
+from sie_server.api.dialects.spans import RelevantSpan
 
 
 @dataclass(slots=True)
@@ -28,6 +29,7 @@ class Ranked:
     warnings: list[str]
     created: int
     seconds: float
+    spans: Callable[[int], list[RelevantSpan]] | None = None
 
     def results(self) -> Iterator[tuple[int, float, str, Any]]:
         """Index, score, text, and document in the form it was sent in, of each result."""
@@ -52,7 +54,8 @@ class Dialect:
     name: of its prefix. write: its writer. body: type of its answers. bare: an answer is the list alone. in_order:
     results are in the order of the request. give_back: whether results repeat documents by default. scores: by
     default, between 0 and 1 ("unit"), the model's own, or before its activation ("raw"). plain_errors: errors have
-    TEI's form. busy: HTTP status of a full queue. none_is_all: `top_n` 0 asks for all.
+    TEI's form. busy: HTTP status of a full queue. none_is_all: `top_n` 0 asks for all. spans: results may
+    have relevant spans.
     """
 
     name: str
@@ -65,3 +68,4 @@ class Dialect:
     plain_errors: bool = False
     busy: int = 503
     none_is_all: bool = False
+    spans: bool = False

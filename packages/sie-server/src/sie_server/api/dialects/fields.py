@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from sie_server import wire
+from sie_server.api.dialects.spans import RelevantSpans
 
 Flag = bool | Literal["true", "false", "True", "False"]
 Text = str | dict[str, Any]
@@ -23,7 +24,7 @@ class RerankFields(Struct):
     `truncate_prompt_tokens`: limits on tokens. `truncation`, `truncate`: refuse a document over the limit if false or
     "NONE". `truncation_direction`, `truncation_side`, `truncate`: cut documents at the left if "left" or "START".
     `max_chunks_per_doc`: if over 1, score a long document in windows. `priority`: above 0, it can wait. `parameters`:
-    any of the other fields.
+    any of the other fields. `relevant_spans`: the parts of a document that its score is due to.
     """
 
     model: str | None = None
@@ -61,6 +62,7 @@ class RerankFields(Struct):
     max_chunks_per_doc: Annotated[int, Meta(ge=1)] | None = None
     priority: int | None = None
     parameters: dict[str, Any] | None = None
+    relevant_spans: RelevantSpans | None = None
     latency: str | None = None
     options: wire.ScoreOptions | None = None
 
@@ -69,7 +71,7 @@ class RerankFields(Struct):
 IGNORED = frozenset(
     {
         *("cache_salt", "chat_template_kwargs", "encoding_format", "kwargs", "mm_processor_kwargs", "overlap_tokens"),
-        *("property", "relevant_spans", "request_id", "return_len", "score_threshold", "service_tier", "user"),
+        *("property", "request_id", "return_len", "score_threshold", "service_tier", "user"),
         *("return_embeddings", "rewrite_query", "is_iql", "scoring_method", "chunking_options"),
     }
 )

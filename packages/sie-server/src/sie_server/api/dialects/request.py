@@ -9,6 +9,7 @@ from msgspec import Raw, Struct
 from sie_server import wire
 from sie_server.api.dialects.field_reader import FieldReader, given_fields, is_off, text_of, wrong
 from sie_server.api.dialects.fields import IGNORED, MEANINGFUL, MUST, RerankFields
+from sie_server.api.dialects.spans import RelevantSpans
 from sie_server.catalog.catalog import did_you_mean
 from sie_server.errors import Code, SIEError
 from sie_server.options import Side
@@ -31,7 +32,8 @@ class RankRequest(Struct):
     documents in the form they were sent in, if some were objects; otherwise empty. field: their field. top: number of
     results; None: all. give_back: whether results repeat the documents; None: as the API does by default. raw: whether
     scores are those before the activation; None: the API's default. waits: the client can wait. latency: "fast" or
-    "slow". ignored: names of fields that change nothing. alone: the request has one pair, and no list.
+    "slow". ignored: names of fields that change nothing. alone: the request has one pair, and no list. spans:
+    the relevant spans that results should have.
     """
 
     model: str | None
@@ -48,6 +50,7 @@ class RankRequest(Struct):
     latency: str
     ignored: list[str]
     alone: bool = False
+    spans: RelevantSpans | None = None
 
 
 def read(
@@ -81,6 +84,7 @@ def read(
     if listed is not None:
         setattr(body, field, listed)
     name, queries, documents = _texts(body)
+    spans = body.relevant_spans
     return RankRequest(
         model=_model(body.model),
         queries=queries,
@@ -95,6 +99,7 @@ def read(
         options=_options(body, ignored),
         latency=body.latency or "fast",
         ignored=ignored,
+        spans=None if spans is None or spans.mode == "disabled" else spans,
     )
 
 

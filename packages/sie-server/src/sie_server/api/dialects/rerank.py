@@ -2,8 +2,10 @@
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Sequence as Items
+from contextlib import suppress
+from functools import partial
 
 import msgspec
 from msgspec import Raw
@@ -16,6 +18,7 @@ from sie_server.api.dialects.dialect import Dialect, Ranked
 from sie_server.api.dialects.fields import MUST, Text
 from sie_server.api.dialects.request import LISTS, PAIRS, RankRequest, read
 from sie_server.api.dialects.scale import unit_scores
+from sie_server.api.dialects.spans import matched, spans_of
 from sie_server.api.dialects.table import ROUTES, spoken
 from sie_server.api.responses import MANY
 from sie_server.api.scoring import Scoring
@@ -29,7 +32,9 @@ from sie_server.http.error_responses import foreign_response
 from sie_server.large_bodies.outline import Body, ListField
 from sie_server.large_bodies.reader import Reader
 from sie_server.metrics import Metrics
+from sie_server.models.loaded_model import NoMatchesError
 from sie_server.request_context import current_request
+from sie_server.residency.address import ModelAddress
 
 # Bytes of a large body in which the name of its list is looked for.
 _HEAD = 64 * 2**10
@@ -119,13 +124,16 @@ class RerankAPI:
         scores: list[float] = [0.0] * count
         order: Items[int] = range(count)
         tokens, cut = 0, 0
-        for query, indices in _groups(asked):
+        groups, found = _groups(asked), None
+        spans = asked.spans if dialect.spans and len(groups) == 1 else None
+        for query, indices in groups:
             alone = len(indices) == count
             options = msgspec.structs.replace(asked.options, top_k=(asked.top or None) if alone else None)
             documents = asked.documents if alone else [asked.documents[index] for index in indices]
+            rank = partial(self._scoring.rank, request, hold, model, query, documents, options)
             try:
-                address, ranking = await self._scoring.rank(
-                    request, hold, model, query, documents, options, instruction=asked.instruction, waits=asked.waits
+                address, ranking = await _with_spans(
+                    partial(rank, instruction=asked.instruction, waits=asked.waits), wanted=spans is not None
                 )
             except FieldError as error:
                 raise error.renamed(asked.field, indices) from None
@@ -135,6 +143,10 @@ class RerankAPI:
             cut += sum(ranking.truncated)
             if alone and not dialect.in_order:
                 order = ranking.order
+        if spans is not None:
+            found = spans_of(ranking, asked.documents, unit_scores(ranking), spans)
+        if asked.spans is not None and found is None:
+            asked.ignored.append("relevant_spans")
         done = time.perf_counter()
         warnings = [f"field '{name}' is ignored" for name in asked.ignored]
         if cut:
@@ -151,6 +163,7 @@ class RerankAPI:
                 warnings,
                 int(time.time()),
                 done - started,
+                found,
             )
         )
         large = count > MANY or hold.is_large
@@ -178,6 +191,16 @@ class RerankAPI:
         for query in asked.queries:
             self._bodies.check_size(query, "query")
         return asked
+
+
+async def _with_spans(
+    rank: Callable[..., Awaitable[tuple[ModelAddress, Ranking]]], *, wanted: bool
+) -> tuple[ModelAddress, Ranking]:
+    """The ranking, with the matched tokens of documents if these are wanted and the model compares tokens."""
+    if wanted:
+        with suppress(NoMatchesError):
+            return await rank(highlight=matched)
+    return await rank()
 
 
 def _groups(asked: RankRequest) -> Items[tuple[str, Items[int]]]:

@@ -87,6 +87,8 @@ class EmbedReader:
             SIEError: INVALID_INPUT, with the field that is wrong as `param`.
         """
         dialect, given = self._dialect, given_fields(fields)
+        if given.get("dimensions") == Raw(b"0"):  # which infinity's client sends by default
+            del given["dimensions"]
         ignored = ignored_fields(given, EmbedFields)
         for name in REFUSED.intersection(given):
             if not is_off(given[name]):
