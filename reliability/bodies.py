@@ -11,6 +11,16 @@ from sie_testing.serving import EMBEDDED
 JSON, MSGPACK = "application/json", "application/msgpack"
 Make = Callable[[], bytes]
 _RERANK = b'{"model":"%s","query":"q","documents":[%%s]}' % EMBEDDED.encode()
+# Routes of other APIs, with the body around the elements of their list.
+_FOREIGN = (
+    ("/rerank", b'{"query":"q","texts":[%s]}'),
+    ("/embed", b'{"inputs":[%s]}'),
+    ("/v2/embed", b'{"model":"m","texts":[%s]}'),
+    ("/predict", b'{"inputs":[%s]}'),
+    ("/tokenize", b'{"inputs":[%s]}'),
+    ("/decode", b'{"ids":[%s]}'),
+    ("/invocations", b'{"inputs":[%s]}'),
+)
 _EMBEDDINGS = b'{"model":"%s","input":%%s}' % EMBEDDED.encode()
 
 
@@ -38,6 +48,8 @@ def bombs(size: int) -> Iterator[Bomb]:
     for name, values in _json_values(size):
         yield Bomb(f"rerank {name}", "/v1/rerank", within(_RERANK, values))
         yield Bomb(f"embeddings {name}", "/v1/embeddings", within(_EMBEDDINGS, within(b"[%s]", values)))
+        for path, around in _FOREIGN:
+            yield Bomb(f"{path} {name}", path, within(around, values))
     for name, text in _texts(size):
         yield Bomb(f"rerank query of {name}", "/v1/rerank", within(b'{"model":"m","documents":["d"],"query":%s}', text))
         yield Bomb(f"rerank model of {name}", "/v1/rerank", within(b'{"model":%s,"documents":["d"],"query":"q"}', text))
@@ -56,6 +68,8 @@ def bombs(size: int) -> Iterator[Bomb]:
     for name, raw in _json_bodies(size):
         yield Bomb(f"rerank {name}", "/v1/rerank", raw)
         yield Bomb(f"embeddings {name}", "/v1/embeddings", raw)
+        for path, _ in _FOREIGN:
+            yield Bomb(f"{path} {name}", path, raw)
 
 
 def computed() -> Iterator[Bomb]:
@@ -69,6 +83,15 @@ def computed() -> Iterator[Bomb]:
     yield bomb("score 10,000 items", score, {"query": {"text": "q"}, "items": many})
     yield bomb("rerank 10,000 documents", "/v1/rerank", {"model": EMBEDDED, "query": "q", "documents": ["a"] * 10_000})
     yield bomb("embeddings of 10,000 texts", "/v1/embeddings", {"model": EMBEDDED, "input": ["a"] * 10_000})
+    kinds = ["float", "int8", "uint8", "binary", "ubinary", "base64"]
+    yield bomb("/v2/embed 10,000 texts", "/v2/embed", {"texts": ["a"] * 10_000, "embedding_types": kinds})
+    yield bomb("/embed 10,000 texts", "/embed", {"inputs": ["a"] * 10_000})
+    yield bomb("/embed_all 100 texts", "/embed_all", {"inputs": ["a " * 250] * 100})
+    yield bomb("/predict 10,000 pairs", "/predict", {"inputs": [["q", "a"]] * 10_000})
+    yield bomb("/tokenize 400,000 characters", "/tokenize", {"inputs": ["a " * 200_000]})
+    yield bomb("/decode 200,000 ids", "/decode", {"ids": [2000] * 200_000})
+    spans = {"query": "a " * 200, "documents": ["a"] * 300, "relevant_spans": {"threshold": 0.0}}
+    yield bomb("/v2/rerank relevant spans of 300 documents", "/v2/rerank", spans)
     yield bomb("encode 10,000 items", encode, {"items": many})
     rows = {"items": [{"text": "a " * 250}] * 100, "params": {"output_types": ["multivector"]}}
     yield bomb("multivectors of 100 texts", encode, rows)

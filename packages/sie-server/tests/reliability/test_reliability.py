@@ -183,6 +183,7 @@ KINDS = (
     *("score msgpack many empty items", "score msgpack nested", "score msgpack a field of many lists"),
     *('rerank many "\\u00e9"', "rerank model of 'x'", "rerank backslashes"),
     *("embeddings many []", "embeddings many 7", "embeddings model of '中'"),
+    *("/rerank many {}", "/v2/embed many 7", "/predict many [[]]", "/tokenize many null", "/decode lists of ids"),
 )
 
 
@@ -194,6 +195,6 @@ def test_no_body_keeps_the_event_loop() -> None:
         stalls = list(measured(server, shared, chosen))
         assert any(stall.stall > 0 for stall in stalls), "the loop was not watched"
         for stall in stalls:
-            assert stall.status in (200, 400), (stall.bomb.name, stall[1:])
+            assert stall.status in (200, 400, 422), (stall.bomb.name, stall[1:])
             assert stall.stall < 0.05, (stall.bomb.name, stall[1:])
             assert stall.peak < 1500, (stall.bomb.name, stall[1:])
