@@ -92,7 +92,7 @@ def test_unknown_model(api: httpx2.Client) -> None:
 # --- health and unknown routes ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/livez", "/health", "/v1/health/ready"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/livez", "/health", "/v1/health/ready", "/ping"])
 def test_health(api: httpx2.Client, path: str) -> None:
     answer = api.get(path, headers={"Accept": "application/msgpack"})
     assert (answer.status_code, answer.text) == (200, "ok")
@@ -258,7 +258,7 @@ def test_the_openapi_document_names_every_route_and_every_schema(api: httpx2.Cli
         *(path.replace(":path", "") for path in ROUTES),
         *(f"{prefix}/v1/models{rest}" for prefix in LISTED for rest in ("", "/{model}")),
         *("/info", "/tei/info", "/v1/cluster/auth", "/xinference/v1/cluster/auth"),
-        *("/healthz", "/readyz", "/livez", "/health", "/v1/health/ready", "/metrics", "/ws/status"),
+        *("/healthz", "/readyz", "/livez", "/health", "/v1/health/ready", "/ping", "/metrics", "/ws/status"),
     }
     references = set(re.findall(r'"#/components/schemas/(\w+)"', str(document).replace("'", '"')))
     assert references

@@ -12,6 +12,9 @@ from jsonschema_rs import Draft202012Validator
 
 from sie_server.api.embed_dialects.openai import OPENAI
 from sie_server.api.embed_dialects.table import EMBED_ROUTES
+from sie_server.engine.calls import EncodeCall
+from sie_server.engine.engine import Engine
+from sie_server.engine.results import Encoding
 from sie_server.http.error_responses import is_foreign
 from sie_testing.late_interaction_checkpoints import bge_m3
 from sie_testing.serving import EMBEDDED, connect, in_process
@@ -261,10 +264,25 @@ def test_errors_have_the_form_that_a_client_reads(
         assert told["error"]["message"] == told["detail"] == told["message"]
 
 
+def test_a_request_that_can_wait(served: httpx2.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    encode = Engine.encode
+
+    async def watched(engine: Engine, call: EncodeCall) -> Encoding:
+        seen.append(call.scheduling.priority)
+        return await encode(engine, call)
+
+    monkeypatch.setattr(Engine, "encode", watched)
+    for fields in ({}, {"priority": 0}, {"priority": 5}):
+        post(served, "/v2/embed", {**BODY, **fields})
+    served.post("/v2/embed", json={**BODY, "priority": 5}, headers={"X-SIE-Priority": "interactive"})
+    assert seen == ["normal", "normal", "batch", "interactive"]
+
+
 def test_fields_that_nothing_reads_are_named(served: httpx2.Client) -> None:
-    answer = served.post("/v2/embed", json={**BODY, "priority": 1, "trunkate": "END", "images": []})
-    assert answer.headers["x-sie-ignored"] == "priority,trunkate (did you mean truncate?),images"
-    assert answer.json()["meta"]["warnings"][0] == "field 'priority' is ignored"
+    answer = served.post("/v2/embed", json={**BODY, "user": 1, "trunkate": "END", "images": []})
+    assert answer.headers["x-sie-ignored"] == "user,trunkate (did you mean truncate?),images"
+    assert answer.json()["meta"]["warnings"][0] == "field 'user' is ignored"
 
 
 def test_a_missing_model_without_a_default_lists_the_names(models: Path) -> None:

@@ -154,7 +154,7 @@ class EmbeddingsAPI:
             limits=length_limits(options),
             pooling=options.pooling,
             normalize=options.normalize is not False,
-            scheduling=scheduling_params(request.headers),
+            scheduling=scheduling_params(request.headers, waits=asked.waits),
             checks=_Checks(
                 self._sizes,
                 hold,

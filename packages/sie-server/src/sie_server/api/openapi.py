@@ -136,7 +136,7 @@ def openapi() -> dict[str, Any]:
             "/readyz": {"get": _operation("readyz", "Start-up and preloads are done", {200: _TEXT, 503: _TEXT})},
             **{
                 path: {"get": _operation(name, "As /readyz, for clients of other servers", {200: _TEXT, 503: _TEXT})}
-                for path, name in (("/health", "health"), ("/v1/health/ready", "healthReady"))
+                for path, name in (("/health", "health"), ("/v1/health/ready", "healthReady"), ("/ping", "ping"))
             },
             "/livez": {"get": _operation("livez", "The device threads run", {200: _TEXT, 503: _TEXT})},
             "/ws/status": {

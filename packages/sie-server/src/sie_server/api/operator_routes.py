@@ -31,7 +31,7 @@ class Health:
         return [
             Route("/", self.root),
             Route("/healthz", self.healthz),
-            *(Route(path, self.readyz) for path in ("/readyz", "/health", "/v1/health/ready")),
+            *(Route(path, self.readyz) for path in ("/readyz", "/health", "/v1/health/ready", "/ping")),
             Route("/livez", self.livez),
             *(Route(path, self.auth) for path in XINFERENCE_AUTH),
             Route("/metrics", self.metrics),

@@ -61,13 +61,15 @@ def score_params(
     )
 
 
-def scheduling_params(headers: Headers) -> SchedulingParams:
+def scheduling_params(headers: Headers, *, waits: bool = False) -> SchedulingParams:
     """The scheduling parameters in the headers of the current request.
+
+    waits: the priority is that of a batch unless a header has another.
 
     Raises:
         SIEError: INVALID_INPUT, a header has no valid value.
     """
-    timeout, priority = headers.get(TIMEOUT), headers.get(PRIORITY, "normal").lower()
+    timeout, priority = headers.get(TIMEOUT), headers.get(PRIORITY, "batch" if waits else "normal").lower()
     if timeout is not None and not _SECONDS.fullmatch(timeout):
         raise SIEError(
             Code.INVALID_INPUT, f"Header '{TIMEOUT}' must be a number of seconds, such as 2.5; it is {timeout[:100]!r}"

@@ -19,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 KEY = "sie.key"
 # For orchestrators, which have no key; the responses say nothing about models or requests.
 XINFERENCE_AUTH = ("/v1/cluster/auth", "/xinference/v1/cluster/auth")  # where its client asks whether to send a key
-PROBES = frozenset({"/healthz", "/readyz", "/livez", "/health", "/v1/health/ready", *XINFERENCE_AUTH})
+PROBES = frozenset({"/healthz", "/readyz", "/livez", "/health", "/v1/health/ready", "/ping", *XINFERENCE_AUTH})
 # Headers with a key: that of HTTP, and those of Azure, Pinecone and others.
 _HEADERS = ("authorization", "api-key", "x-api-key")
 _FileStamp = tuple[int, int, int]

@@ -66,7 +66,8 @@ class EmbedFields(EmbeddingFields, kw_only=True):
     """Body of an embedding request, in the fields of any API. One of the texts is required.
 
     `input`, `inputs`, `texts`: a text, or a list of texts, which may be objects with a text; or token ids, as
-    `--token-ids` allows. `encoding_format`: "base64", or a type of the numbers. `parameters`: any of the other fields.
+    `--token-ids` allows. `encoding_format`: "base64", or a type of the numbers. `priority`: above 0, the request can
+    wait. `parameters`: any of the other fields.
     """
 
     model: str | None = None
@@ -74,6 +75,7 @@ class EmbedFields(EmbeddingFields, kw_only=True):
     inputs: str | list[EmbedText] | None = None
     texts: str | list[EmbedText] | None = None
     encoding_format: EmbeddingType | list[EmbeddingType] | None = None
+    priority: int | None = None
     parameters: dict[str, Any] | None = None
 
 

@@ -26,7 +26,8 @@ Texts = list[str] | list[list[int]]
 class EmbedRequest:
     """An embedding request, whichever API it came in.
 
-    model: None for the server's default. field: of the texts. ignored: names of the fields that nothing reads.
+    model: None for the server's default. field: of the texts. waits: the client can wait. ignored: names of the fields
+    that nothing reads.
     """
 
     model: str | None
@@ -35,6 +36,7 @@ class EmbedRequest:
     want: Wanted
     instruction: str | None
     ignored: list[str]
+    waits: bool = False
 
 
 class OpenAIReader:
@@ -109,6 +111,7 @@ class EmbedReader:
             wanted(body, dialect.output, dialect.tasks, several=dialect.several),
             body.instruction,
             ignored,
+            (body.priority or 0) > 0,
         )
 
 
