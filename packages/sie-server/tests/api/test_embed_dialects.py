@@ -236,6 +236,8 @@ def _vector(element: Any) -> Any:
         ({"TEXTS": [{"image": "a"}]}, 400),
         ({"TEXTS": ["a"] * 10_001}, 400),
         ({"images": ["data:"]}, 400),
+        ({"add_special_tokens": False}, 400),
+        ({"embed_dtype": "float16"}, 400),
         ({"truncate": "middle"}, 400),
         ({"truncation_direction": "up"}, 400),
         ({"input_type": "picture"}, 400),

@@ -192,6 +192,8 @@ def test_fields_that_change_nothing_are_named(api: httpx2.Client) -> None:
         ({"dimensions": 2, "output_dimension": 3}, "output_dimension", "is 3, but field 'dimensions' asks for 2"),
         ({"truncate": "MIDDLE"}, "truncate", "is 'MIDDLE'; it must be true, false, START, END or NONE"),
         ({"late_chunking": True}, "late_chunking", "is not supported"),
+        ({"prompt": "Find: "}, "prompt", "is not supported"),
+        ({"add_special_tokens": False}, "add_special_tokens", "cannot be false"),
         ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens", "must be -1 or positive"),
     ],
 )

@@ -56,8 +56,8 @@ def given_fields(fields: Mapping[str, Raw]) -> dict[str, Raw]:
 
 
 def is_off(raw: Raw) -> bool:
-    """Whether the value of a field asks for nothing: it is false or empty."""
-    return bytes(raw).strip() in (b"false", b'"false"', b"{}", b"[]", b'""')
+    """Whether the value of a field asks for nothing: it is false, null or empty."""
+    return bytes(raw).strip() in (b"false", b'"false"', b"null", b"{}", b"[]", b'""')
 
 
 def text_of(text: Any, field: str, rank_fields: list[str] | None = None) -> str:

@@ -82,7 +82,12 @@ class EmbedFields(EmbeddingFields, kw_only=True):
 # Fields that hold the texts.
 TEXTS = ("input", "inputs", "texts")
 # Fields that ask for another answer unless they are false or empty. Others that nothing reads are named in the answer.
-REFUSED = frozenset({"images", "image", "messages", "prompt", "return_multivector", "chat_template_kwargs"})
+REFUSED = frozenset(
+    {
+        *("images", "image", "messages", "prompt", "return_multivector", "chat_template_kwargs"),
+        *("embed_dtype", "endianness"),
+    }
+)
 MUST = {
     "model": "must be a string",
     **dict.fromkeys(TEXTS, "must be a text, a list of texts, or a list of objects with a text"),

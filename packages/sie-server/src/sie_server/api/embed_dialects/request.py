@@ -62,6 +62,7 @@ class OpenAIReader:
     def _request(self, body: EmbeddingsRequest, fields: Mapping[str, Raw]) -> EmbedRequest:
         texts = _checked_texts(body.input, "input", self._bodies, self._token_ids)
         want = wanted(body, self._dialect.output)
+        _check_supported(fields)
         ignored = ignored_fields(fields, EmbeddingsRequest)
         return EmbedRequest(body.model, "input", texts, want, body.instruction, ignored)
 
@@ -92,9 +93,7 @@ class EmbedReader:
         if given.get("dimensions") == Raw(b"0"):  # which infinity's client sends by default
             del given["dimensions"]
         ignored = ignored_fields(given, EmbedFields)
-        for name in REFUSED.intersection(given):
-            if not is_off(given[name]):
-                raise wrong(name, "is not supported")
+        _check_supported(given)
         body = _READER.read({name: raw for name, raw in given.items() if name in EmbedFields.__struct_fields__})
         if reader is not None:
             reader.filled(body)
@@ -113,6 +112,15 @@ class EmbedReader:
             ignored,
             (body.priority or 0) > 0,
         )
+
+
+def _check_supported(given: Mapping[str, Raw]) -> None:
+    """Raises SIEError: INVALID_INPUT, a field asks for an answer that there is not here."""
+    for name in REFUSED.intersection(given):
+        if not is_off(given[name]):
+            raise wrong(name, "is not supported")
+    if given.get("add_special_tokens") == Raw(b"false"):
+        raise wrong("add_special_tokens", "cannot be false: models are given their special tokens")
 
 
 def _checked_texts(value: str | list[Any], field: str, bodies: BodyReader, token_ids: TokenIdReader) -> Texts:
