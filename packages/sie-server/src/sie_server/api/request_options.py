@@ -41,14 +41,21 @@ class ScoreParams:
 
 
 def score_params(
-    headers: Headers, options: wire.ScoreOptions, profile: Profile, instruction: str | None, max_body_bytes: int
+    headers: Headers,
+    options: wire.ScoreOptions,
+    profile: Profile,
+    instruction: str | None,
+    max_body_bytes: int,
+    *,
+    waits: bool = False,
 ) -> ScoreParams:
-    """The parameters of a score request. instruction: wins over the one in the options.
+    """The parameters of a score request. instruction: wins over the one in the options. waits: as in
+    `scheduling_params`.
 
     Raises:
         SIEError: INVALID_INPUT for a header or an option.
     """
-    scheduling = scheduling_params(headers)
+    scheduling = scheduling_params(headers, waits=waits)
     # However many items there are, an instruction is read with the query alone.
     check_repeated({"instruction": instruction, "options.instruction": options.instruction}, 1, max_body_bytes)
     merged = with_profile(options, profile)

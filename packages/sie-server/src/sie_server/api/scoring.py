@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Items
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +10,7 @@ from starlette.requests import Request
 from sie_server import wire
 from sie_server.api.answer_size import AnswerSizes, HighlightChecks, of_ids
 from sie_server.api.disconnect import until_disconnect
-from sie_server.api.request_options import PRIORITY, score_params
+from sie_server.api.request_options import score_params
 from sie_server.api.responses import encoded_highlights
 from sie_server.engine.calls import Checks, ScoreCall
 from sie_server.engine.engine import Engine
@@ -58,7 +57,7 @@ class Scoring:
         """
         address = self._engine.residency.names.resolve(model_id, options.profile)
         params = score_params(
-            request.headers, options, address.profile, instruction, self._settings.max_request_body_bytes
+            request.headers, options, address.profile, instruction, self._settings.max_request_body_bytes, waits=waits
         )
         if hold.is_large:
             self._sizes.hold(hold, [of_ids(ids, msgpack=msgpack)], "items")
@@ -76,9 +75,7 @@ class Scoring:
             comparison=params.comparison,
             top_k=options.top_k,
             encode_highlights=encode,
-            scheduling=replace(params.scheduling, priority="batch")
-            if waits and PRIORITY not in request.headers
-            else params.scheduling,
+            scheduling=params.scheduling,
             checks=checks,
         )
         ranking = await until_disconnect(request, self._engine.score(call))
