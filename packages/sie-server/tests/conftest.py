@@ -74,6 +74,18 @@ def server(models: Path) -> "Iterator[Server]":
 
 
 @pytest.fixture(scope="session")
+def word_pieces() -> Path:
+    """The folder of the installed weights, with BERT's vocabulary and tokenizer."""
+    from sie_server.catalog.catalog import shipped
+    from sie_server.checkpoints.source import on_this_machine
+    from sie_testing.serving import EMBEDDED
+
+    folder = on_this_machine(shipped()[EMBEDDED])
+    assert folder is not None
+    return folder
+
+
+@pytest.fixture(scope="session")
 def data() -> Path:
     """Real tokenizers and judged collections, where they are at hand."""
     if not SHARED.is_dir():

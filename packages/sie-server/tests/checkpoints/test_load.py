@@ -121,11 +121,11 @@ def test_missing_and_broken_files_are_named(folder: Path, file: str, content: st
 
 
 @pytest.mark.parametrize("lower", [True, False])
-def test_a_vocabulary_alone_is_enough_for_word_pieces(lower: bool, data: Path, tmp_path: Path) -> None:
+def test_a_vocabulary_alone_is_enough_for_word_pieces(lower: bool, word_pieces: Path, tmp_path: Path) -> None:
     """Repositories of BERT's time have no tokenizer.json."""
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     (tmp_path / "tokenizer_config.json").write_text(f'{{"do_lower_case": {str(lower).lower()}}}')
-    shutil.copy(data / "tokenizers/ms-marco-MiniLM-L-6-v2/vocab.txt", tmp_path)
+    shutil.copy(word_pieces / "vocab.txt", tmp_path)
     theirs = BertTokenizer(str(tmp_path / "vocab.txt"), do_lower_case=lower)
     ours = read_tokenizer(Checkpoint(tmp_path)).tokenizer
     for query, document in (

@@ -18,7 +18,7 @@ from sie_server.tokenization.tokenizer import TextTokenizer
 from sie_testing.checkpoints import tokenizer
 
 FAMILIES = {
-    "ms-marco-MiniLM-L-6-v2": "tokenizer.json",
+    "all-MiniLM-L6-v2": "tokenizer.json",
     "ModernBERT-large": "tokenizer.json",
     "Qwen3-Reranker-0.6B": "tokenizer.json",
     "bge-reranker-v2-m3": "tokenizer.RECONSTRUCTED.json",
@@ -37,7 +37,10 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def real(request: pytest.FixtureRequest, data: Path) -> Path:
+def real(request: pytest.FixtureRequest, word_pieces: Path) -> Path:
+    if request.param == "all-MiniLM-L6-v2":
+        return word_pieces / FAMILIES[request.param]
+    data: Path = request.getfixturevalue("data")
     return data / "tokenizers" / request.param / FAMILIES[request.param]
 
 

@@ -83,8 +83,8 @@ def test_repeated_words_are_looked_up() -> None:
     assert given_by(ours, texts) == expected
 
 
-def test_a_real_tokenizer_gives_the_same_ids_to_real_words(data: Path) -> None:
-    made = Tokenizer.from_file(str(data / "tokenizers" / "ms-marco-MiniLM-L-6-v2" / "tokenizer.json"))
+def test_a_real_tokenizer_gives_the_same_ids_to_real_words(word_pieces: Path) -> None:
+    made = Tokenizer.from_file(str(word_pieces / "tokenizer.json"))
     made.no_padding()
     made.no_truncation()
     ours = WordCache(made)
