@@ -23,7 +23,7 @@ from sie_server.checkpoints.warm_up import warm_up
 from sie_server.errors import LoadClass, LoadError, SIEError, UnsupportedModelError
 from sie_server.models.encoder import Encoder
 from sie_server.models.loaded_model import LoadedModel
-from sie_server.nn.kernels.linear import INT8_BYTES
+from sie_server.nn.kernels.int8_weights import INT8_BYTES
 from sie_server.nn.linear import LibraryLinear, Linear
 from sie_server.nn.linear_backends import RowCountTrials, use_linear_backends
 from sie_server.nn.precision import dtype_name, resolve_precision

@@ -8,15 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sie_server.nn.kernels.int8_weights import quantize, scale_input_channels
 from sie_server.nn.kernels.library import installed_library, linear_isa_level, vector_isa_level
 from sie_server.nn.linear import GatedLinear, Linear
 from sie_server.options import Activation
 
 _COLUMNS = 32  # of a panel in bfloat16 and int8; kColumns of linear.h
 _ALIGNMENT = 64
-# Bytes per int8 weight, including the bfloat16 copy for outliers.
-INT8_BYTES = 3
-_TINY = torch.finfo(torch.float32).tiny
 
 
 class _Curve(NamedTuple):
@@ -65,11 +63,10 @@ def bfloat16_panels() -> bool:
 class PanelLinear(nn.Module):
     """Computes a `Linear` or `GatedLinear` by the kernel, with weights in panels of a few output columns.
 
-    In float32; in bfloat16, summed in float32; or in int8. For int8, the weight's input channels are scaled to the same
-    root mean square, and activations by the inverse, so that small channels are not rounded to zero. Each row of
+    In float32; in bfloat16, summed in float32; or in int8, with the weights of `int8_weights.py`. For int8, each row of
     activations is quantized to 256 levels between its minimum and maximum, except for its few largest values, which are
-    multiplied in bfloat16 (Dettmers et al. 2022, LLM.int8()). Each output channel of the weight is quantized to 255
-    levels around zero. There is no calibration, and rows are independent of each other.
+    multiplied in bfloat16 (Dettmers et al. 2022, LLM.int8()). There is no calibration, and rows are independent of each
+    other.
 
     level: instruction set level of the kernel.
 
@@ -125,17 +122,14 @@ class PanelLinear(nn.Module):
 
     def _pack_rounded(self, linear: Linear, weight: Tensor, bias: Tensor, int8: bool) -> None:
         if int8:
-            self.input_scale = weight.float().pow(2).mean(0).sqrt()
-            weight = weight / self.input_scale.clamp_min(_TINY)
+            weight, self.input_scale = scale_input_channels(weight)
         if isinstance(linear, GatedLinear):
             self.outputs //= 2
             weight, bias = (_interleave_gate(x, linear.gate_first, _COLUMNS) for x in (weight, bias))
         else:
             weight, bias = _split_into_panels(weight, _COLUMNS), _split_into_panels(bias, _COLUMNS)
         if int8:
-            self.weight_scale = weight.abs().amax(2).div_(127).clamp_min_(_TINY)
-            levels = weight.div(self.weight_scale[:, :, None]).round_().to(torch.int8)
-            self.weight_sums = levels.sum(2).float()
+            levels, self.weight_scale, self.weight_sums = quantize(weight)
             self.int8_weights = self._pack_cells(levels, 4)
         self.panels = len(bias)
         self.register_buffer("bias", bias)
