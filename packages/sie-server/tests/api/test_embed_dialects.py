@@ -90,6 +90,16 @@ def test_mixedbread_s_numbers(served: httpx2.Client) -> None:
         )
 
 
+def test_mixedbread_s_numbers_in_several_forms(served: httpx2.Client) -> None:
+    kinds = ["float", "int8", "ubinary", "base64"]
+    told = post(served, "/mixedbread/v1/embeddings", {"model": EMBEDDED, "input": TEXTS, "encoding_format": kinds})
+    assert told["encoding_format"] == kinds
+    for index, each in enumerate(told["data"]):
+        assert (each["index"], each["object"], [*each["embedding"]]) == (index, "embedding_dict", kinds)
+        for kind, dtype in (("float", "float32"), ("int8", "int8"), ("ubinary", "ubinary")):
+            assert each["embedding"][kind] == vectors(served, dtype)[index]
+
+
 # --- TEI -------------------------------------------------------------------------------------------------------------
 
 

@@ -118,7 +118,8 @@ def _types(body: EmbeddingsRequest | EmbedFields, several: bool) -> list[tuple[s
         if isinstance(value, list) and len(value) != 1 and not (several and value):
             raise _refused(name, f"must name one type, as an answer has one vector per text; it names {len(value)}")
         # A list of numbers of whatever type, where a client can also choose their bytes.
-        found += [(name, kind) for kind in values if (name, kind) != ("encoding_format", "float")]
+        if (name, values) != ("encoding_format", ["float"]):
+            found += [(name, kind) for kind in values]
     return found
 
 
