@@ -26,9 +26,11 @@ HANGS, DIES = "w5", "w6"
 PROGRAM = f"""
 import os, signal, time
 from pathlib import Path
-from sie_server import server
 from sie_server.cli import main as cli
-from sie_server.engine import runner
+from sie_server.cli.quick_imports import quick_imports
+with quick_imports():
+    from sie_server import server
+    from sie_server.engine import runner
 
 forward, load, folder = runner.forward, server.load, Path(os.environ["GATE"])
 
