@@ -11,17 +11,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
+from sie_server.cli.quick_imports import quick_imports
 
-from sie_server.catalog.catalog import Entry, shipped
-from sie_server.checkpoints.load import load
-from sie_server.models.loaded_model import LoadedModel
-from sie_server.nn.heads import Head
-from sie_server.nn.kernels.library import linear_isa_level
-from sie_server.nn.packed import Packed
-from sie_server.nn.similarity import MaxSim
-from sie_server.options import Comparison
-from sie_server.tokenization.sequence import Sequence
+with quick_imports():
+    import torch
+
+    from sie_server.catalog.catalog import Entry, shipped
+    from sie_server.checkpoints.load import load
+    from sie_server.models.loaded_model import LoadedModel
+    from sie_server.nn.heads import Head
+    from sie_server.nn.kernels.library import linear_isa_level
+    from sie_server.nn.packed import Packed
+    from sie_server.nn.similarity import MaxSim
+    from sie_server.options import Comparison
+    from sie_server.tokenization.sequence import Sequence
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
 CPU = torch.device("cpu")
