@@ -13,7 +13,7 @@ from sie_server.models.model_config import ModelConfig
 from sie_server.nn.attention import attention
 from sie_server.nn.attention_bias import AttentionBias, biased_attention
 from sie_server.nn.embedding import Embedding, sum_of_embeddings
-from sie_server.nn.kernels.post_norm_layers import Norm, PostNormLayer, PostNormLayers
+from sie_server.nn.kernels.post_norm_layers import Norm, PostNormLayer, PostNormLayers, SummedEmbeddings
 from sie_server.nn.linear import GatedLinear, Linear
 from sie_server.nn.norm import LayerNorm
 from sie_server.nn.packed import Packed
@@ -63,7 +63,7 @@ class BertLayer(nn.Module):
     @property
     def parts(self) -> PostNormLayer:
         """The parts that the kernel for all layers computes, if there is neither a bias nor a rotation."""
-        norms = [Norm(norm.weight, norm.bias, norm.eps) for norm in (self.attention_norm, self.mlp_norm)]
+        norms = [_norm(norm) for norm in (self.attention_norm, self.mlp_norm)]
         return PostNormLayer(self.qkv, self.attention_out, norms[0], self.up, self.down, norms[1])
 
 
@@ -110,10 +110,12 @@ class Bert(Encoder):
         return repeat(None, len(self.layers))
 
     def encode(self, packed: Packed) -> Tensor:
-        x: Tensor = self.embeddings(packed)
-        if self.kernel is not None and packed.attended is None and all(packed.lengths):
-            return self.kernel(x, packed, self.first_only)
-        return self.encode_by_layer(x, packed)
+        kernel = self.kernel
+        if kernel is None or packed.attended is not None or not all(packed.lengths):
+            return self.encode_by_layer(self.embeddings(packed), packed)
+        if kernel.embeds:
+            return kernel.encode(self.embeddings.rows(packed), packed, self.first_only)
+        return kernel(self.embeddings(packed), packed, self.first_only)
 
     def encode_by_layer(self, x: Tensor, packed: Packed) -> Tensor:
         """The layers one by one; the kernel's result has the same bits. x: `[tokens, hidden]`, the embeddings."""
@@ -132,7 +134,9 @@ class Bert(Encoder):
         layers = [layer.parts for layer in self.layers if isinstance(layer, BertLayer)]
         first = self.layers[0]
         assert isinstance(first, BertLayer)
-        return PostNormLayers(layers, first.heads, first.head_dim) if PostNormLayers.supports(layers) else None
+        if not PostNormLayers.supports(layers):
+            return None
+        return PostNormLayers(layers, first.heads, first.head_dim, self.embeddings.summed)
 
     def _angles(self, packed: Packed) -> Angles | None:
         layer = self.rotary_layer
@@ -162,13 +166,8 @@ class BertEmbeddings(nn.Module):
         self.position_offset = config.position_offset
 
     def forward(self, packed: Packed) -> Tensor:
-        # In the reference's order of addition, so that float32 sums agree to the last bit.
-        tables = [(self.word.weight, packed.ids)]
-        if self.token_type is not None:
-            tables.append((self.token_type.weight, packed.type_ids))
-        if self.position is not None:
-            tables.append((self.position.weight, self._rows(packed)))
-        x: Tensor = sum_of_embeddings(tables)
+        rows = (packed.positions if rows is None else rows for rows in self.rows(packed))
+        x: Tensor = sum_of_embeddings([*zip(self._tables, rows, strict=True)])
         if self.project is not None and self.project_before_norm:
             x = self.project(x)
         x = self.norm(x)
@@ -176,10 +175,28 @@ class BertEmbeddings(nn.Module):
             x = self.project(x).float()
         return x
 
-    def _rows(self, packed: Packed) -> Tensor:
-        """Rows of the position table: int32 `[tokens]`."""
-        if not self.position_offset:
-            return packed.positions
+    @property
+    def summed(self) -> SummedEmbeddings | None:
+        """The embeddings; None: they are more than a sum and a norm."""
+        return SummedEmbeddings(self._tables, _norm(self.norm)) if self.project is None else None
+
+    @property
+    def _tables(self) -> list[Tensor]:
+        """In the reference's order of addition, so that float32 sums agree to the last bit."""
+        tables = (self.word, self.token_type, self.position)
+        return [table.weight for table in tables if table is not None]
+
+    def rows(self, packed: Packed) -> list[Tensor | None]:
+        """Rows of the tokens in each table: int32 `[tokens]`; None: their positions."""
+        rows: list[Tensor | None] = [packed.ids]
+        if self.token_type is not None:
+            rows.append(packed.type_ids)
+        if self.position is not None:
+            rows.append(self._position_rows(packed) if self.position_offset else None)
+        return rows
+
+    def _position_rows(self, packed: Packed) -> Tensor:
+        """Rows of the position table, whose first ones are for padding: int32 `[tokens]`."""
         rows = packed.positions + self.position_offset
         padding = self.position_offset - 1
         if not (pads := packed.ids == padding).any():
@@ -188,3 +205,7 @@ class BertEmbeddings(nn.Module):
         lengths = torch.tensor(packed.lengths, device=seen.device)
         before = (seen - pads.int())[packed.starts].repeat_interleave(lengths)
         return rows.sub(seen - before).masked_fill(pads, padding)
+
+
+def _norm(norm: LayerNorm) -> Norm:
+    return Norm(norm.weight, norm.bias, norm.eps)

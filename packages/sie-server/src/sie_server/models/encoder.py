@@ -1,6 +1,7 @@
 """Base class of all architectures."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -47,7 +48,7 @@ class Encoder(nn.Module):
             ClassificationHead(config.hidden_size, config.head) if outputs else None
         )
 
-    @property
+    @cached_property
     def first_only(self) -> bool:
         """Whether the last layer computes first tokens only, because the head reads no others."""
         return isinstance(self.head, ClassificationHead) and self.head.pooling == "cls"

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -45,29 +45,72 @@ class SharedPrefixes:
     key_rows: Tensor
 
 
-@dataclass(frozen=True)
 class Packed:
-    """Sequences laid end to end.
+    """Sequences laid end to end. What only some encoders read is made when it is read.
 
-    ids, positions, type_ids: int32 `[tokens]`; positions continue those of a sequence's prefix.
-    cu_seqlens: int32 `[sequences + 1]`, row of each sequence's first token, ending with the total.
-    key_cu_seqlens: the same for keys, which include prefixes.
-    lengths: tokens per sequence, without its prefix. key_lengths: its keys, which include its prefix.
+    tokens: of all sequences, without prefixes. lengths: per sequence. key_lengths: its keys, which include its prefix.
     max_positions: tokens of the longest sequence, including its prefix.
     shared: prefixes of the sequences; None: none has one.
     attended: int64 `[keys]`, rows of the tokens that others attend to; None: all.
     """
 
-    ids: Tensor
-    positions: Tensor
-    type_ids: Tensor
-    cu_seqlens: Tensor
-    key_cu_seqlens: Tensor
-    lengths: tuple[int, ...]
-    key_lengths: tuple[int, ...]
-    max_positions: int
-    shared: SharedPrefixes | None
-    attended: Tensor | None
+    def __init__(self, sequences: Items[Sequence], device: torch.device) -> None:
+        self._sequences = sequences
+        self._device = device
+        self.lengths = self.key_lengths = tuple([len(sequence.ids) for sequence in sequences])
+        self.tokens = sum(self.lengths)
+        self._offsets = self._key_offsets = _offsets(self.lengths)
+        self.max_positions = max(self.lengths)
+        self.shared: SharedPrefixes | None = None
+        self.attended: Tensor | None = None
+        self._prefixes: list[int] = []
+        if any(sequence.prefix is not None or sequence.unattended for sequence in sequences):
+            self._prefixes = [0 if sequence.prefix is None else len(sequence.prefix) for sequence in sequences]
+            hidden = [sequence.unattended for sequence in sequences]
+            totals = zip(self._prefixes, self.lengths, (-count for count in hidden), strict=True)
+            self.key_lengths = tuple(map(sum, totals))
+            self._key_offsets = _offsets(self.key_lengths)
+            self.max_positions = max(map(sum, zip(self._prefixes, self.lengths, strict=True)))
+            if any(self._prefixes):
+                self.shared = _find_prefixes(sequences, self._offsets, device)
+            if any(hidden):
+                self.attended = _attended(self.lengths, hidden).to(device)
+
+    @classmethod
+    def of(cls, sequences: Iterable[Sequence], device: torch.device) -> "Packed":
+        """Pack sequences, in order, and move them to `device`.
+
+        Every prefix must have been computed before or be among the sequences.
+        """
+        return cls(list(sequences), device)
+
+    @cached_property
+    def ids(self) -> Tensor:
+        """Token ids: int32 `[tokens]`."""
+        return self._moved(np.concatenate([sequence.ids for sequence in self._sequences], dtype=np.int32))
+
+    @cached_property
+    def type_ids(self) -> Tensor:
+        """Type ids: int32 `[tokens]`."""
+        return self._moved(np.concatenate([sequence.type_ids for sequence in self._sequences], dtype=np.int32))
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """Positions, which continue those of a sequence's prefix: int32 `[tokens]`."""
+        positions = np.arange(self.tokens, dtype=np.int32) - np.repeat(self._offsets[:-1], self.lengths)
+        if self._prefixes:
+            positions += np.repeat(np.array(self._prefixes, np.int32), self.lengths)
+        return self._moved(positions)
+
+    @cached_property
+    def cu_seqlens(self) -> Tensor:
+        """Row of each sequence's first token, ending with the total: int32 `[sequences + 1]`."""
+        return self._moved(self._offsets)
+
+    @cached_property
+    def key_cu_seqlens(self) -> Tensor:
+        """The same for keys, which include prefixes."""
+        return self._moved(self._key_offsets)
 
     @property
     def starts(self) -> Tensor:
@@ -93,48 +136,13 @@ class Packed:
         """Consecutive sequences of equal length."""
         return tuple(_runs(self.lengths, self.key_lengths))
 
-    @classmethod
-    def of(cls, sequences: Iterable[Sequence], device: torch.device) -> "Packed":
-        """Pack sequences, in order, and move them to `device`.
-
-        Every prefix must have been computed before or be among the sequences.
-        """
-        sequences = list(sequences)
-        lengths = key_lengths = tuple([len(sequence.ids) for sequence in sequences])
-        offsets = key_offsets = _offsets(lengths)
-        positions = np.arange(offsets[-1], dtype=np.int32) - np.repeat(offsets[:-1], lengths)
-        max_positions = max(lengths)
-        shared = attended = None
-        if any(sequence.prefix is not None or sequence.unattended for sequence in sequences):
-            prefixes = [0 if sequence.prefix is None else len(sequence.prefix) for sequence in sequences]
-            hidden = [sequence.unattended for sequence in sequences]
-            key_lengths = tuple(map(sum, zip(prefixes, lengths, (-count for count in hidden), strict=True)))
-            key_offsets = _offsets(key_lengths)
-            positions += np.repeat(np.array(prefixes, np.int32), lengths)
-            max_positions = max(map(sum, zip(prefixes, lengths, strict=True)))
-            shared = _find_prefixes(sequences, offsets, device) if any(prefixes) else None
-            attended = _attended(lengths, hidden).to(device) if any(hidden) else None
-        arrays = {
-            "ids": np.concatenate([sequence.ids for sequence in sequences], dtype=np.int32),
-            "positions": positions,
-            "type_ids": np.concatenate([sequence.type_ids for sequence in sequences], dtype=np.int32),
-            "cu_seqlens": offsets,
-            "key_cu_seqlens": key_offsets,
-        }
-        return cls(
-            **{name: torch.from_numpy(array).to(device) for name, array in arrays.items()},
-            lengths=lengths,
-            key_lengths=key_lengths,
-            max_positions=max_positions,
-            shared=shared,
-            attended=attended,
-        )
+    def _moved(self, array: NDArray[np.int32]) -> Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor if self._device.type == "cpu" else tensor.to(self._device)
 
 
 def _offsets(lengths: Items[int]) -> NDArray[np.int32]:
-    offsets = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets
+    return np.array([*accumulate(lengths, initial=0)], np.int32)
 
 
 def _attended(lengths: Items[int], hidden: Items[int]) -> Tensor:
@@ -150,7 +158,7 @@ def _runs(lengths: Iterable[int], keys: Iterable[int]) -> Iterator[Run]:
         row += count * length
 
 
-def _find_prefixes(sequences: list[Sequence], offsets: NDArray[np.int32], device: torch.device) -> SharedPrefixes:
+def _find_prefixes(sequences: Items[Sequence], offsets: NDArray[np.int32], device: torch.device) -> SharedPrefixes:
     own_rows = {id(s): np.arange(start, start + len(s)) for s, start in zip(sequences, offsets[:-1], strict=True)}
     prefix_rows: dict[int, RowIndices] = {}
     computed: list[tuple[Lead, slice]] = []

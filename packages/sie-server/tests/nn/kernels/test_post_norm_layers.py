@@ -1,4 +1,4 @@
-"""All layers of an encoder in one call: the same bits as layer by layer."""
+"""An encoder in one call: the same bits as layer by layer."""
 
 from pathlib import Path
 
@@ -50,6 +50,14 @@ def test_the_bits_are_those_of_single_layers(tmp_path: Path, name: str, precisio
             with computing():
                 assert torch.equal(model.encode(batch), expected)
     use_cores(1)
+
+
+@torch.inference_mode()
+def test_a_token_without_an_embedding_is_an_error(tmp_path: Path) -> None:
+    model = encoder(tmp_path, "bert", "float32")
+    for token in (-1, len(model.embeddings.word.weight)):
+        with pytest.raises(IndexError, match="not in the table of embeddings"):
+            model.encode(Packed.of([Sequence(np.array([1, token], np.int32), np.zeros(2, np.int32))], DEVICE))
 
 
 @pytest.mark.parametrize("name", ["deberta", "mpnet", "gte"])

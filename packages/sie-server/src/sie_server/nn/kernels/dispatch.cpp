@@ -18,7 +18,7 @@
 #define PUBLIC extern "C" __attribute__((visibility("default")))
 
 // Incremented with every change of the interface; library.py checks it.
-constexpr int kAbi = 11;
+constexpr int kAbi = 12;
 
 namespace {
 

@@ -27,16 +27,18 @@ void each(const EmbeddingTable& table, int64_t row, int width, const Add& add) {
 // Returns 0, or 1 if a token's row is not in its table.
 extern "C" __attribute__((visibility("default"))) int sie_embedding_sum(const EmbeddingSumArguments* arguments) {
     const EmbeddingSumArguments& a = *arguments;
-    for (int token = 0; token < a.tokens; token++) {
-        float* y = a.y + int64_t(token) * a.width;
-        for (int i = 0; i < a.table_count; i++) {
-            const EmbeddingTable& table = a.tables[i];
-            int64_t row = table.rows[token];
-            if (row < 0 || row >= table.count) return 1;
-            if (i == 0)
-                each(table, row, a.width, [&](int j, float value) { y[j] = value; });
-            else
-                each(table, row, a.width, [&](int j, float value) { y[j] += value; });
+    for (int sequence = 0; sequence < a.sequences; sequence++) {
+        for (int token = a.starts[sequence]; token < a.starts[sequence + 1]; token++) {
+            float* y = a.y + int64_t(token) * a.width;
+            for (int i = 0; i < a.table_count; i++) {
+                const EmbeddingTable& table = a.tables[i];
+                int64_t row = table.rows == nullptr ? token - a.starts[sequence] : table.rows[token];
+                if (row < 0 || row >= table.count) return 1;
+                if (i == 0)
+                    each(table, row, a.width, [&](int j, float value) { y[j] = value; });
+                else
+                    each(table, row, a.width, [&](int j, float value) { y[j] += value; });
+            }
         }
     }
     return 0;

@@ -6,7 +6,7 @@
 // A table of embeddings, and the row of it for each token.
 struct EmbeddingTable {
     const void* weights;  // [count, width], bfloat16 or float32
-    const int32_t* rows;  // [tokens]
+    const int32_t* rows;  // [tokens]; null: each token's position in its sequence
     int64_t count;
     int32_t bfloat16;
 };
@@ -14,5 +14,6 @@ struct EmbeddingTable {
 struct EmbeddingSumArguments {
     const EmbeddingTable* tables;  // summed in this order
     float* y;                      // [tokens, width]
-    int32_t table_count, tokens, width;
+    const int32_t* starts;         // of sequences, ending with the number of tokens: [sequences + 1]
+    int32_t table_count, sequences, width;
 };

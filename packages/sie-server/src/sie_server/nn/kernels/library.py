@@ -10,7 +10,7 @@ from pathlib import Path
 
 _LOG = logging.getLogger(__name__)
 _LIBRARY = Path(__file__).with_name("libkernels.so")
-_ABI = 11
+_ABI = 12
 # Instruction sets, each including those before it; "none": no kernels.
 ISAS = ("none", "portable", "avx2", "avx2_vnni", "avx512", "avx512_vnni", "avx512_bf16", "amx")
 # Levels of each in dispatch.cpp: for attention, norms, rotary positions and float32 products; for other linear layers.

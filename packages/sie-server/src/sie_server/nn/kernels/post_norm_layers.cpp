@@ -1,5 +1,5 @@
-// The layers of a BERT-like encoder in one call, which gives Python's lock away once and not a dozen times per layer. The
-// work is that of the kernels for single layers, so that the bits are those of a call for each of them.
+// A BERT-like encoder in one call, which gives Python's lock away once and not a dozen times per layer. The work is that
+// of the kernels for its parts, so that the bits are those of a call for each of them.
 
 #include "post_norm_layers.h"
 
@@ -9,6 +9,7 @@
 #include "attention.h"
 
 extern "C" {
+int sie_embedding_sum(const EmbeddingSumArguments* arguments);
 int sie_attention(const AttentionArguments* arguments, int level);
 int sie_norm_rotary(const NormRotaryArguments* arguments, int level);
 int sie_linear(const LinearArguments* arguments, int level);
@@ -43,10 +44,15 @@ int norm(NormRotaryArguments a, int level, const float* x, int64_t rows, float* 
 
 }  // namespace
 
-// Returns 0, or 1 if memory can't be allocated.
+// Returns 0, 1 if memory can't be allocated, or 2 if a token's row is not in its table of embeddings.
 extern "C" __attribute__((visibility("default"))) int sie_post_norm_layers(const PostNormLayersArguments* arguments) {
     const PostNormLayersArguments& a = *arguments;
     int64_t hidden = int64_t(a.heads) * a.head_dim, rows = a.starts[a.sequences];
+    if (a.tables != nullptr) {
+        EmbeddingSumArguments sum{a.tables, a.sum, a.starts, a.table_count, a.sequences, int32_t(hidden)};
+        if (sie_embedding_sum(&sum)) return 2;
+        if (norm(a.embedding_norm, a.vector_level, a.sum, rows, a.x)) return 1;
+    }
     for (int i = 0; i < a.count; i++) {
         const PostNormLayer& layer = a.layers[i];
         int bfloat16 = layer.qkv.y_bfloat16, size = bfloat16 ? 2 : 4;

@@ -1,8 +1,9 @@
-// The layers of a BERT-like encoder on a CPU, all in one call: the interface.
+// A BERT-like encoder on a CPU, embeddings included, in one call: the interface.
 #pragma once
 
 #include <cstdint>
 
+#include "embedding_sum.h"
 #include "linear.h"
 #include "norm_rotary.h"
 
@@ -15,6 +16,7 @@ struct PostNormLayer {
 };
 
 struct PostNormLayersArguments {
+    const EmbeddingTable* tables;  // of the embeddings, which fill x; null: x has the input of the first layer
     const PostNormLayer* layers;
     const int32_t* starts;  // cu_seqlens, [sequences + 1]
     float* x;               // [tokens, hidden], overwritten by the result: [tokens, hidden], or with `first_only`
@@ -23,5 +25,6 @@ struct PostNormLayersArguments {
     void* attended;         // scratch: [tokens, hidden], in the dtype of qkv's results
     float* sum;             // scratch: [tokens, hidden]
     int32_t* queries;       // scratch: [sequences + 1]
-    int32_t count, sequences, heads, head_dim, first_only, vector_level;
+    NormRotaryArguments embedding_norm;  // what is the same for every call
+    int32_t table_count, count, sequences, heads, head_dim, first_only, vector_level;
 };

@@ -1,4 +1,4 @@
-"""The CPU kernel for all layers of a BERT-like encoder in one call."""
+"""The CPU kernel for a BERT-like encoder, embeddings and all layers, in one call."""
 
 import ctypes
 from collections.abc import Sequence as Items
@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sie_server.nn.kernels.embedding_sum import MISSING_ROW, EmbeddingTable, embedding_table
 from sie_server.nn.kernels.library import installed_library, vector_isa_level
 from sie_server.nn.kernels.linear import LinearArguments, PanelLinear
 from sie_server.nn.kernels.norm_rotary import NormRotaryArguments
@@ -20,6 +21,16 @@ class Norm(NamedTuple):
     weight: Tensor
     bias: Tensor | None
     eps: float
+
+
+class SummedEmbeddings(NamedTuple):
+    """Embeddings of a token that are summed, in order, and then go through a norm.
+
+    tables: `[rows, hidden]` each.
+    """
+
+    tables: Items[Tensor]
+    norm: Norm
 
 
 class PostNormLayer(NamedTuple):
@@ -43,12 +54,19 @@ class _Layer(ctypes.Structure):
     )
 
 
+_Tables = ctypes.Array[EmbeddingTable]
+
+
 class _LayersArguments(ctypes.Structure):
     """`PostNormLayersArguments` of post_norm_layers.h, field by field."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("layers", "starts", "x", "wide", "attended", "sum", "queries")),
-        *((name, ctypes.c_int32) for name in ("count", "sequences", "heads", "head_dim")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("tables", "layers", "starts", "x", "wide", "attended", "sum", "queries")
+        ),
+        ("embedding_norm", NormRotaryArguments),
+        *((name, ctypes.c_int32) for name in ("table_count", "count", "sequences", "heads", "head_dim")),
         *((name, ctypes.c_int32) for name in ("first_only", "vector_level")),
     )
 
@@ -57,10 +75,14 @@ class PostNormLayers:
     """Computes the layers of an encoder by the kernels for single layers, with the same bits, in one call.
 
     The call releases the GIL once, where calls for each layer's parts would wait for it a dozen times per layer.
+
+    embeds: whether it computes the embeddings too.
     """
 
-    def __init__(self, layers: Items[PostNormLayer], heads: int, head_dim: int) -> None:
-        """layers: `supports` them; their tensors must outlive this."""
+    def __init__(
+        self, layers: Items[PostNormLayer], heads: int, head_dim: int, embeddings: SummedEmbeddings | None = None
+    ) -> None:
+        """layers: `supports` them. embeddings: None: they are computed otherwise. The tensors must outlive this."""
         library = installed_library()
         assert library is not None
         self._call = library.sie_post_norm_layers
@@ -72,6 +94,12 @@ class PostNormLayers:
             head_dim=head_dim,
             vector_level=vector_isa_level(),
         )
+        tables = [] if embeddings is None else [*map(embedding_table, embeddings.tables)]
+        known = [table for table in tables if table is not None]
+        self.embeds = embeddings is not None and len(known) == len(tables)
+        self._tables = (EmbeddingTable * len(known))(*known)
+        if embeddings is not None:
+            self._constants.embedding_norm, self._constants.table_count = _norm(embeddings.norm), len(known)
         hidden = heads * head_dim
         products = [
             (_panels(linear).outputs, _panels(linear).dtype) for layer in layers for linear in (layer.qkv, layer.up)
@@ -97,7 +125,26 @@ class PostNormLayers:
         Raises:
             MemoryError: scratch memory can't be allocated.
         """
-        tokens, sequences = x.shape[0], len(packed.lengths)
+        return self._run(x, None, packed, first_only)
+
+    def encode(self, rows: Items[Tensor | None], packed: Packed, first_only: bool) -> Tensor:
+        """Compute the embeddings and the layers, if it `embeds`.
+
+        rows: of the tokens in each table, int32 `[tokens]`; None: their positions, of sequences without a prefix.
+
+        Shapes: → as `__call__`.
+
+        Raises:
+            IndexError: a table does not have a token's row.
+            MemoryError: scratch memory can't be allocated.
+        """
+        tables = type(self._tables).from_buffer_copy(self._tables)
+        for table, of_tokens in zip(tables, rows, strict=True):
+            table.rows = None if of_tokens is None else of_tokens.data_ptr()
+        return self._run(torch.empty(packed.tokens, self._hidden), tables, packed, first_only)
+
+    def _run(self, x: Tensor, tables: "_Tables | None", packed: Packed, first_only: bool) -> Tensor:
+        tokens, sequences = packed.tokens, len(packed.lengths)
         # In one tensor, whose parts stay aligned.
         sizes = (self._wide_bytes * tokens, self._attended_bytes * tokens, 4 * self._hidden * tokens, 4 * sequences + 4)
         offsets = [0]
@@ -106,14 +153,19 @@ class PostNormLayers:
         scratch = torch.empty(offsets[-1], dtype=torch.uint8)
         arguments = _LayersArguments.from_buffer_copy(self._constants)
         address = scratch.data_ptr()
+        arguments.tables = None if tables is None else ctypes.addressof(tables)
         arguments.starts, arguments.x = packed.cu_seqlens.data_ptr(), x.data_ptr()
         arguments.wide, arguments.attended, arguments.sum, arguments.queries = (address + at for at in offsets[:-1])
         arguments.sequences, arguments.first_only = sequences, first_only
-        if self._call(ctypes.byref(arguments)):
+        status = self._call(ctypes.byref(arguments))
+        if status == _MISSING_ROW:
+            raise IndexError(MISSING_ROW)
+        if status:
             raise MemoryError("can't allocate memory for the layers of an encoder")
         return x[:sequences] if first_only else x
 
 
+_MISSING_ROW = 2
 _ALIGNMENT = 64
 
 
