@@ -234,8 +234,7 @@ def test_parts_joined_to_the_same_first_part_are_as_joined_one_by_one(last_type:
     ids = (int32([2]), int32([3, 4]), int32([3]))
     special = SpecialTokens(ids, (int32([0]), int32([0, 1]), int32([last_type])), (0, 1))
     first, seconds = int32([7, 8]), [int32([9] * length) for length in (0, 1, 5)]
-    join = special.joiner(first, 5)
-    for second in seconds:
-        for joined, expected in zip(join(second), special.join(first, second), strict=True):
+    for both, second in zip(special.joiner(first, 5)(seconds), seconds, strict=True):
+        for joined, expected in zip(both, special.join(first, second), strict=True):
             assert joined.tolist() == expected.tolist()
             assert joined.dtype == expected.dtype

@@ -1,7 +1,9 @@
 """Special tokens around the texts of an input, as the tokenizer's post-processor places them."""
 
 from collections.abc import Callable
+from collections.abc import Sequence as Items
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,21 +90,35 @@ class SpecialTokens:
             types += [np.full(len(part), part_type, np.int32), after_types]
         return np.concatenate(ids), np.concatenate(types)
 
-    def joiner(self, first: Ids, longest: int) -> Callable[[Ids], tuple[Ids, Ids]]:
-        """A function that does what `join` does with this first part and second parts of up to `longest` tokens.
+    def joiner(self, first: Ids, longest: int) -> "Joiner":
+        """A function that does what `join` does, with this first part and any second parts of up to `longest` tokens.
 
         Parts with equal type ids share one array of them, which is read-only.
         """
         second_type, after, after_types = self.part_types[1], self.ids[2], self.types[2]
         if (after_types != second_type).any():
-            return lambda second: self.join(first, second)
+            return lambda seconds: [self.join(first, second) for second in seconds]
         front = np.concatenate((self.ids[0], first, self.ids[1]))
         first_types = np.full(len(first), self.part_types[0], np.int32)
         others = np.full(longest + len(after), second_type, np.int32)
         types = np.concatenate((self.types[0], first_types, self.types[1], others))
         types.flags.writeable = False
         special = len(front) + len(after)
-        return lambda second: (np.concatenate((front, second, after)), types[: special + len(second)])
+
+        def joined(seconds: Items[Ids]) -> list[tuple[Ids, Ids]]:
+            # In one array: a call for each part would take longer than all else.
+            every = np.concatenate([part for second in seconds for part in (front, second, after)])
+            lengths = [special + len(second) for second in seconds]
+            return [
+                (every[end - length : end], types[:length])
+                for end, length in zip(accumulate(lengths), lengths, strict=True)
+            ]
+
+        return joined
+
+
+# Joins second parts with the first one: ids and type ids of each.
+Joiner = Callable[[Items[Ids]], list[tuple[Ids, Ids]]]
 
 
 def int32(ids: list[int]) -> Ids:

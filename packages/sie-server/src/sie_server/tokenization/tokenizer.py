@@ -5,6 +5,7 @@ Queries and documents are tokenized separately and joined by id; the result equa
 
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Items
+from functools import partial
 from typing import TypeVar, cast
 
 import numpy as np
@@ -19,7 +20,7 @@ from sie_server.tokenization.embedded_tokens import EmbeddedTokens
 from sie_server.tokenization.late_interaction import LateInteractionTokens
 from sie_server.tokenization.prompt import Prompt, instructed
 from sie_server.tokenization.sequence import Lead, Sequence
-from sie_server.tokenization.special_tokens import Ids, SpecialTokens, int32, token_id
+from sie_server.tokenization.special_tokens import Ids, Joiner, SpecialTokens, int32, token_id
 from sie_server.tokenization.split_chat_template import SplitChatTemplate, split_chat_template
 from sie_server.tokenization.token_list import TokenLists
 from sie_server.tokenization.truncation import (
@@ -139,7 +140,7 @@ class TextTokenizer:
         budget = document_budget(self._limit(limits), self._pair.tokens, len(query_ids), limits.long_documents)
         chunks = yield from self._chunks(documents, budget, self._pair.tokens + len(query_ids), limits)
         join = self._pair.joiner(query_ids, max((len(chunk.ids) for chunk in chunks), default=0))
-        return (yield from build_in_steps(chunks, lambda chunk: self._sequence(*join(chunk.ids), chunk)))
+        return (yield from in_steps(chunks, partial(self._pairs, join)))
 
     @stepwise
     def encode_apart(
@@ -354,6 +355,10 @@ class TextTokenizer:
         spans = [(0, len(text)) for text in texts]
         return [Chunk(document, ids, 0, span) for document, (ids, span) in enumerate(zip(encoded, spans, strict=True))]
 
+    def _pairs(self, join: Joiner, chunks: Items[Chunk]) -> list[Sequence]:
+        joined = join([chunk.ids for chunk in chunks])
+        return [self._sequence(ids, types, chunk) for (ids, types), chunk in zip(joined, chunks, strict=True)]
+
     def _expanded_query(self, chunk: Chunk, length: int) -> Sequence:
         ids, types = self._query.join(chunk.ids)
         masks = self._late.expansion(length - len(ids))
@@ -382,11 +387,16 @@ class TextTokenizer:
 
 def build_in_steps(parts: Items[P], make: Callable[[P], T]) -> Steps[list[T]]:
     """Apply `make` to each part, yielding between steps."""
+    return (yield from in_steps(parts, lambda some: [*map(make, some)]))
+
+
+def in_steps(parts: Items[P], make: Callable[[Items[P]], list[T]]) -> Steps[list[T]]:
+    """Apply `make` to some parts at a time, yielding between steps."""
     if len(parts) <= _SEQUENCES_PER_STEP:
-        return [make(part) for part in parts]
+        return make(parts)
     results: list[T] = []
     for start in range(0, len(parts), _SEQUENCES_PER_STEP):
         if start:
             yield 0
-        results += map(make, parts[start : start + _SEQUENCES_PER_STEP])
+        results += make(parts[start : start + _SEQUENCES_PER_STEP])
     return results
