@@ -386,16 +386,12 @@ def test_a_ceiling_recovers_slowly() -> None:
 # --- work that is not worth a thread ----------------------------------------------------------------------------------
 
 
-def test_brief_work_is_computed_on_the_event_loop_while_a_worker_is_idle(overloaded: Overloaded) -> None:
+def test_a_brief_request_is_computed_on_the_event_loop(overloaded: Overloaded) -> None:
     first = overloaded.send("w2 w3", "w4").result().json()["scores"]
     assert overloaded.device.threads == ["device-0"], "nothing is known of the model"
     overloaded.scheduler.observe("bert", 10**9, 1e-6)
-
-    def here() -> bool:
-        assert overloaded.send("w2 w3", "w4").result().json()["scores"] == first
-        return not overloaded.device.threads[-1].startswith("device-")
-
-    poll(here)
+    assert overloaded.send("w2 w3", "w4").result().json()["scores"] == first
+    assert not overloaded.device.threads[-1].startswith("device-")
     seen = len(overloaded.device.tokens)
     overloaded.device.fits = 0
     assert error(overloaded.send("w2").result())[:2] == (503, "RESOURCE_EXHAUSTED"), "failures are those of a worker"

@@ -18,7 +18,6 @@ from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.nn.heads import HeadGroup
 from sie_server.options import Priority
 from sie_server.tokenization.sequence import Sequence
-from sie_testing.serving import poll
 
 BUDGET = 64
 
@@ -214,32 +213,21 @@ def test_an_idle_worker_starts_at_once_and_a_closed_scheduler_lets_it_go() -> No
     assert [entry.request for batch in batches for entry in batch.scheduled] == [one]
 
 
-def test_brief_work_is_left_to_its_caller_only_while_a_worker_is_idle() -> None:
-    scheduler = Scheduler(BUDGET)
-    batches: list[Batch] = []
-
-    def work() -> None:
-        while batch := scheduler.next_batch():
-            batches.append(batch)
-
-    worker = threading.Thread(target=work)
-    scheduler.observe("m", 1000, 1e-7)
-    assert not scheduler.add(request([3]), computes=True), "no worker is idle"
-    worker.start()
-    poll(lambda: not scheduler.tokens)
-    poll(lambda: scheduler.add(request([3]), computes=True))
-    taken = scheduler.brief_batch()
-    assert taken is not None
-    assert [entry.tokens for entry in taken.scheduled] == [3]
+def test_a_brief_request_is_left_to_its_caller() -> None:
+    scheduler = Scheduler(BUDGET, workers=2)
+    assert not scheduler.add(request([3]), computes=True), "nothing is known of the model"
+    drain(scheduler)
+    scheduler.observe("m", 40, 0.001)
+    assert not scheduler.add(request([20, 21]), computes=True), "too long"
+    assert scheduler.add(request([3]), computes=True)
+    taken = [scheduler.brief_batch(), scheduler.brief_batch()]
+    assert [[entry.tokens for entry in batch.scheduled] for batch in taken if batch] == [[21], [20, 3]]
     assert scheduler.brief_batch() is None
 
     assert scheduler.add(request([3]), computes=True)
-    assert not scheduler.add(request([3], "a"), computes=True), "nothing is known of this model"
-    poll(lambda: not scheduler.tokens)
-    assert scheduler.brief_batch() is None
-    assert {batch.model.id for batch in batches} == {"m", "a"}, "the worker takes what is not brief together"
-    scheduler.close()
-    worker.join(5)
+    scheduler.add(request([3], "a"))
+    assert scheduler.brief_batch() is None, "models wait whose rates are not known"
+    assert Counter(batch.model.id for batch in drain(scheduler)) == {"m": 1, "a": 1}
 
 
 @pytest.mark.parametrize("workers", [2, 4])

@@ -283,7 +283,7 @@ def test_two_turns_of_one_request_in_a_batch_share_its_prefix(tmp_path: Path) ->
     alone = [scores(model, [fresh])[0] for call in (first, second) for fresh in _fresh(call)]
     loop = asyncio.new_event_loop()
     one, other = (Request(model, model.encoder.head, call, loop.create_future()).pending for call in (first, second))
-    one, other = (sorted(pending, key=lambda entry: entry.index) for pending in (one, other))
+    one, other = (sorted(pending, key=lambda entry: entry.position) for pending in (one, other))
     rows: list[int] = []
     model.encoder.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0].ids)))
     with torch.inference_mode():

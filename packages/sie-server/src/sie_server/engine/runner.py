@@ -23,6 +23,9 @@ from sie_server.request_context import Stage
 
 _LOG = logging.getLogger(__name__)
 
+# Seconds of computing after which the event loop goes on with something else.
+_TURN_S = 0.001
+
 Observe = Callable[[Batch, float], None]
 
 
@@ -43,8 +46,8 @@ class Runner:
     """Device threads, which share one device and one set of weights.
 
     On a CPU every thread runs its own batch on one core. This is faster than one batch spread over all cores, because
-    no core waits for the slowest one between layers. Idle cores help with the layers of other cores' batches. Work that
-    takes less time than handing it to a thread is computed on the event loop while a device thread is idle.
+    no core waits for the slowest one between layers. Idle cores help with the layers of other cores' batches. A request
+    that takes less time than handing it to a thread is computed on the event loop.
     `observe(batch, seconds)` is called for each batch, on the event loop that is running now; `lost(reason)` on a
     device thread that ends with an error.
     """
@@ -71,7 +74,8 @@ class Runner:
             for i in range(scheduler.workers)
         ]
         self._here = Work(threading.current_thread())
-        self._due_here = False
+        # Tokens of brief requests that the event loop has to compute.
+        self._owed = 0
 
     def start(self) -> None:
         if self._on_cpu:
@@ -97,10 +101,11 @@ class Runner:
 
     def add(self, request: Request) -> None:
         """Queue a request."""
-        if self._scheduler.add(request, computes=self._on_cpu) and not self._due_here:
-            self._due_here = True
-            # After the other requests that have arrived by now.
-            self._loop.call_soon(self._compute_here)
+        if self._scheduler.add(request, computes=self._on_cpu):
+            if not self._owed:
+                # After the other requests that have arrived by now.
+                self._loop.call_soon(self._compute_here)
+            self._owed += request.tokens
 
     def _run(self, index: int) -> None:
         work = self._works[index]
@@ -117,12 +122,18 @@ class Runner:
             self._die(work, error)
 
     def _compute_here(self) -> None:
-        """Compute brief work on the event loop."""
-        self._due_here = False
+        """Compute brief requests on the event loop, in turns with what else it does."""
+        started = time.perf_counter()
         try:
             with torch.inference_mode():
-                while batch := self._scheduler.brief_batch():
+                while self._owed > 0 and (batch := self._scheduler.brief_batch()):
                     self._step(self._here, batch)()
+                    self._owed -= batch.tokens
+                    if self._owed > 0 and time.perf_counter() - started > _TURN_S:
+                        self._loop.call_soon(self._compute_here)
+                        return
+            self._owed = 0
+            self._scheduler.wake()
         except BaseException as error:
             self._die(self._here, error)
 

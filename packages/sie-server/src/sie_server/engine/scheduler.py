@@ -20,6 +20,7 @@ All sequences of a batch are for one model, that of the first sequence. Requests
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from sie_server.engine.backlog import Backlog, Sender
@@ -31,8 +32,8 @@ from sie_server.options import Priority
 # Seconds of computing that one worker does by itself. Another worker's fixed cost for a batch, and waking it, take a
 # good part of a millisecond on any processor, so that less work takes longer when it is divided.
 _UNDIVIDED_S = 0.002
-# Seconds of computing that a thread does by itself rather than wake a worker and be woken by it. Any thread may keep
-# Python's lock that long (`server.py`), so that others wait no longer for a thread that computes.
+# Seconds of computing that the event loop does by itself. To wake a worker and be woken by it, and to share Python's
+# lock with it meanwhile, takes about as long; and any thread may keep that lock as long (`server.py`).
 _BRIEF_S = 0.001
 # Weight of the past in a rate when a batch is added, and the shortest time of a batch that is believed.
 _DECAY = 0.9
@@ -103,12 +104,12 @@ class Scheduler:
     def add(self, request: Request, *, computes: bool = False) -> bool:
         """Queue all of a request's sequences.
 
-        computes: the calling thread takes brief work by `brief_batch` soon. Returns whether it has to.
+        computes: the calling thread takes a brief request by `brief_batch` soon. Returns whether it is brief.
         """
         with self._condition:
             self._queue.add(request)
             self._backlog.count(request.model.id, request.params, request.tokens)
-            if computes and self._is_brief():
+            if computes and request.tokens <= self._brief.get(request.model.id, 0):
                 return True
             self._condition.notify()  # a worker that leaves something wakes the next
             return False
@@ -143,14 +144,21 @@ class Scheduler:
             self._brief[model_id] = int(_BRIEF_S * rate)
 
     def brief_batch(self) -> Batch | None:
-        """A batch for the calling thread, which is no worker; None: nothing waits, or workers take it."""
+        """A batch for the calling thread, which is no worker; None: nothing waits, or it is left to the workers."""
         with self._condition:
-            while self._is_brief():
-                if batch := self._take(self.budget):
+            model_id = self._backlog.only_model
+            brief = 0 if model_id is None else min(self._brief.get(model_id, 0), self.budget)
+            while brief and self._backlog.tokens:
+                if batch := self._take(brief, {}):
                     return batch
-            if self._idle and self._backlog.tokens:
-                self._condition.notify()
+            self._condition.notify()
             return None
+
+    def wake(self) -> None:
+        """Wake a worker for what still waits, if there is anything."""
+        with self._condition:
+            if self._backlog.tokens:
+                self._condition.notify()
 
     def next_batch(self) -> Batch | None:
         """Block until there is work, then return a batch. None: the scheduler is closed and the queue is empty."""
@@ -167,7 +175,7 @@ class Scheduler:
                 # gains, unless the workers that are idle now would get less.
                 part = max(-(-self._backlog.tokens // self.workers), self.budget // 4)
                 idle_part = -(-self._backlog.tokens // self._idle)
-                batch = self._take(min(self.budget, part, idle_part))
+                batch = self._take(min(self.budget, part, idle_part), self._undivided)
             self._idle -= 1
             if self._idle and self._backlog.tokens:
                 self._condition.notify()
@@ -179,17 +187,12 @@ class Scheduler:
             self._closed = True
             self._condition.notify_all()
 
-    def _is_brief(self) -> bool:
-        """Whether a worker is idle, and all that waits takes less time than handing it to the worker."""
-        model_id = self._backlog.only_model
-        return self._idle > 0 and model_id is not None and self._backlog.tokens <= self._brief.get(model_id, 0)
-
-    def _take(self, capacity: int) -> Batch | None:
+    def _take(self, capacity: int, undivided: Mapping[str, int]) -> Batch | None:
         """Take a batch of up to `capacity` tokens, or of as many as are not divided.
 
         None: only requests whose deadline has passed were waiting.
         """
-        batch = BatchBuilder(capacity, capacity, self.budget, self._undivided, self._batch_limits, time.perf_counter())
+        batch = BatchBuilder(capacity, capacity, self.budget, undivided, self._batch_limits, time.perf_counter())
         while not batch.full and (quantum := self._queue.take(batch)):
             if not (quantum.taken or quantum.dropped):
                 break
