@@ -3,17 +3,17 @@
 Queries and documents are tokenized separately and joined by id; the result equals that of tokenizing the pair.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from collections.abc import Sequence as Items
 from functools import partial
-from typing import TypeVar, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from sie_server.errors import Code, FieldError, SIEError
-from sie_server.stepwise import Steps, stepwise
+from sie_server.stepwise import Steps, build_in_steps, in_steps, stepwise
 from sie_server.tokenization.chat_template import ChatTemplate
 from sie_server.tokenization.config import LateInteraction, LengthLimits
 from sie_server.tokenization.embedded_tokens import EmbeddedTokens
@@ -35,14 +35,9 @@ from sie_server.tokenization.truncation import (
 )
 from sie_server.tokenization.word_cache import WordCache, encodings
 
-P = TypeVar("P")
-T = TypeVar("T")
-
 # Cached words of this many characters in all are looked up in about 0.2 ms, and this many sequences built in a few ms.
 _CHEAP_CHARACTERS = 2**13
 _CHEAP_TEXTS = 2**8
-# Sequences built per step.
-_SEQUENCES_PER_STEP = 2**9
 
 
 class TextTokenizer:
@@ -383,20 +378,3 @@ class TextTokenizer:
         types = types if self._token_types else self._one_type(len(types))
         tokens = range(chunk.first, chunk.first + len(chunk.ids))
         return Sequence(ids, types, chunk.document, tokens, chunk.span, chunk.truncated)
-
-
-def build_in_steps(parts: Items[P], make: Callable[[P], T]) -> Steps[list[T]]:
-    """Apply `make` to each part, yielding between steps."""
-    return (yield from in_steps(parts, lambda some: [*map(make, some)]))
-
-
-def in_steps(parts: Items[P], make: Callable[[Items[P]], list[T]]) -> Steps[list[T]]:
-    """Apply `make` to some parts at a time, yielding between steps."""
-    if len(parts) <= _SEQUENCES_PER_STEP:
-        return make(parts)
-    results: list[T] = []
-    for start in range(0, len(parts), _SEQUENCES_PER_STEP):
-        if start:
-            yield 0
-        results += make(parts[start : start + _SEQUENCES_PER_STEP])
-    return results
