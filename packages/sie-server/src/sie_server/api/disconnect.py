@@ -8,6 +8,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
 T = TypeVar("T")
+# Seconds of work after which the client is watched: less is not worth a task of its own.
+_UNWATCHED_S = 0.005
 
 
 async def until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -19,15 +21,20 @@ async def until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
     task = asyncio.current_task()
     assert task is not None
     disconnected = False
+    watch: asyncio.Future[Message] | None = None
+
+    def begin() -> None:
+        nonlocal watch
+        # After the body, the next message can only be the disconnect.
+        watch = asyncio.ensure_future(request.receive())
+        watch.add_done_callback(cancel)
 
     def cancel(_: "asyncio.Future[Message]") -> None:
         nonlocal disconnected
         disconnected = True
         task.cancel()
 
-    # After the body, the next message can only be the disconnect.
-    watch = asyncio.ensure_future(request.receive())
-    watch.add_done_callback(cancel)
+    timer = asyncio.get_running_loop().call_later(_UNWATCHED_S, begin)
     try:
         return await work
     except asyncio.CancelledError:
@@ -36,5 +43,7 @@ async def until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
             raise
         raise ClientDisconnect from None
     finally:
-        watch.remove_done_callback(cancel)
-        watch.cancel()
+        timer.cancel()
+        if watch is not None:
+            watch.remove_done_callback(cancel)
+            watch.cancel()

@@ -9,7 +9,7 @@ import msgspec
 from starlette.datastructures import Headers
 
 from sie_server import wire
-from sie_server.catalog.catalog import Profile
+from sie_server.catalog.catalog import NO_DEFAULTS, Profile
 from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.errors import Code, SIEError
 from sie_server.options import MODES, Comparison, LongDocuments, Muvera, Priority, ScoreMode
@@ -90,6 +90,8 @@ def scheduling_params(headers: Headers, *, waits: bool = False) -> SchedulingPar
 
 def with_profile(options: T, profile: Profile) -> T:
     """The options, with those that the request leaves open taken from its profile."""
+    if profile is NO_DEFAULTS:
+        return options
     profile_values = ((name, getattr(profile, name)) for name in profile.__struct_fields__)
     missing = {
         name: value for name, value in profile_values if value is not None and getattr(options, name, ...) is None

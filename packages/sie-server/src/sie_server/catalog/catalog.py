@@ -57,6 +57,9 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
             fill(template, (), None)
 
 
+NO_DEFAULTS = Profile()
+
+
 @dataclass(frozen=True)
 class Entry:
     """A model of the catalogue, or one that the operator added. `None` means: as the checkpoint's config files say.
@@ -138,7 +141,7 @@ class Entry:
     @cached_property
     def every_profile(self) -> dict[str, Profile]:
         """All profiles, "default" first."""
-        return {"default": Profile(), **self.profiles}
+        return {"default": NO_DEFAULTS, **self.profiles}
 
 
 def address(model_id: str, profile: str) -> str:

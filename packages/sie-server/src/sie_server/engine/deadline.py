@@ -7,7 +7,7 @@ not keep its deadline; here is what happens once it has passed.
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from sie_server.errors import Code, SIEError
 
@@ -26,14 +26,21 @@ def check_deadline(deadline: float | None) -> None:
         raise _passed()
 
 
-@asynccontextmanager
-async def until_deadline(deadline: float | None) -> AsyncIterator[None]:
+def until_deadline(deadline: float | None) -> AbstractAsyncContextManager[None]:
     """Cancels the body of the `async with` at the deadline.
 
     Raises:
         SIEError: GATEWAY_TIMEOUT, the deadline has passed.
     """
-    limit = asyncio.timeout(None if deadline is None else deadline - time.perf_counter())
+    return _UNLIMITED if deadline is None else _until(deadline)
+
+
+_UNLIMITED = nullcontext()
+
+
+@asynccontextmanager
+async def _until(deadline: float) -> AsyncIterator[None]:
+    limit = asyncio.timeout(deadline - time.perf_counter())
     try:
         async with limit:
             yield

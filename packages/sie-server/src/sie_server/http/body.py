@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from sie_server import codec, wire
 from sie_server.errors import Code, SIEError
@@ -172,18 +172,26 @@ class BodyReader:
         due = loop.time() + patience_s
         try:
             async with asyncio.timeout(patience_s) as deadline:
-                async for chunk in request.stream():
+                more = True
+                while more:
+                    message = await request.receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    chunk, more = message.get("body", b""), message.get("more_body", False)
                     self._memory.take(hold, len(chunk))
-                    segment += chunk
                     size += len(chunk)
+                    if size > limit:
+                        raise _too_large(limit)
+                    if not (more or segments or segment):
+                        return [chunk]  # the whole body has arrived together
+                    segment += chunk
                     if len(segment) >= _SEGMENT_BYTES:
                         segments.append(bytes(segment))
                         segment = bytearray()
-                    if size > limit:
-                        raise _too_large(limit)
-                    # Sending faster does not earn a longer pause.
-                    due = min(due + len(chunk) / SLOWEST_BYTES_PER_S, loop.time() + patience_s)
-                    deadline.reschedule(due)
+                    if more:
+                        # Sending faster does not earn a longer pause.
+                        due = min(due + len(chunk) / SLOWEST_BYTES_PER_S, loop.time() + patience_s)
+                        deadline.reschedule(due)
         except TimeoutError:
             raise SIEError(Code.TOO_SLOW, f"timed out reading the request body after {size} bytes") from None
         return [*segments, bytes(segment)]

@@ -2,7 +2,6 @@
 
 import secrets
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sie_server import CONTRACT_VERSION, __version__
@@ -14,7 +13,13 @@ class ServerHeadersMiddleware:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._instance = secrets.token_hex(32)
+        common = {
+            "X-SIE-Server-Version": CONTRACT_VERSION,
+            "X-SIE-Build": __version__,
+            "X-SIE-Served-By": "local",
+            "X-SIE-Runtime-Instance": secrets.token_hex(32),
+        }
+        self._common = [(name.lower().encode(), value.encode()) for name, value in common.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -24,14 +29,10 @@ class ServerHeadersMiddleware:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["X-SIE-Server-Version"] = CONTRACT_VERSION
-                headers["X-SIE-Build"] = __version__
-                headers["X-SIE-Served-By"] = "local"
-                headers["X-SIE-Runtime-Instance"] = self._instance
-                headers["X-SIE-Request-ID"] = request.request_id
+                headers = [*message["headers"], *self._common, (b"x-sie-request-id", request.request_id.encode())]
                 if request.trace_id is not None:
-                    headers["X-Trace-ID"] = request.trace_id
+                    headers.append((b"x-trace-id", request.trace_id.encode()))
+                message = {**message, "headers": headers}
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

@@ -15,7 +15,9 @@ class VersionSkew:
 
     def check(self, sdk_version: str | None) -> None:
         """Compare a request's `X-SIE-SDK-Version` with the version of the interface that this server implements."""
-        sdk, ours = _major_minor(sdk_version or ""), _major_minor(CONTRACT_VERSION)
+        if sdk_version is None:
+            return
+        sdk, ours = _major_minor(sdk_version), _major_minor(CONTRACT_VERSION)
         # Bounded, so that a client that sends ever new versions does not fill memory and log.
         if sdk is None or ours is None or sdk in self._seen or len(self._seen) >= _MOST_SEEN:
             return
