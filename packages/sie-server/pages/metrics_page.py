@@ -8,7 +8,7 @@ from prometheus_client import ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
-from sie_server.metrics import Metrics
+from sie_server.metrics import Histogram, Metrics
 
 
 class MetricInfo(NamedTuple):
@@ -32,6 +32,8 @@ def all_metrics() -> Iterator[MetricInfo]:
     for collector in vars(Metrics()).values():
         if isinstance(collector, MetricWrapperBase):
             [family], labels = list(collector.describe()), tuple(collector._labelnames)
+        elif isinstance(collector, Histogram):
+            [family], labels = list(collector.describe()), tuple(collector.label_names)
         elif isinstance(collector, ProcessCollector):
             yield from (_info(family, ()) for family in collector.collect())
             continue

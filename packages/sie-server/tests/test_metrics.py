@@ -1,19 +1,22 @@
 """`GET /metrics`: what it counts, what it is documented as, and that no client makes it grow."""
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import prometheus_client
 import pytest
 import torch
 from metrics_page import all_metrics, page
+from prometheus_client import CollectorRegistry, generate_latest
 
 from sie_server.catalog.catalog import Entry, shipped
 from sie_server.checkpoints.load import load
 from sie_server.errors import LoadClass, LoadError
-from sie_server.metrics import Metrics
+from sie_server.metrics import Histogram, Metrics
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.options import Precision
 from sie_testing.serving import connect, in_process, metric, poll
@@ -65,6 +68,24 @@ def test_every_metric_is_declared_with_its_meaning() -> None:
     for each in all_metrics():
         assert re.fullmatch(r"(sie|process)_[a-z_]+", each.name)
         assert len(each.meaning) > 10, each.name
+
+
+def test_a_histogram_is_written_as_the_client_library_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1700000000.5)
+    written = []
+    for kind in (Histogram, prometheus_client.Histogram):
+        registry = CollectorRegistry()
+        labelled = kind(
+            "a_seconds", "Several\nlines \\", ["model", "phase"], buckets=(0.001, 1, 2.5, 1e9), registry=registry
+        )
+        kind("b", "No series", ["model"], buckets=(1,), registry=registry)
+        plain = kind("c", "No labels", buckets=(1, 2), registry=registry)
+        for value in (0.001, 0.0011, 1, 7, 3e9, 0):
+            labelled.labels('m"', "queue").observe(value)
+            plain.observe(value)
+        labelled.labels("n", "total").observe(1.5)
+        written.append(generate_latest(registry))
+    assert written[0] == written[1]
 
 
 @pytest.mark.parametrize(("where", "asked"), CODES.items())
