@@ -14,16 +14,18 @@ class Backlog:
 
     def __init__(self) -> None:
         self.tokens = 0
-        self._by_sender: Counter[Sender] = Counter()
-        self._by_model: dict[str, Counter[Sender]] = {}
+        self._by_sender: dict[Sender, int] = {}
+        self._by_model: dict[str, dict[Sender, int]] = {}
 
     def count(self, model_id: str, params: SchedulingParams, tokens: int) -> None:
         """Add `tokens` waiting tokens, or remove them if negative."""
         sender = (params.client, params.priority)
         self.tokens += tokens
-        senders_of_model = self._by_model.setdefault(model_id, Counter())
+        senders_of_model = self._by_model.get(model_id)
+        if senders_of_model is None:
+            senders_of_model = self._by_model[model_id] = {}
         for counts in (self._by_sender, senders_of_model):
-            counts[sender] += tokens
+            counts[sender] = counts.get(sender, 0) + tokens
             if not counts[sender]:
                 del counts[sender]
         if not senders_of_model:
@@ -36,8 +38,8 @@ class Backlog:
 
     def by_model(self) -> Counter[str]:
         """Tokens by model; only models that have some."""
-        return Counter({model_id: senders.total() for model_id, senders in self._by_model.items()})
+        return Counter({model_id: sum(senders.values()) for model_id, senders in self._by_model.items()})
 
     def by_sender(self, model_id: str | None = None) -> Counter[Sender]:
         """Tokens by sender, for one model or for all."""
-        return Counter(self._by_sender if model_id is None else self._by_model.get(model_id))
+        return Counter(self._by_sender if model_id is None else self._by_model.get(model_id, {}))

@@ -111,8 +111,10 @@ class WeightedNode(ABC):
 
     def take(self, batch: BatchBuilder) -> Quantum | None:
         """Move the next sequences into the batch while they fit. None: nothing waits for the batch's model."""
-        waiting: Iterator[WeightedNode | SizeLane] = filter(None, self._children)
-        for child in sorted(waiting, key=_SERVED):
+        waiting = [child for child in self._children if child]
+        if len(waiting) > 1:
+            waiting.sort(key=_SERVED)
+        for child in waiting:
             if quantum := child.take(batch):
                 self._now = child.served
                 child.served += quantum.taken / child.weight

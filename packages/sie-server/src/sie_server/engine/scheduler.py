@@ -193,7 +193,7 @@ class Scheduler:
         None: only requests whose deadline has passed were waiting.
         """
         batch = BatchBuilder(capacity, capacity, self.budget, undivided, self._batch_limits, time.perf_counter())
-        while not batch.full and (quantum := self._queue.take(batch)):
+        while self._backlog.tokens and not batch.full and (quantum := self._queue.take(batch)):
             if not (quantum.taken or quantum.dropped):
                 break
             assert batch.model is not None
