@@ -19,6 +19,8 @@ from sie_server.request_context import current_request, timed
 from sie_server.settings import Settings
 
 T = TypeVar("T")
+# Key in a request's scope: whether its whole body has arrived, and is the next message.
+ARRIVED = "sie.arrived"
 # Elements of a list that take the event loop some milliseconds.
 _MANY = 1000
 # A body of which that many bytes, or values, can be decoded on the event loop without anybody noticing.
@@ -152,18 +154,29 @@ class BodyReader:
                 requests are too large; INVALID_INPUT if the client asks for another machine.
             starlette.requests.ClientDisconnect: the client disconnected before the body was complete.
         """
-        self._check_page(request)
-        self._skew.check(request.headers.get("X-SIE-SDK-Version"))
-        _check_remote(request.headers)
+        # The first value of each name. Most requests have none of these headers but the length.
+        sent = dict(reversed(request.scope["headers"]))
+        if b"origin" in sent:
+            self._check_page(request)
+        if (version := sent.get(b"x-sie-sdk-version")) is not None:
+            self._skew.check(version.decode("latin-1"))
+        if b"x-sie-remote" in sent:
+            _check_remote(request.headers)
         limit, patience_s = self._settings.max_request_body_bytes, self._settings.receive_timeout
-        encoding = request.headers.get("content-encoding", "identity").lower()
+        encoding = sent.get(b"content-encoding", b"identity").decode("latin-1").lower()
         if encoding not in ("", "identity"):
             raise SIEError(
                 Code.BODY_ENCODED, f"Content-Encoding '{encoding}' is not supported: send the body uncompressed"
             )
-        declared = request.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared) > limit:
+        declared = sent.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > limit:
             raise _too_large(limit)
+        if request.scope.get(ARRIVED):
+            body = await _arrived(request)
+            self._memory.take(hold, len(body))
+            if len(body) > limit:
+                raise _too_large(limit)
+            return [body]
         # Not a list of chunks: each has about fifty bytes of overhead, and a client can make them arbitrarily small.
         # Nor a single buffer: growing it may copy it, which would block the event loop.
         segments: list[bytes] = []
@@ -182,8 +195,6 @@ class BodyReader:
                     size += len(chunk)
                     if size > limit:
                         raise _too_large(limit)
-                    if not (more or segments or segment):
-                        return [chunk]  # the whole body has arrived together
                     segment += chunk
                     if len(segment) >= _SEGMENT_BYTES:
                         segments.append(bytes(segment))
@@ -246,6 +257,14 @@ class BodyReader:
             raise SIEError(
                 Code.INVALID_INPUT, f"Field '{field}' must hold at most {limit} bytes of UTF-8 text", param=field
             )
+
+
+async def _arrived(request: Request) -> bytes:
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    body: bytes = message["body"]
+    return body
 
 
 def _check_remote(headers: Mapping[str, str]) -> None:

@@ -13,7 +13,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from sie_server.errors import ANSWERS, Code, SIEError
-from sie_server.http.body import SLOWEST_BYTES_PER_S
+from sie_server.http.body import ARRIVED, SLOWEST_BYTES_PER_S
 from sie_server.http.connection_limits import ADMITTED, ConnectionLimits
 from sie_server.http.error_responses import error_response
 from sie_server.metrics import Metrics
@@ -161,6 +161,7 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if not self._declines:
             super().on_message_complete()
+            self.scope[ARRIVED] = True  # type: ignore[literal-required]
 
     def _should_upgrade(self) -> bool:
         return bool(self.parser.get_method() == b"GET") and super()._should_upgrade()

@@ -352,7 +352,12 @@ class TextTokenizer:
 
     def _pairs(self, join: Joiner, chunks: Items[Chunk]) -> list[Sequence]:
         joined = join([chunk.ids for chunk in chunks])
-        return [self._sequence(ids, types, chunk) for (ids, types), chunk in zip(joined, chunks, strict=True)]
+        if not self._token_types:
+            return [self._sequence(ids, types, chunk) for (ids, types), chunk in zip(joined, chunks, strict=True)]
+        return [
+            Sequence(ids, types, document, range(first, first + len(own)), span, truncated)
+            for (ids, types), (document, own, first, span, truncated) in zip(joined, chunks, strict=True)
+        ]
 
     def _expanded_query(self, chunk: Chunk, length: int) -> Sequence:
         ids, types = self._query.join(chunk.ids)

@@ -54,7 +54,10 @@ def document_budget(limit: int, special: int, query: int, long_documents: LongDo
 def truncate(documents: Items[Ids], budget: int, side: Side) -> list[Chunk]:
     """Cut documents to `budget` tokens each, at this side."""
     if side == "right":
-        return [Chunk(document, ids[:budget], truncated=len(ids) > budget) for document, ids in enumerate(documents)]
+        return [
+            Chunk(document, ids) if len(ids) <= budget else Chunk(document, ids[:budget], truncated=True)
+            for document, ids in enumerate(documents)
+        ]
     firsts = [max(len(ids) - budget, 0) for ids in documents]
     return [
         Chunk(document, ids[first:], first, truncated=first > 0)

@@ -3,8 +3,7 @@
 import ctypes
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -91,18 +90,16 @@ def use_cores(count: int) -> None:
         library.sie_use_cores(count)
 
 
-@contextmanager
-def computing() -> Iterator[None]:
+class computing:  # noqa: N801 # a context manager
     """Let the kernels use this thread's share of the cores, with helper threads, during the block."""
-    compute = _compute()
-    if compute is None:
-        yield
-        return
-    compute(True)
-    try:
-        yield
-    finally:
-        compute(False)
+
+    def __enter__(self) -> None:
+        if (compute := _compute()) is not None:
+            compute(True)
+
+    def __exit__(self, *_: object) -> None:
+        if (compute := _compute()) is not None:
+            compute(False)
 
 
 @cache
