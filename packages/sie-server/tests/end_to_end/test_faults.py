@@ -283,7 +283,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "no-tokenizer": (_remove("tokenizer.json"), ["has no tokenizer.json"]),
     "no-config": (_remove("config.json"), ["config.json is missing"]),
     "config-not-json": (_not_json, ["config.json is not JSON"]),
-    "infinite": (_infinite_embeddings, ["not finite"]),
+    "infinite": (_infinite_embeddings, ["computes NaN or infinity"]),
 }
 
 
