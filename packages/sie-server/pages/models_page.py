@@ -27,7 +27,7 @@ def page() -> str:
     entries = shipped()
     rows = [
         f"| `{model_id}` | {_parameters(entry)} | {_limit(entry)} | "
-        f"{meaning(entry.score)} | {entry.languages} | {entry.license} |"
+        f"{meaning(entry)} | {entry.languages} | {entry.license} |"
         for model_id, entry in entries.items()
     ]
     details = [
@@ -43,7 +43,7 @@ def readme(text: str) -> str:
     entries = shipped()
     rows = [
         f"| `{model_id}` | {kind(entries[model_id])} | {entries[model_id].max_length} | "
-        f"{meaning(entries[model_id].score)} | {entries[model_id].license} |\n"
+        f"{meaning(entries[model_id])} | {entries[model_id].license} |\n"
         for model_id in _README
     ]
     return _MARKERS.sub(lambda _: "".join(rows), text)

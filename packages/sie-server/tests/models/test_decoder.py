@@ -313,7 +313,7 @@ def test_a_pooled_decoder_embeds_as_sentence_transformers(name: str, tmp_path: P
     config = json.loads((tmp_path / "plain" / "config.json").read_text())
     (tmp_path / "saved" / "config.json").write_text(json.dumps(config))
     model = load(Entry("m", folder=tmp_path / "saved"), CPU, "float32")
-    assert (model.entry.outputs, model.pooling, model.entry.prompt, model.score) == (("dense",), "last", None, None)
+    assert (model.entry.outputs, model.pooling, model.entry.prompt) == (("dense", "score"), "last", None)
     texts = [*DOCUMENTS, "what is python"]
     with torch.inference_mode():
         sequences = model.tokenizer.encode_documents(texts)

@@ -47,7 +47,7 @@ def sparse(model: LoadedModel, sequences: list[Sequence]) -> list[SparseVector]:
 def test_weights_equal_sentence_transformers(saved: tuple[Path, Any]) -> None:
     folder, reference = saved
     model = load(Entry("m", folder=folder), CPU, "float32")
-    assert (model.entry.outputs, model.entry.sparse_dims, model.score) == (("sparse",), 600, None)
+    assert (model.entry.outputs, model.entry.sparse_dims, model.modes) == (("sparse", "score"), 600, ("sparse",))
     sequences = model.tokenizer.encode_documents(TEXTS)
     for one, (indices, weights) in zip(TEXTS, sparse(model, sequences), strict=True):
         expected = reference.encode(one, convert_to_sparse_tensor=False).numpy()
@@ -97,7 +97,7 @@ def test_sparse_over_http(api: httpx2.Client, saved: tuple[Path, Any], dtype: st
     tolerance = 1e-3 if dtype == "float16" else 1e-5
     np.testing.assert_allclose(answer["values"], expected[answer["indices"]], rtol=tolerance, atol=1e-5)
     facts = api.get("/v1/models/splade").json()
-    assert (facts["outputs"], facts["dims"]) == (["sparse"], {"sparse": 600})
+    assert (facts["outputs"], facts["dims"]) == (["sparse", "score"], {"sparse": 600})
 
 
 def test_sparse_through_the_sdk(api: httpx2.Client) -> None:

@@ -88,7 +88,7 @@ class CannedEngine(Engine):
         super().__init__(settings, entries, Metrics(), self._load_canned)
 
     async def score_with(self, model: LoadedModel, call: ScoreCall) -> Ranking:
-        query, documents = texts_to_score(model, call)
+        query, documents, _ = texts_to_score(model, call, 0)
         _raise_if_named(query)
         count = len(documents)
         self._clock.computed()
@@ -133,7 +133,7 @@ class CannedModel:
     """A loaded model without weights."""
 
     bytes, token_bytes, device, score = 90_000_000, 9_000, torch.device("cpu"), "probability"
-    dtype = torch.float32
+    dtype, modes = torch.float32, ()
 
     def __init__(self, entry: Entry) -> None:
         self.entry, self.id, self.tokenizer, self.encoder = entry, entry.id, self, self

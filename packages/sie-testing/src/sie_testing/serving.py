@@ -14,8 +14,9 @@ import uvicorn
 
 from sie_server.api.app import create_app
 from sie_server.catalog.catalog import Entry, shipped, with_models
+from sie_server.checkpoints.load import Loader
 from sie_server.cli.bench.server_process import ServerProcess
-from sie_server.engine.engine import Engine, Loader
+from sie_server.engine.engine import Engine
 from sie_server.metrics import Metrics
 from sie_server.settings import Settings
 

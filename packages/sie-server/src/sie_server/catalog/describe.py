@@ -16,22 +16,24 @@ _MEANINGS: dict[Score, str] = {
 SIZES = {"tiny": 20_000_000, "small": 100_000_000, "base": 350_000_000, "large": 1_000_000_000}
 
 
-def meaning(score: Score | None) -> str:
-    """Describe the unit of a score."""
-    return "not a reranker" if score is None else _MEANINGS[score]
+def meaning(entry: Entry) -> str:
+    """Describe the unit of a model's scores."""
+    if entry.score == "similarity" and "dense" not in (entry.outputs or ()):
+        return "dot product of sparse vectors"
+    return "not a reranker" if entry.score is None else _MEANINGS[entry.score]
 
 
 def kind(entry: Entry) -> str:
     """Describe the kind of model."""
     if entry.score == "maxsim":
         return "embeddings, late interaction" if "dense" in (entry.outputs or ()) else "late interaction"
-    if entry.score == "similarity":
+    if entry.score == "similarity" and "multivector" in (entry.outputs or ()):
         return "embeddings of three kinds"
     if entry.prompt is not None:
         return "decoder"
-    if entry.score is not None:
+    if entry.score not in (None, "similarity"):
         return "cross-encoder"
-    return "sparse embeddings" if entry.outputs == ("sparse",) else "embeddings"
+    return "sparse embeddings" if entry.outputs and entry.outputs[0] == "sparse" else "embeddings"
 
 
 def size(parameters: int) -> str:

@@ -12,6 +12,7 @@ from sie_server.checkpoints.hf_config import read_config
 from sie_server.checkpoints.prompts import PLAIN, choose, prompt_name
 from sie_server.checkpoints.sentence_transformers import (
     answers_hint,
+    embeds,
     max_length_hint,
     pooling_hint,
     templates_hint,
@@ -96,7 +97,7 @@ def describe(entry: Entry, checkpoint: Checkpoint, config: ModelConfig) -> Descr
         _check_fit(entry, config, own_outputs)
     if scores and head != "tokens" and config.labels != 1:
         raise UnsupportedModelError(f"{entry.source} has {config.labels} labels; a reranker has one")
-    if not scores and "score" in (entry.outputs or ()) and entry.score not in ("maxsim", own_score):
+    if not scores and "score" in (entry.outputs or ()) and entry.score not in ("maxsim", "similarity", own_score):
         raise UnsupportedModelError(f"{entry.source} has no classification head, but its score is a {entry.score}")
     if prompt is not None and config.decoder is not None and not config.decoder.causal:
         name = prompt_name(prompt)
@@ -112,6 +113,12 @@ def describe(entry: Entry, checkpoint: Checkpoint, config: ModelConfig) -> Descr
     templates = entry.query_template, entry.doc_template
     if not scores and not config.late and templates == (None, None):
         templates = templates_hint(checkpoint)
+    pooling = entry.pooling or pooling_hint(checkpoint) or (None if config.decoder is None else "last")
+    if own_score is None and entry.outputs is None and embeds(checkpoint):
+        # In a mean, every token's vector counts: they rank better one by one than together, if nothing else is trained.
+        by_tokens = pooling == "mean" and not (config.decoder or config.pooled or any(templates)) and not sparse
+        own_outputs = (*own_outputs, *(("multivector",) if by_tokens else ()), "score")
+        own_score = "maxsim" if by_tokens else "similarity"
     cuts = entry.matryoshka
     outputs = entry.outputs or own_outputs
     entry = replace(
@@ -126,7 +133,7 @@ def describe(entry: Entry, checkpoint: Checkpoint, config: ModelConfig) -> Descr
         prompt=prompt_name(prompt) if pairs else None,
         query_template=templates[0],
         doc_template=templates[1],
-        pooling=entry.pooling or pooling_hint(checkpoint) or (None if config.decoder is None else "last"),
+        pooling=pooling,
         max_length=min(entry.max_length or limit or config.max_positions, config.max_positions),
     )
     _check_profiles(entry)

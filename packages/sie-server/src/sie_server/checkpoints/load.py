@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 import torch
@@ -52,6 +52,21 @@ class Weighed:
     bytes: int
     builder: ModelBuilder
     encoder: Encoder | None = None
+
+
+class Loader(Protocol):
+    """Loads a model, as `load` does."""
+
+    def __call__(
+        self,
+        entry: Entry,
+        device: torch.device,
+        precision: Precision,
+        *,
+        trials: RowCountTrials,
+        weighed: Weighed | None,
+        encoders: Encoders,
+    ) -> LoadedModel: ...
 
 
 def load(

@@ -152,6 +152,11 @@ def pooling_hint(checkpoint: Checkpoint) -> Pooling | None:
     return None if file is None else _pooling(checkpoint, file)
 
 
+def embeds(checkpoint: Checkpoint) -> bool:
+    """Whether the modules say how a text becomes a vector, dense or sparse. Raises as `pooling_hint`."""
+    return pooling_hint(checkpoint) is not None or any(each.kind == "SpladePooling" for each in modules(checkpoint))
+
+
 def _config_of(checkpoint: Checkpoint, kind: str, default: str) -> str | None:
     """The `config.json` of the first module of a kind, there or not; if none is listed, that in `default`, if there."""
     listed = next((_inside(module, "config.json") for module in modules(checkpoint) if module.kind == kind), None)

@@ -49,7 +49,7 @@ def list_models(*, model: ExtraModels = (), as_json: Json = False) -> int:
             escape(fact["id"]),
             "" if fact["parameters"] is None else f"{count(fact['parameters'])} {fact['size']}",
             str(fact["max_length"] or ""),
-            "" if fact["score"] is None else meaning(fact["score"]),
+            "" if fact["score"] is None else fact["score_means"],
             fact["languages"],
             fact["license"],
             "yes" if fact["local"] else "",
@@ -233,7 +233,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
         **{key: value for key, value in asdict(entry).items() if key not in ("folder", "package", "sha256")},
         "kind": kind(entry),
         "size": None if entry.parameters is None else size(entry.parameters),
-        "score_means": meaning(entry.score),
+        "score_means": meaning(entry),
         "fault": None if fault is None else str(fault),
         "local": None if local is None else str(local),
     }

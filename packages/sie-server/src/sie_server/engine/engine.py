@@ -8,13 +8,11 @@ from collections.abc import Sequence as Items
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
-from typing import Any, ParamSpec, Protocol, TypeVar, cast
-
-import torch
+from typing import Any, ParamSpec, TypeVar, cast
 
 from sie_server.catalog.catalog import Entry
 from sie_server.checkpoints.description import inspect
-from sie_server.checkpoints.load import Encoders, Weighed, load, weigh
+from sie_server.checkpoints.load import Encoders, Loader, Weighed, load, weigh
 from sie_server.engine.admission import Admission, estimate
 from sie_server.engine.calls import EncodeCall, ScoreCall
 from sie_server.engine.deadline import TIMER_SLACK_S, check_deadline, expired, until_deadline
@@ -41,7 +39,7 @@ from sie_server.nn.device import resolve_device
 from sie_server.nn.heads import Head, HeadGroup
 from sie_server.nn.linear_backends import RowCountTrials
 from sie_server.nn.precision import choose_precision
-from sie_server.options import LongDocuments, Precision
+from sie_server.options import LongDocuments
 from sie_server.request_context import record, timed
 from sie_server.residency.capabilities import unsupported
 from sie_server.residency.housekeeping import Housekeeper
@@ -64,21 +62,6 @@ P = ParamSpec("P")
 # Sequences, or documents of a ranking, that take the event loop no more than a few milliseconds.
 FEW = 1024
 _SCORE = ("score",)
-
-
-class Loader(Protocol):
-    """Loads a model, as `checkpoints.load.load` does."""
-
-    def __call__(
-        self,
-        entry: Entry,
-        device: torch.device,
-        precision: Precision,
-        *,
-        trials: RowCountTrials,
-        weighed: Weighed | None,
-        encoders: Encoders,
-    ) -> LoadedModel: ...
 
 
 class Engine:
@@ -212,7 +195,7 @@ class Engine:
         head: Head | None = model.encoder.head
         if head is not None and traced:
             raise NoMatchesError(model.entry)
-        query, texts = texts_to_score(model, call)
+        query, texts, instruction = texts_to_score(model, call, self._settings.max_rendered_bytes)
         limits = self._limited(call.limits, call.long_documents or model.entry.long_documents)
         size = work_on(texts)
         documents = await self._aside(size, params, Documents.of, texts)
@@ -225,7 +208,7 @@ class Engine:
         try:
             if unknown := documents.unknown:
                 with self._admission.tokenizing(model.id, params, estimate(unknown, query)):
-                    steps = tokenize(model, query, documents, limits, call.instruction)
+                    steps = tokenize(model, query, documents, limits, instruction)
                     documents, lead, sequences = await self._tokenize(steps, timing, params, here=True)
                 if lead is not None:
                     head = model.similarity(lead, call.comparison, matches=traced)

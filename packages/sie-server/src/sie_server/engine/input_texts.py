@@ -13,24 +13,49 @@ from sie_server.tokenization.text_templates import fill
 _CHARACTERS_PER_SEQUENCE = 256
 
 
-def texts_to_score(model: LoadedModel, call: ScoreCall) -> tuple[str, Items[str]]:
-    """The query and the documents.
+def texts_to_score(model: LoadedModel, call: ScoreCall, most: int) -> tuple[str, Items[str], str | None]:
+    """The query, the documents and the instruction, the texts in the templates of an embedding model.
+
+    The instruction is None if the query's template has it. most: as `texts_to_encode`.
 
     Raises:
-        SIEError: INVALID_INPUT, a text is missing, or blank where the model reads a prompt.
+        SIEError: INVALID_INPUT, a text is missing, or blank where the model reads a prompt; a template adds too much,
+            or the call divides documents that have one.
     """
     adapter = "CrossEncoder" if model.tokenizer.prompt is None else "CausalReranker"
     if call.query is None:
         raise _missing("query", adapter)
     documents = _present(call.documents, adapter)
+    if model.modes:
+        return _templated(model.entry, call, call.query, documents, most)
     if model.tokenizer.prompt is None:
-        return call.query, documents
+        return call.query, documents, call.instruction
     for index, text in enumerate((call.query, *documents), -1):
         if not text or text.isspace():
-            field = "query.text" if index < 0 else f"items[{index}].text"
-            before = "CausalReranker adapter requires text input:"
-            raise FieldError(Code.INVALID_INPUT, field, "is blank", before=before)
-    return call.query, documents
+            field = "query" if index < 0 else f"items[{index}]"
+            raise SIEError(
+                Code.INVALID_INPUT, f"CausalReranker adapter requires text input: '{field}.text' is blank", param=field
+            )
+    return call.query, documents, call.instruction
+
+
+def _templated(
+    entry: Entry, call: ScoreCall, query: str, documents: Items[str], most: int
+) -> tuple[str, Items[str], str | None]:
+    instruction = call.instruction
+    try:
+        if entry.query_template is not None:
+            [query] = fill(entry.query_template, [query], instruction, entry.default_instruction, most)
+            instruction = None
+        if entry.doc_template is not None:
+            if (call.long_documents or entry.long_documents) == "chunk_max":
+                field = "options.long_documents"
+                message = f"Field '{field}' can't be 'chunk_max': '{entry.id}' has a template around each document"
+                raise SIEError(Code.INVALID_INPUT, message, param=field)
+            documents = fill(entry.doc_template, documents, None, entry.default_instruction, most)
+    except ValueError as error:
+        raise SIEError(Code.INVALID_INPUT, f"The template of model '{entry.id}' {error}") from None
+    return query, documents, instruction
 
 
 def texts_to_encode(entry: Entry, call: EncodeCall, most: int) -> list[str]:

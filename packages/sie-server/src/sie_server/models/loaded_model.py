@@ -131,7 +131,7 @@ class LoadedModel:
     def _compared(self, query: Sequence, mode: ScoreMode) -> Similarity:
         match mode:
             case "dense":
-                return Cosine(query, self.pooling)
+                return Cosine(query, self.pooling, self.encoder.pooled)
             case "sparse":
                 assert self.encoder.sparse is not None
                 return SparseSimilarity(query, self.encoder.sparse)

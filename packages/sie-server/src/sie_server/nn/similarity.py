@@ -95,14 +95,15 @@ class Matches(MaxSim):
 
 
 class Cosine(QueryHead):
-    """Cosine of the pooled vectors."""
+    """Cosine of the pooled vectors, after the layers behind the pooling."""
 
-    def __init__(self, query: Sequence, pooling: Pooling) -> None:
+    def __init__(self, query: Sequence, pooling: Pooling, pooled: nn.Module) -> None:
         super().__init__(query)
         self._pooling = pooling
+        self._layers = pooled
 
     def _pooled(self, hidden: Tensor, lengths: Items[int]) -> Tensor:
-        return F.normalize(pool(hidden, lengths, self._pooling), dim=-1)
+        return F.normalize(self._layers(pool(hidden, lengths, self._pooling)), dim=-1)
 
     def observe_lead(self, hidden: Tensor) -> None:
         self._query = SimilarityProduct(self._pooled(hidden, [len(hidden)]))
