@@ -9,7 +9,10 @@ from sie_server.settings import Settings
 
 
 class DefaultModel:
-    """Chooses the model for an output: the configured one, or else the only preloaded one that has the output."""
+    """Chooses the model for an output: the configured one, or else the only preloaded one that has the output.
+
+    Of several that score, the only one that reads a query and a document together: embedding models score too.
+    """
 
     def __init__(self, names: ModelNames, settings: Settings) -> None:
         self._names = names
@@ -25,6 +28,8 @@ class DefaultModel:
         found = [*self._with(output)]
         if self._configured in found or (self._configured and len(found) != 1):
             return self._configured
+        if len(found) > 1 and output == "score":
+            found = [name for name in found if self._names.resolve(name).entry.score not in ("maxsim", "similarity")]
         if len(found) == 1:
             return found[0]
         names = ", ".join([*self._names.aliases, *(address.id for address in self._names)])
