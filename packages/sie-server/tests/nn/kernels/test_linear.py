@@ -29,8 +29,9 @@ CPU = torch.device("cpu")
 needs_bfloat16 = pytest.mark.skipif(linear_isa_level() < 3, reason="no AVX512-BF16, or no kernels")
 ENCODERS = ["bert", "xlm-roberta", "electra-narrow", "distilbert", "modernbert", "gte", "deberta-v2", "mpnet"]
 DECODERS = ["qwen3", "qwen2", "gemma"]
-# The widest row of values taken out, the lanes they are found by, and how many lanes have theirs taken.
-ROOM, LANES, TAKEN = 16, 16, 2
+# The widest row of values taken out, the lanes they are found by, how many lanes have theirs taken, and the part of the
+# largest value above which that of another lane is near it.
+ROOM, LANES, TAKEN, NEAR = 16, 16, 2, 0.7
 
 
 def has_level(level: int) -> bool:
@@ -81,8 +82,10 @@ def allowed(x: Tensor, weight: Tensor) -> Tensor:
     spread = weight.double().pow(2).mean(0).sqrt()
     weight, x = weight.double() / spread.clamp_min(1e-30), x.double() * spread
     padded = torch.nn.functional.pad(x, (0, -x.shape[1] % LANES)).unflatten(1, (-1, LANES))
-    bound = padded.abs().amax(1).sort(1, descending=True).values[:, TAKEN : TAKEN + 1]
+    sizes = padded.abs().amax(1).sort(1, descending=True).values
+    bound = sizes[:, TAKEN : TAKEN + 1]
     out = x.abs() > bound * (1 + 1e-6)
+    out &= bound <= sizes[:, :1] * NEAR
     out &= out.sum(1, keepdim=True) <= ROOM
     kept, taken = x.masked_fill(out, 0), x.masked_fill(~out, 0)
     row_step = (kept.amax(1, keepdim=True).clamp_min(0) - kept.amin(1, keepdim=True).clamp_max(0)) / 255
@@ -180,6 +183,23 @@ def test_a_dead_column_adds_nothing() -> None:
     y = PanelLinear(layer, "int8")(x)
     x[:, 5] = 1e6
     assert torch.equal(PanelLinear(layer, "int8")(x), y)
+
+
+@pytest.mark.usefixtures("level")
+def test_values_near_the_largest_are_not_taken_out() -> None:
+    """Three lanes above seven tenths of the largest: the weights of all values count as rounded to int8."""
+    layer = uneven(Linear(64, 96, bias=False))
+    x = torch.zeros(2, 64)
+    x[:, 5], x[:, 20], x[:, 40] = 1000.0, -900.0, 1.0
+    spread = layer.weight.pow(2).mean(0).sqrt()
+    x[0, 33], x[1, 33] = 500.0 * spread[5] / spread[33], 0.0
+    x[:, 20] *= spread[5] / spread[20]
+    x[0, 33] *= 1.8
+    y = PanelLinear(layer, "int8")(x)
+    stored = (layer.weight / spread).to(torch.bfloat16).float() * spread
+    taken = x @ stored.T
+    assert (y[1] - taken[1]).norm() <= 1e-4 * taken[1].norm()
+    assert (y[0] - taken[0]).norm() > 1e-3 * taken[0].norm()
 
 
 @pytest.mark.usefixtures("level")

@@ -11,7 +11,6 @@
 #include "linear_amx.h"
 #else
 
-#include <cstdlib>
 #include <cstring>
 
 #include "linear_epilogue.h"
@@ -24,7 +23,7 @@ constexpr int kRows = 12;  // kRows · kVectors sums fill the registers
 template <class N, int R>
 void product(const LinearArguments& a, const typename N::Row* rows, const char* cells, int stride, int64_t number,
              int panel) {
-    for (int r = 0; r < R; r++) N::prefetch(a, rows[r], int64_t(panel) * kColumns);
+    N::prefetch_outliers(a, rows, R, panel * kColumns);
     typename N::Sum sums[R][kVectors];
 #pragma GCC unroll 12
     for (int r = 0; r < R; r++)
@@ -50,8 +49,7 @@ void product(const LinearArguments& a, const typename N::Row* rows, const char* 
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 2
         for (int j = 0; j < kVectors; j++) tile[r * kVectors + j] = sums[r][j];
-#pragma GCC unroll 1
-    for (int r = 0; r < R; r++) finish<N>(a, rows[r], number + r, panel, tile + r * kVectors);
+    finish<N>(a, rows, number, R, panel, tile);
 }
 
 template <class N, int R = kRows>
@@ -65,32 +63,27 @@ void product(int count, const LinearArguments& a, const typename N::Row* rows, c
 
 template <class N>
 int linear(const LinearArguments& a, int64_t l2_bytes) {
-    typedef typename N::Row Row;
     int stride = up(up(a.in, kLanes) * 4 / N::kPerCell, 64) + 64;  // in bytes, not a power of two
     // A block of rows and a panel of weights fit into the L2 cache.
     int block = int(l2_bytes / 4 / stride) / kRows * kRows;
     block = block < 2 * kRows ? 2 * kRows : block;
     block = block > a.rows ? up(a.rows, kRows) : block;
-    size_t row_bytes = up(sizeof(Row) * block, size_t(64)), z_bytes = sizeof(float) * up(a.in, kLanes);
-    char* memory = static_cast<char*>(aligned_alloc(64, row_bytes + z_bytes + size_t(block) * stride));
-    if (memory == nullptr) return 1;
-    Row* rows = reinterpret_cast<Row*>(memory);
-    char* cells = memory + row_bytes;
-    float* z = reinterpret_cast<float*>(cells + size_t(block) * stride);
+    RowBlock<N> rows(block, a.in, size_t(block) * stride);
+    if (rows.cells == nullptr) return 1;
     for (int begin = 0; begin < a.rows; begin += block) {
         int count = a.rows - begin < block ? a.rows - begin : block;
-        for (int r = 0; r < count; r++) N::read(a, begin + r, z, cells + int64_t(r) * stride, rows[r]);
+        rows.clear();
+        for (int r = 0; r < count; r++) rows.read(a, begin + r, r, rows.cells + int64_t(r) * stride);
         int tiles = up(count, kRows) / kRows;
         for (int panel = 0; panel < a.panels; panel++) {
             // Tiles of nearly equal size: a small last one would leave registers unused.
             for (int t = 0, done = 0; t < tiles; t++) {
                 int size = (count - done) / (tiles - t);
-                product<N>(size, a, rows + done, cells + int64_t(done) * stride, stride, begin + done, panel);
+                product<N>(size, a, rows.rows + done, rows.cells + int64_t(done) * stride, stride, begin + done, panel);
                 done += size;
             }
         }
     }
-    free(memory);
     return 0;
 }
 

@@ -64,9 +64,9 @@ class PanelLinear(nn.Module):
     """Computes a `Linear` or `GatedLinear` by the kernel, with weights in panels of a few output columns.
 
     In float32; in bfloat16, summed in float32; or in int8, with the weights of `int8_weights.py`. For int8, each row of
-    activations is quantized to 256 levels between its minimum and maximum, except for its few largest values, which are
-    multiplied in bfloat16 (Dettmers et al. 2022, LLM.int8()). There is no calibration, and rows are independent of each
-    other.
+    activations is quantized to 256 levels between its minimum and maximum, except for a few values far above the
+    others, which are multiplied in bfloat16 (Dettmers et al. 2022, LLM.int8()). There is no calibration, and rows are
+    independent of each other.
 
     level: instruction set level of the kernel.
 

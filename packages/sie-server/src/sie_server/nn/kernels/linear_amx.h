@@ -2,7 +2,6 @@
 // Each result is summed over the inputs in ascending order, in one chain; tiles are padded with rows of zeros.
 #pragma once
 
-#include <cstdlib>
 #include <cstring>
 
 #include "amx.h"
@@ -59,12 +58,11 @@ struct alignas(64) Sums {
 
     void finish_some(int count, const LinearArguments& a) {
         int end = done + count < rows ? done + count : rows;
-        for (int next = end; next < end + count && next < rows; next++)
-            N::prefetch(a, row[next], int64_t(panel) * kColumns);
-        for (; done < end; done++) {
-            const auto* sums = reinterpret_cast<const typename N::Sum*>(values + done * kPanelRow);
-            finish<N>(a, row[done], first_row + done, panel, sums);
-        }
+        if (done == end) return;
+        N::prefetch_outliers(a, row + end, rows - end < count ? rows - end : count, panel * kColumns);
+        auto* sums = reinterpret_cast<typename N::Sum*>(values + done * kPanelRow);
+        finish<N>(a, row + done, first_row + done, end - done, panel, sums);
+        done = end;
     }
 };
 
@@ -120,14 +118,10 @@ int multiply_panels(const LinearArguments& a, int64_t l2_bytes) {
     int blocks = up(a.rows, max_block) / max_block;
     if (blocks == 0) return 0;
     int block = up(up(a.rows, blocks) / blocks, kPairRows);
-    typedef typename N::Row Row;
-    size_t row_bytes = up(sizeof(Row) * block, size_t(64)), z_bytes = sizeof(float) * up(a.in, kLanes);
     size_t copied_bytes = size_t(in_place ? kTileRows : block) * stride;
-    char* memory = static_cast<char*>(aligned_alloc(64, row_bytes + copied_bytes + up(z_bytes, size_t(64))));
-    if (memory == nullptr) return 1;
-    Row* rows = reinterpret_cast<Row*>(memory);
-    char* copies = memory + row_bytes;
-    float* z = reinterpret_cast<float*>(copies + copied_bytes);
+    RowBlock<N> rows(block, a.in, copied_bytes);
+    if (rows.cells == nullptr) return 1;
+    char* copies = rows.cells;
     Sums<N> sums[2];
     int now = 0;
     alignas(64) char tail[kPanelStep];
@@ -141,10 +135,11 @@ int multiply_panels(const LinearArguments& a, int64_t l2_bytes) {
     for (int begin = 0; begin < a.rows; begin += block) {
         int count = a.rows - begin < block ? a.rows - begin : block, full = up(count, kTileRows);
         int copied = in_place ? count / kTileRows * kTileRows : 0;  // first row that is copied
+        rows.clear();
         for (int r = copied; r < count; r++) {
             char* to = copies + (r - copied) * stride;
             memset(to + stride - 2 * kTileBytes, 0, 2 * kTileBytes);
-            N::read(a, begin + r, z, to, rows[r]);
+            rows.read(a, begin + r, r, to);
         }
         memset(copies + (count - copied) * stride, 0, size_t(full - count) * stride);
         auto cells = [&](int row) {
@@ -169,7 +164,7 @@ int multiply_panels(const LinearArguments& a, int64_t l2_bytes) {
                         weights.last = tail;
                     }
                     Sums<N>&current = sums[now], &previous = sums[now ^= 1];
-                    current.row = rows + r;
+                    current.row = rows.rows + r;
                     current.first_row = begin + r, current.panel = panel, current.done = 0;
                     current.rows = count - r < kPairRows ? count - r : kPairRows;
                     two ? multiply<N, true>(a, above, below, weights, current, previous)
@@ -180,7 +175,6 @@ int multiply_panels(const LinearArguments& a, int64_t l2_bytes) {
         sums[now ^ 1].finish_some(kPairRows, a);
     }
     _tile_release();
-    free(memory);
     return 0;
 }
 

@@ -14,8 +14,10 @@ namespace {
 
 constexpr int kLanes = 8, kVectors = kColumns / kLanes;
 constexpr int kRows = 3;  // kRows · kVectors sums, as many cells and a vector of weights fill the registers
-// A row's outliers are values above the third largest of the maxima of 16 interleaved parts.
+// A row's outliers are values above the third largest of the maxima of 16 interleaved parts, where that is not near the
+// largest.
 constexpr int kParts = 16, kOutlierParts = 2, kMaxOutliers = 16;
+constexpr float kNearLargest = 0.7f;
 
 template <class T>
 constexpr T up(T n, T to) {
@@ -82,12 +84,18 @@ void read(const LinearArguments& a, int64_t number, float* z, uint8_t* cells, Ro
         _mm256_store_ps(parts + i % kParts, _mm256_max_ps(_mm256_load_ps(parts + i % kParts), absolute(v)));
         finite = _mm256_fmadd_ps(v, _mm256_setzero_ps(), finite);
     }
-    float limit = 0;
+    float limit = 0, largest = 0;
+    int near = 0;
     for (int turn = 0; turn <= kOutlierParts; turn++) {
         limit = 0;
         for (float part : parts) limit = part > limit ? part : limit;
-        for (float& part : parts) part = turn < kOutlierParts && part == limit ? 0 : part;
+        if (turn == 0) largest = limit;
+        for (float& part : parts) {
+            near += turn == 0 && part > largest * kNearLargest;
+            part = turn < kOutlierParts && part == limit ? 0 : part;
+        }
     }
+    if (near > kOutlierParts) limit = INFINITY;
     // With more than kMaxOutliers, no value is treated as an outlier.
     __m256 low, high;
     for (;; limit = INFINITY) {
