@@ -37,6 +37,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
+import msgspec
 from engine import build
 from raw_clients import load
 from rich.console import Console
@@ -108,8 +109,14 @@ def fixed_cost(turns: int, other: Path | None, markdown: bool) -> None:
         {} if other is None else {"other": {"PYTHONPATH": str(other.resolve())}}
     )
     rng = random.Random(0)
-    bodies = [body(text(rng, 6), [text(rng, 14) for _ in range(20)]) for _ in range(8)]
-    found: dict[tuple[int, str], list[tuple[float, ...]]] = {}
+    asked = [(text(rng, 6), [text(rng, 14) for _ in range(20)]) for _ in range(8)]
+    routes = {
+        "/v1/score/tiny": [body(query, documents) for query, documents in asked],
+        "/v1/rerank": [
+            msgspec.json.encode({"model": "tiny", "query": query, "documents": documents}) for query, documents in asked
+        ],
+    }
+    found: dict[tuple[int, str, str], list[tuple[float, ...]]] = {}
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         build(Path(name), "tiny", None)
         flags = ("--model", f"tiny={name}", "--preload", "tiny")
@@ -118,18 +125,18 @@ def fixed_cost(turns: int, other: Path | None, markdown: bool) -> None:
             for one, environment in versions.items()
         }
         for turn in track(range(turns + 1), description="fixed cost", console=Console(stderr=True)):
-            for clients, one in product((1, CLIENTS), servers if turn % 2 else reversed(servers)):
+            for clients, path, one in product((1, CLIENTS), routes, servers if turn % 2 else reversed(servers)):
                 before = usage(servers[one].pid).cpu_s
-                replies, seconds = load(servers[one].url, "tiny", bodies, clients, 0.5)
+                replies, seconds = load(servers[one].url, path, routes[path], clients, 0.5)
                 cpu = (usage(servers[one].pid).cpu_s - before) / len(replies) * 1e6
                 middle = [statistics.median(values) * 1e3 for values in zip(*replies, strict=True)]
                 if turn:  # the first one warms up
-                    found.setdefault((clients, one), []).append((len(replies) / seconds, *middle, cpu))
+                    found.setdefault((clients, path, one), []).append((len(replies) / seconds, *middle, cpu))
     lines = [
-        [f"{clients} × 20", one, *(spread(values) for values in zip(*rows, strict=True))]
-        for (clients, one), rows in found.items()
+        [f"{clients} × 20", path, one, *(spread(values) for values in zip(*rows, strict=True))]
+        for (clients, path, one), rows in found.items()
     ]
-    columns = ("clients", "server", "requests/s", "p50 ms", "inference ms", "CPU µs/request")
+    columns = ("clients", "route", "server", "requests/s", "p50 ms", "inference ms", "CPU µs/request")
     show(columns, lines, {"turns": turns}, markdown, note="median (least to most) of turns")
 
 

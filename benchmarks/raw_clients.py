@@ -45,15 +45,13 @@ class _Connection:
         return Reply(time.perf_counter() - self.sent, float(_field(head, b"x-inference-time")) / 1e3)
 
 
-def load(url: str, model: str, bodies: Sequence[bytes], clients: int, seconds: float) -> tuple[list[Reply], float]:
-    """Keep one score request of each client in progress for some seconds; returns the replies and the seconds taken.
+def load(url: str, path: str, bodies: Sequence[bytes], clients: int, seconds: float) -> tuple[list[Reply], float]:
+    """Keep one request of each client in progress for some seconds; returns the replies and the seconds taken.
 
-    bodies: in JSON, sent in turns.
+    bodies: in JSON, posted to the path in turns.
     """
     host, port = urlsplit(url).hostname or "", urlsplit(url).port or 0
-    head = (
-        f"POST /v1/score/{model} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nAccept: application/json"
-    )
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nAccept: application/json"
     requests = [f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body for body in bodies]
     replies: list[Reply] = []
     started = time.perf_counter()
