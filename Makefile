@@ -74,6 +74,7 @@ docs: install
 	$(BIN)/python packages/sie-server/pages/models_page.py
 	$(BIN)/python packages/sie-server/pages/metrics_page.py
 	$(BIN)/python packages/sie-sdk/tests/fault_page.py
+	$(BIN)/python clients/clients_page.py
 
 # What goes over the wire, to the byte; the tests of the server and of both SDKs read it.
 wire: .venv/.installed-dev

@@ -3,12 +3,17 @@
 CLIENTS := .clients
 GROUPS := $(basename $(notdir $(wildcard clients/requirements/*.txt)))
 UV := $(BIN)/uv --quiet
+NODE := clients/node/node_modules/.package-lock.json
 
 .PHONY: test-clients clients-pins
 
 # The official clients of the APIs that the server speaks, and the requests of programs that can't be installed here.
 test-clients: .venv/.installed-clients $(GROUPS:%=$(CLIENTS)/%/.installed)
 	$(BIN)/pytest clients $(ARGS)
+
+ifneq ($(shell command -v npm 2>/dev/null),)
+test-clients: $(NODE)
+endif
 
 # New versions of the clients: clients/requirements/*.txt, out of the names in *.in.
 clients-pins: .venv/.installed-clients
@@ -23,4 +28,8 @@ clients-pins: .venv/.installed-clients
 $(CLIENTS)/%/.installed: clients/requirements/%.txt | .venv/.installed-clients
 	$(UV) venv --clear --python $(abspath $(BIN))/python $(@D)
 	VIRTUAL_ENV=$(@D) $(UV) pip install --no-deps --requirement $<
+	@touch $@
+
+$(NODE): clients/node/package-lock.json
+	cd clients/node && npm ci --no-audit --no-fund --ignore-scripts
 	@touch $@

@@ -22,7 +22,8 @@ class Client(msgspec.Struct, forbid_unknown_fields=True):
     """A client program.
 
     group: that its calls run in. packages: of its environment, whose versions docs/clients.md tells. set: what its user
-    has to set. works: its calls that work. fails: those that do not. note: what else a user must know.
+    has to set. works: its calls that work. fails: those that do not. note: what else a user must know. snippet: a
+    program in `snippets/` that uses it.
     """
 
     name: str
@@ -32,10 +33,11 @@ class Client(msgspec.Struct, forbid_unknown_fields=True):
     packages: list[str] = []
     fails: dict[str, Fails] = {}
     note: str = ""
+    snippet: str = ""
 
     def versions(self) -> str:
         """The packages and their pinned versions."""
-        pins = pinned(self.group)
+        pins = pinned(self.group) if self.packages else {}
         return ", ".join(f"{package} {pins[package]}" for package in self.packages)
 
 

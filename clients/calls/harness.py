@@ -5,7 +5,6 @@ Runs in the environments of the clients, so it imports the standard library alon
 
 import inspect
 import math
-from base64 import b64decode
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,14 +18,17 @@ class WrongError(AssertionError):
 class Target:
     """A running server, and what it must answer.
 
-    url: without a slash at its end. key: an API key. reranker, embedder, late: ids of a cross-encoder, of an embedding
-    model that reads queries and documents differently, and of a model with late interaction. query, documents: texts.
+    url: without a slash at its end. key: an API key. open_url: of a server that needs no key, whose default model is
+    the embedding model, and which reads token ids as those of cl100k. reranker, embedder, late: ids of a cross-encoder,
+    of an embedding model that reads queries and documents differently, and of a model with late interaction. query,
+    documents: texts.
     scores: of the documents, by scale ("unit": between 0 and 1, "raw": before the activation). tokens: that the ranking
     counts. vectors: of the documents, read as "document" and as "query". front: of the documents, as "document", cut to
     half of the dimensions. embedded: tokens that the embeddings count.
     """
 
     url: str
+    open_url: str
     key: str
     reranker: str
     embedder: str
@@ -95,11 +97,6 @@ def bits(packed: Sequence[int], signed: bool) -> list[float]:
     return [1.0 if number >> (7 - bit) & 1 else -1.0 for number in numbers for bit in range(8)]
 
 
-def floats(text: str) -> list[float]:
-    """The numbers of base64 text of little-endian float32."""
-    return list(memoryview(b64decode(text)).cast("f"))
-
-
 def same(found: Any, right: Any, what: str) -> None:
     """Check a part of an answer."""
     if found != right:
@@ -139,9 +136,9 @@ def _told(error: BaseException, says: str, kind: type[BaseException] | None) -> 
 def message(error: BaseException) -> str:
     """All that an error tells a user: its text, and the text of the answer that some clients keep beside it."""
     parts = [f"{type(error).__name__}: {error}"]
-    answer = getattr(error, "response", None)
-    if isinstance(getattr(answer, "text", None), str):
-        parts.append(answer.text)
+    text = getattr(getattr(error, "response", None), "text", None)
+    if isinstance(text, str):
+        parts.append(text)
     return " ".join(parts)
 
 

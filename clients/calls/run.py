@@ -1,9 +1,10 @@
 """Run the calls of one environment against a server, and write down what became of each.
 
-    python run.py GROUP VERDICTS <TARGET
+    python run.py GROUP VERDICTS [CLIENT] <TARGET
 
 GROUP: a folder beside this file, of modules that register calls. TARGET: a JSON object with the fields of `Target`.
-VERDICTS: a file to write, with a JSON object for each call. Only the loopback interface can be reached.
+VERDICTS: a file to write, with a JSON object for each call. CLIENT: part of the names of the clients to run. Only the
+loopback interface can be reached.
 """
 
 import asyncio
@@ -73,7 +74,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     target = Target(**json.load(sys.stdin))
     for module in sorted((Path(__file__).parent / group).glob("*.py")):
-        importlib.import_module(f"{group}.{module.stem}")
+        if chosen in module.read_text():
+            importlib.import_module(f"{group}.{module.stem}")
     with path.open("w") as verdicts:
         for (client, name), function in CALLS.items():
             if chosen not in client:
