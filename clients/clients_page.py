@@ -32,16 +32,17 @@ def page(text: str) -> str:
 
 
 def _row(client: Client) -> str:
-    name = f"{client.name}<br>{client.versions() or 'its requests, replayed'}"
-    fails = [f"{call}: {failing.why}" for call, failing in client.fails.items()]
-    cells = (name, client.set, "; ".join(client.works), "<br>".join([*fails, *([client.note] if client.note else [])]))
+    name = f"`{client.name}`<br>" + (f"`{client.versions()}`" if client.packages else "its requests, replayed")
+    works = [f"`{call}`" for call in client.works]
+    fails = [f"`{call}`: {failing.why}" for call, failing in client.fails.items()]
+    cells = (name, client.set, "; ".join(works), "<br>".join([*fails, *([client.note] if client.note else [])]))
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _snippet(client: Client) -> str:
     path = Path(client.snippet)
     code = (FOLDER / "snippets" / path).read_text()
-    return f"### {client.name}\n\n```{_LANGUAGES[path.suffix]}\n{code}```"
+    return f"### `{client.name}`\n\n```{_LANGUAGES[path.suffix]}\n{code}```"
 
 
 if __name__ == "__main__":

@@ -23,9 +23,12 @@ def spans(t: Target) -> None:
         documents=t.documents,
         relevant_spans=RerankRelevantSpans(mode="enabled", threshold=0.0, max_spans=2),
     )
+    same(any(result.relevant_spans for result in answer.results), True, "whether there are spans")
     for result in answer.results:
         found = result.relevant_spans or []
-        same(1 <= len(found) <= 2, True, f"1 to 2 spans in document {result.index}")
+        same(len(found) <= 2, True, f"whether document {result.index} has two spans at most")
+        scores = [span.score for span in found]
+        same(scores, sorted(scores, reverse=True), "the order of the spans")
         for span in found:
             same(0 <= span.start < span.end <= len(t.documents[result.index]), True, "a span within its document")
             same(0 <= span.score <= 1, True, "a score of a span between 0 and 1")
