@@ -192,7 +192,8 @@ class EmbeddingsAPI:
             warnings=[f"field '{name}' is ignored" for name in asked.ignored],
         )
         # Some writers need all vectors at once.
-        written = await self._threads.run(partial(dialect.write, embedded)) if large else dialect.write(embedded)
+        write = partial(dialect.write, embedded)
+        written = await self._threads.run(hold.client, write) if large else write()
         if not large:
             setattr(written.body, written.field, list(written.elements))
         headers = observe(self._metrics, encoding.entry.id, done, encoding.timing, encoding.tokens)

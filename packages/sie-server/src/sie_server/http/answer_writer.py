@@ -59,7 +59,7 @@ class AnswerWriter:
                 clear_one_by_one(own)
                 return encoded
 
-            response = PiecewiseResponse(await self._threads.run(encode), headers, media_type)
+            response = PiecewiseResponse(await self._threads.run(hold.client, encode), headers, media_type)
         response.hold = hold
         self._memory.grown(hold, response.size - hold.bytes)
         return response

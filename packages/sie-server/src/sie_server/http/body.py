@@ -95,7 +95,7 @@ class BodyReader:
                 self._memory.grown(hold, memory(found) - len(raw))
                 return found
 
-            return await self._threads.run(read)
+            return await self._threads.run(hold.client, read)
 
     async def items(self, request: Request, hold: BodyHold, kind: type[WithItems]) -> tuple[WithItems, bool]:
         """A body in either encoding, and whether to answer in MessagePack.
