@@ -71,8 +71,8 @@ _PAGE = """\
 A histogram has `_bucket`, `_sum` and `_count`. Times are in seconds, sizes in bytes or tokens.
 
 **Labels** take few values, whatever clients send. `model` is the id of a model that this server has, a profile's
-requests being those of its model, or `unknown`; `endpoint` is `score`, `encode`, `extract`, `rerank`, `embeddings`, or
-`unknown` for an error that no such route gave, such as a path that is none.
+requests being those of its model, or `unknown`; `endpoint` is `score`, `encode`, `extract`, `rerank`, `embeddings`,
+`tei` (TEI's other routes), or `unknown` for an error that no such route gave, such as a path that is none.
 """
 
 

@@ -120,7 +120,7 @@ class Metrics:
         self.requests = counter("sie_requests", "Requests answered", ["model", "endpoint", "status"])
         self.errors = counter(
             "sie_errors",
-            "Error answers of /v1/*, by error code, or HTTP_<status> if there is none",
+            "Error answers of API routes, by error code, or HTTP_<status> if there is none",
             ["model", "endpoint", "code"],
         )
         self.duration = histogram(
@@ -129,7 +129,7 @@ class Metrics:
             ["model", "endpoint", "phase"],
             buckets=_SECONDS,
         )
-        self.in_progress = gauge("sie_requests_in_progress", "Requests to /v1/* in progress")
+        self.in_progress = gauge("sie_requests_in_progress", "Requests to API routes in progress")
         self.body_bytes = gauge(
             "sie_request_body_bytes",
             "Bytes in the bodies of unanswered requests, including bodies that are still arriving",

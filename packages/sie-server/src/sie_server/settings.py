@@ -164,7 +164,7 @@ class Settings:
     log_level
         debug, info, warning or error.
     json_logs
-        Write the log as one JSON object per line, with one at info for each request to /v1/*.
+        Write the log as one JSON object per line, with one at info for each request to an API route.
     tracing
         Send OpenTelemetry traces to OTEL_EXPORTER_OTLP_ENDPOINT; needs the extra `tracing`.
     """

@@ -9,7 +9,7 @@ import pytest
 from jsonschema_rs import Draft202012Validator
 from tokenizers import Tokenizer
 
-from sie_testing.serving import EMBEDDED, connect, in_process
+from sie_testing.serving import EMBEDDED, connect, in_process, metric
 
 QUERY = "what is python"
 DOCUMENTS = ["snakes are reptiles", "python is a language", "it"]
@@ -69,6 +69,24 @@ def test_large_bodies_too(served: httpx2.Client, path: str) -> None:
 )
 def test_bodies_that_ask_for_nothing(served: httpx2.Client, path: str, body: Any, status: int) -> None:
     assert refusal(served, path, **body)[0] == status
+
+
+@pytest.mark.parametrize(
+    ("path", "endpoint", "field"),
+    [
+        ("/", "tei", "inputs"),
+        ("/tei/predict", "tei", "inputs"),
+        ("/embed", "embeddings", "inputs"),
+        ("/cohere/v2/embed", "embeddings", "texts"),
+        ("/v2/rerank", "rerank", "documents"),
+        ("/vllm/rerank", "rerank", "documents"),
+    ],
+)
+def test_errors_of_every_api_are_counted(served: httpx2.Client, path: str, endpoint: str, field: str) -> None:
+    labels = {"model": "unknown", "endpoint": endpoint, "code": "INVALID_INPUT"}
+    before = metric(served, "sie_errors_total", **labels)
+    assert served.post(path, json={field: []}).status_code in (400, 422)
+    assert metric(served, "sie_errors_total", **labels) == before + 1
 
 
 def test_the_page_for_people_is_still_there(served: httpx2.Client) -> None:

@@ -11,6 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sie_server.errors import CLIENT_CLOSED_REQUEST
+from sie_server.http.error_responses import is_foreign
 from sie_server.metrics import UNKNOWN, Metrics
 from sie_server.request_context import CURRENT, RequestContext
 
@@ -25,7 +26,7 @@ _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 class RequestLogMiddleware:
     """Logs, counts and traces requests. A client's `X-Request-ID` becomes the id of its request.
 
-    Finished requests are logged at debug level; with `json_logs`, requests to /v1/* at info level.
+    Finished requests are logged at debug level; with `json_logs`, requests to API routes at info level.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, traces: "Traces | None", *, json_logs: bool) -> None:
@@ -47,7 +48,7 @@ class RequestLogMiddleware:
             given if _REQUEST_ID.fullmatch(given) else f"{self._ids.getrandbits(128):032x}", started
         )
         trace = None if self._traces is None else self._traces.begin(headers, request, started)
-        is_api = scope["path"].startswith(_API)
+        is_api = _is_api(scope)
         status = 0
 
         async def send_noticed(message: Message) -> None:
@@ -82,6 +83,12 @@ class RequestLogMiddleware:
                 "code": request.code,
             }
             _LOG.log(level, "%s %s", scope["method"], route, extra=fields)
+
+
+def _is_api(scope: Scope) -> bool:
+    """Whether a request is for the models, in whichever API."""
+    path = scope["path"]
+    return path.startswith(_API) or is_foreign(path) or (path == "/" and scope["method"] == "POST")
 
 
 def _route(scope: Scope) -> str:
