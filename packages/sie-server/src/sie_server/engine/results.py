@@ -115,7 +115,7 @@ def rank(
     model: LoadedModel, scored: Items[DocumentScore], timing: Timing, comparison: Comparison, top_k: int | None
 ) -> Ranking:
     """Rank documents by their scores, one per document. comparison: that made the scores."""
-    mode = model.mode(comparison)
+    mode = model.mode(comparison) if model.modes else None
     activation = SCORE_ACTIVATIONS.get(model.score)
     # By columns: twenty documents have a hundred values.
     raw, windows, tokens, truncated, spans, prefixes, leads = zip(*scored, strict=True)

@@ -3,7 +3,6 @@
 import secrets
 from collections.abc import Container
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import torch
 
@@ -24,7 +23,8 @@ class LoadedModel:
 
     bytes: of the weights, and of what a batch of any size takes. token_bytes: peak size of a batch's tensors per
     token. few_sizes: whether its products are compiled for each number of tokens in a batch, so that few should occur.
-    fingerprint: the same only for models of one process that compute the same bits.
+    fingerprint: the same only for models of one process that compute the same bits. modes: the ways to compare its
+    embeddings, its own one first; none if it reads pairs.
     """
 
     entry: Entry
@@ -37,6 +37,14 @@ class LoadedModel:
     few_sizes: bool
     token_bytes: int = 0
     fingerprint: str = field(default_factory=secrets.token_hex)
+    modes: tuple[ScoreMode, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        outputs = self.entry.outputs or ()
+        modes = [mode for output, mode in MODES.items() if output in outputs and self.encoder.head is None]
+        if self.score == "maxsim":
+            modes.sort(key=lambda mode: mode != "colbert")
+        object.__setattr__(self, "modes", tuple(modes))
 
     @property
     def id(self) -> str:
@@ -53,13 +61,6 @@ class LoadedModel:
     @property
     def score(self) -> Score | None:
         return self.entry.score
-
-    @cached_property
-    def modes(self) -> tuple[ScoreMode, ...]:
-        """The ways to compare its embeddings, its own one first; none if it reads pairs."""
-        outputs = self.entry.outputs or ()
-        modes = [mode for output, mode in MODES.items() if output in outputs and self.encoder.head is None]
-        return tuple(sorted(modes, key=lambda mode: mode != "colbert") if self.score == "maxsim" else modes)
 
     def mode(self, comparison: Comparison) -> ScoreMode | None:
         """The mode of a comparison, in place of None the model's own; None if it reads pairs.
