@@ -130,3 +130,22 @@ def test_a_snippet_prints_the_right_answer(servers: Servers, tmp_path: Path, cli
         right = dict(zip(texts, scores(api, RERANKER, "What is Python?", texts), strict=True))
     assert [text for text, _ in found] == sorted(texts, key=lambda text: -right[text])
     assert [float(score) for _, score in found] == pytest.approx([right[text] for text, _ in found], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [sys.executable, "-c", "import run, socket, sys; sys.addaudithook(run.only_local); socket.{}"],
+        ["node", "--import", str(FOLDER / "node" / "only_local.mjs"), "-e", "require('net').connect(80, '192.0.2.1')"],
+    ],
+    ids=["Python", "Node"],
+)
+@pytest.mark.parametrize("attempt", ["create_connection(('192.0.2.1', 80))", "getaddrinfo('example.com', 443)"])
+def test_no_call_leaves_this_machine(command: list[str], attempt: str) -> None:
+    if shutil.which(command[0]) is None:
+        pytest.skip("no Node here")
+    program = [*command[:-1], command[-1].format(attempt)]
+    environment = {**os.environ, "PYTHONPATH": str(FOLDER / "calls")}
+    done = subprocess.run(program, env=environment, text=True, capture_output=True, timeout=60)
+    assert done.returncode != 0
+    assert "a test must not" in done.stderr
