@@ -69,7 +69,7 @@ def test_a_missing_weight_is_named(folder: Path) -> None:
 
 def test_an_unknown_weight_is_named(folder: Path) -> None:
     edit_weights(folder, **{"bert.encoder.layer.0.adapter.weight": torch.zeros(2)})
-    assert "1 unknown ['bert.encoder.layer.0.adapter.weight']" in refusal(folder)
+    assert "1 unexpected ['bert.encoder.layer.0.adapter.weight']" in refusal(folder)
 
 
 def test_a_weight_of_another_shape_is_named(folder: Path) -> None:

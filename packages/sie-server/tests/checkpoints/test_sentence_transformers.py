@@ -172,9 +172,9 @@ def test_weights_of_modules_are_strict(folder: Path) -> None:
     path = folder / "2_Dense" / "model.safetensors"
     weights = load_file(path)
     save_file({**weights, "residual.weight": torch.zeros(1)}, path)
-    assert "1 unknown ['2_Dense/residual.weight']" in refusal(folder)
+    assert "1 unexpected ['2_Dense/residual.weight']" in refusal(folder)
     save_file({**weights, "linear.bias": torch.zeros(WIDTH)}, path)
-    assert "1 unknown ['2_Dense/linear.bias']" in refusal(folder)
+    assert "1 unexpected ['2_Dense/linear.bias']" in refusal(folder)
     path.unlink()
     with pytest.raises(LoadError, match=r"model\.safetensors is missing from .*/2_Dense"):
         load(Entry("m", folder=folder), CPU, "float32")
