@@ -509,7 +509,7 @@ def test_limits_per_client() -> None:
     assert [several(f"client {n}") for n in range(4)] == [most // 2, most // 4, most // 8, most // 16]
     alone = BodyHold(memory, "alone")
     memory.take(alone, most // 16)
-    with pytest.raises(SIEError, match="no more than it leaves free"):
+    with pytest.raises(SIEError, match="no more than is left free"):
         memory.take(BodyHold(memory, "client 0"), piece)
     with pytest.raises(SIEError, match=f"the limit is {most}"):
         memory.take(alone, 1)
