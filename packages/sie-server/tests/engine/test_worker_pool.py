@@ -105,6 +105,35 @@ def test_cancelled_work_takes_no_further_step(late: bool) -> None:
     run(1, work)
 
 
+def test_work_is_cancelled_that_has_ended_unheard() -> None:
+    gate, begun, passed = threading.Event(), threading.Event(), threading.Event()
+
+    def last() -> Steps[None]:
+        begun.set()
+        assert gate.wait(30)
+        yield from ()
+
+    def following() -> Steps[None]:
+        passed.set()
+        yield 0
+
+    async def work(pool: WorkerPool) -> None:
+        [task, other] = await started(
+            pool.run(SchedulingParams("a"), last()), pool.run(SchedulingParams("b"), following())
+        )
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        task.cancel()
+        gate.set()
+        # Until the only thread has gone on, so that the event loop hears of the cancellation before the end.
+        assert passed.wait(30)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await other
+
+    run(1, work)
+
+
 def test_long_steps_leave_one_thread_to_the_others() -> None:
     async def work(pool: WorkerPool) -> str:
         gate = threading.Event()

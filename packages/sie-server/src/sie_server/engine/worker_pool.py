@@ -17,7 +17,10 @@ T = TypeVar("T")
 
 
 class _Job(Generic[T]):
-    """Steps whose result `future` gets. size: estimated number of characters that the next step reads."""
+    """Steps whose result `future` gets. size: estimated number of characters that the next step reads.
+
+    running: from the time it is taken until it waits again, or has ended and `future` may not know yet.
+    """
 
     __slots__ = ("cancelled", "client", "future", "loop", "running", "size", "steps")
 
@@ -136,8 +139,8 @@ class WorkerPool:
             error, ended = raised, True
         with self._condition:
             self._long -= job.size > LONG_STEP
-            job.running = False
             if not ended and not job.cancelled:
+                job.running = False
                 job.size = size
                 self._put(job)
                 return
