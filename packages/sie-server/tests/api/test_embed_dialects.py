@@ -291,6 +291,23 @@ def test_a_request_that_can_wait(served: httpx2.Client, monkeypatch: pytest.Monk
     assert seen == ["normal", "normal", "batch", "interactive"]
 
 
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/embed_all", {"inputs": ["a"], "output_dtype": "int8"}),
+        ("/embed_all", {"inputs": ["a"], "encoding_format": "base64"}),
+        ("/pooling", {"input": ["a"], "task": "token_embed", "embedding_types": ["binary"]}),
+        ("/embed_sparse", {"model": "m3", "inputs": ["a"], "output_dtype": "uint8"}),
+        ("/embed", {"inputs": ["a"], "texts": ["b"]}),
+        ("/v2/embed", {"texts": ["a"], "input": "b"}),
+    ],
+)
+def test_fields_that_would_change_the_answer_are_refused(served: httpx2.Client, path: str, fields: Any) -> None:
+    answer = served.post(path, json=fields)
+    assert answer.status_code in (400, 422)
+    assert any(f"'{name}'" in answer.text for name in list(fields)[1:]), answer.text
+
+
 def test_fields_that_nothing_reads_are_named(served: httpx2.Client) -> None:
     answer = served.post("/v2/embed", json={**BODY, "user": 1, "trunkate": "END", "images": []})
     assert answer.headers["x-sie-ignored"] == "user,trunkate (did you mean truncate?),images"

@@ -101,6 +101,9 @@ class EmbedReader:
                 setattr(body, reader.listed.field, list(reader.elements()))
         field = next((name for name in TEXTS if getattr(body, name) is not None), dialect.texts)
         value = getattr(body, field)
+        for name in TEXTS:
+            if getattr(body, name) not in (None, value):
+                raise wrong(name, f"has other texts than '{field}'")
         if value is None:
             raise wrong(field, f"is missing; it {MUST[field]}")
         return EmbedRequest(

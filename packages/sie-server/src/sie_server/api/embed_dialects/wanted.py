@@ -96,6 +96,10 @@ def wanted(
     flags = ("normalize", "normalized", "use_activation")
     normalize = _one((name, getattr(body, name)) for name in flags)
     types = _types(body, several)
+    if output != "dense":
+        for name, kind in types:
+            if kind != "float":
+                raise _refused(name, f"asks for {kind}; this embedding has floats only")
     return Wanted(
         output=output,
         forms=_forms(types),
