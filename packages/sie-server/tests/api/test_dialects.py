@@ -420,6 +420,40 @@ def test_fields_that_would_change_the_answer_are_refused(ranked: httpx2.Client, 
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, *fields)
 
 
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"texts": ["another"]}, "texts"),
+        ({"input": ["another"]}, "input"),
+        ({"queries": ["another"] * len(DOCUMENTS)}, "query"),
+        ({"items": ["another"]}, "items"),
+        ({"top_n": 1, "top_k": 2}, "top_k"),
+        ({"raw_scores": True, "use_activation": True}, "raw_scores"),
+        ({"return_documents": "true", "return_text": False}, "return_text"),
+        ({"instruction": "a", "instruct": "b"}, "instruct"),
+    ],
+)
+def test_fields_that_contradict_each_other_are_refused(ranked: httpx2.Client, fields: Any, field: str) -> None:
+    answer = ranked.post("/tei/rerank", json={"query": QUERY, "documents": DOCUMENTS, **fields})
+    assert answer.status_code == 422
+    assert f"'{field}'" in answer.json()["error"]
+
+
+def test_options_are_read_or_named(ranked: httpx2.Client) -> None:
+    options = {"top_k": 1, "return_tokens": True, "nope": 1}
+    body = {"query": QUERY, "documents": DOCUMENTS, "top_n": 1, "top_k": 1, "options": options}
+    answer = ranked.post("/v2/rerank", json=body)
+    assert len(answer.json()["results"]) == 1
+    assert answer.headers["x-sie-ignored"] == "options.nope,options.return_tokens"
+
+
+def test_pairs_have_no_top_results(ranked: httpx2.Client) -> None:
+    body = {"text_1": QUERY, "text_2": DOCUMENTS, "top_n": 1, "return_documents": True, "return_text": True}
+    answer = ranked.post("/score", json=body)
+    assert len(answer.json()["data"]) == len(DOCUMENTS)
+    assert answer.headers["x-sie-ignored"] == "top_n,return_documents,return_text"
+
+
 def test_parameters_are_fields(ranked: httpx2.Client) -> None:
     body = {"query": QUERY, "texts": DOCUMENTS}
     assert post(ranked, "/rerank", {**body, "parameters": {"return_text": True, "top_n": 1, "truncate": "END"}}) == (

@@ -12,6 +12,7 @@ from sie_server.api.dialects.fields import IGNORED, MEANINGFUL, MUST, RerankFiel
 from sie_server.api.dialects.spans import RelevantSpans
 from sie_server.catalog.catalog import did_you_mean
 from sie_server.errors import Code, SIEError
+from sie_server.http.ignored_fields import Beside, ignored_options
 from sie_server.options import Side
 
 _READER = FieldReader(RerankFields, MUST)
@@ -22,7 +23,11 @@ _TRUNCATE = ("START", "END", "NONE", "TRUE", "FALSE")
 _SIDES: Mapping[str, Side] = {"left": "left", "right": "right", "start": "left", "end": "right"}
 # Fields that hold the texts to rank, and pairs of fields of a score request.
 LISTS = ("documents", "texts", "input", "passages")
+_TOP = ("top_n", "top_k")
+_GIVE_BACK = ("return_documents", "return_text", "return_input")
 PAIRS = (("text_1", "text_2"), ("data_1", "data_2"), ("queries", "documents"), ("queries", "items"))
+# All fields with texts.
+_TEXTS = ("query", *LISTS, "text_1", "text_2", "data_1", "data_2", "queries", "items")
 
 
 class RankRequest(Struct):
@@ -33,7 +38,8 @@ class RankRequest(Struct):
     results; None: all. give_back: whether results repeat the documents; None: as the API does by default. raw: whether
     scores are those before the activation; None: the API's default. waits: the client can wait. latency: "fast" or
     "slow". ignored: names of fields that change nothing. alone: the request has one pair, and no list. spans:
-    the relevant spans that results should have.
+    the relevant spans that results should have. chosen: names of the fields that say which results there are, and
+    whether they repeat the documents.
     """
 
     model: str | None
@@ -51,6 +57,7 @@ class RankRequest(Struct):
     ignored: list[str]
     alone: bool = False
     spans: RelevantSpans | None = None
+    chosen: list[str] = []
 
 
 def read(
@@ -83,6 +90,9 @@ def read(
     fill(body)
     if listed is not None:
         setattr(body, field, listed)
+    if (own := body.options) is not None:
+        ignored += ignored_options(Beside(given["options"]), msgpack=False)
+        ignored += [f"options.{name}" for name in ("return_tokens", "return_highlights") if getattr(own, name)]
     name, queries, documents = _texts(body)
     spans = body.relevant_spans
     return RankRequest(
@@ -91,15 +101,16 @@ def read(
         documents=_documents(documents, name, body.rank_fields),
         given=[] if all(isinstance(text, str) for text in documents) else documents,
         field=name,
-        top=_first(body.top_n, body.top_k),
-        give_back=_first(*map(_flag, (body.return_documents, body.return_text, body.return_input))),
+        top=_first(None if own is None else own.top_k, _agreed(body, _TOP)),
+        give_back=_agreed(body, _GIVE_BACK, _flag),
         raw=_raw(body),
         waits=(body.priority or 0) > 0,
-        instruction=_first(body.instruction, body.instruct),
+        instruction=_agreed(body, ("instruction", "instruct")),
         options=_options(body, ignored),
         latency=body.latency or "fast",
         ignored=ignored,
         spans=None if spans is None or spans.mode == "disabled" else spans,
+        chosen=[name for name in (*_TOP, *_GIVE_BACK) if name in given and _flag(getattr(body, name))],
     )
 
 
@@ -124,6 +135,9 @@ def _texts(body: RerankFields) -> tuple[str, list[str], list[Any]]:
         left, right = getattr(body, first), getattr(body, second)
         if left is None or right is None:
             continue
+        for other in _TEXTS:
+            if other not in (first, second) and getattr(body, other) is not None:
+                raise wrong(other, "cannot be given with pairs of texts")
         queries = [text_of(text, first, None) for text in (left if isinstance(left, list) else [left])]
         documents = right if isinstance(right, list) else [right]
         if not queries or len(queries) not in (1, len(documents)):
@@ -134,6 +148,9 @@ def _texts(body: RerankFields) -> tuple[str, list[str], list[Any]]:
     must = MUST["documents"]
     if not isinstance(documents, list) or not documents:
         raise wrong(name, must)
+    for other in _TEXTS[1:]:
+        if getattr(body, other) not in (None, documents):
+            raise wrong(other, f"has other texts than '{name}'")
     if not body.query or (isinstance(body.query, dict) and not isinstance(body.query.get("text"), str)):
         raise wrong("query", MUST["query"])
     query = text_of(body.query, "query", None)
@@ -188,15 +205,30 @@ def _side(body: RerankFields, truncate: bool | str | None) -> Side | None:
 
 
 def _raw(body: RerankFields) -> bool | None:
-    activation = _first(*map(_flag, (body.use_activation, body.activation, body.softmax)))
-    raw: bool | None = _first(_flag(body.raw_scores), None if activation is None else not activation)
-    return raw
+    activation = _agreed(body, ("use_activation", "activation", "softmax"), _flag)
+    raw = _flag(body.raw_scores)
+    if raw is not None and raw is activation:
+        raise wrong("raw_scores", "contradicts the field that asks for the score before or after its activation")
+    return raw if activation is None else not activation
 
 
 def _flag(value: Any) -> bool | None:
     if isinstance(value, str):
         return value.lower() == "true"
     return None if value is None else bool(value)
+
+
+def _agreed(body: RerankFields, names: tuple[str, ...], meaning: Callable[[Any], Any] = lambda value: value) -> Any:
+    """What fields mean of which any may be given; None if none is.
+
+    Raises:
+        SIEError: INVALID_INPUT, two of them contradict each other.
+    """
+    found = [(name, meaning(value)) for name in names if (value := getattr(body, name)) is not None]
+    for name, meant in found[1:]:
+        if meant != found[0][1]:
+            raise wrong(name, f"contradicts '{found[0][0]}'")
+    return found[0][1] if found else None
 
 
 def _first(*values: Any) -> Any:

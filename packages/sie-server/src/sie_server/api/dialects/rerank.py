@@ -145,6 +145,8 @@ class RerankAPI:
                 order = ranking.order
         if spans is not None:
             found = spans_of(ranking, asked.documents, unit_scores(ranking), spans)
+        if dialect.in_order:
+            asked.ignored += asked.chosen
         if asked.spans is not None and found is None:
             asked.ignored.append("relevant_spans")
         done = time.perf_counter()
