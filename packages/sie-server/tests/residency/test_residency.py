@@ -263,6 +263,14 @@ async def test_batches_take_memory_once_per_device_thread() -> None:
     assert memory.excess([*needs, Footprint(10, 20)]) == 10
 
 
+async def test_a_refused_model_needs_a_batch_for_each_device_thread() -> None:
+    models = Models()
+    residents = eviction.ResidentModels(models.residency.slots, MemoryBudget(2 * 2**20, 3), models.metrics, lambda: 0.0)
+    needed = Footprint(2**20, 2**20)
+    with pytest.raises(LoadError, match=r"a needs 4\.0 MB; that is 2\.0 MB over the memory budget of 2\.0 MB"):
+        await residents.make_room(models.residency.slots["a"], needed, needed)
+
+
 async def test_a_model_in_use_is_unloaded_last_and_its_requests_are_answered() -> None:
     models = Models(budget=2 * SIZE)
     done = asyncio.Event()

@@ -111,10 +111,12 @@ class ResidentModels:
 
     def _require(self, slot: Slot, footprint: Footprint, excess: int) -> None:
         if excess > 0:
+            alone = self._memory.excess([footprint])
             raise LoadError(
                 LoadClass.OOM,
-                f"{slot.entry.source} needs {sum(footprint) / _MB:,.1f} MB; with the models that can't be unloaded, "
-                f"that is {excess / _MB:,.1f} MB over the memory budget of {self._memory.budget / _MB:,.1f} MB",
+                f"{slot.entry.source} needs {(alone + self._memory.budget) / _MB:,.1f} MB; "
+                + ("with the models that can't be unloaded, " if excess > alone else "")
+                + f"that is {excess / _MB:,.1f} MB over the memory budget of {self._memory.budget / _MB:,.1f} MB",
             )
 
     def _excess(self, residents: Iterable[Resident], footprint: Footprint, encoder: Encoder | None) -> int:
