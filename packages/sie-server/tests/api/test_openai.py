@@ -358,6 +358,15 @@ def test_invalid_token_ids(trusting: httpx2.Client, given: Any, message: str) ->
     assert refusal(post(trusting, given, "bert-encoder"))[::3] == (400, message)
 
 
+def test_token_ids_are_not_cut_against_the_client_s_will(trusting: httpx2.Client) -> None:
+    given = [[5] * 600, [5] * 3]
+    assert post(trusting, given, "bert-encoder").status_code == 200
+    status, code, param, told = refusal(post(trusting, given, "bert-encoder", truncation=False))
+    assert (status, code, param) == (400, "INPUT_TOO_LONG", "input[0]")
+    assert "has 600 tokens" in told
+    assert post(trusting, given[1:], "bert-encoder", truncation=False).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

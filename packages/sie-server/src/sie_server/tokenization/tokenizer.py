@@ -227,7 +227,7 @@ class TextTokenizer:
         """Tokenize texts on their own: one sequence per text or window.
 
         texts: at least one. All may be given as token ids, with or without the special tokens around them; such texts
-            are cut where they do not fit.
+            are never divided into windows.
         limits: windows need a limit that `encode_query` accepts.
 
         Raises:
@@ -242,6 +242,8 @@ class TextTokenizer:
             token_ids = yield from build_in_steps(
                 cast(Items[list[int]], texts), lambda ids: self.embedded.check_own(ids, self._single.ids)
             )
+            if limits.long_documents == "error" and max(map(len, token_ids)) > budget:
+                refuse_truncation(token_ids, budget)
             check_total(sum(min(len(ids), budget) + self._single.tokens for ids in token_ids), limits)
             chunks = truncate(token_ids, budget, limits.side)
         return (
