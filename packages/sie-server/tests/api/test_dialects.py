@@ -431,6 +431,8 @@ def test_fields_that_would_change_the_answer_are_refused(ranked: httpx2.Client, 
         ({"raw_scores": True, "use_activation": True}, "raw_scores"),
         ({"return_documents": "true", "return_text": False}, "return_text"),
         ({"instruction": "a", "instruct": "b"}, "instruct"),
+        ({"truncation": True, "truncate": "NONE"}, "truncate"),
+        ({"max_tokens_per_doc": 3, "max_doc_length": 5}, "max_doc_length"),
     ],
 )
 def test_fields_that_contradict_each_other_are_refused(ranked: httpx2.Client, fields: Any, field: str) -> None:

@@ -167,7 +167,7 @@ def _options(body: RerankFields, ignored: list[str]) -> wire.ScoreOptions:
     """The options of the engine's own that the fields ask for. Those in `options` itself win."""
     asked = wire.ScoreOptions(
         query_max_length=body.max_tokens_per_query or None,
-        max_document_length=_first(body.max_tokens_per_doc or None, body.max_doc_length or None),
+        max_document_length=_agreed(body, ("max_tokens_per_doc", "max_doc_length")) or None,
         max_seq_length=None if body.truncate_prompt_tokens in (None, -1) else body.truncate_prompt_tokens,
     )
     if asked.max_seq_length == 0:
@@ -176,7 +176,7 @@ def _options(body: RerankFields, ignored: list[str]) -> wire.ScoreOptions:
     if isinstance(truncate, str) and truncate.upper() not in _TRUNCATE:
         raise wrong("truncate", f"is {truncate[:20]!r}; it must be true, false, {', '.join(_TRUNCATE[:3])}")
     asked.truncation_side = _side(body, truncate)
-    if _flag(body.truncation) is False or (truncate is not None and str(truncate).upper() in ("FALSE", "NONE")):
+    if _agreed(body, ("truncation", "truncate"), lambda value: str(value).upper() in ("FALSE", "NONE")):
         asked.overflow_policy = "error"
     elif body.max_chunks_per_doc is not None:
         asked.long_documents = "chunk_max" if body.max_chunks_per_doc > 1 else "truncate"
