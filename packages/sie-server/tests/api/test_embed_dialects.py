@@ -16,7 +16,7 @@ from sie_server.engine.calls import EncodeCall
 from sie_server.engine.engine import Engine
 from sie_server.engine.results import Encoding
 from sie_server.http.error_responses import is_foreign
-from sie_testing.late_interaction_checkpoints import bge_m3
+from sie_testing.late_interaction_checkpoints import bge_m3, stanford
 from sie_testing.serving import EMBEDDED, connect, in_process
 
 TEXTS = ["python is a programming language", "snakes", "who made it"]
@@ -327,3 +327,13 @@ def test_a_missing_model_without_a_default_lists_the_names(models: Path) -> None
     ):
         assert client.post("/v2/embed", json={"texts": ["a"]}).status_code == 200
         assert client.post("/rerank", json={"query": "a", "texts": ["a"]}).status_code == 200
+
+
+def test_a_query_of_late_interaction_is_not_cut_against_the_client_s_will(tmp_path: Path) -> None:
+    stanford(tmp_path)
+    with in_process(model=(f"late={tmp_path}",)) as running, connect(running.url) as client:
+        body = {"model": "late", "inputs": ["w1 " * 300, "w1"], "prompt_name": "query"}
+        assert client.post("/embed_all", json=body).status_code == 200
+        refused = client.post("/embed_all", json={**body, "truncate": False})
+        assert (refused.status_code, "'inputs[0]' has 300 tokens" in refused.json()["error"]) == (422, True)
+        assert client.post("/embed_all", json={**body, "inputs": ["w1"], "truncate": False}).status_code == 200

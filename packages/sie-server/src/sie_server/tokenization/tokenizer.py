@@ -5,6 +5,7 @@ Queries and documents are tokenized separately and joined by id; the result equa
 
 from collections.abc import Iterable
 from collections.abc import Sequence as Items
+from dataclasses import replace
 from functools import partial
 from typing import cast
 
@@ -169,7 +170,9 @@ class TextTokenizer:
                     Code.INPUT_TOO_LONG,
                     f"A limit of {limit} tokens leaves no room for a document: {self._single.tokens} are special",
                 )
-            return (yield from self.encode_queries.steps([text], limits))[0]
+            # What is said of long documents is not said of the query, whose length is fixed.
+            cut = replace(limits, long_documents="truncate")
+            return (yield from self.encode_queries.steps([text], cut))[0]
         ids = yield from self._query_ids(text, limits)
         if max(len(ids), 1) + self._single.tokens > limit:
             raise FieldError(
@@ -215,8 +218,11 @@ class TextTokenizer:
                 f"is {length} and leaves no room for a query, which has {self._query.tokens} special tokens",
             )
         check_total(length * len(texts), limits)
-        wanted = budget + 1 if limits.side == "right" else None
+        uncut = limits.long_documents == "error"
+        wanted = budget + 1 if limits.side == "right" and not uncut else None
         encoded = self.embedded.check((yield from self.words.encode.steps(cast(Items[str], texts), wanted)))
+        if uncut and max(map(len, encoded)) > budget:
+            refuse_truncation(encoded, budget)
         chunks = truncate(encoded, budget, limits.side)
         return (yield from build_in_steps(chunks, lambda chunk: self._expanded_query(chunk, length)))
 
