@@ -56,7 +56,7 @@ async def _pinned(cores: list[frozenset[int]]) -> list[set[int]]:
     scheduler = Scheduler(512, len(cores))
     runner = Runner(scheduler, torch.device("cpu"), Metrics(), lambda *_: None, lambda _: None, cores)
     runner.start()
-    ids = [work.thread.native_id for work in runner.work()]
+    ids = [work.thread.native_id for work in runner.work() if work.thread.name.startswith("device-")]
     affinities: list[set[int]] = []
     deadline = threading.Event()
     for _ in range(200):
