@@ -219,7 +219,7 @@ def _flag(value: Any) -> bool | None:
 
 
 def _agreed(body: RerankFields, names: tuple[str, ...], meaning: Callable[[Any], Any] = lambda value: value) -> Any:
-    """What fields mean of which any may be given; None if none is.
+    """The value that all the given ones of these fields agree on; None if none is given.
 
     Raises:
         SIEError: INVALID_INPUT, two of them contradict each other.
