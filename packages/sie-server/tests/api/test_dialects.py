@@ -406,6 +406,7 @@ def test_a_blank_document_among_good_ones_is_scored(ranked: httpx2.Client) -> No
 def test_fields_that_change_nothing_are_named(ranked: httpx2.Client) -> None:
     answer = ranked.post("/v2/rerank", json={**COHERE, "user": "x", "kwargs": "{}", "overlap_tokens": None})
     assert answer.headers["x-sie-ignored"] == "user,kwargs"
+    assert ranked.post("/v1/rerankings", json={**COHERE, "scoring_method": "auto"}).status_code == 200
     assert answer.json()["meta"]["warnings"] == [
         "field 'user' is ignored",
         "field 'kwargs' is ignored",
@@ -413,7 +414,15 @@ def test_fields_that_change_nothing_are_named(ranked: httpx2.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"return_embeddings": True}, {"rewrite_query": "true"}, {"truncation_side": "middle"}, {"top_m": 1}]
+    "fields",
+    [
+        {"return_embeddings": True},
+        {"rewrite_query": "true"},
+        {"truncation_side": "middle"},
+        {"top_m": 1},
+        {"scoring_method": "chunk_average"},
+        {"chunking_options": {"size": 512}},
+    ],
 )
 def test_fields_that_would_change_the_answer_are_refused(ranked: httpx2.Client, fields: Any) -> None:
     answer = ranked.post("/v2/rerank", json={**COHERE, **fields})

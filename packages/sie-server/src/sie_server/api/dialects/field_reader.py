@@ -56,8 +56,8 @@ def given_fields(fields: Mapping[str, Raw]) -> dict[str, Raw]:
 
 
 def is_off(raw: Raw) -> bool:
-    """Whether the value of a field asks for nothing: it is false, null or empty."""
-    return bytes(raw).strip() in (b"false", b'"false"', b"null", b"{}", b"[]", b'""')
+    """Whether the value of a field asks for nothing: it is false, null or empty, or left to the server."""
+    return bytes(raw).strip() in (b"false", b'"false"', b"null", b"{}", b"[]", b'""', b'"auto"')
 
 
 def text_of(text: Any, field: str, rank_fields: list[str] | None = None) -> str:

@@ -75,8 +75,10 @@ IGNORED = frozenset(
         *("return_embeddings", "rewrite_query", "is_iql", "scoring_method", "chunking_options"),
     }
 )
-# Of these, the ones that ask for another answer unless they are false, or empty.
-MEANINGFUL = frozenset({"return_embeddings", "rewrite_query", "chat_template_kwargs", "is_iql"})
+# Of these, the ones that ask for another answer unless they are false, empty, or left to the server.
+MEANINGFUL = frozenset(
+    {"return_embeddings", "rewrite_query", "chat_template_kwargs", "is_iql", "scoring_method", "chunking_options"}
+)
 MUST = {
     "model": "must be a non-empty string",
     "query": "must be a non-empty string",
