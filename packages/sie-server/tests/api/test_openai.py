@@ -193,6 +193,7 @@ def test_fields_that_change_nothing_are_named(api: httpx2.Client) -> None:
         ({"truncate": "MIDDLE"}, "truncate", "is 'MIDDLE'; it must be true, false, START, END or NONE"),
         ({"late_chunking": True}, "late_chunking", "is not supported"),
         ({"prompt": "Find: "}, "prompt", "is not supported"),
+        ({"prompt": "auto"}, "prompt", "is not supported"),
         ({"add_special_tokens": False}, "add_special_tokens", "cannot be false"),
         ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens", "must be -1 or positive"),
     ],

@@ -76,11 +76,11 @@ class EmbeddingsAPI:
     async def embed(self, request: Request, hold: BodyHold) -> Response:
         """Answer a request in the API of its path, errors included."""
         dialect = EMBED_ROUTES[request.scope["path"]]
-        if dialect is OPENAI:
-            return await self.embedded(request, hold, dialect, await self._read(request, hold, dialect))
         try:
             return await self.embedded(request, hold, dialect, await self._read(request, hold, dialect))
         except SIEError as error:
+            if dialect is OPENAI:  # whose errors have the form of the server's own
+                raise
             return foreign_response(error, plain=dialect.plain_errors, busy=dialect.busy)
 
     def reader(self, dialect: EmbedDialect) -> EmbedReader:

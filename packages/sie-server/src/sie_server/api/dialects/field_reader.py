@@ -10,6 +10,7 @@ from sie_server.errors import Code, SIEError
 
 T = TypeVar("T", bound=msgspec.Struct)
 NULL = Raw(b"null")
+_OFF = (b"false", b'"false"', b"null", b"{}", b"[]", b'""')
 
 
 class FieldReader(Generic[T]):
@@ -55,9 +56,15 @@ def given_fields(fields: Mapping[str, Raw]) -> dict[str, Raw]:
     return {name: raw for name, raw in found.items() if raw != NULL and name != "parameters"}
 
 
-def is_off(raw: Raw) -> bool:
-    """Whether the value of a field asks for nothing: it is false, null or empty, or left to the server."""
-    return bytes(raw).strip() in (b"false", b'"false"', b"null", b"{}", b"[]", b'""', b'"auto"')
+def refuse(given: Mapping[str, Raw], names: frozenset[str]) -> None:
+    """Refuse fields of these names, unless they ask for nothing: they are false, null or empty.
+
+    Raises:
+        SIEError: INVALID_INPUT, one asks for something.
+    """
+    for name in names.intersection(given):
+        if bytes(given[name]).strip() not in _OFF:
+            raise wrong(name, "is not supported")
 
 
 def text_of(text: Any, field: str, rank_fields: list[str] | None = None) -> str:

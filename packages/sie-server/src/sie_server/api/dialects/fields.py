@@ -24,7 +24,8 @@ class RerankFields(Struct):
     `truncate_prompt_tokens`: limits on tokens. `truncation`, `truncate`: refuse a document over the limit if false or
     "NONE". `truncation_direction`, `truncation_side`, `truncate`: cut documents at the left if "left" or "START".
     `max_chunks_per_doc`: if over 1, score a long document in windows. `priority`: above 0, it can wait. `parameters`:
-    any of the other fields. `relevant_spans`: the parts of a document that its score is due to.
+    any of the other fields. `relevant_spans`: the parts of a document that its score is due to. `scoring_method`: the
+    model's own, which is "auto".
     """
 
     model: str | None = None
@@ -64,6 +65,7 @@ class RerankFields(Struct):
     parameters: dict[str, Any] | None = None
     relevant_spans: RelevantSpans | None = None
     latency: str | None = None
+    scoring_method: Literal["auto"] | None = None
     options: wire.ScoreOptions | None = None
 
 
@@ -72,17 +74,16 @@ IGNORED = frozenset(
     {
         *("cache_salt", "chat_template_kwargs", "encoding_format", "kwargs", "mm_processor_kwargs", "overlap_tokens"),
         *("property", "request_id", "return_len", "score_threshold", "service_tier", "user"),
-        *("return_embeddings", "rewrite_query", "is_iql", "scoring_method", "chunking_options"),
+        *("return_embeddings", "rewrite_query", "is_iql", "chunking_options"),
     }
 )
-# Of these, the ones that ask for another answer unless they are false, empty, or left to the server.
-MEANINGFUL = frozenset(
-    {"return_embeddings", "rewrite_query", "chat_template_kwargs", "is_iql", "scoring_method", "chunking_options"}
-)
+# Of these, the ones that ask for another answer unless they are false or empty.
+MEANINGFUL = frozenset({"return_embeddings", "rewrite_query", "chat_template_kwargs", "is_iql", "chunking_options"})
 MUST = {
     "model": "must be a non-empty string",
     "query": "must be a non-empty string",
     "documents": "must be a non-empty array of strings",
+    "scoring_method": "must be 'auto': a model has one way to score",
     **dict.fromkeys(("top_n", "top_k"), "must be a positive integer"),
     **dict.fromkeys(("return_documents", "return_text", "return_input", "truncation"), "must be a boolean"),
 }

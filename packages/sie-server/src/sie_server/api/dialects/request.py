@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from sie_server import wire
-from sie_server.api.dialects.field_reader import FieldReader, given_fields, is_off, text_of, wrong
+from sie_server.api.dialects.field_reader import FieldReader, given_fields, refuse, text_of, wrong
 from sie_server.api.dialects.fields import IGNORED, MEANINGFUL, MUST, RerankFields
 from sie_server.api.dialects.spans import RelevantSpans
 from sie_server.catalog.catalog import did_you_mean
@@ -83,9 +83,7 @@ def read(
             similar = did_you_mean(name, [*_KNOWN, *IGNORED])
             told = f"field '{name}' is not supported" + (similar and f".{similar}")
             raise SIEError(Code.INVALID_INPUT, told, param=name)
-    for name in MEANINGFUL.intersection(given):
-        if not is_off(given[name]):
-            raise wrong(name, "is not supported")
+    refuse(given, MEANINGFUL)
     body = _READER.read({name: raw for name, raw in given.items() if name not in IGNORED})
     fill(body)
     if listed is not None:

@@ -7,7 +7,7 @@ from typing import Any, cast
 from msgspec import Raw
 
 from sie_server import codec
-from sie_server.api.dialects.field_reader import FieldReader, given_fields, is_off, text_of, wrong
+from sie_server.api.dialects.field_reader import FieldReader, given_fields, refuse, text_of, wrong
 from sie_server.api.embed_dialects.dialect import EmbedDialect
 from sie_server.api.embed_dialects.fields import MUST, REFUSED, TEXTS, EmbeddingsRequest, EmbedFields
 from sie_server.api.embed_dialects.token_ids import TokenIdReader
@@ -119,9 +119,7 @@ class EmbedReader:
 
 def _check_supported(given: Mapping[str, Raw]) -> None:
     """Raises SIEError: INVALID_INPUT, a field asks for an answer that there is not here."""
-    for name in REFUSED.intersection(given):
-        if not is_off(given[name]):
-            raise wrong(name, "is not supported")
+    refuse(given, REFUSED)
     if given.get("add_special_tokens") == Raw(b"false"):
         raise wrong("add_special_tokens", "cannot be false: models are given their special tokens")
 
