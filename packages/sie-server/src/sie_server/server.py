@@ -130,7 +130,7 @@ def _traces() -> "Traces":
         from sie_server.http.tracing import Traces, exporting
     except ModuleNotFoundError as error:
         packages = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
-        checkout = "pip install './packages/sie-server[tracing]' in the checkout"
+        checkout = "pip install ./packages/sie-sdk './packages/sie-server[tracing]' in the checkout"
         raise ValueError(f"--tracing needs {error.name}: pip install {packages}, or {checkout}") from None
     return Traces(exporting())
 

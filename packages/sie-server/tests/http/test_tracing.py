@@ -137,4 +137,4 @@ app.meta(["serve", "--port=0", "--tracing"])
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2, done.stderr
     assert "--tracing needs opentelemetry: pip install opentelemetry-sdk opentelemetry-exporter-otlp" in done.stderr
-    assert "pip install './packages/sie-server[tracing]'" in done.stderr
+    assert "'./packages/sie-server[tracing]'" in done.stderr

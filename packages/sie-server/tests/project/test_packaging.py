@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from email.parser import Parser
 from pathlib import Path
 from zipfile import ZipFile
@@ -27,6 +28,13 @@ def test_the_packages_have_one_version() -> None:
     newest = re.search(r"^## \[(\d.*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest is not None
     assert newest[1] == manifest["version"]
+
+
+def test_the_server_requires_the_sdk_of_its_own_version() -> None:
+    project = tomllib.loads((ROOT / "packages/sie-server/pyproject.toml").read_text())["project"]
+    [required] = [line for line in project["dependencies"] if line.startswith("sie-rerank-sdk")]
+    major, minor, _ = sie_server.__version__.split(".")
+    assert required == f"sie-rerank-sdk~={major}.{minor}.0"
 
 
 def test_the_packages_implement_one_version_of_the_interface() -> None:

@@ -58,6 +58,17 @@ def score_params(
     scheduling = scheduling_params(headers, waits=waits)
     # However many items there are, an instruction is read with the query alone.
     check_repeated({"instruction": instruction, "options.instruction": options.instruction}, 1, max_body_bytes)
+    return merged_score_params(scheduling, options, profile, instruction)
+
+
+def merged_score_params(
+    scheduling: SchedulingParams, options: wire.ScoreOptions, profile: Profile, instruction: str | None
+) -> ScoreParams:
+    """The parameters of a score by these options, completed by the profile. instruction: wins over theirs.
+
+    Raises:
+        SIEError: INVALID_INPUT for an option.
+    """
     merged = with_profile(options, profile)
     return ScoreParams(
         scheduling,

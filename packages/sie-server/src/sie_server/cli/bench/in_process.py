@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +14,12 @@ from sie_server.checkpoints.checkpoint import Checkpoint
 from sie_server.checkpoints.description import read_model_config
 from sie_server.cli.bench.arithmetic import operations, peak
 from sie_server.cli.bench.peer import peer
+from sie_server.cli.rankers.local_engine import local_engine
 from sie_server.engine.calls import ScoreCall
 from sie_server.engine.engine import Engine
 from sie_server.engine.results import Ranking
-from sie_server.metrics import Metrics
 from sie_server.models.loaded_model import LoadedModel
 from sie_server.options import Precision
-from sie_server.settings import Settings
-
-_LOAD_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -32,11 +29,11 @@ class Loaded:
     engine: Engine
     model: LoadedModel
     threads: int
-    loop: asyncio.AbstractEventLoop
+    runner: asyncio.Runner
 
     def score(self, query: str, texts: list[str]) -> Ranking:
         """A whole request, tokenization included."""
-        return self.loop.run_until_complete(self.engine.score(ScoreCall(self.model.id, query, texts)))
+        return self.runner.run(self.engine.score(ScoreCall(self.model.id, query, texts)))
 
 
 @contextmanager
@@ -47,23 +44,21 @@ def loaded(entry: Entry, device: str, precision: Precision) -> Iterator[Loaded]:
         ValueError: an unknown device.
         LoadError, SIEError: the model can't be loaded, or does not score.
     """
-    engine = Engine(Settings(device=device, precision=precision, load_wait=_LOAD_S), {entry.id: entry}, Metrics())
-    loop = asyncio.new_event_loop()
-    threads = torch.get_num_threads()
+    threads, stack = torch.get_num_threads(), AsyncExitStack()
 
-    async def start() -> LoadedModel:
-        engine.start()
+    async def start() -> tuple[Engine, LoadedModel]:
+        engine = await stack.enter_async_context(local_engine(entry, device, precision))
         async with engine.residency.serving(entry.id, ["score"]) as model:
-            return model
+            return engine, model
 
-    try:
-        model = loop.run_until_complete(start())
-        # A device thread sets its own to one, and a thread that has not asked before would take that over.
-        torch.set_num_threads(threads)
-        yield Loaded(engine, model, threads, loop)
-    finally:
-        loop.run_until_complete(engine.close())
-        loop.close()
+    with asyncio.Runner() as runner:
+        try:
+            engine, model = runner.run(start())
+            # A device thread sets its own to one, and a thread that has not asked before would take that over.
+            torch.set_num_threads(threads)
+            yield Loaded(engine, model, threads, runner)
+        finally:
+            runner.run(stack.aclose())
 
 
 @dataclass(frozen=True)

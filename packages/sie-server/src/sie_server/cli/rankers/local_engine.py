@@ -1,0 +1,55 @@
+"""An engine in the process of a command."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sie_server.catalog.catalog import Entry, parse, shipped
+from sie_server.checkpoints.source import fetch
+from sie_server.engine.engine import Engine
+from sie_server.metrics import Metrics
+from sie_server.options import Precision
+from sie_server.settings import Settings
+
+# A command waits for its model, and bounds by itself how much it has in the queue.
+_LOAD_S = 3600.0
+_UNLIMITED = 2**62
+
+
+@asynccontextmanager
+async def local_engine(entry: Entry, device: str, precision: Precision) -> AsyncIterator[Engine]:
+    """An engine with one model, which its first use loads. Its threads have ended afterwards.
+
+    Raises:
+        ValueError: the device or the precision is not available here.
+    """
+    settings = Settings(
+        device=device,
+        precision=precision,
+        load_wait=_LOAD_S,
+        load_timeout=_LOAD_S,
+        queue_tokens=_UNLIMITED,
+        max_windows=_UNLIMITED,
+        max_request_tokens=_UNLIMITED,
+        max_rendered_bytes=_UNLIMITED,
+    )
+    engine = Engine(settings, {entry.id: entry}, Metrics(), fetch=fetch)
+    engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+def local_entry(model: str) -> Entry:
+    """The entry of a hub id, a folder, `NAME=FOLDER`, or a catalogue model with a profile, `ID:PROFILE`.
+
+    Raises:
+        ValueError: a folder or a profile does not exist.
+    """
+    known = shipped()
+    name, _, profile = model.rpartition(":")
+    if (entry := known.get(name)) is not None:
+        if profile not in entry.every_profile:
+            raise ValueError(f"profile '{profile}' not found; '{name}' has {', '.join(entry.every_profile)}")
+        return entry
+    return parse(model, known)
