@@ -34,6 +34,7 @@ def test_score_request(connect):
     assert str(request.url) == "http://sie.test:8080/v1/score/BAAI/bge-reranker-v2-m3"
     assert request.headers["content-type"] == request.headers["accept"] == "application/msgpack"
     assert request.headers["x-sie-sdk-version"] == CONTRACT_VERSION
+    assert request.headers["x-sie-model"] == "BAAI/bge-reranker-v2-m3"
     assert request.headers["authorization"] == "Bearer k"
     assert "x-sie-pool" not in request.headers
     assert "x-sie-machine-profile" not in request.headers

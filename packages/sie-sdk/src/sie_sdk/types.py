@@ -206,7 +206,7 @@ class ModelStatusConfig(TypedDict):
 
 
 class ModelStatus(TypedDict):
-    """A model and its queue, in requests (`queue_depth`) and in texts or pairs (`queue_pending_items`)."""
+    """A model and its queue, in requests (`queue_depth`), in texts or pairs, and in seconds of device time."""
 
     name: str
     state: Literal["available", "loading", "loaded", "unloading", "failed"]
@@ -215,6 +215,7 @@ class ModelStatus(TypedDict):
     config: ModelStatusConfig
     queue_depth: int
     queue_pending_items: int
+    queue_seconds: NotRequired[float]
 
 
 class StatusMessage(TypedDict):
@@ -223,6 +224,7 @@ class StatusMessage(TypedDict):
     timestamp: float
     ready: bool
     saturated: NotRequired[bool]
+    queue_seconds: NotRequired[float]
     name: str
     machine_profile: str
     pool_name: str

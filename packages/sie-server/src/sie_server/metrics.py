@@ -151,6 +151,11 @@ class Metrics:
         # Queue
         self.queue_depth = gauge("sie_queue_depth", "Tokens waiting for the device")
         self.queue_tokens = gauge("sie_queue_tokens", "Tokens waiting for the device, by model in memory", ["model"])
+        self.queue_seconds = gauge(
+            "sie_queue_seconds",
+            "Seconds that the device needs for the waiting tokens, by model in memory, at the rates measured so far",
+            ["model"],
+        )
         self.queue_limit = gauge("sie_queue_limit_tokens", "Tokens that may wait before requests get QUEUE_FULL")
 
         # Batches

@@ -331,7 +331,7 @@ class StatusModelConfig(Struct):
 
 
 class ModelStatus(Struct):
-    """`queue_depth`: waiting requests. `queue_pending_items`: their sequences."""
+    """`queue_depth`: waiting requests; `queue_pending_items`: their sequences; `queue_seconds`: to compute them."""
 
     name: str
     state: State
@@ -340,6 +340,7 @@ class ModelStatus(Struct):
     config: StatusModelConfig
     queue_depth: int
     queue_pending_items: int
+    queue_seconds: float
 
 
 class StatusFrame(Struct):
@@ -356,6 +357,7 @@ class StatusFrame(Struct):
     loaded_models: list[str]
     max_batch_requests: int
     saturated: bool
+    queue_seconds: float
     server: ServerStatus
     gpus: list[GpuStatus]
     models: list[ModelStatus]

@@ -56,6 +56,7 @@ def test_a_frame_describes_the_server(server: Server) -> None:
     kinds = {
         "timestamp": float, "ready": bool, "name": str, "machine_profile": str, "pool_name": str, "gpu_count": int,
         "bundle": str, "bundle_config_hash": str, "loaded_models": list, "max_batch_requests": int, "saturated": bool,
+        "queue_seconds": float,
         "server": dict, "gpus": list, "models": list,
     }  # fmt: skip
     assert {name: type(value) for name, value in said.items()} == kinds
@@ -77,8 +78,8 @@ def test_the_models_of_a_frame(server: Server) -> None:
     assert said == sorted(said, key=lambda model: -model["memory_bytes"])
     config = embedded.pop("config")
     assert embedded.pop("memory_bytes") > 40_000_000
-    expected = {"name": EMBEDDED, "state": "loaded", "device": "cpu", "queue_depth": 0, "queue_pending_items": 0}
-    assert embedded == expected
+    idle = {"queue_depth": 0, "queue_pending_items": 0, "queue_seconds": 0.0}
+    assert embedded == {"name": EMBEDDED, "state": "loaded", "device": "cpu", **idle}
     assert config["hf_id"] == EMBEDDED
     assert (config["dims"], config["max_sequence_length"]) == ({"dense": 384, "multivector": 384}, 256)
     cold = next(model for model in said if model["name"] == "BAAI/bge-reranker-large")

@@ -136,6 +136,23 @@ def admitted(admission: Admission, model: str, tokens: int, client: str = "a", p
         return True
 
 
+def test_seconds_of_queued_work() -> None:
+    with waiting({"fast": 300, "slow": 100}) as admission:
+        assert admission.queue_seconds() == {"fast": pytest.approx(3.0), "slow": pytest.approx(1.0)}
+        for _ in range(200):  # until only this rate counts
+            admission.observe("slow", 10, 1.0)
+        assert admission.queue_seconds()["slow"] == pytest.approx(10.0)
+    assert admission.queue_seconds() == {}
+
+
+def test_a_model_without_a_rate_has_that_of_the_others() -> None:
+    admission, sender = Admission(Scheduler(64), 1000, 1000), SchedulingParams("a")
+    with admission.tokenizing("new", sender, 50):
+        assert admission.queue_seconds() == {"new": 0.0}
+        admission.observe("old", 100, 2.0)
+        assert admission.queue_seconds() == {"new": pytest.approx(1.0)}
+
+
 def test_the_queue_is_bounded_for_each_model_and_for_all() -> None:
     with waiting({}) as idle:
         assert admitted(idle, "m", 10**6)

@@ -2,7 +2,7 @@
 
 import type { ModelInfo } from "../types.js";
 
-/** A model and its queue, in requests (`queue_depth`) and in texts or pairs (`queue_pending_items`). */
+/** A model and its queue, in requests (`queue_depth`), in texts or pairs, and in seconds of device time. */
 export interface ModelStatus {
   name: string;
   state: ModelInfo["state"];
@@ -18,6 +18,7 @@ export interface ModelStatus {
   };
   queue_depth: number;
   queue_pending_items: number;
+  queue_seconds?: number;
 }
 
 /** A GPU; `utilization_pct` is the share of the time since the last status in which it was busy. */
@@ -45,6 +46,7 @@ export interface StatusMessage {
   models: ModelStatus[];
   ready?: boolean;
   saturated?: boolean;
+  queue_seconds?: number;
   pool_name?: string;
   bundle_config_hash?: string;
   max_batch_requests?: number;

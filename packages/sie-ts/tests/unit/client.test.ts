@@ -124,6 +124,7 @@ describe("score", () => {
       authorization: "Bearer k",
       "content-type": "application/msgpack",
       "x-own": "1",
+      "x-sie-model": "org/model",
       "x-sie-sdk-version": CONTRACT_VERSION,
     });
     expect(sent?.body).toEqual({

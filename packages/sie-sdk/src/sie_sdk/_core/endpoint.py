@@ -172,9 +172,11 @@ class Endpoint:
         options = self._merged(options)
         fields = body(_without_none(instruction=instruction, options=options or None))
         retrying = RetryOptions(wait_for_capacity=wait_for_capacity, max_oom_retries=max_oom_retries)
-        media = {"content-type": codec.CONTENT_TYPE, "accept": codec.CONTENT_TYPE}
-        route = f"/v1/{task}/{_model_path(model)}"
-        headers = {**self._headers, **media}
+        path = _model_path(model)
+        route = f"/v1/{task}/{path}"
+        # The model again, for balancers that route by a header.
+        own = {"content-type": codec.CONTENT_TYPE, "accept": codec.CONTENT_TYPE, "x-sie-model": path}
+        headers = {**self._headers, **own}
         budget_s, unreached_s = _budgets(provision_timeout_s)
 
         def call(chunk: Chunk) -> Call[list[R]]:

@@ -115,7 +115,11 @@ class StatusStream:
         engine, settings = self._engine, self._settings
         waiting = engine.scheduler.waiting()
         slots = engine.residency.slots.values()
-        models = [_model(slot, str(engine.device), waiting.get(slot.entry.id, Waiting())) for slot in slots]
+        seconds = engine.queue_seconds()
+        models = [
+            _model(slot, str(engine.device), waiting.get(slot.entry.id, Waiting()), seconds.get(slot.entry.id, 0.0))
+            for slot in slots
+        ]
         gpus = [_gpu(engine.device, self._utilization, settings.memory_budget)] if engine.device.type == "cuda" else []
         return wire.StatusFrame(
             timestamp=time.time(),
@@ -129,6 +133,7 @@ class StatusStream:
             loaded_models=[model.name for model in models if model.state == "loaded"],
             max_batch_requests=engine.scheduler.budget,  # a sequence has at least one token
             saturated=engine.scheduler.tokens >= settings.queue_tokens,
+            queue_seconds=round(sum(seconds.values(), 0.0), 3),
             server=wire.ServerStatus(
                 version=__version__,
                 uptime_seconds=int(time.monotonic() - self._started),
@@ -151,7 +156,7 @@ def _full(message: str) -> Response:
     return error_response(PATH, SIEError(Code.QUEUE_FULL, message, retry_after=_RETRY_AFTER_S))
 
 
-def _model(slot: Slot, device: str, waiting: Waiting) -> wire.ModelStatus:
+def _model(slot: Slot, device: str, waiting: Waiting, seconds: float) -> wire.ModelStatus:
     entry, resident = slot.entry, slot.resident
     return wire.ModelStatus(
         name=entry.id,
@@ -168,6 +173,7 @@ def _model(slot: Slot, device: str, waiting: Waiting) -> wire.ModelStatus:
         ),
         queue_depth=waiting.requests,
         queue_pending_items=waiting.sequences,
+        queue_seconds=round(seconds, 3),
     )
 
 

@@ -99,6 +99,19 @@ class Admission:
         rate.tokens = rate.tokens * _DECAY + tokens
         rate.seconds = rate.seconds * _DECAY + seconds
 
+    def queue_seconds(self) -> dict[str, float]:
+        """Estimate the seconds of device time that wait, by model, at the rates measured so far.
+
+        Tokens that are being tokenized count. A model of which nothing was computed yet has the rate of the others, or
+        zero seconds if there are none.
+        """
+        measured = _Rate(sum(r.tokens for r in self._rates.values()), sum(r.seconds for r in self._rates.values()))
+        return {
+            model_id: tokens / rate.tokens * rate.seconds / self._scheduler.workers if rate.tokens else 0.0
+            for model_id, tokens in self._waiting().items()
+            for rate in [self._rates.get(model_id, measured)]
+        }
+
     def _check_limits(self, model_id: str, params: SchedulingParams, tokens: int) -> None:
         waiting_tokens = self._scheduler.tokens + self._estimated.tokens
         if waiting_tokens + tokens <= min(self._device_tokens, self._model_tokens):

@@ -122,7 +122,7 @@ class Engine:
         self.busy_seconds = 0.0
         self._device_busy = metrics.device_busy.labels(str(self.device))
         metrics.queue_limit.set(settings.queue_tokens)
-        metrics.refreshing.append(Gauges(metrics, self.scheduler, self.residency, self.device).refresh)
+        metrics.refreshing.append(Gauges(metrics, self.scheduler, self._admission, self.residency, self.device).refresh)
 
     def start(self) -> None:
         """Start the device threads, and what looks after them, on the running event loop."""
@@ -157,6 +157,10 @@ class Engine:
         if self._lost is None and (self._runner is None or not self._runner.alive):
             return "device thread died"
         return self._lost
+
+    def queue_seconds(self) -> dict[str, float]:
+        """Estimate the seconds of device time that wait, by model."""
+        return self._admission.queue_seconds()
 
     async def score(self, call: ScoreCall) -> Ranking:
         """Rank documents by their relevance to a query; the model says what its scores mean (`LoadedModel.score`).

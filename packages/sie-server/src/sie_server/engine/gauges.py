@@ -5,6 +5,7 @@ from typing import get_args
 
 import torch
 
+from sie_server.engine.admission import Admission
 from sie_server.engine.scheduler import Scheduler
 from sie_server.metrics import Metrics
 from sie_server.options import State
@@ -14,9 +15,17 @@ from sie_server.residency.residency import Residency
 class Gauges:
     """Sets the gauges of an engine's queue, models, tokenizers and device to their current values."""
 
-    def __init__(self, metrics: Metrics, scheduler: Scheduler, residency: Residency, device: torch.device) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        scheduler: Scheduler,
+        admission: Admission,
+        residency: Residency,
+        device: torch.device,
+    ) -> None:
         self._metrics = metrics
         self._scheduler = scheduler
+        self._admission = admission
         self._residency = residency
         self._device = device
         metrics.queue_depth.set_function(lambda: scheduler.tokens)
@@ -26,16 +35,19 @@ class Gauges:
     def refresh(self) -> None:
         """Set the gauges. Called on the event loop, before the metrics are rendered."""
         metrics, waiting = self._metrics, self._scheduler.waiting()
+        seconds = self._admission.queue_seconds()
         slots = self._residency.slots.values()
         states = Counter(slot.state for slot in slots)
         for state in get_args(State):
             metrics.models.labels(state).set(states[state])
         # Gauges of unloaded models must not remain.
         metrics.queue_tokens.clear()
+        metrics.queue_seconds.clear()
         metrics.words_known.clear()
         for model in [slot.model for slot in slots if slot.model is not None]:
             queued = waiting.get(model.id)
             metrics.queue_tokens.labels(model.id).set(queued.tokens if queued else 0)
+            metrics.queue_seconds.labels(model.id).set(seconds.get(model.id, 0.0))
             words = model.tokenizer.words
             if words.enabled:
                 hits, misses = words.take_counts()
