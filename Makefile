@@ -2,6 +2,7 @@
 # make test       every check but the long tests, from nothing
 # make test-clients  the official clients of other APIs against the server
 # make test-long  the tests that take minutes: faults, fuzzing, restarts behind balancers
+# make docs-site  the documentation as a site, in site/
 # make wheels     what a release publishes of the two Python packages
 PYTHON ?= python3
 PORT   ?= 8080
@@ -23,7 +24,7 @@ PACKAGES := -e packages/sie-sdk -e packages/sie-server
 # The fully typed modules of the SDK; the frameworks that the others build on are typed only in part.
 TYPED := $(addprefix sie_sdk.,client client.sync client.async_ encoding errors exceptions retry scoring types)
 
-.PHONY: install serve test test-long lint types pytest ts docs wire wheels clean
+.PHONY: install serve test test-long lint types pytest ts docs docs-site wire wheels clean
 
 install: .venv/.installed
 
@@ -70,11 +71,14 @@ packages/sie-ts/node_modules/.package-lock.json: packages/sie-ts/package-lock.js
 	@touch $@
 
 # The generated parts of the documentation, which the tests compare with their sources.
-docs: install
-	$(BIN)/python packages/sie-server/pages/models_page.py
-	$(BIN)/python packages/sie-server/pages/metrics_page.py
+docs: .venv/.installed-dev
+	$(BIN)/python packages/sie-server/pages/generate.py
 	$(BIN)/python packages/sie-sdk/tests/fault_page.py
 	$(BIN)/python clients/clients_page.py
+
+# The documentation as a site, in site/: open site/index.html, or serve the folder. A link that leads nowhere is an error.
+docs-site: docs
+	$(BIN)/zensical build --strict
 
 # What goes over the wire, to the byte; the tests of the server and of both SDKs read it.
 wire: .venv/.installed-dev
@@ -93,7 +97,7 @@ wheels: .venv/.installed-dev
 include clients/environments.mk
 
 clean:
-	rm -rf .venv .clients dist packages/sie-ts/node_modules packages/sie-ts/dist packages/sie-ts/.programs
+	rm -rf .venv .cache .clients dist site packages/sie-ts/node_modules packages/sie-ts/dist packages/sie-ts/.programs
 
 # What the kernel of sie-server is compiled from.
 KERNEL := packages/sie-server/hatch_build.py $(wildcard packages/sie-server/src/sie_server/nn/kernels/*.cpp packages/sie-server/src/sie_server/nn/kernels/*.h)
@@ -111,5 +115,5 @@ KERNEL := packages/sie-server/hatch_build.py $(wildcard packages/sie-server/src/
 
 .venv/.installed-dev: .venv/.installed pyproject.toml packages/sie-testing/pyproject.toml
 	$(BIN)/pip install --quiet --no-deps -e packages/sie-testing
-	$(BIN)/pip install --quiet --constraint constraints.txt --group dev --group examples --group integrations
+	$(BIN)/pip install --quiet --constraint constraints.txt --group dev --group docs --group examples --group integrations
 	@touch $@

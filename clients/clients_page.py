@@ -35,14 +35,16 @@ def _row(client: Client) -> str:
     name = f"`{client.name}`<br>" + (f"`{client.versions()}`" if client.packages else "its requests, replayed")
     works = [f"`{call}`" for call in client.works]
     fails = [f"`{call}`: {failing.why}" for call, failing in client.fails.items()]
-    cells = (name, client.set, "; ".join(works), "<br>".join([*fails, *([client.note] if client.note else [])]))
+    listed = f"<details><summary>{len(works)} calls</summary>{'<br>'.join(works)}</details>" if works else "–"
+    cells = (name, client.set, listed, "<br>".join([*fails, *([client.note] if client.note else [])]))
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _snippet(client: Client) -> str:
     path = Path(client.snippet)
     code = (FOLDER / "snippets" / path).read_text()
-    return f"### `{client.name}`\n\n```{_LANGUAGES[path.suffix]}\n{code}```"
+    where = "`make test-clients`, in an environment of its own"
+    return f"### `{client.name}`\n\n<!-- run by: {where} -->\n```{_LANGUAGES[path.suffix]}\n{code}```"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""Generate docs/metrics.md from the declarations of the metrics (`make docs`)."""
+"""Table of the metrics, from their declarations."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from prometheus_client import ProcessCollector
@@ -42,39 +41,16 @@ def all_metrics() -> Iterator[MetricInfo]:
         yield _info(family, labels)
 
 
-def page() -> str:
-    """Render docs/metrics.md."""
+def parts() -> dict[str, str]:
+    """The generated part of docs/metrics.md."""
     rows = [
         f"| `{metric.name}` | {metric.kind} | {', '.join(f'`{label}`' for label in metric.labels) or '–'} "
         f"| {metric.meaning} |"
         for metric in all_metrics()
     ]
-    return _PAGE.format(rows="\n".join(rows))
+    return {"metrics": "\n".join(["| Metric | Type | Labels | |", "|---|---|---|---|", *rows])}
 
 
 def _info(family: Metric, labels: tuple[str, ...]) -> MetricInfo:
     name = f"{family.name}_total" if family.type == "counter" else family.name
     return MetricInfo(name, family.type, labels, family.documentation.removesuffix("."))
-
-
-_PAGE = """\
-# Metrics
-
-<!-- Generated from the declarations by `make docs`. Edit packages/sie-server/src/sie_server/metrics.py. -->
-
-`GET /metrics` returns these metrics in Prometheus' text format. [operations.md](operations.md) shows how to use them.
-
-| Metric | Type | Labels | |
-|---|---|---|---|
-{rows}
-
-A histogram has `_bucket`, `_sum` and `_count`. Times are in seconds, sizes in bytes or tokens.
-
-**Labels** take few values, whatever clients send. `model` is the id of a model that this server has, a profile's
-requests being those of its model, or `unknown`; `endpoint` is `score`, `encode`, `extract`, `rerank`, `embeddings`,
-`tei` (TEI's other routes), or `unknown` for an error that no such route gave, such as a path that is none.
-"""
-
-
-if __name__ == "__main__":
-    Path("docs/metrics.md").write_text(page())

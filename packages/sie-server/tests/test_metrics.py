@@ -10,7 +10,7 @@ import httpx2
 import prometheus_client
 import pytest
 import torch
-from metrics_page import all_metrics, page
+from metrics_page import all_metrics
 from prometheus_client import CollectorRegistry, generate_latest
 
 from sie_server.catalog.catalog import Entry, shipped
@@ -21,7 +21,6 @@ from sie_server.models.loaded_model import LoadedModel
 from sie_server.options import Precision
 from sie_testing.serving import connect, in_process, metric, poll
 
-ROOT = Path(__file__).resolve().parents[3]
 BODY = {"query": {"text": "w1"}, "items": [{"text": "w2"}, {"text": "w3 w4 w5"}], "options": {"return_tokens": True}}
 CODES = {
     ("/v1/score/bert", "score", "bert"): ({}, "INVALID_INPUT"),
@@ -53,11 +52,6 @@ def watched(models: Path) -> Iterator[httpx2.Client]:
 def series(api: httpx2.Client) -> set[str]:
     """Every series of ours there is, without the values."""
     return {line.rsplit(" ", 1)[0] for line in api.get("/metrics").text.splitlines() if line.startswith("sie_")}
-
-
-def test_the_documentation_matches_the_declarations() -> None:
-    """`make docs` writes it."""
-    assert (ROOT / "docs" / "metrics.md").read_text() == page()
 
 
 def test_every_metric_is_declared_with_its_meaning() -> None:

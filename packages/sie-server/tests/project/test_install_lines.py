@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[4]
 KINDS = {".md", ".py", ".ts", ".toml", ".json", ".yml", ".yaml", ".ipynb", ".cfg", ".conf", ""}
-SKIPPED = {"node_modules", ".venv", ".git", "dist", ".programs"}
+SKIPPED = {"node_modules", ".venv", ".git", "dist", ".programs", ".cache", "site"}
 INSTALL = re.compile(
     r"\b(?:pip3?|pipx|uv|uvx|poetry|npm|npx|pnpm|yarn|bun|deno|conda)\b[^\n`]*\b(?:install|add|i|run|x)\b[^\n`]*"
 )

@@ -10,17 +10,22 @@ const run = promisify(execFile);
 const at = (path: string) => new URL(path, import.meta.url);
 const folder = at("../../.programs/");
 
-const pages = ["../../README.md", "../../../../README.md", "../../../../docs/sdk-typescript.md"];
+const docs = at("../../../../docs/");
+const pages = ["../../README.md", "../../../../README.md"].map(at).concat(
+  readdirSync(docs)
+    .filter((name) => name.endsWith(".md"))
+    .map((name) => new URL(name, docs)),
+);
 const programs = new Map([
   ...readdirSync(at("page/")).map((name): [string, string] => [
     basename(name, ".ts"),
     readFileSync(at(`page/${name}`), "utf8"),
   ]),
   ...pages.flatMap((page, i) =>
-    Array.from(
-      readFileSync(at(page), "utf8").matchAll(/```ts\n(.*?)```/gs),
-      ([, program = ""], j): [string, string] => [`${["package", "readme", "docs"][i]}-${j}`, program],
-    ),
+    Array.from(readFileSync(page, "utf8").matchAll(/```ts\n(.*?)```/gs), ([, program = ""], j): [string, string] => [
+      `${basename(page.pathname, ".md")}-${i}-${j}`,
+      program,
+    ]),
   ),
 ]);
 

@@ -1,21 +1,17 @@
-"""The Python SDK against a really running server, and every program the README shows."""
+"""The Python SDK against a really running server, and the examples in its docstrings."""
 
 import asyncio
 import doctest
 import gc
 import importlib
 import pkgutil
-import re
 import subprocess
-import sys
 import warnings
 from contextlib import aclosing, closing
-from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from models_page import page, readme
 
 import sie_sdk
 from sie_sdk import RequestError, ServerError, SIEAsyncClient, SIEClient
@@ -23,12 +19,6 @@ from sie_sdk.scoring import maxsim
 from sie_sdk.types import Item, StatusMessage
 from sie_testing.serving import EMBEDDED, Server
 
-ROOT = Path(__file__).resolve().parents[4]
-README = (ROOT / "README.md").read_text()
-EMBEDDINGS = (ROOT / "docs" / "embeddings.md").read_text()
-SDK = (ROOT / "docs" / "sdk-python.md").read_text()
-SDK_README = (ROOT / "packages" / "sie-sdk" / "README.md").read_text()
-INTEGRATIONS = (ROOT / "docs" / "integrations.md").read_text()
 QUERY = Item(id="q1", text="What is Python?")
 ITEMS = [
     Item(id="doc-1", text="Python is a programming language."),
@@ -131,25 +121,6 @@ def test_server_errors_arrive_as_exceptions(server: Server) -> None:
         assert failed.value.code == "MODEL_LOAD_FAILED"
 
 
-def _blocks(language: str, text: str = README) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
-
-
-# Those of the SDK's README are one program.
-PROGRAMS = [
-    *(program for text in (README, EMBEDDINGS, SDK, INTEGRATIONS) for program in _blocks("python", text)),
-    "".join(_blocks("python", SDK_README)),
-]
-
-
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_programs_of_the_documentation_run_as_they_stand(server: Server, program: str) -> None:
-    program = program.replace("http://localhost:8080", server.url)
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout
-
-
 def _docstrings() -> list[doctest.DocTest]:
     """Every docstring of the SDK with examples in it."""
     names = ["sie_sdk", *(module.name for module in pkgutil.walk_packages(sie_sdk.__path__, "sie_sdk."))]
@@ -166,20 +137,7 @@ def test_examples_in_docstrings_of_the_sdk(server: Server, docstring: doctest.Do
     assert not failed, "".join(log)
 
 
-def test_readme_curl_answers_as_the_program_does(server: Server) -> None:
-    [command] = [block for block in _blocks("sh") if block.startswith("curl")]
-    command = command.replace("http://localhost:8080", server.url)
-    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
-    assert '"item_id":"doc-1"' in run.stdout.split("},{")[0], run.stdout + run.stderr
-
-
 def test_the_curl_line_of_the_welcome_works(server: Server) -> None:
     command = server.log[server.log.index("  curl ") :]
     run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert '"scores":[{"item_id":"item-0"' in run.stdout, run.stdout + run.stderr
-
-
-def test_generated_documentation_is_current() -> None:
-    """`make docs` writes it."""
-    assert readme(README) == README
-    assert (ROOT / "docs" / "models.md").read_text() == page()

@@ -1,0 +1,18 @@
+"""Reference of the `sie-server` command, as its `--help` has it."""
+
+import re
+
+from sie_server.cli.main import app
+
+# A default that only says that there is none.
+_EMPTY = re.compile(r" \*\[default: (?:\(\)|\"\"|False)\]\*")
+# A pattern of file names, which Markdown would read as the start of an emphasis.
+_PATTERN = re.compile(r"(?<!\S)\*\.\w+")
+
+
+def parts() -> dict[str, str]:
+    """The generated part of docs/reference/cli.md."""
+    text = app.generate_docs(output_format="markdown", include_hidden=False)
+    text = _PATTERN.sub(r"`\g<0>`", _EMPTY.sub("", text))
+    _, _, commands = text.partition("## Table of Contents")
+    return {"commands": commands[commands.index("## sie-server ") :].rstrip()}
