@@ -65,6 +65,11 @@ def test_every_snippet_runs_or_says_why_not() -> None:
     assert [str(each) for each in ALL if each.language in QUOTED - {""} and "/reference/" not in each.page] == []
 
 
+def test_blocks_without_a_language_are_output() -> None:
+    command = re.compile(r"^(?:\$ |curl |docker |helm |make |npm |pip |python |sie-server )", re.MULTILINE)
+    assert [str(each) for each in ALL if not each.language and command.search(each.text)] == []
+
+
 @pytest.mark.parametrize("program", programs(), ids=str)
 def test_python_programs(server: Server, request: pytest.FixtureRequest, tmp_path: Path, program: Snippet) -> None:
     text = program.text
