@@ -1,6 +1,7 @@
 # make serve      a server on this machine, from nothing
 # make test       every check but the long tests, from nothing
 # make test-clients  the official clients of other APIs against the server
+# make test-ray   the tests of the server as an application of Ray Serve, in an environment that has Ray
 # make test-long  the tests that take minutes: faults, fuzzing, restarts behind balancers
 # make docs-site  the documentation as a site, in site/
 # make wheels     what a release publishes of the two Python packages
@@ -24,7 +25,7 @@ PACKAGES := -e packages/sie-sdk -e packages/sie-server
 # The fully typed modules of the SDK; the frameworks that the others build on are typed only in part.
 TYPED := $(addprefix sie_sdk.,client client.sync client.async_ encoding errors exceptions retry scoring types)
 
-.PHONY: install serve test test-long lint types pytest ts docs docs-site wire wheels clean
+.PHONY: install serve test test-ray test-long lint types pytest ts docs docs-site wire wheels clean
 
 install: .venv/.installed
 
@@ -56,6 +57,19 @@ pytest: .venv/.installed-dev
 # One after another: they put a server under load, and watch how it fares.
 test-long: .venv/.installed-dev
 	$(BIN)/pytest -m long $(ARGS)
+
+# Ray is installed beside .venv, whose packages its environment has too: what serves without Ray never has it.
+# The warnings are those of Ray's own code.
+RAY := .clients/ray
+test-ray: $(RAY)/.installed
+	$(RAY)/bin/python -m pytest -m ray -n0 -W ignore packages/sie-server/tests/ray_serve $(ARGS)
+
+$(RAY)/.installed: .venv/.installed-dev
+	$(BIN)/python -m venv --clear --without-pip $(RAY)
+	echo 'import site; site.addsitedir("$(abspath .venv)/lib/python$(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')/site-packages")' \
+	  > $$(echo $(RAY)/lib/python*/site-packages)/sie.pth
+	$(BIN)/pip --python $(RAY)/bin/python install --quiet --constraint constraints.txt 'ray[serve]'
+	@touch $@
 
 # The TypeScript SDK: lint, types, build, package, and its tests against a server of this checkout.
 ifneq ($(shell command -v npm 2>/dev/null),)

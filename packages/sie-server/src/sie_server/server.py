@@ -5,11 +5,12 @@ import logging
 import socket
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from sie_server.api.app import create_app
 from sie_server.catalog.catalog import Entry, offered, shipped, with_models
@@ -71,24 +72,9 @@ def run(settings: Settings, listener: socket.socket) -> int:
 
     drain = Drain()
     try:
-        traces = _traces() if settings.tracing else None
-        named = (
-            *(model.partition("=")[0] for model in settings.model),
-            *settings.preload,
-            *settings.pinned,
-            settings.default_model,
-            *settings.aliases.values(),
+        engine, app = application(
+            settings, metrics, drain, on_ready=ready, on_failed=failed, on_lost=lambda: server.abandon()
         )
-        entries = with_models(offered(shipped(), settings.catalogue, named), settings.model, settings.prompt)
-        _check_folders(entries[model_id] for model_id in settings.preload if model_id in entries)
-        loader = load_verified if settings.verify else load
-        engine = Engine(settings, entries, metrics, loader, fetch, lambda: server.abandon())
-        _check_known("--preload", settings.preload, engine)
-        if not settings.models_dir:  # where these models may turn up later
-            _check_known("--pinned", settings.pinned, engine)
-            _check_known("--default-model", _base(filter(None, [settings.default_model]), engine), engine)
-            _check_known("--alias", _base(settings.aliases.values(), engine), engine)
-        app = create_app(settings, engine, metrics, on_ready=ready, on_failed=failed, traces=traces, drain=drain)
     except (ValueError, OSError, LoadError) as error:
         _LOG.error("%s", error)
         return 2
@@ -115,14 +101,56 @@ def run(settings: Settings, listener: socket.socket) -> int:
         settings.drain_notice_s,
         engine.residency.release,
     )
-    sys.setswitchinterval(_SWITCH_S)
-    gc.freeze()  # imported objects stay: a collection that visits them stops all threads for 0.1 s
+    shorten_pauses()
     server.run(sockets=[listener])
     if server.abandoned or any(
         not each.daemon for each in threading.enumerate() if each is not threading.main_thread()
     ):
         leave(server.abandoned or status)
     return status
+
+
+def application(
+    settings: Settings,
+    metrics: Metrics,
+    drain: Drain,
+    *,
+    on_ready: Callable[[], None],
+    on_failed: Callable[[SIEError], None],
+    on_lost: Callable[[], None],
+) -> tuple[Engine, ASGIApp]:
+    """The engine, and the ASGI application that starts and stops it.
+
+    on_ready, on_failed: as `create_app` has them. on_lost: called on another thread when the device has failed.
+
+    Raises:
+        ValueError, OSError, LoadError: a setting does not fit this machine, or names a model that is not there.
+    """
+    traces = _traces() if settings.tracing else None
+    named = (
+        *(model.partition("=")[0] for model in settings.model),
+        *settings.preload,
+        *settings.pinned,
+        settings.default_model,
+        *settings.aliases.values(),
+    )
+    entries = with_models(offered(shipped(), settings.catalogue, named), settings.model, settings.prompt)
+    _check_folders(entries[model_id] for model_id in settings.preload if model_id in entries)
+    loader = load_verified if settings.verify else load
+    engine = Engine(settings, entries, metrics, loader, fetch, on_lost)
+    _check_known("--preload", settings.preload, engine)
+    if not settings.models_dir:  # where these models may turn up later
+        _check_known("--pinned", settings.pinned, engine)
+        _check_known("--default-model", _base(filter(None, [settings.default_model]), engine), engine)
+        _check_known("--alias", _base(settings.aliases.values(), engine), engine)
+    app = create_app(settings, engine, metrics, on_ready=on_ready, on_failed=on_failed, traces=traces, drain=drain)
+    return engine, app
+
+
+def shorten_pauses() -> None:
+    """Shorten the pauses of all threads of this process; called when everything is imported."""
+    sys.setswitchinterval(_SWITCH_S)
+    gc.freeze()  # imported objects stay: a collection that visits them stops all threads for 0.1 s
 
 
 def _traces() -> "Traces":

@@ -27,7 +27,7 @@ _READY = "/readyz"
 # Requests that are on their way when refusal begins still get a response.
 _LINGER_S = 0.3
 # EX_SOFTWARE of sysexits.h.
-_ABANDONED = 70
+ABANDONED = 70
 _ABANDONED_S = 1.0
 _LAST_S = 10.0
 # For everything that is not a request to end, status streams and the engine included.
@@ -169,7 +169,7 @@ class DrainingServer(uvicorn.Server):
 
     def abandon(self) -> None:
         """Exit with status 70 and the responses that can be finished within a second. Callable from any thread."""
-        self.abandoned = _ABANDONED
+        self.abandoned = ABANDONED
         self._drain_s = _ABANDONED_S
         self._drain.noticed = self._drain.begun = True
         # Even if the event loop is stuck.
