@@ -77,6 +77,8 @@ export interface ScoreResult {
   /** Present if the query had an id. */
   queryId?: string;
   usage?: Usage;
+  /** The timing of the whole request; of a list that was sent in parts, the sums of theirs. */
+  timing?: TimingInfo;
   request?: RequestInfo;
 }
 

@@ -344,7 +344,11 @@ class ModelStatus(Struct):
 
 
 class StatusFrame(Struct):
-    """A frame of `WS /ws/status`. `models` by descending memory. Pool and bundle are those of a server alone."""
+    """A frame of `WS /ws/status`. `models` by descending memory. Pool and bundle are those of a server alone.
+
+    `queued_tokens`: tokens that wait for the device. `computed_tokens`: those that it has computed since the server
+    started. `utilization_pct`: share of the time since the last frame in which its threads were busy.
+    """
 
     timestamp: float
     ready: bool
@@ -358,6 +362,9 @@ class StatusFrame(Struct):
     max_batch_requests: int
     saturated: bool
     queue_seconds: float
+    queued_tokens: int
+    computed_tokens: int
+    utilization_pct: float
     server: ServerStatus
     gpus: list[GpuStatus]
     models: list[ModelStatus]

@@ -56,7 +56,7 @@ def test_a_frame_describes_the_server(server: Server) -> None:
     kinds = {
         "timestamp": float, "ready": bool, "name": str, "machine_profile": str, "pool_name": str, "gpu_count": int,
         "bundle": str, "bundle_config_hash": str, "loaded_models": list, "max_batch_requests": int, "saturated": bool,
-        "queue_seconds": float,
+        "queue_seconds": float, "queued_tokens": int, "computed_tokens": int, "utilization_pct": float,
         "server": dict, "gpus": list, "models": list,
     }  # fmt: skip
     assert {name: type(value) for name, value in said.items()} == kinds
@@ -84,6 +84,15 @@ def test_the_models_of_a_frame(server: Server) -> None:
     assert (config["dims"], config["max_sequence_length"]) == ({"dense": 384, "multivector": 384}, 256)
     cold = next(model for model in said if model["name"] == "BAAI/bge-reranker-large")
     assert (cold["state"], cold["device"], cold["memory_bytes"]) == ("available", None, 0)
+
+
+def test_computed_tokens_are_counted(in_memory: InProcess) -> None:
+    with watching(in_memory.url) as session, connect(in_memory.url) as client:
+        before = frame(session)["computed_tokens"]
+        encoded = client.post(f"/v1/encode/{EMBEDDED}", json={"items": [{"text": "it is"}] * 2}).json()
+        tokens = encoded["usage"]["input_tokens"]
+        assert tokens == 8
+        poll(lambda: frame(session)["computed_tokens"] == before + tokens)
 
 
 @pytest.mark.parametrize(

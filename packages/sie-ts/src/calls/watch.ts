@@ -11,6 +11,9 @@ import type { WebSocketClass } from "../websocket.js";
 const UPGRADE_REQUIRED = 426;
 // Older statuses are dropped if the caller does not keep up.
 const MAX_UNREAD = 16;
+// The subprotocol that the server chooses, and the prefix of the one that carries a key.
+const STATUS = "sie.status";
+const KEY = "sie.key.";
 
 /** @throws RangeError unless the mode is one that a single server has. */
 export function checkMode(mode: string): void {
@@ -36,14 +39,17 @@ export async function* watchStatuses(
 ): AsyncGenerator<StatusMessage, void, undefined> {
   let since = performance.now();
   let retries: Retries = {};
+  let offersKey = true;
   for (;;) {
-    const connection = new Connection(WebSocket, call);
+    const connection = new Connection(WebSocket, call, offersKey);
     for await (const text of connection.texts()) {
       yield call.parse({ status: 101, headers: new Headers(), content: new TextEncoder().encode(text) });
       retries = {};
       since = performance.now();
     }
     if (connection.opened) transport.history.reached = true;
+    // A server that does not choose among subprotocols fails the connection of a browser that offers some.
+    else offersKey = !offersKey;
     call.signal?.throwIfAborted();
     const error = connection.opened ? ended(call) : await whyNot(call, transport);
     const again = afterFailure(error.kind, retries, call.retrying, Math.random());
@@ -64,6 +70,11 @@ async function whyNot(call: Call<unknown>, transport: Transport): Promise<SIECon
   throw new RequestError(`no status stream at ${call.url}: ${message}`, { code, statusCode });
 }
 
+/** Encodes printable ASCII. */
+function base64Url(text: string): string {
+  return btoa(text).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
+}
+
 function ended({ url }: Call<unknown>): SIEConnectionError {
   return new SIEConnectionError(`GET ${url}: the connection ended`, "connect");
 }
@@ -77,14 +88,15 @@ class Connection {
   #over = false;
   #wake = () => {};
 
-  constructor(WebSocket: WebSocketClass, call: Call<unknown>) {
+  constructor(WebSocket: WebSocketClass, call: Call<unknown>, offersKey: boolean) {
     this.#call = call;
     const url = call.url.replace(/^http/, "ws");
     try {
       this.#socket = new WebSocket(url, { headers: call.headers });
     } catch {
-      // In a browser, it takes no headers.
-      this.#socket = new WebSocket(url);
+      // In a browser, it takes no headers, but names of subprotocols, of which one can carry the key.
+      const key = /^Bearer (.+)$/.exec(call.headers["authorization"] ?? "")?.[1];
+      this.#socket = key && offersKey ? new WebSocket(url, [STATUS, KEY + base64Url(key)]) : new WebSocket(url);
     }
     this.#socket.onopen = () => this.#heard(() => (this.opened = true));
     this.#socket.onmessage = ({ data }) => this.#heard(() => this.#unread.push(String(data)));

@@ -1,7 +1,7 @@
 /** HTTP responses, and the errors that they carry. */
 
 import { errorClass, type SIEError } from "../errors.js";
-import type { RequestInfo } from "../types.js";
+import type { RequestInfo, TimingInfo } from "../types.js";
 import { isMap } from "./msgpack.js";
 
 /** A complete response. */
@@ -42,6 +42,24 @@ export function requestInfo(headers: Headers): RequestInfo | undefined {
     }
   });
   return Object.keys(info).length > 0 ? info : undefined;
+}
+
+const TIMES = {
+  totalMs: "x-total-time",
+  queueMs: "x-queue-time",
+  tokenizationMs: "x-tokenization-time",
+  inferenceMs: "x-inference-time",
+  postprocessingMs: "x-postprocessing-time",
+} as const;
+
+/** Returns the durations that the headers give; undefined if there are none. */
+export function timingInfo(headers: Headers): TimingInfo | undefined {
+  const timing: TimingInfo = {};
+  for (const [name, header] of Object.entries(TIMES) as [keyof typeof TIMES, string][]) {
+    const ms = Number.parseFloat(headers.get(header) ?? "");
+    if (Number.isFinite(ms)) timing[name] = ms;
+  }
+  return Object.keys(timing).length > 0 ? timing : undefined;
 }
 
 /** Returns the error for a response, with the server's message if it has one. */

@@ -15,7 +15,7 @@ import type {
 } from "../types.js";
 import type { Chunk } from "./chunks.js";
 import { isMap, malformed, unpackBody } from "./msgpack.js";
-import { excerptOf, parsedJson, type Reply, requestInfo } from "./reply.js";
+import { excerptOf, parsedJson, type Reply, requestInfo, timingInfo } from "./reply.js";
 import type { StatusMessage } from "./status.js";
 
 /** Parses a ranking. It keeps the order and the ranks that the server sent. */
@@ -27,6 +27,8 @@ export function scoreResult(reply: Reply): ScoreResult {
   const result: ScoreResult = { model, scores: scores.map(scoreEntry) };
   if (typeof query_id === "string") result.queryId = query_id;
   if (isMap(usage)) result.usage = camelCased(usage) as unknown as Usage;
+  const timing = timingInfo(reply.headers);
+  if (timing) result.timing = timing;
   return withRequest(result, reply);
 }
 
@@ -41,8 +43,9 @@ export function mergedScores(parts: readonly ScoreResult[], topK: unknown): Scor
   const kept = typeof topK === "number" ? entries.slice(0, topK) : entries;
   const result = { ...first, scores: kept.map((entry, rank) => ({ ...entry, rank })) };
   const usage = summed(parts.map((part) => part.usage)) as Usage | undefined;
+  const timing = summed(parts.map((part) => part.timing)) as TimingInfo | undefined;
   const request = summed(parts.map((part) => part.request)) as RequestInfo | undefined;
-  return { ...result, ...(usage && { usage }), ...(request && { request }) };
+  return { ...result, ...(usage && { usage }), ...(timing && { timing }), ...(request && { request }) };
 }
 
 /** Parses one result per item, in the order of the items. */

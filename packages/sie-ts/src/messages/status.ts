@@ -47,6 +47,12 @@ export interface StatusMessage {
   ready?: boolean;
   saturated?: boolean;
   queue_seconds?: number;
+  /** Tokens that wait for the device. */
+  queued_tokens?: number;
+  /** Tokens that the device has computed since the server started. */
+  computed_tokens?: number;
+  /** The share of the time since the last status in which the device was busy. */
+  utilization_pct?: number;
   pool_name?: string;
   bundle_config_hash?: string;
   max_batch_requests?: number;

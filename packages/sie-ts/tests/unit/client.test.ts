@@ -166,12 +166,20 @@ describe("score", () => {
       usage: { input_tokens: 9 },
       scores: [{ item_id: "", score: 1, rank: 0, tokens: 5, truncated: true, span: [0, 4] }],
     };
-    const headers = { "x-sie-request-id": "r", "x-sie-model-revision": "abc", "x-sie-units-gpu": "2" };
+    const headers = {
+      "x-sie-request-id": "r",
+      "x-sie-model-revision": "abc",
+      "x-sie-units-gpu": "2",
+      "x-total-time": "12.50",
+      "x-queue-time": "0.00",
+      "x-inference-time": "soon",
+    };
     expect(await new Server(packed(body, headers)).client().score("m", QUERY, ITEMS)).toEqual({
       model: "m",
       queryId: "q",
       usage: { inputTokens: 9 },
       scores: [{ itemId: "", score: 1, rank: 0, tokens: 5, truncated: true, span: [0, 4] }],
+      timing: { totalMs: 12.5, queueMs: 0 },
       request: { id: "r", modelRevision: "abc", units: { gpu: 2 } },
     });
     const plain = await new Server(packed(SCORED)).client().score("m", QUERY, ITEMS);

@@ -18,14 +18,17 @@ afterEach(() => {
 });
 
 /** A server whose n-th stream sends `frames[n]` and ends, but the last stays open; `absent`: it has no such route. */
-async function served(frames: string[][], { absent = false, port = 0 } = {}) {
+async function served(frames: string[][], { absent = false, port = 0, chooses = true } = {}) {
   const asked: { path: string; headers: Record<string, unknown> }[] = [];
   const http: Server = createServer((request, response) => {
     asked.push({ path: `http ${request.url}`, headers: request.headers });
     response.statusCode = absent ? 404 : 426;
     response.end(response.statusCode === 404 ? '{"detail":"Not Found"}' : "{}");
   });
-  const streams = new WebSocketServer({ noServer: true });
+  const streams = new WebSocketServer({
+    noServer: true,
+    handleProtocols: ([name]) => (chooses ? (name ?? false) : false),
+  });
   let opened = 0;
   http.on("upgrade", (request, socket, head) => {
     asked.push({ path: `ws ${request.url}`, headers: request.headers });
@@ -76,14 +79,31 @@ test("the headers go along, outside of browsers", async () => {
   const server = await served([[frame(1)], [frame(2)]]);
   await first(1, server.client({ apiKey: "k" }).watch("worker"));
   expect(server.asked[0]?.headers).toMatchObject({ authorization: "Bearer k", "x-sie-sdk-version": expect.anything() });
-  // A browser's takes a list of protocols in their place, and nothing else.
-  class Browser extends WebSocket {
-    constructor(url: string, protocols?: object) {
-      if (protocols) throw new DOMException("no such protocol", "SyntaxError");
-      super(url);
-    }
+});
+
+/** A browser's WebSocket: its second argument is a list of protocols, of which the server must choose one. */
+class Browser extends WebSocket {
+  constructor(url: string, protocols?: unknown) {
+    if (protocols !== undefined && !Array.isArray(protocols)) throw new DOMException("no such protocol", "SyntaxError");
+    super(url, protocols);
   }
-  expect(await first(1, server.client({ webSocket: Browser }).watch("worker"))).toHaveLength(1);
+}
+
+test("a browser's connection carries the key as a subprotocol", async () => {
+  const server = await served([[frame(1)], [frame(2)]]);
+  const apiKey = "first-of+2/keys~>?";
+  expect(await first(1, server.client({ webSocket: Browser, apiKey }).watch())).toHaveLength(1);
+  const [chosen, key] = String(server.asked[0]?.headers["sec-websocket-protocol"]).split(",");
+  expect(chosen).toBe("sie.status");
+  expect(Buffer.from(String(key).replace("sie.key.", ""), "base64url").toString()).toBe(apiKey);
+  await first(1, server.client({ webSocket: Browser }).watch());
+  expect(server.asked[1]?.headers["sec-websocket-protocol"]).toBeUndefined();
+});
+
+test("without a choice among the subprotocols, a browser connects without them", async () => {
+  const server = await served([[], [frame(2)]], { chooses: false });
+  expect(await first(1, server.client({ webSocket: Browser, apiKey: "k" }).watch())).toEqual([{ n: 2 }]);
+  expect(server.paths()).toEqual(["ws /ws/status", "http /ws/status", "ws /ws/status"]);
 });
 
 test("a connection that ends is followed by another", async () => {

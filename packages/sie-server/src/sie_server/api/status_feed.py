@@ -31,6 +31,8 @@ from sie_server.residency.slot import Slot
 from sie_server.settings import Settings
 
 PATH = "/ws/status"
+# Chosen if it is offered: a browser that offers its key as a subprotocol expects one of its offers in the answer.
+_PROTOCOL = "sie.status"
 MOST_WATCHERS = 64
 # With one API key, so that clients with other keys have room.
 MOST_WATCHERS_OF_A_KEY = 16
@@ -74,7 +76,10 @@ class StatusStream:
         disconnected = None
         try:
             versions = {"x-sie-server-version": CONTRACT_VERSION, "x-sie-build": __version__}
-            await websocket.accept(headers=[(name.encode(), value.encode()) for name, value in versions.items()])
+            await websocket.accept(
+                _PROTOCOL if _PROTOCOL in websocket.scope["subprotocols"] else None,
+                headers=[(name.encode(), value.encode()) for name, value in versions.items()],
+            )
             disconnected = asyncio.create_task(_disconnected(websocket))
             while not disconnected.done():
                 async with asyncio.timeout(_SEND_TIMEOUT_S):
@@ -134,6 +139,9 @@ class StatusStream:
             max_batch_requests=engine.scheduler.budget,  # a sequence has at least one token
             saturated=engine.scheduler.tokens >= settings.queue_tokens,
             queue_seconds=round(sum(seconds.values(), 0.0), 3),
+            queued_tokens=engine.scheduler.tokens,
+            computed_tokens=engine.computed_tokens,
+            utilization_pct=self._utilization,
             server=wire.ServerStatus(
                 version=__version__,
                 uptime_seconds=int(time.monotonic() - self._started),

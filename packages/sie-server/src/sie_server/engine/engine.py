@@ -120,6 +120,7 @@ class Engine:
         self._on_lost = on_lost
         self._lost: str | None = None
         self.busy_seconds = 0.0
+        self.computed_tokens = 0
         self._device_busy = metrics.device_busy.labels(str(self.device))
         metrics.queue_limit.set(settings.queue_tokens)
         metrics.refreshing.append(Gauges(metrics, self.scheduler, self._admission, self.residency, self.device).refresh)
@@ -377,6 +378,7 @@ class Engine:
         model_id = batch.model.id
         self._admission.observe(model_id, batch.tokens, seconds)
         self.busy_seconds += seconds
+        self.computed_tokens += batch.tokens
         self._device_busy.inc(seconds)
         self._metrics.observe_batch(model_id, batch.lengths, seconds)
 
