@@ -4,6 +4,7 @@
 # make test-ray   the tests of the server as an application of Ray Serve, in an environment that has Ray
 # make test-long  the tests that take minutes: faults, fuzzing, restarts behind balancers
 # make docs-site  the documentation as a site, in site/
+# make playground  the file of the TypeScript SDK that the server's page imports; make screenshots  its pictures
 # make wheels     what a release publishes of the two Python packages
 PYTHON ?= python3
 PORT   ?= 8080
@@ -25,7 +26,7 @@ PACKAGES := -e packages/sie-sdk -e packages/sie-server
 # The fully typed modules of the SDK; the frameworks that the others build on are typed only in part.
 TYPED := $(addprefix sie_sdk.,client client.sync client.async_ encoding errors exceptions retry scoring types)
 
-.PHONY: install serve test test-ray test-long lint types pytest ts docs docs-site wire wheels clean
+.PHONY: install serve test test-ray test-long lint types pytest ts docs docs-site playground screenshots wire wheels clean
 
 install: .venv/.installed
 
@@ -93,6 +94,14 @@ docs: .venv/.installed-dev
 # The documentation as a site, in site/: open site/index.html, or serve the folder. A link that leads nowhere is an error.
 docs-site: docs
 	$(BIN)/zensical build --strict
+
+# The TypeScript SDK as the one file that the server's page imports; a test compares the two.
+playground: packages/sie-ts/node_modules/.package-lock.json
+	cd packages/sie-ts && npm run --silent playground
+
+# The pictures of the README: the page of a server of this checkout, in the Chromium of this machine (SIE_CHROMIUM).
+screenshots: packages/sie-ts/node_modules/.package-lock.json install
+	cd packages/sie-ts && npm run --silent screenshots
 
 # What goes over the wire, to the byte; the tests of the server and of both SDKs read it.
 wire: .venv/.installed-dev

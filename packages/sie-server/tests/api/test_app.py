@@ -99,12 +99,6 @@ def test_health(api: httpx2.Client, path: str) -> None:
     assert answer.headers["content-type"].startswith("text/plain")
 
 
-def test_root_leads_to_the_documentation(api: httpx2.Client) -> None:
-    answer = api.get("/")
-    assert answer.status_code == 307
-    assert api.get(answer.headers["location"]).status_code == 200
-
-
 @pytest.mark.parametrize("path", ["/nope", "/v1", "/v1/scores", "/v2/scores", "/v1/pools", "/v1/estimate"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_unknown_path(api: httpx2.Client, method: str, path: str) -> None:

@@ -1,5 +1,6 @@
 """API keys: who is let in, who is told what, and where a key never shows."""
 
+import base64
 import os
 import re
 import subprocess
@@ -156,6 +157,32 @@ def test_the_status_stream_needs_one(doors: httpx2.Client) -> None:
         pass
     with doors.websocket("/ws/status", headers=bearer(OTHER), max_message_size_bytes=2**20) as session:
         assert "server" in session.receive_text(timeout=10)
+
+
+def offered(*keys: str) -> str:
+    encoded = (base64.urlsafe_b64encode(key.encode()).decode().rstrip("=") for key in keys)
+    return ", ".join(["sie.status", *(f"sie.key.{key}" for key in encoded)])
+
+
+def test_a_browser_offers_it_as_a_subprotocol_of_the_stream(doors: httpx2.Client) -> None:
+    sent = {"Sec-WebSocket-Protocol": offered(OTHER)}
+    with doors.websocket("/ws/status", headers=sent, max_message_size_bytes=2**20) as session:
+        assert "server" in session.receive_text(timeout=10)
+        # A browser closes a connection that chooses none of its offers; the key is not repeated.
+        assert session.response.headers["sec-websocket-protocol"] == "sie.status"
+
+
+@pytest.mark.parametrize("protocols", [offered("wrong"), offered(KEY, OTHER), offered(), "sie.key.", "sie.key.a"])
+def test_no_other_subprotocol_opens_the_stream(doors: httpx2.Client, protocols: str) -> None:
+    with (
+        pytest.raises(WebSocketUpgradeError),
+        doors.websocket("/ws/status", headers={"Sec-WebSocket-Protocol": protocols}),
+    ):
+        pass
+
+
+def test_a_subprotocol_opens_nothing_else(doors: httpx2.Client) -> None:
+    assert doors.get("/v1/models", headers={"Sec-WebSocket-Protocol": offered(KEY)}).status_code == 401
 
 
 def test_a_page_may_ask_whether_it_may_send_one_and_read_why_not(doors: httpx2.Client) -> None:

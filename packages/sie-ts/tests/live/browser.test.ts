@@ -1,13 +1,12 @@
 /** The package as built, in a real browser, from another origin than the server's. */
 
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { type BrowserContext, chromium } from "playwright-core";
+import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
 import type * as sdk from "../../src/index.js";
+import { launched, present } from "./chromium.js";
 import { MODEL } from "./server.js";
 
 declare global {
@@ -15,20 +14,6 @@ declare global {
     sdk: typeof sdk;
   }
 }
-
-const flags = [
-  "--headless",
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
-const executablePath = process.env["SIE_CHROMIUM"] ?? "/usr/bin/chromium";
-const present = existsSync(executablePath);
-if (!present) console.warn(`SKIPPED: the browser test, for there is no Chromium at ${executablePath} (SIE_CHROMIUM)`);
 
 const files: Record<string, string> = {
   "/sdk/": "../../dist/esm/",
@@ -38,9 +23,8 @@ const page = `<!doctype html>
 <script type="importmap">{"imports": {"@msgpack/msgpack": "/msgpack/index.mjs"}}</script>
 <script type="module">window.sdk = await import("/sdk/index.js");</script>`;
 
-let browser: BrowserContext;
+let browser: Browser;
 let pages: Server;
-const profile = mkdtempSync(join(tmpdir(), "sie-browser-"));
 
 beforeAll(async () => {
   if (!present) return;
@@ -52,12 +36,11 @@ beforeAll(async () => {
     response.end(found ? readFileSync(found) : page);
   });
   await new Promise<void>((resolve) => pages.listen(0, "127.0.0.1", resolve));
-  browser = await chromium.launchPersistentContext(profile, { executablePath, args: flags });
+  browser = await launched();
 });
 afterAll(async () => {
   await browser?.close();
   pages?.close();
-  rmSync(profile, { recursive: true, force: true });
 });
 
 test.skipIf(!present)("scores, encodes and reads errors in a page", async () => {

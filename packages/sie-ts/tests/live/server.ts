@@ -9,7 +9,8 @@ import type { TestProject } from "vitest/node";
 export const MODEL = "sentence-transformers/all-MiniLM-L6-v2";
 const START_MS = 60_000;
 const root = fileURLToPath(new URL("../../../../", import.meta.url));
-const python = process.env["SIE_PYTHON"] ?? `${root}.venv/bin/python`;
+/** The interpreter that has `sie_server` and `sie_sdk`. */
+export const python = process.env["SIE_PYTHON"] ?? `${root}.venv/bin/python`;
 
 declare module "vitest" {
   interface ProvidedContext {
@@ -19,20 +20,29 @@ declare module "vitest" {
 }
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const { url, stop } = await started(["--preload", MODEL, "--cors-origins", "*"]);
+  project.provide("url", url);
+  return stop;
+}
+
+/** Starts a server; `stop` ends it. */
+export async function started(
+  flags: readonly string[],
+  environment: Readonly<Record<string, string>> = {},
+): Promise<{ url: string; stop: () => Promise<void> }> {
   if (!existsSync(python)) {
     throw new Error(`no Python at ${python}: run "make install", or set SIE_PYTHON to one that has sie_server`);
   }
-  const flags = ["--host", "127.0.0.1", "--port", "0", "--preload", MODEL, "--cors-origins", "*"];
-  const server = spawn(python, ["-m", "sie_server", "serve", ...flags], {
+  const server = spawn(python, ["-m", "sie_server", "serve", "--host", "127.0.0.1", "--port", "0", ...flags], {
     stdio: ["ignore", "ignore", "pipe"],
-    env: { ...process.env, HF_HUB_OFFLINE: "1" },
+    env: { ...process.env, HF_HUB_OFFLINE: "1", ...environment },
   });
-  project.provide("url", await ready(server));
-  return () =>
-    new Promise((resolve) => {
+  const stop = () =>
+    new Promise<void>((resolve) => {
       server.once("exit", () => resolve());
       server.kill("SIGTERM");
     });
+  return { url: await ready(server), stop };
 }
 
 function ready(server: ChildProcess): Promise<string> {

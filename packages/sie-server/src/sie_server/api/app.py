@@ -15,6 +15,7 @@ from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
+from sie_server.api.playground import is_playground
 from sie_server.api.routes import Routes
 from sie_server.engine.engine import Engine
 from sie_server.errors import Code, SIEError
@@ -90,7 +91,7 @@ def create_app(
     # Around the application, not as its middleware: Starlette answers uncaught exceptions outside of its middleware.
     # From the innermost to the outermost, which sees a request first.
     wrapped: ASGIApp = ClientMiddleware(app)
-    wrapped = ApiKeyMiddleware(wrapped, keys)
+    wrapped = ApiKeyMiddleware(wrapped, keys, is_playground)
     wrapped = DrainMiddleware(wrapped, drain or Drain())
     if settings.cors_origins:
         wrapped = CORSMiddleware(

@@ -1,7 +1,7 @@
 """Routes for operators and people: probes, metrics and the documentation."""
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from sie_server.api.dialects.xinference import XinferenceAuth
@@ -29,7 +29,6 @@ class Health:
     def routes(self) -> list[BaseRoute]:
         """Their paths and handlers."""
         return [
-            Route("/", self.root),
             Route("/healthz", self.healthz),
             *(Route(path, self.readyz) for path in ("/readyz", "/health", "/v1/health/ready", "/ping")),
             Route("/livez", self.livez),
@@ -38,9 +37,6 @@ class Health:
             Route("/docs", self.docs),
             Route("/openapi.json", self.openapi),
         ]
-
-    async def root(self, request: Request) -> Response:
-        return RedirectResponse("/docs", status_code=307)
 
     async def healthz(self, request: Request) -> Response:
         return PlainTextResponse("ok")

@@ -15,6 +15,7 @@ from sie_server.api.embed_dialects.table import EMBED_ROUTES
 from sie_server.api.embeddings import EmbeddingsAPI
 from sie_server.api.native import NativeAPI
 from sie_server.api.operator_routes import Health
+from sie_server.api.playground import Playground
 from sie_server.api.scoring import Scoring
 from sie_server.api.status_feed import StatusStream
 from sie_server.api.tei import TEI_ROUTES, TEIAPI
@@ -53,6 +54,7 @@ class Routes:
         self._tei = TEIAPI(engine, settings, bodies, answers, sizes, default, self._reranking, self._embeddings)
         keyed = bool(settings.api_keys or settings.api_keys_file)
         self.health = Health(engine, metrics, keyed=keyed)
+        self._playground = Playground()
         self._status = StatusStream(engine, settings, lambda: self.health.ready)
         metrics.body_bytes.set_function(lambda: self._memory.bytes)
 
@@ -73,6 +75,7 @@ class Routes:
             *(Route(path, embeddings, methods=["POST"]) for path in EMBED_ROUTES),
             *(Route(path, self._measured("tei", self._tei.handler(path)), methods=["POST"]) for path in TEI_ROUTES),
             *(Route(path, self._tei.info) for path in ("/info", "/tei/info")),
+            *self._playground.routes(),
             *self.health.routes(),
             *(Route(f"{prefix}/v1/models", native.models) for prefix in LISTED),
             *(Route(f"{prefix}/v1/models/{{model:path}}", native.model) for prefix in LISTED),

@@ -1,11 +1,13 @@
 """API keys: checks the `Authorization` header of requests."""
 
+import base64
+import binascii
 import hashlib
 import hmac
 import logging
 import os
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from starlette.datastructures import Headers
@@ -22,6 +24,8 @@ XINFERENCE_AUTH = ("/v1/cluster/auth", "/xinference/v1/cluster/auth")  # where i
 PROBES = frozenset({"/healthz", "/readyz", "/livez", "/health", "/v1/health/ready", "/ping", *XINFERENCE_AUTH})
 # Headers with a key: that of HTTP, and those of Azure, Pinecone and others.
 _HEADERS = ("authorization", "api-key", "x-api-key")
+# A browser sends no header of its own with a WebSocket. Its key is a subprotocol: this, and the key in base64url.
+_KEY_PROTOCOL = "sie.key."
 _FileStamp = tuple[int, int, int]
 
 
@@ -54,6 +58,7 @@ class ApiKeys:
             return None
         sent = Headers(scope=scope)
         found = [(name, value) for name in _HEADERS for value in sent.getlist(name)]
+        found += [("protocol", key) for key in _protocol_keys(scope)]
         if not found:
             return SIEError(Code.UNAUTHORIZED, "missing API key: send it as 'Authorization: Bearer KEY'")
         keys = [_sent(value) if name == "authorization" else value.strip() for name, value in found]
@@ -105,14 +110,19 @@ class ApiKeys:
 
 
 class ApiKeyMiddleware:
-    """Refuses HTTP and WebSocket requests without a valid API key."""
+    """Refuses HTTP and WebSocket requests without a valid API key.
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys) -> None:
+    is_public: whether a request needs none.
+    """
+
+    def __init__(self, app: ASGIApp, keys: ApiKeys, is_public: Callable[[Scope], bool]) -> None:
         self._app = app
         self._keys = keys
+        self._is_public = is_public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        error = None if scope["type"] == "lifespan" else self._keys.refusal(scope)
+        free = scope["type"] == "lifespan" or self._is_public(scope)
+        error = None if free else self._keys.refusal(scope)
         if error is None:
             await self._app(scope, receive, send)
             return
@@ -125,6 +135,19 @@ def _sent(authorization: str) -> str:
     """The key in an `Authorization` header, as a bearer token or bare."""
     scheme, _, key = authorization.strip().partition(" ")
     return key.strip() if scheme.lower() == "bearer" else scheme if not key else ""
+
+
+def _protocol_keys(scope: Scope) -> list[str]:
+    """The keys among the subprotocols of a WebSocket; one that is not base64url is empty, which no key is."""
+    offered = [name for name in scope.get("subprotocols", ()) if name.startswith(_KEY_PROTOCOL)]
+    keys = []
+    for name in offered:
+        encoded = name.removeprefix(_KEY_PROTOCOL)
+        try:
+            keys.append(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode())
+        except (binascii.Error, UnicodeDecodeError):
+            keys.append("")
+    return keys
 
 
 def _keys(lines: Iterable[str], file: Path) -> list[str]:

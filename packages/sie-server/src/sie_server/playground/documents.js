@@ -1,0 +1,105 @@
+/** Documents as people paste them: one per line, a JSON array, or JSON Lines. */
+
+/**
+ * @typedef {object} Document
+ * @property {string} text
+ * @property {string} [id]
+ *
+ * @typedef {object} Documents
+ * @property {Document[]} documents
+ * @property {string} form - How they were read, as the end of a sentence.
+ */
+
+export const MOST_DOCUMENTS = 1000;
+
+/**
+ * Reads documents.
+ *
+ * @param {string} text
+ * @returns {Documents}
+ * @throws {Error} whose message is a sentence that says where the fault is.
+ */
+export function readDocuments(text) {
+  const lines = text.split(/\r\n|[\n\r]/).filter((line) => line.trim() !== "");
+  /** @type {Documents} */
+  const read = /^\s*\[\s*["{\]]/.test(text)
+    ? { documents: array(text), form: "read as a JSON array" }
+    : lines.length > 0 && lines.every((line) => /^\s*\{.*\}\s*$/.test(line))
+      ? { documents: jsonLines(text), form: "read as JSON Lines" }
+      : { documents: lines.map((line) => ({ text: line.trim() })), form: "one per line" };
+  if (read.documents.length > MOST_DOCUMENTS) {
+    throw new Error(
+      `There are ${read.documents.length.toLocaleString("en")} documents; this page ranks ${MOST_DOCUMENTS.toLocaleString("en")} at most.`,
+    );
+  }
+  const ids = new Set();
+  for (const { id } of read.documents) {
+    if (id !== undefined && ids.size === ids.add(id).size) throw new Error(`Two documents have the id ${quoted(id)}.`);
+  }
+  return read;
+}
+
+/** @param {string} text */
+function array(text) {
+  const items = parsed(text, "The documents look like a JSON array, but they are not valid JSON");
+  if (!Array.isArray(items)) throw new Error("The documents look like a JSON array, but are not one.");
+  return items.map((item, index) => documentOf(item, `Document ${index + 1} of the array`));
+}
+
+/** @param {string} text */
+function jsonLines(text) {
+  return text.split(/\r\n|[\n\r]/).flatMap((line, index) => {
+    if (line.trim() === "") return [];
+    const place = `Line ${index + 1}`;
+    return [documentOf(parsed(line, `${place} looks like JSON, but is not valid`), place)];
+  });
+}
+
+/**
+ * @param {string} text
+ * @param {string} complaint
+ * @returns {unknown}
+ */
+function parsed(text, complaint) {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new Error(`${complaint}: ${error instanceof Error ? error.message : error}.`);
+  }
+}
+
+/**
+ * @param {unknown} item
+ * @param {string} place
+ * @returns {Document}
+ */
+function documentOf(item, place) {
+  if (typeof item === "string") return { text: wellFormed(item, place) };
+  if (typeof item !== "object" || item === null || !("text" in item) || typeof item.text !== "string") {
+    throw new Error(`${place} must be a text, or an object with a text in the field "text".`);
+  }
+  const { text, id, _id, ...others } = /** @type {Record<string, unknown>} */ (item);
+  const [other] = Object.keys(others).filter((name) => name !== "metadata");
+  if (other !== undefined) {
+    throw new Error(`${place} has the field ${quoted(other)}, which is not read here; there are "id" and "text".`);
+  }
+  const given = id ?? _id;
+  if (given === undefined || given === null) return { text: wellFormed(text, place) };
+  if (typeof given !== "string" && typeof given !== "number") throw new Error(`The id of ${place} must be a text.`);
+  return { id: wellFormed(String(given), place), text: wellFormed(text, place) };
+}
+
+/**
+ * @param {unknown} text
+ * @param {string} place
+ */
+function wellFormed(text, place) {
+  const known = String(text);
+  if (/[\ud800-\udfff]/u.test(known)) throw new Error(`${place} has half a character in it (a lone surrogate).`);
+  return known;
+}
+
+/** @param {string} text */
+function quoted(text) {
+  return JSON.stringify(text.length > 40 ? `${text.slice(0, 40)}…` : text);
+}

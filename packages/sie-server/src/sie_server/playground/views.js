@@ -1,0 +1,38 @@
+/** The tabs of the results. */
+
+import { byId } from "./elements.js";
+
+/** @typedef {"ranking" | "sides" | "request"} View */
+
+/** @type {readonly View[]} */
+const VIEWS = ["ranking", "sides", "request"];
+
+/** @param {View} view */
+export function panel(view) {
+  return byId(`view-${view}`, HTMLElement);
+}
+
+/** @param {View} view */
+export function show(view) {
+  for (const each of VIEWS) {
+    const tab = byId(`tab-${each}`, HTMLButtonElement);
+    tab.setAttribute("aria-selected", String(each === view));
+    tab.tabIndex = each === view ? 0 : -1;
+    panel(each).hidden = each !== view;
+  }
+}
+
+/** Lets the pointer and the arrow keys choose a tab. */
+export function enableTabs() {
+  VIEWS.forEach((view, index) => {
+    const tab = byId(`tab-${view}`, HTMLButtonElement);
+    tab.addEventListener("click", () => show(view));
+    tab.addEventListener("keydown", ({ key }) => {
+      const step = { ArrowRight: 1, ArrowLeft: VIEWS.length - 1 }[key];
+      if (step === undefined) return;
+      const next = VIEWS[(index + step) % VIEWS.length] ?? view;
+      show(next);
+      byId(`tab-${next}`, HTMLButtonElement).focus();
+    });
+  });
+}
