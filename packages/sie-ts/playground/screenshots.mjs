@@ -41,7 +41,10 @@ if (!existsSync(executablePath)) {
   exit(1);
 }
 const { url, stop } = await started();
-const browser = await chromium.launch({ executablePath, args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-lcd-text"] });
+const browser = await chromium.launch({
+  executablePath,
+  args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-lcd-text"],
+});
 try {
   for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
     const page = await browser.newPage({ viewport: SIZE, colorScheme });

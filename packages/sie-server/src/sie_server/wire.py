@@ -346,8 +346,8 @@ class ModelStatus(Struct):
 class StatusFrame(Struct):
     """A frame of `WS /ws/status`. `models` by descending memory. Pool and bundle are those of a server alone.
 
-    `queued_tokens`: tokens that wait for the device. `computed_tokens`: those that it has computed since the server
-    started. `utilization_pct`: share of the time since the last frame in which its threads were busy.
+    `queue_seconds`, `queued_tokens`: the work that waits for the device. `computed_tokens`: the tokens that it has
+    computed since the server started. `utilization_pct`: the share of the time since the last frame that it was busy.
     """
 
     timestamp: float

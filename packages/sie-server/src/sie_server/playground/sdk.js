@@ -2361,11 +2361,18 @@ var Endpoint = class {
   inference(task, model, fields, asked, parse) {
     this.#warnIgnored(asked);
     const lora = { ...this.#options.options, ...asked.options }["lora_id"];
-    const route = `/v1/${task}/${modelPath(model)}`;
+    const path = modelPath(model);
+    const route = `/v1/${task}/${path}`;
     const shared = {
       method: "POST",
       url: this.baseUrl + route,
-      headers: { ...this.#headers, "content-type": CONTENT_TYPE, accept: CONTENT_TYPE },
+      headers: {
+        ...this.#headers,
+        "content-type": CONTENT_TYPE,
+        accept: CONTENT_TYPE,
+        // The model again, for balancers that route by a header: as the Python SDK writes it.
+        "x-sie-model": path.replace(/%(2F|3A|40)/g, decodeURIComponent)
+      },
       retrying: {
         waitForCapacity: this.#waits(asked),
         maxOomRetries: asked.maxOomRetries ?? DEFAULT_OOM_RETRIES,
