@@ -127,7 +127,7 @@ def checked(texts: dict[Path, str], folder: Path, *flags: str | Path) -> list[Co
     names = {f"{number}.md": path for number, path in enumerate(texts)}
     for name, path in names.items():
         (folder / name).write_text(texts[path])
-    vocabulary = ("--user-dict-path", HERE / "vocabulary.txt", "--dialect", "gb")
+    vocabulary = ("--user-dict-path", HERE / "vocabulary.txt", "--dialect", "us")
     said = harper("lint", "--format", "json", "--quiet", *vocabulary, *flags, *(folder / name for name in names))
     return [
         Complaint(names[file["file"]], lint["line"], lint["rule"], lint["message"])
