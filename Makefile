@@ -22,7 +22,7 @@ MODELS := cross-encoder/ms-marco-MiniLM-L-6-v2 sentence-transformers/all-MiniLM-
 TESTS := packages/sie-sdk/tests packages/sie-server/tests
 
 BIN := .venv/bin
-PACKAGES := -e packages/sie-sdk -e packages/sie-server
+PACKAGES := -e packages/sie-sdk -e "packages/sie-server[eval]"
 # The fully typed modules of the SDK; the frameworks that the others build on are typed only in part.
 TYPED := $(addprefix sie_sdk.,client client.sync client.async_ encoding errors exceptions retry scoring types)
 

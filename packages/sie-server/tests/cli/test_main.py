@@ -87,6 +87,21 @@ def test_a_model_as_argument_is_allowed_and_preloaded(served: list[Settings], tm
     assert named[2] == ((f"legal={tmp_path}",), ("legal",))
 
 
+def test_commands_without_settings_run_with_a_file_of_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "sie.toml"
+    file.write_text('port = 1\nmodel = ["a/b"]\nurl = "http://nowhere.invalid"\n')
+    monkeypatch.setenv("SIE_CONFIG", str(file))
+    for command in (["top", "--once", "--url", "http://127.0.0.1:9"], ["eval", str(tmp_path)]):
+        with pytest.raises(SystemExit) as exit_:
+            cli.app.meta(command)
+        assert exit_.value.code in (1, 2)
+        said = capsys.readouterr()
+        assert "Unknown option" not in said.out + said.err
+        assert "nowhere" not in said.out + said.err
+
+
 def test_a_model_argument_that_is_not_a_folder_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         cli.app.meta(["serve", "./nowhere"])

@@ -19,12 +19,26 @@ from sie_server.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 
+# The docstring of the command would not be read before it is imported.
+_EVAL = """Compare the ranking quality of models on your judged queries.
+
+Each model reranks the same candidates of each query. They come from a run, from the order in the dataset, or else from
+BM25. The table has a row for them, for every model, and for the best order of the candidates, with the speed.
+
+With --output, each score is saved as soon as it is computed. The same command continues where a run was stopped, and
+adds new models. The folder also gets results.json and report.html.
+
+Exit status: 0, everything was evaluated; 1, a model or a server is not available; 2, a flag, the dataset or the folder
+is wrong; 3, a model refused some of the queries, as the notes below the table say; 130, Ctrl-C.
+"""
+
 app = cyclopts.App(
     name="sie-server", help="SIE: an inference engine for reranking.", version=__version__, version_flags=["--version"]
 )
 # Imported when they are run, or for --help: `serve` has no use for their tables and progress bars.
 app.command("sie_server.cli.models:app", name="models", help="List, show, download and check models.")
 app.command("sie_server.cli.bench.command:bench", name="bench", help="Measure how fast a model is on this machine.")
+app.command("sie_server.cli.eval.command:evaluate", name="eval", help=_EVAL)
 app.command("sie_server.cli.doctor:doctor", name="doctor", help="Check this machine.")
 app.command("sie_server.cli.top.command:top", name="top", help="Show the state of a running server.")
 # Those that take some settings of the configuration file.
@@ -43,11 +57,13 @@ def launch(
     config
         TOML file with settings, named like the flags of `serve`, with underscores.
     """
-    app.config = () if config is None else (Toml(config, use_commands_as_keys=False),)
-    # The file is for `serve`; other commands ignore settings that they do not have.
-    if tokens and tokens[0] in _CONFIGURED:
-        lenient = () if config is None else (Toml(config, use_commands_as_keys=False, allow_unknown=True),)
-        app[tokens[0]].config = lenient
+    command = tokens[0] if tokens else ""
+    # The file is for `serve`. Some commands take the settings that they have as well; the others do not read it.
+    app.config = ()
+    if config is not None and command == "serve":
+        app.config = (Toml(config, use_commands_as_keys=False),)
+    elif config is not None and command in _CONFIGURED:
+        app[command].config = (Toml(config, use_commands_as_keys=False, allow_unknown=True),)
     result: int | None = app(tokens)
     return result
 

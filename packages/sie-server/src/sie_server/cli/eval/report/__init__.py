@@ -1,0 +1,1 @@
+"""`report.html`: the results as one page that needs nothing else."""

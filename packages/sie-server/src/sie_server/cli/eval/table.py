@@ -1,0 +1,108 @@
+"""The results as a table in the terminal."""
+
+from collections.abc import Iterator
+
+from rich.table import Table
+from rich.text import Text
+
+from sie_server.cli.eval.figures import Results, Row
+
+SIGNIFICANT = 0.05
+
+
+def table(results: Results) -> Table:
+    """A row per ranking: measures, then speed. A letter behind a value: significantly better than the row of that
+    letter.
+    """
+    shown = Table(title=headline(results), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    shown.add_column("")
+    shown.add_column("ranking", overflow="fold")
+    for measure in results.measures:
+        shown.add_column(results.titles[measure], justify="right", no_wrap=True)
+    speeds = ("p50, ms", "p95, ms", "docs/s", "tokens", "cut")
+    for column in speeds:
+        shown.add_column(column, justify="right", no_wrap=True)
+    for row in results.rows:
+        cells = [_value(results, row, measure) for measure in results.measures]
+        style = "dim" if row.kind == "perfect order" else ""
+        shown.add_row(row.letter, row.name, *cells, *speed(row), style=style)
+    return shown
+
+
+def headline(results: Results) -> str:
+    """The dataset in a line."""
+    dataset = results.dataset
+    return f"{dataset.name}: {dataset.queries:,} queries, {dataset.candidates:,} candidates from {dataset.first_stage}"
+
+
+def better_than(results: Results, row: Row, measure: str) -> str:
+    """Letters of the rows than which this one is significantly better."""
+    letters = []
+    for each in results.comparisons:
+        if each.measure != measure or each.p_holm is None or each.p_holm >= SIGNIFICANT:
+            continue
+        if each.one == row.letter and each.difference.value > 0:
+            letters.append(each.other)
+        elif each.other == row.letter and each.difference.value < 0:
+            letters.append(each.one)
+    return "".join(sorted(letters))
+
+
+def speed(row: Row) -> list[str]:
+    """p50, p95, documents per second, tokens, and the share of documents that were cut; empty if unknown."""
+    if row.speed is None:
+        return [""] * 5
+    known = row.speed
+    return [
+        f"{known.p50_ms:,.1f}",
+        f"{known.p95_ms:,.1f}",
+        f"{known.documents_per_s:,.0f}",
+        "" if known.tokens is None else f"{known.tokens:,}",
+        "" if known.truncated is None else f"{known.truncated / known.documents:.1%}",
+    ]
+
+
+def notes(results: Results) -> Iterator[str]:
+    """Explanations of the table, a sentence each."""
+    dataset, counts = results.dataset, results.dataset.counts
+    share = f" ({dataset.found / dataset.relevant:.0%})" if dataset.relevant else ""
+    yield (
+        f"{dataset.found:,} of the {dataset.relevant:,} relevant documents{share} are candidates; 'perfect order' has "
+        "them first, and no reranker can do better."
+    )
+    if dataset.relevance_level > 1:
+        yield f"A document is relevant from grade {dataset.relevance_level}; nDCG uses all grades."
+    if len(results.rows) > 2:
+        yield (
+            "A letter behind a value names a row that is worse, with p < 0.05 in a paired t-test over the queries, "
+            "after Holm's correction."
+        )
+    if counts.unjudged:
+        yield f"{_queries(counts.unjudged)} without judgements: left out, as trec_eval does."
+    if counts.unknown:
+        yield f"{_queries(counts.unknown)} with judgements, but without a text: left out."
+    if dataset.empty:
+        yield f"{_queries(dataset.empty)} without candidates: counted as 0."
+    if counts.absent:
+        yield f"{counts.absent:,} relevant documents are not in the corpus."
+    if counts.contradictory:
+        yield f"{_queries(counts.contradictory)} whose ranks in the run contradict the scores: the scores counted."
+    for row in results.models:
+        if row.failures:
+            yield (
+                f"'{row.name}' refused {len(row.failures):,} of the queries, whose candidates keep the order of the "
+                f"first stage. The first of them is '{row.failures[0].query}': {row.failures[0].message}"
+            )
+
+
+def _value(results: Results, row: Row, measure: str) -> Text:
+    best = max(each.means[measure].value for each in results.rows if each.kind != "perfect order")
+    value = row.means[measure].value
+    is_best = value == best and row.kind != "perfect order" and len(results.rows) > 2
+    return Text.assemble(
+        (f"{value:.4f}", "bold" if is_best else ""), (f" {better_than(results, row, measure):<1}", "dim")
+    )
+
+
+def _queries(count: int) -> str:
+    return f"{count:,} query" if count == 1 else f"{count:,} queries"
