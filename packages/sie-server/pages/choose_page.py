@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from measured_speed import rates
 
 from sie_server.catalog.catalog import Entry, shipped
-from sie_server.catalog.describe import SIZES, count, kind, meaning, size
+from sie_server.catalog.describe import SIZES, count, kind, size
 from sie_server.checkpoints.prompts import prompts
 
 Choice = Callable[[Entry], bool]
@@ -54,18 +54,16 @@ _CHOICES: dict[str, Choice] = {
 
 
 def _rows(entries: Iterable[Entry]) -> Iterator[str]:
-    yield "| Model | Kind | Size | Parameters | Limit (tokens) | Languages | A score is | License |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield "| Model | Kind | Size | Limit (tokens) | Languages | License |"
+    yield "|---|---|---|---|---|---|"
     for entry in sorted(entries, key=lambda entry: entry.parameters or 0):
         assert entry.parameters is not None
         cells = (
             f"`{entry.id}`",
             kind(entry),
-            size(entry.parameters),
-            count(entry.parameters),
-            str(entry.max_length),
+            f"{size(entry.parameters)}, {count(entry.parameters)}",
+            f"{entry.max_length:,}",
             entry.languages or "",
-            meaning(entry),
             entry.license or "",
         )
         yield f"| {' | '.join(cells)} |"

@@ -129,7 +129,7 @@ def rates() -> str:
         cells = []
         for each in run:
             rate = each.tokens_per_s * each.layers / each.architecture.layers
-            cells.append(f"{about}{rate:,.0f}: {SEARCH_TOKENS / rate:.1f} s")
+            cells.append(f"{about}{rate:,.0f} ({SEARCH_TOKENS / rate:.1f} s)")
         lines.append(f"| {run[0].architecture.size} | {where} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
