@@ -23,6 +23,8 @@ _ENVIRONMENT = {
     # Its messages are for a person who watches.
     "RAY_SERVE_LOG_TO_STDERR": "0",
 }
+# Ray's HAProxy, which sends requests to the replicas directly, in place of its own proxy.
+HAPROXY = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
 
 
 class Cluster:

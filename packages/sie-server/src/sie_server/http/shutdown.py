@@ -47,6 +47,11 @@ class Drain:
         self._tasks: set[asyncio.Task[object]] = set()
 
     @property
+    def requests(self) -> int:
+        """Number of requests in progress."""
+        return len(self._tasks)
+
+    @property
     def done(self) -> bool:
         """Whether no request is in progress."""
         return not self._tasks

@@ -62,6 +62,9 @@ class _OfReplicas(BaseModel):
     min_replicas: PositiveInt | None = None
     max_replicas: PositiveInt | None = None
     target_queue_seconds: PositiveFloat = 0.5
+    upscale_delay_s: NonNegativeFloat = 5.0
+    downscale_delay_s: NonNegativeFloat = 300.0
+    max_surge_percent: Annotated[int, Field(ge=1, le=100)] = 25
     num_cpus: NonNegativeFloat = 1
     num_gpus: NonNegativeFloat = 0
     owners: PositiveInt = 1
@@ -103,7 +106,9 @@ class Arguments(create_model("_Settings", __base__=_OfReplicas, **_SETTINGS)):  
     models: to serve and to load before a replica is ready, as the argument of `serve`: a hub id, a folder, or
         NAME=FOLDER. Those of `model` are loaded when the first request for them arrives.
     replicas: how many, 1 by default. min_replicas, max_replicas: their bounds, if the number follows the load.
-    target_queue_seconds: the seconds of queued work per replica that autoscaling aims at.
+    target_queue_seconds: the seconds of queued work per replica that autoscaling aims at. upscale_delay_s,
+        downscale_delay_s: how long it has to see a reason for more replicas, or for fewer.
+    max_surge_percent: replicas that an update starts before it stops old ones, as a share of all; at least one.
     num_cpus, num_gpus: what Ray reserves for a replica. A replica has as many device threads as whole CPUs, unless
         `workers` says otherwise, and uses a GPU only if one is reserved.
     owners: replicas that load a model. spill_seconds: queued work of each of them, in seconds, beyond which others

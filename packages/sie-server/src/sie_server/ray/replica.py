@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import threading
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -45,6 +46,8 @@ class Replica:
         except LoadError as error:  # whose class takes more than a text, which Ray's pickles don't know
             raise ValueError(str(error)) from None
         shorten_pauses()
+        self._aliases, self._preloaded = settings.aliases, (*settings.preload, *settings.pinned)
+        self._measured_at, self._busy_s = time.monotonic(), 0.0
 
     def __serve_build_asgi_app__(self) -> ASGIApp:  # Ray Serve's name
         return Loading(self._application, self._loaded)
@@ -53,6 +56,27 @@ class Replica:
         """Called by Ray Serve, which replaces a replica whose check fails. Raises RuntimeError, as `/livez` says."""
         if (trouble := self._engine.trouble) is not None:
             raise RuntimeError(trouble)
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Called by Ray Serve for `QueueSeconds`: device time that waits, and the busy share since the last call."""
+        now, busy_s = time.monotonic(), self._engine.busy_seconds
+        elapsed_s = max(now - self._measured_at, 1e-3) * self._engine.scheduler.workers
+        share = min((busy_s - self._busy_s) / elapsed_s, 1.0)
+        self._measured_at, self._busy_s = now, busy_s
+        return {"queue_seconds": sum(self._engine.queue_seconds().values()), "busy": share}
+
+    def record_replica_metadata(self) -> dict[str, Any]:
+        """Called by Ray Serve for `ModelRouter`, once: the models that every replica has, and other names of models."""
+        return {"preloaded": [*self._preloaded], "aliases": self._aliases}
+
+    def record_routing_stats(self) -> dict[str, Any]:
+        """Called by Ray Serve for `ModelRouter`: the work of this replica, and the models that it has in memory."""
+        slots = self._engine.residency.slots.values()
+        return {
+            "queue_seconds": round(sum(self._engine.queue_seconds().values()), 3),
+            "requests": self._drain.requests,
+            "loaded": sorted(slot.entry.id for slot in slots if slot.state == "loaded"),
+        }
 
     def _leave(self) -> None:
         """End the process as `serve` does when its device has failed: answer what waits, and let Ray replace it."""
