@@ -15,6 +15,7 @@ import pytest
 from generate import PAGES, filled
 from troubleshooting_page import LOADS, REMEDIES
 
+from sie_server.catalog.catalog import shipped
 from sie_server.errors import Code, LoadClass
 from sie_testing.snippets import ROOT, pages
 
@@ -133,6 +134,13 @@ def test_generated_parts_are_current(name: str) -> None:
     """`make docs` writes them."""
     text = (ROOT / name).read_text(encoding="utf-8")
     assert filled(text, PAGES[name]()) == text
+
+
+def test_recommended_models_are_in_the_catalog() -> None:
+    text = (ROOT / "docs" / "choose-a-model.md").read_text(encoding="utf-8")
+    recommended = re.findall(r"`([\w.-]+/[\w.-]+)`", text.partition("<!-- ")[0])
+    assert len(recommended) > 5
+    assert set(recommended) <= shipped().keys()
 
 
 def test_every_error_has_a_remedy() -> None:
