@@ -34,7 +34,8 @@ def _module(package: Object | Alias, name: str, title: str) -> Iterator[str]:
     module = package if name == "sie_sdk" else package[name.removeprefix("sie_sdk.")]
     yield f"## {title}"
     yield f"In `{name}`."
-    for member in module.members.values():
+    # The blocking client first, which the other one refers to.
+    for member in sorted(module.members.values(), key=lambda member: member.name != "SIEClient"):
         if name == "sie_sdk":
             public = member.name in (module.exports or ()) and not member.canonical_path.startswith("sie_sdk.errors")
         else:
