@@ -2,35 +2,24 @@
 
 import logging
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import cyclopts
 from cyclopts import Parameter
-from cyclopts.config import Toml
+from cyclopts.config import Dict, Toml
 from cyclopts.types import ExistingFile
 
 from sie_server import __version__, logs
 from sie_server.catalog.catalog import parse, shipped
+from sie_server.cli import long_help
 from sie_server.cli.quick_imports import quick_imports
 from sie_server.http.listener import listen
 from sie_server.settings import Settings
 
 _LOG = logging.getLogger(__name__)
-
-# The docstring of the command would not be read before it is imported.
-_EVAL = """Compare the ranking quality of models on your judged queries.
-
-Each model reranks the same candidates of each query. They come from a run, from the order in the dataset, or else from
-BM25. The table has a row for them, for every model, and for the best order of the candidates, with the speed.
-
-With --output, each score is saved as soon as it is computed. The same command continues where a run was stopped, and
-adds new models. The folder also gets results.json and report.html.
-
-Exit status: 0, everything was evaluated; 1, a model or a server is not available; 2, a flag, the dataset or the folder
-is wrong; 3, a model refused some of the queries, as the notes below the table say; 130, Ctrl-C.
-"""
 
 app = cyclopts.App(
     name="sie-server", help="SIE: an inference engine for reranking.", version=__version__, version_flags=["--version"]
@@ -38,11 +27,14 @@ app = cyclopts.App(
 # Imported when they are run, or for --help: `serve` has no use for their tables and progress bars.
 app.command("sie_server.cli.models:app", name="models", help="List, show, download and check models.")
 app.command("sie_server.cli.bench.command:bench", name="bench", help="Measure how fast a model is on this machine.")
-app.command("sie_server.cli.eval.command:evaluate", name="eval", help=_EVAL)
+app.command("sie_server.cli.eval.command:evaluate", name="eval", help=long_help.EVAL)
+app.command("sie_server.cli.rerank.command:rerank", name="rerank", help=long_help.RERANK)
 app.command("sie_server.cli.doctor:doctor", name="doctor", help="Check this machine.")
 app.command("sie_server.cli.top.command:top", name="top", help="Show the state of a running server.")
-# Those that take some settings of the configuration file.
+# Those that take some settings of the configuration file, and those of whose settings it has only these: their --model
+# is not the list of what a server has.
 _CONFIGURED = ("models", "bench", "doctor")
+_OF_DEVICE = {"rerank": ("device", "precision")}
 
 
 @app.meta.default
@@ -64,6 +56,9 @@ def launch(
         app.config = (Toml(config, use_commands_as_keys=False),)
     elif config is not None and command in _CONFIGURED:
         app[command].config = (Toml(config, use_commands_as_keys=False, allow_unknown=True),)
+    elif config is not None and (names := _OF_DEVICE.get(command)):
+        found = {name: value for name, value in tomllib.loads(config.read_text()).items() if name in names}
+        app[command].config = (Dict(found, use_commands_as_keys=False, source=str(config)),)
     result: int | None = app(tokens)
     return result
 

@@ -1,10 +1,12 @@
 """An engine in the process of a command."""
 
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sie_server.catalog.catalog import Entry, parse, shipped
-from sie_server.checkpoints.source import fetch
+from sie_server.checkpoints.files import checkpoint_files
+from sie_server.checkpoints.source import fetch, on_this_machine
 from sie_server.engine.engine import Engine
 from sie_server.metrics import Metrics
 from sie_server.options import Precision
@@ -53,3 +55,12 @@ def local_entry(model: str) -> Entry:
             raise ValueError(f"profile '{profile}' not found; '{name}' has {', '.join(entry.every_profile)}")
         return entry
     return parse(model, known)
+
+
+def local_files(model: str) -> str:
+    """A digest of the names, sizes and times of a model's files, as far as they are on this machine."""
+    digest = hashlib.sha256()
+    if (folder := on_this_machine(local_entry(model))) is not None:
+        for name, status in checkpoint_files(folder):
+            digest.update(f"{name} {status.st_size} {status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from contextlib import AbstractAsyncContextManager
 
+from sie_server.cli.quick_imports import quick_imports
 from sie_server.cli.rankers.dialects import DIALECTS
 from sie_server.cli.rankers.ranker import Ranker
 from sie_server.options import LongDocuments, Precision
@@ -33,7 +34,8 @@ def open_ranker(
     """
     # What the others need is imported for them alone: torch takes a second.
     if url is None:
-        from sie_server.cli.rankers.in_process import engine_ranker
+        with quick_imports():
+            from sie_server.cli.rankers.in_process import engine_ranker
 
         return engine_ranker(model or DEFAULT_MODEL, instruction, long_documents, device, precision)
     if (device, precision) != ("auto", "auto"):

@@ -1,0 +1,1 @@
+"""`sie-server rerank`: rankings of files."""

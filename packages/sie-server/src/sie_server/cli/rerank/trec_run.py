@@ -1,0 +1,115 @@
+"""The first documents of each query in a TREC run, whose lines stay on the disk."""
+
+import math
+from array import array
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from sie_server.cli.streaming.lines import FaultError
+
+_COLUMNS = 6
+_EVERY = 4096
+
+
+class Candidates(NamedTuple):
+    """A query of a run, and the ids of its documents, best first. places: of their lines, for messages."""
+
+    query: str
+    documents: list[str]
+    places: list[str]
+
+
+class TrecRun:
+    """A run, `query Q0 document rank score name` in each line, in any order.
+
+    Of each line, four numbers are in memory, less than thirty bytes. As in trec_eval, the scores decide about the
+    order, and not the ranks. queries: ids, in the order of the file. Used as a context manager.
+    """
+
+    def __init__(self, path: Path, advance: Callable[[int, int], None]) -> None:
+        """Scan the file. advance: called with the number of bytes that are read, and of lines that are new.
+
+        Raises:
+            FaultError: the file can't be read, or a line has other columns.
+        """
+        self._path = path
+        try:
+            self._file = path.open("rb")
+        except OSError as error:
+            raise FaultError(f"{path} can't be read: {error.strerror}.") from None
+        try:
+            self._scan(advance)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _scan(self, advance: Callable[[int, int], None]) -> None:
+        numbers: dict[str, int] = {}
+        queries, offsets, scores, lines, offset = array("i"), array("q"), array("d"), array("q"), 0
+        for number, line in enumerate(self._file, 1):
+            if not line.isspace():
+                columns = self._columns(line, number)
+                queries.append(numbers.setdefault(columns[0], len(numbers)))
+                scores.append(self._score(columns[4], number))
+                offsets.append(offset)
+                lines.append(number)
+            offset += len(line)
+            if number % _EVERY == 0:
+                advance(offset, _EVERY)
+        self.queries = list(numbers)
+        of_query = np.frombuffer(queries, np.intc) if queries else np.empty(0, np.intc)
+        values = np.frombuffer(scores, np.float64) if scores else np.empty(0)
+        order = np.lexsort((-values, of_query))  # stable: equal scores keep the order of the file
+        self._offsets = np.frombuffer(offsets, np.int64)[order] if offsets else np.empty(0, np.int64)
+        self._lines = np.frombuffer(lines, np.int64)[order] if lines else np.empty(0, np.int64)
+        self._starts = np.searchsorted(of_query[order], np.arange(len(numbers) + 1))
+
+    def __len__(self) -> int:
+        """Number of lines."""
+        return len(self._offsets)
+
+    def candidates(self, depth: int | None) -> Iterator[Candidates]:
+        """Each query with its first `depth` documents; None: all. Raises FaultError: one is there twice."""
+        for index, query in enumerate(self.queries):
+            start, end = int(self._starts[index]), int(self._starts[index + 1])
+            documents, places = [], []
+            for at in range(start, end if depth is None else min(end, start + depth)):
+                self._file.seek(int(self._offsets[at]))
+                number = int(self._lines[at])
+                documents.append(self._columns(self._file.readline(), number)[2])
+                places.append(f"{self._path}, line {number}")
+            if len(set(documents)) < len(documents):
+                twice = next(name for name in documents if documents.count(name) > 1)
+                last = max(index for index, name in enumerate(documents) if name == twice)
+                raise FaultError(f"{places[last]}: document '{twice}' is there twice for query '{query}'.")
+            yield Candidates(query, documents, places)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def _columns(self, line: bytes, number: int) -> list[str]:
+        try:
+            columns = line.decode().split()
+        except UnicodeDecodeError as error:
+            raise FaultError(f"{self._path}, line {number}: it is not UTF-8: {error}.") from None
+        if len(columns) != _COLUMNS:
+            raise FaultError(
+                f"{self._path}, line {number}: it has {len(columns)} columns in place of query, Q0, document, rank, "
+                "score and name."
+            )
+        return columns
+
+    def _score(self, column: str, number: int) -> float:
+        try:
+            score = float(column)
+        except ValueError:
+            score = math.nan
+        if math.isnan(score):
+            raise FaultError(f"{self._path}, line {number}: the score '{column}' is not a number.")
+        return score
