@@ -91,7 +91,8 @@ docs: .venv/.installed-dev
 	$(BIN)/python packages/sie-sdk/tests/fault_page.py
 	$(BIN)/python clients/clients_page.py
 
-# The documentation as a site, in site/: open site/index.html, or serve the folder. A link that leads nowhere is an error.
+# The documentation as a site, in site/. `python3 -m http.server --directory site` serves it; from files, all but the
+# search works. A link that leads nowhere is an error.
 docs-site: docs
 	$(BIN)/zensical build --strict
 
