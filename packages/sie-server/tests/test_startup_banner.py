@@ -43,15 +43,25 @@ def request(said: str) -> tuple[str, dict[str, str], object]:
 
 
 def test_the_request_is_one_for_the_model() -> None:
-    url, headers, body = request(welcome("http://h:1", Entry(id="a/b", outputs=("score",)), "127.0.0.1", keys=True))
+    url, headers, body = request(
+        welcome("http://h:1", Entry(id="a/b", outputs=("score",)), "127.0.0.1", keys=True, page=True)
+    )
     assert url == "http://h:1/v1/score/a/b"
     assert headers["Authorization"] == "Bearer $SIE_API_KEY"
     assert body.keys() == {"query", "items"}  # type: ignore[attr-defined]
-    url, headers, body = request(welcome("http://h:1", Entry(id="a/b", outputs=("sparse",)), "127.0.0.1", keys=False))
+    url, headers, body = request(
+        welcome("http://h:1", Entry(id="a/b", outputs=("sparse",)), "127.0.0.1", keys=False, page=True)
+    )
     assert url == "http://h:1/v1/encode/a/b"
     assert "Authorization" not in headers
     assert body["params"] == {"output_types": ["sparse"]}  # type: ignore[index]
-    assert "curl" not in welcome("http://h:1", None, "127.0.0.1", keys=False)
+    assert "curl" not in welcome("http://h:1", None, "127.0.0.1", keys=False, page=True)
+
+
+def test_the_page_is_named_where_there_is_one() -> None:
+    for entry in (None, Entry(id="a/b", outputs=("score",))):
+        for page in (True, False):
+            assert ("in a browser" in welcome("http://h:1", entry, "127.0.0.1", keys=False, page=page)) == page
 
 
 def test_a_server_of_one_model(models: Path) -> None:

@@ -68,7 +68,7 @@ def run(settings: Settings, listener: socket.socket) -> int:
         first = slots[settings.preload[0]] if settings.preload else next(iter(slots.values()), None)
         # More is known about a model once it is in memory.
         entry = None if first is None else first.entry if first.model is None else first.model.entry
-        print(welcome(url, entry, host, settings.keys), file=sys.stderr, flush=True)
+        print(welcome(url, entry, host, settings.keys, settings.playground), file=sys.stderr, flush=True)
 
     drain = Drain()
     try:

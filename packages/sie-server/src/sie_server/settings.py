@@ -157,6 +157,8 @@ class Settings:
         read flags. Without a key or a file of keys, the server is open.
     api_keys_file
         File with one key per line and comments after #; read again when it changes.
+    playground
+        Whether browsers get the playground at /; otherwise they are led to /docs.
     receive_timeout
         Seconds for a request's head to arrive, and how far its body may fall behind a rate of 8 KiB per second.
     max_connections
@@ -218,6 +220,7 @@ class Settings:
         default=(), repr=False
     )
     api_keys_file: Annotated[Path | None, Parameter(env_var="SIE_API_KEYS_FILE")] = None
+    playground: Annotated[bool, Parameter(env_var="SIE_PLAYGROUND", negative="--no-playground")] = True
     receive_timeout: Annotated[float, Parameter(env_var="SIE_RECEIVE_TIMEOUT", validator=Number(gt=0))] = 20.0
     max_connections: Annotated[int, Parameter(env_var="SIE_MAX_CONNECTIONS", validator=_POSITIVE)] = 1000
     log_level: Annotated[

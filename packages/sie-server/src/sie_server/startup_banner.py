@@ -37,13 +37,17 @@ def reach(host: str, keys: bool) -> str:
     return _ONLY_HERE if ip_address(host.partition("%")[0]).is_loopback else _ANYBODY
 
 
-def welcome(url: str, entry: Entry | None, host: str, keys: bool) -> str:
-    """The banner: the URL, an example request to the first model, and who can reach the server."""
+def welcome(url: str, entry: Entry | None, host: str, keys: bool, page: bool) -> str:
+    """The banner: the URL, an example request to the first model, and who can reach the server.
+
+    page: whether there is a page at the URL.
+    """
+    ready = f"\nSIE is ready at {url}\n" + ("Open it in a browser to rank documents.\n" if page else "")
     if entry is None:
-        return f"\nSIE is ready at {url}\n"
+        return ready
     outputs = entry.outputs or ("score",)
     key = ' \\\n    -H "Authorization: Bearer $SIE_API_KEY"' if keys else ""
     template = _SCORE if "score" in outputs else _ENCODE
     request = template.format(url=url, model=entry.id, key=key, output=outputs[0])
     sentence = reach(host, keys)
-    return f"\nSIE is ready at {url}\n\n  {request}\n" + (f"\n{sentence}\n" if sentence else "")
+    return f"{ready}\n  {request}\n" + (f"\n{sentence}\n" if sentence else "")

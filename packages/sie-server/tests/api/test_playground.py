@@ -135,3 +135,13 @@ def test_the_page_needs_no_key_and_its_calls_do(keyed: httpx2.Client) -> None:
     ]:
         headers = {} if (method, path) == ("GET", "/") else BROWSER
         assert keyed.request(method, path, headers=headers, json=SCORE if method == "POST" else None).status_code == 401
+
+
+def test_it_can_be_switched_off() -> None:
+    with in_process(playground=False) as running, connect(running.url) as client:
+        answer = client.get("/", headers=BROWSER)
+        assert (answer.status_code, answer.headers["location"]) == (307, "/docs")
+        assert error(client.get("/playground/main.js"))[0] == 404
+    with in_process(playground=False, api_keys=("key-of-the-page",)) as running, connect(running.url) as client:
+        for path in ("/", "/playground/main.js"):
+            assert client.get(path, headers=BROWSER).status_code == 401

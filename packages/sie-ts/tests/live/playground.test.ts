@@ -1,54 +1,16 @@
-/** The server's page in a real browser. */
+/** The server's page: what it shows of rankings. */
 
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import axe from "axe-core";
-import type { Browser, BrowserContextOptions, Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, describe, expect, inject, test } from "vitest";
+import type { Page } from "playwright-core";
+import { describe, expect, inject, test } from "vitest";
 import { packMessage } from "../../src/index.js";
-import { launched, present } from "./chromium.js";
-import { prefixProxy } from "./prefix-proxy.js";
-import { MODEL, python, started } from "./server.js";
+import { present } from "./chromium.js";
+import { faults, opened, ranked } from "./playground-page.js";
+import { MODEL, python } from "./server.js";
 
 const run = promisify(execFile);
 const ABSENT = "cross-encoder/ms-marco-MiniLM-L-6-v2";
-const KEY = "key/of+the=page";
-
-let browser: Browser;
-let faults: string[] = [];
-
-beforeAll(async () => {
-  if (present) browser = await launched();
-});
-afterAll(() => browser?.close());
-afterEach(async () => {
-  for (const context of browser?.contexts() ?? []) await context.close();
-  const seen = faults;
-  faults = [];
-  expect(seen).toEqual([]);
-});
-
-/** Opens a page, and notes what must not happen in it: errors, and requests to anywhere else. */
-async function opened(url = `${inject("url")}/`, options: BrowserContextOptions = {}): Promise<Page> {
-  const context = await browser.newContext(options);
-  const page = await context.newPage();
-  page.on("console", (message) => {
-    if (message.type() === "error") faults.push(`console: ${message.text()}`);
-  });
-  page.on("pageerror", (error) => faults.push(`error: ${error.message}`));
-  page.on("request", (request) => {
-    if (new URL(request.url()).host !== new URL(url).host) faults.push(`elsewhere: ${request.url()}`);
-  });
-  await page.goto(url);
-  return page;
-}
-
-/** Opens a page, which ranks its example at once. */
-async function ranked(url?: string, options?: BrowserContextOptions): Promise<Page> {
-  const page = await opened(url, options);
-  await page.waitForSelector(".ranking li");
-  return page;
-}
 
 async function rank(page: Page, query: string, documents: string): Promise<void> {
   await page.fill("#query", query);
@@ -78,6 +40,11 @@ describe.skipIf(!present)("the playground", () => {
     expect(await page.locator(".terms").innerText()).toMatch(/Queue .* ms\s*Tokenization .* ms\s*Inference .* ms/);
     expect(await page.locator("#message").innerText()).toMatch(/^8 documents ranked in/);
     expect(await page.locator("#documents-note").innerText()).toBe("8 documents, one per line");
+    const before = await page.locator("#message").innerText();
+    await page.fill("#query", "Why is the sky blue");
+    expect(await page.locator("#message").innerText()).toBe("Changed since; Ctrl ↵ ranks again");
+    await page.fill("#query", "Why is the sky blue?");
+    expect(await page.locator("#message").innerText()).toBe(before);
     await page.waitForFunction(() =>
       /1 model in memory/.test(document.querySelector("#status-text")?.textContent ?? ""),
     );
@@ -120,7 +87,7 @@ describe.skipIf(!present)("the playground", () => {
     expect(await page.locator(".sides .left li").count()).toBe(8);
     expect(await page.locator(".sides .right li").count()).toBe(8);
     expect(await page.locator(".lines path").count()).toBe(8);
-    expect(Number(await page.locator(".tau b").innerText())).toBeGreaterThan(0.5);
+    expect(Number((await page.locator(".tau b").innerText()).replace("−", "-"))).toBeGreaterThan(0.5);
     expect(await texts(page, ".sides h2")).toEqual(["all-MiniLM-L6-v2", "all-MiniLM-L6-v2 dense"]);
     expect(await page.locator(".sides .right .note").innerText()).toMatch(/ms · 170 tokens/);
   });
@@ -154,6 +121,7 @@ describe.skipIf(!present)("the playground", () => {
     const page = await ranked();
     await page.selectOption("#model", ABSENT);
     let asked = 0;
+    let seconds = "1";
     const loading = { error: undefined, detail: { code: "MODEL_LOADING", message: "it loads" } };
     const scores = [
       { item_id: "item-1", score: 1.5, rank: 0 },
@@ -161,7 +129,7 @@ describe.skipIf(!present)("the playground", () => {
     ];
     await page.route("**/v1/score/**", (route) =>
       asked++ === 0
-        ? route.fulfill({ status: 503, headers: { "retry-after": "1" }, json: loading })
+        ? route.fulfill({ status: 503, headers: { "retry-after": seconds }, json: loading })
         : route.fulfill({
             contentType: "application/msgpack",
             body: Buffer.from(packMessage({ model: ABSENT, scores, usage: { input_tokens: 1 } })),
@@ -180,11 +148,17 @@ describe.skipIf(!present)("the playground", () => {
       );
     expect(left).toBe(0);
     expect(zero).toBeGreaterThan(20);
+    seconds = "30";
     asked = 0;
     await page.click("#rank");
     await page.waitForFunction(() => document.querySelector("#message")?.textContent?.includes("is loading…"));
     await page.keyboard.press("Escape");
     await page.waitForFunction(() => document.querySelector("#message")?.textContent === "Stopped.");
+    asked = 0;
+    await page.click("#rank");
+    await page.click("#stop");
+    await page.waitForFunction(() => document.querySelector("#message")?.textContent === "Stopped.");
+    expect(await page.locator("#stop").isVisible()).toBe(false);
     expect(faults.splice(0).every((fault) => fault.includes("503"))).toBe(true);
   });
 
@@ -222,40 +196,6 @@ describe.skipIf(!present)("the playground", () => {
     expect(await page.locator("#results").textContent()).toContain(`${evil} snakes`);
     expect(await page.locator("#results img, #results script, main img").count()).toBe(0);
     expect(await page.title()).toBe("SIE playground");
-  });
-
-  test("is bound to its origin by its policy", async () => {
-    const page = await opened();
-    const response = await page.request.get(`${inject("url")}/`, { headers: { accept: "text/html" } });
-    expect(response.headers()["content-security-policy"]).toContain("default-src 'none'");
-    const outcome = await page.evaluate(async () => {
-      const blocked: string[] = [];
-      document.addEventListener("securitypolicyviolation", ({ effectiveDirective }) =>
-        blocked.push(effectiveDirective),
-      );
-      const refused = await fetch("http://127.0.0.1:9/").catch((error: Error) => error.name);
-      const image = new Image();
-      image.src = "http://127.0.0.1:9/x.png";
-      const markup = (() => {
-        try {
-          document.createElement("p").innerHTML = "<b>";
-          return "allowed";
-        } catch (error) {
-          return (error as Error).name;
-        }
-      })();
-      await new Promise((resolve) => setTimeout(resolve, 200));
-      return { refused, markup, blocked: blocked.sort() };
-    });
-    expect(outcome).toEqual({
-      refused: "TypeError",
-      markup: "TypeError",
-      blocked: expect.arrayContaining(["connect-src", "img-src"]),
-    });
-    faults = faults.filter(
-      (fault) =>
-        !/Content Security Policy|Refused|elsewhere: http:..127.0.0.1:9|TrustedHTML|require-trusted/.test(fault),
-    );
   });
 
   test("keeps its state in the link", async () => {
@@ -319,85 +259,4 @@ describe.skipIf(!present)("the playground", () => {
     const { stdout: typed } = await run(process.execPath, program, { cwd: new URL("../..", import.meta.url) });
     expect(withoutScores(typed)).toEqual(names);
   });
-
-  test("asks for a key, and keeps it in the tab", async () => {
-    const { url, stop } = await started(["--preload", MODEL], { SIE_API_KEYS: KEY });
-    try {
-      const page = await opened(`${url}/`);
-      await page.waitForSelector("#key-dialog[open]");
-      expect(await page.locator("#key-reason").innerText()).toBe("This server needs a key.");
-      expect(faults).toEqual([]);
-      await page.fill("#key", "wrong");
-      await page.keyboard.press("Enter");
-      await page.waitForFunction(() => document.querySelector("#key-reason")?.textContent?.includes("does not accept"));
-      await page.fill("#key", KEY);
-      await page.keyboard.press("Enter");
-      await page.waitForSelector(".ranking li");
-      await page.waitForFunction(() => /in memory/.test(document.querySelector("#status-text")?.textContent ?? ""));
-      expect(page.url()).not.toContain(encodeURIComponent(KEY));
-      await page.click("#tab-request");
-      expect(await page.locator("#view-request code").textContent()).toContain('"Authorization: Bearer $SIE_API_KEY"');
-      expect(await page.locator("body").textContent()).not.toContain(KEY);
-      expect(await page.evaluate(() => JSON.stringify({ ...localStorage }) + document.cookie)).not.toContain(KEY);
-      await page.reload();
-      await page.waitForSelector(".ranking li");
-      expect(faults.splice(0).every((fault) => fault.includes("401"))).toBe(true);
-    } finally {
-      await stop();
-    }
-  });
-
-  test("works behind a path, and reconnects", async () => {
-    const proxy = await prefixProxy(inject("url"), "/search/rerank");
-    try {
-      const page = await ranked(proxy.url);
-      const connected = () => /in memory/.test(document.querySelector("#status-text")?.textContent ?? "");
-      await page.waitForFunction(connected);
-      expect(await page.locator("#view-request").textContent()).toContain("/search/rerank/v1/score/");
-      expect(await page.evaluate(() => (document.querySelector("nav a") as HTMLAnchorElement).href)).toBe(
-        `${proxy.url}docs`,
-      );
-      proxy.cut();
-      await page.waitForFunction(() =>
-        /does not answer/.test(document.querySelector("#status-text")?.textContent ?? ""),
-      );
-      await page.waitForFunction(connected, null, { timeout: 20_000 });
-      faults = faults.filter((fault) => !fault.includes("426"));
-    } finally {
-      proxy.close();
-    }
-  });
-
-  test.each(["light", "dark"] as const)("is accessible in %s, also on a phone", async (colorScheme) => {
-    for (const viewport of [
-      { width: 1280, height: 800 },
-      { width: 390, height: 844 },
-    ]) {
-      const page = await ranked(undefined, { colorScheme, viewport });
-      await page.selectOption("#against", `${MODEL}#dense`);
-      await page.locator("summary").click();
-      await page.click("#rank");
-      await page.waitForSelector(".sides li");
-      for (const view of ["sides", "ranking", "request"]) {
-        await page.click(`#tab-${view}`);
-        expect(await complaints(page)).toEqual([]);
-        const tooWide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
-        expect(tooWide).toBe(false);
-      }
-      await page.click("#theme");
-      expect(await page.evaluate(() => document.documentElement.dataset["theme"])).toBe(
-        colorScheme === "dark" ? "light" : "dark",
-      );
-    }
-  });
 });
-
-/** What axe-core finds against WCAG 2.2 AA, contrast among it. */
-async function complaints(page: Page): Promise<string[]> {
-  await page.evaluate(axe.source);
-  return page.evaluate(async () => {
-    const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
-    const found = await (window as unknown as { axe: typeof axe }).axe.run(document, { runOnly: tags });
-    return found.violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html.slice(0, 200)}`));
-  });
-}

@@ -33,6 +33,7 @@ test.each([
   ["[]", []],
   [" \n", []],
   ["{a} and more", ["{a} and more"]],
+  ['{\n "text": "a"\n}', ["a"]],
 ])("documents are read from %j", (text, expected) => {
   const read = readDocuments(text).documents.map(({ id, text }) => (id === undefined ? text : { id, text }));
   expect(read).toEqual(expected);
@@ -40,6 +41,9 @@ test.each([
 
 test.each([
   ['["a", ', "The documents look like a JSON array, but they are not valid JSON: "],
+  ['{"text": "a"}\n{"text": "b"', "Line 2 looks like JSON, but is not valid: "],
+  ['{"text": "a"}\nb', "The documents look like JSON, but are not valid: "],
+  ['["a", {"id": "item-0", "text": "b"}]', 'Document 1 needs an id, as another document has the id "item-0".'],
   ['{"text": "a"}\n{"text": b}', "Line 2 looks like JSON, but is not valid: "],
   ['["a", 7]', 'Document 2 of the array must be a text, or an object with a text in the field "text".'],
   ['{"id": "a"}', "Line 1 must be a text"],

@@ -91,7 +91,7 @@ def create_app(
     # Around the application, not as its middleware: Starlette answers uncaught exceptions outside of its middleware.
     # From the innermost to the outermost, which sees a request first.
     wrapped: ASGIApp = ClientMiddleware(app)
-    wrapped = ApiKeyMiddleware(wrapped, keys, is_playground)
+    wrapped = ApiKeyMiddleware(wrapped, keys, is_playground if settings.playground else lambda _: False)
     wrapped = DrainMiddleware(wrapped, drain or Drain())
     if settings.cors_origins:
         wrapped = CORSMiddleware(

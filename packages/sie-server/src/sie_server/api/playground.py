@@ -63,15 +63,21 @@ class _File:
 
 
 class Playground:
-    """The page and its files. They are read when the first of them is asked for."""
+    """The page and its files. They are read when the first of them is asked for.
+
+    served: whether there is a page; otherwise, browsers too are led to the API document.
+    """
+
+    def __init__(self, *, served: bool) -> None:
+        self._served = served
 
     def routes(self) -> list[BaseRoute]:
         """Their paths and handlers."""
-        return [Route("/", self.page), Route(_PREFIX + "{name}", self.file)]
+        return [Route("/", self.page), *([Route(_PREFIX + "{name}", self.file)] if self._served else [])]
 
     async def page(self, request: Request) -> Response:
         """Answer `GET /`: browsers get the page, and other clients are led to the API document."""
-        if not _wants_page(request.headers):
+        if not self._served or not _wants_page(request.headers):
             return RedirectResponse("/docs", status_code=307, headers={"Vary": "Accept"})
         return _answer(request, self._files[_PAGE], {"Vary": "Accept"})
 

@@ -54,7 +54,7 @@ class Routes:
         self._tei = TEIAPI(engine, settings, bodies, answers, sizes, default, self._reranking, self._embeddings)
         keyed = bool(settings.api_keys or settings.api_keys_file)
         self.health = Health(engine, metrics, keyed=keyed)
-        self._playground = Playground()
+        self._playground = Playground(served=settings.playground)
         self._status = StatusStream(engine, settings, lambda: self.health.ready)
         metrics.body_bytes.set_function(lambda: self._memory.bytes)
 

@@ -38,7 +38,7 @@ function verdict(left, right) {
   const facts = make("div", "verdict");
   if (Number.isFinite(tau)) {
     facts.append(
-      make("p", "tau", make("b", "", tau.toFixed(2)), " Kendall’s τ"),
+      make("p", "tau", make("b", "", tau.toFixed(2).replace("-", "−")), " Kendall’s τ"),
       make("p", "", `They agree on the order of ${Math.round(share * 100)} % of the pairs of documents.`),
     );
   }
@@ -65,7 +65,7 @@ function scoresInOrder({ result, places }) {
  */
 function side(own, other, rows, name) {
   const { request, result, places } = own;
-  const scale = scaleOf(result.scores);
+  const scale = scaleOf(own);
   const ranks = new Map(other.places.map((place, rank) => [place, rank]));
   const list = make("ol", "");
   result.scores.slice(0, rows).forEach(({ score, rank }, i) => {

@@ -11,6 +11,7 @@
  */
 
 export const MOST_DOCUMENTS = 1000;
+const LINE_BREAK = /\r\n|[\n\r]/;
 
 /**
  * Reads documents.
@@ -20,23 +21,39 @@ export const MOST_DOCUMENTS = 1000;
  * @throws {Error} whose message is a sentence that says where the fault is.
  */
 export function readDocuments(text) {
-  const lines = text.split(/\r\n|[\n\r]/).filter((line) => line.trim() !== "");
-  /** @type {Documents} */
-  const read = /^\s*\[\s*["{\]]/.test(text)
-    ? { documents: array(text), form: "read as a JSON array" }
-    : lines.length > 0 && lines.every((line) => /^\s*\{.*\}\s*$/.test(line))
-      ? { documents: jsonLines(text), form: "read as JSON Lines" }
-      : { documents: lines.map((line) => ({ text: line.trim() })), form: "one per line" };
-  if (read.documents.length > MOST_DOCUMENTS) {
-    throw new Error(
-      `There are ${read.documents.length.toLocaleString("en")} documents; this page ranks ${MOST_DOCUMENTS.toLocaleString("en")} at most.`,
-    );
+  const read = readAs(text);
+  const { documents } = read;
+  if (documents.length > MOST_DOCUMENTS) {
+    const [count, most] = [documents.length, MOST_DOCUMENTS].map((number) => number.toLocaleString("en"));
+    throw new Error(`There are ${count} documents; this page ranks ${most} at most.`);
   }
   const ids = new Set();
-  for (const { id } of read.documents) {
-    if (id !== undefined && ids.size === ids.add(id).size) throw new Error(`Two documents have the id ${quoted(id)}.`);
+  for (const { id } of documents) {
+    if (id === undefined) continue;
+    if (ids.has(id)) throw new Error(`Two documents have the id ${quoted(id)}.`);
+    ids.add(id);
   }
+  // The server's names for documents without an id.
+  const taken = documents.findIndex(({ id }, index) => id === undefined && ids.has(`item-${index}`));
+  if (taken >= 0) throw new Error(`Document ${taken + 1} needs an id, as another document has the id "item-${taken}".`);
   return read;
+}
+
+/**
+ * @param {string} text
+ * @returns {Documents}
+ */
+function readAs(text) {
+  if (/^\s*\[\s*["{\]]/.test(text)) return { documents: array(text), form: "read as a JSON array" };
+  const lines = text.split(LINE_BREAK).filter((line) => line.trim() !== "");
+  if (/^\s*\{\s*["}]/.test(text)) {
+    if (lines.every((line) => line.trim().startsWith("{"))) {
+      return { documents: jsonLines(text), form: "read as JSON Lines" };
+    }
+    const object = parsed(text, "The documents look like JSON, but are not valid");
+    return { documents: [documentOf(object, "The JSON object")], form: "read as a JSON object" };
+  }
+  return { documents: lines.map((line, index) => documentOf(line.trim(), `Line ${index + 1}`)), form: "one per line" };
 }
 
 /** @param {string} text */
@@ -48,7 +65,7 @@ function array(text) {
 
 /** @param {string} text */
 function jsonLines(text) {
-  return text.split(/\r\n|[\n\r]/).flatMap((line, index) => {
+  return text.split(LINE_BREAK).flatMap((line, index) => {
     if (line.trim() === "") return [];
     const place = `Line ${index + 1}`;
     return [documentOf(parsed(line, `${place} looks like JSON, but is not valid`), place)];

@@ -172,7 +172,7 @@ export class Form {
         loading: "loading…",
         loaded: "in memory",
         unloading: "unloading",
-        failed: "failed to load",
+        failed: `failed to load${info.lastError ? `: ${info.lastError.message}` : ""}`,
       }[info.state],
     ];
     const text = facts?.join(" · ") ?? "";

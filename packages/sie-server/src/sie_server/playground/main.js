@@ -13,12 +13,16 @@ import { address, Server, sentence } from "./server.js";
 import { showStatus } from "./status.js";
 import { enableTabs, panel, show } from "./views.js";
 
+/** @import { Ranked } from "./ranking.js" */
 /** @import { ScoreRequest } from "./request.js" */
 
 const PAUSE_MS = 400;
+const NO_SIDES = "Choose a model under “Side by side with”, and rank.";
+const isMac = /^Mac|^iP/.test(navigator.platform);
 const server = new Server();
 const form = new Form(changed);
 const rank = byId("rank", HTMLButtonElement);
+const stop = byId("stop", HTMLButtonElement);
 const message = byId("message", HTMLElement);
 const problem = byId("error", HTMLElement);
 let example = 0;
@@ -27,6 +31,8 @@ let language = "curl";
 let running;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let writing;
+// The requests whose rankings are on the page.
+let shown = { requests: "", message: "" };
 // The fragment that this page wrote itself, so that it is not read again.
 let written = "";
 
@@ -79,7 +85,12 @@ function showRequest() {
       ?.focus();
   };
   try {
-    const [request] = requests();
+    const asked = requests();
+    const [request] = asked;
+    if (shown.requests && !running) {
+      const isCurrent = JSON.stringify(asked) === shown.requests;
+      message.textContent = isCurrent ? shown.message : `Changed since; ${isMac ? "⌘" : "Ctrl"} ↵ ranks again`;
+    }
     if (request) panel("request").replaceChildren(...programsView(request, address, server.keyed, choose, language));
   } catch (error) {
     panel("request").replaceChildren(make("p", "empty", sentence(error)));
@@ -99,15 +110,16 @@ async function rankNow() {
     waiting = setInterval(() => sayWhy(asked, performance.now() - started), 250);
     const rankings = [];
     // One after the other: together, each would take time from the other.
-    for (const request of asked) rankings.push(ranked(request, await server.score(request, own.signal)));
-    const [first, second] = rankings;
-    if (own.signal.aborted || first === undefined) return;
-    panel("ranking").replaceChildren(...rankingView(first));
-    if (second) panel("sides").replaceChildren(...comparisonView(first, second));
-    if (second) show("sides");
-    else if (panel("request").hidden) show("ranking");
-    const count = counted(first.places.length, "document");
-    message.textContent = `${count} ranked in ${duration(performance.now() - started)}`;
+    for (const request of asked) {
+      const result = await server.score(request, own.signal);
+      rankings.push(ranked(request, result, form.info(request.model)?.score === "probability"));
+      if (own.signal.aborted) return;
+      showRankings(rankings, asked.length);
+    }
+    clearInterval(waiting);
+    const count = counted(asked[0]?.items.length ?? 0, "document");
+    shown = { requests: JSON.stringify(asked), message: `${count} ranked in ${duration(performance.now() - started)}` };
+    message.textContent = shown.message;
     await writeLink().catch(() => undefined);
   } catch (error) {
     if (running !== own) return;
@@ -117,9 +129,22 @@ async function rankNow() {
     clearInterval(waiting);
     if (running === own) {
       rank.removeAttribute("aria-busy");
+      stop.hidden = true;
       running = undefined;
     }
   }
+}
+
+/**
+ * @param {readonly Ranked[]} rankings - Those that have arrived.
+ * @param {number} count - Of those that were asked for.
+ */
+function showRankings([first, second], count) {
+  if (first) panel("ranking").replaceChildren(...rankingView(first));
+  if (first && second) panel("sides").replaceChildren(...comparisonView(first, second));
+  else panel("sides").replaceChildren(make("p", "empty", count === 2 ? "The second ranking is awaited." : NO_SIDES));
+  if (second) show("sides");
+  else if (count === 1 && panel("request").hidden) show("ranking");
 }
 
 /**
@@ -132,6 +157,7 @@ function sayWhy(asked, ms) {
   const loading = asked.find(({ model }) => form.info(model)?.loaded === false);
   const text = loading ? `The model ${loading.model} is loading…` : "Ranking…";
   if (message.firstChild?.textContent !== text) message.replaceChildren(text);
+  stop.hidden = ms < 800;
   if (ms < 2000) return;
   // Seen, but not read aloud second by second.
   const elapsed = make("span", "", ` ${Math.round(ms / 1000)} s`);
@@ -143,6 +169,7 @@ function sayWhy(asked, ms) {
 function complain(text) {
   problem.textContent = text;
   problem.hidden = false;
+  problem.scrollIntoView({ block: "nearest" });
 }
 
 /** Fills the form from the page's address. @returns {Promise<boolean>} whether there was something in it. */
@@ -185,6 +212,8 @@ function listen() {
     event.preventDefault();
     void rankNow();
   });
+  stop.addEventListener("click", () => running?.abort());
+  if (isMac) for (const key of document.querySelectorAll("kbd")) key.textContent = key.textContent.replace("Ctrl", "⌘");
   byId("example", HTMLButtonElement).addEventListener("click", () => {
     fillExample();
     changed();

@@ -7,9 +7,9 @@ import { bestWindow, explainedText, queryWords, wordButtons } from "./explanatio
 /** @import { ScoreRequest } from "./request.js" */
 
 /**
- * A request and its answer. `places` are the numbers of the documents in the request, in the order of the ranking.
+ * A request and its answer. `isProbability`: whether the scores are from 0 to 1. `places` are the numbers of the documents in the request, in the order of the ranking.
  *
- * @typedef {{ request: ScoreRequest, result: ScoreResult, places: number[] }} Ranked
+ * @typedef {{ request: ScoreRequest, result: ScoreResult, isProbability: boolean, places: number[] }} Ranked
  */
 
 const SHOWN_AT_FIRST = 100;
@@ -17,11 +17,12 @@ const SHOWN_AT_FIRST = 100;
 /**
  * @param {ScoreRequest} request
  * @param {ScoreResult} result
+ * @param {boolean} isProbability
  * @returns {Ranked}
  */
-export function ranked(request, result) {
+export function ranked(request, result, isProbability) {
   const numbers = new Map(request.items.map(({ id }, index) => [id ?? `item-${index}`, index]));
-  return { request, result, places: result.scores.map(({ itemId }) => numbers.get(itemId) ?? 0) };
+  return { request, result, isProbability, places: result.scores.map(({ itemId }) => numbers.get(itemId) ?? 0) };
 }
 
 /**
@@ -32,13 +33,13 @@ export function rankingView(ranking) {
   const { request, result, places } = ranking;
   const first = result.scores.find(({ highlights }) => highlights)?.highlights ?? [];
   const words = queryWords(request.query, first);
-  const scale = scaleOf(result.scores);
+  const scale = scaleOf(ranking);
   const list = make("ol", "ranking");
   const add = (/** @type {number} */ from, /** @type {number} */ to) =>
     list.append(
       ...result.scores.slice(from, to).map((entry, i) => {
         const place = places[from + i] ?? 0;
-        return row(entry, place, request.items[place]?.text ?? "", words, scale, request.items.length);
+        return row(entry, place, request, words, scale);
       }),
     );
   add(0, SHOWN_AT_FIRST);
@@ -94,12 +95,12 @@ export function summary({ result }) {
 /**
  * The range of a bar. It begins at zero, so that the lengths of bars are as the scores.
  *
- * @param {readonly ScoreEntry[]} scores
+ * @param {Ranked} ranking
  * @returns {Scale}
  */
-export function scaleOf(scores) {
-  const values = scores.map(({ score }) => score);
-  return { least: Math.min(0, ...values), most: Math.max(0, ...values) };
+export function scaleOf({ result, isProbability }) {
+  const values = result.scores.map(({ score }) => score);
+  return { least: Math.min(0, ...values), most: Math.max(isProbability ? 1 : 0, ...values) };
 }
 
 /**
@@ -124,24 +125,20 @@ export function scoreBar(score, { least, most }) {
 /**
  * @param {ScoreEntry} entry
  * @param {number} place
- * @param {string} text
+ * @param {ScoreRequest} request
  * @param {import("./explanation.js").Word[]} words
  * @param {Scale} scale
- * @param {number} count
  */
-function row(entry, place, text, words, scale, count) {
-  const meta = make(
-    "p",
-    "meta",
-    make("span", "", entry.itemId.startsWith("item-") ? `document ${place + 1}` : entry.itemId),
-  );
+function row(entry, place, { items }, words, scale) {
+  const { id, text } = items[place] ?? { id: undefined, text: "" };
+  const meta = make("p", "meta", make("span", "", id ?? `document ${place + 1}`));
   if (entry.tokens !== undefined) meta.append(make("span", "", counted(entry.tokens, "token")));
   if (entry.truncated) meta.append(make("span", "cut", "cut"));
   if (bestWindow(text, entry)) meta.append(make("span", "", "best window marked"));
   return make(
     "li",
     "",
-    make("div", "rank", make("span", "number", String(entry.rank + 1)), moved(place - entry.rank, place, count)),
+    make("div", "rank", make("span", "number", String(entry.rank + 1)), moved(place - entry.rank, place, items.length)),
     make("div", "document", explainedText(text, entry, words), meta),
     make(
       "div",
@@ -164,7 +161,7 @@ function moved(by, from, count) {
       ? [`▲${by}`, "up", `up by ${by}, from ${from + 1}`]
       : by < 0
         ? [`▼${-by}`, "down", `down by ${-by}, from ${from + 1}`]
-        : ["＝", "same", "where it was"];
+        : ["=", "same", "where it was"];
   const shown = make("span", "", sign);
   shown.setAttribute("aria-hidden", "true");
   const move = make("span", `move ${name}`, shown, spoken(words));

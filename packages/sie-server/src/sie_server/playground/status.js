@@ -87,6 +87,7 @@ function visible() {
 function draw(status, rates) {
   const rate = rates.add(status.timestamp, status.computed_tokens ?? 0);
   const waiting = status.models.reduce((sum, { queue_depth }) => sum + queue_depth, 0);
+  const seconds = status.queue_seconds ?? 0;
   const loading = status.models.filter(({ state }) => state === "loading").map(({ name }) => name);
   const busy = rate > 0 || waiting > 0;
   const state = status.saturated
@@ -103,7 +104,7 @@ function draw(status, rates) {
     [
       state,
       `${counted(status.loaded_models.length, "model")} in memory`,
-      `${counted(waiting, "request")} waiting`,
+      `${counted(waiting, "request")} waiting${seconds >= 0.1 ? ` (${seconds.toFixed(1)} s of work)` : ""}`,
       `${Math.round(rate).toLocaleString("en")} tokens/s`,
     ].join(" · "),
   );
