@@ -57,7 +57,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_links_of_the_site_lead_somewhere(site: Path) -> None:
     found = {path.resolve(): Links(path) for path in site.rglob("*.html") if path.name != "404.html"}
-    assert len(found) == len(list(_listed(SITE["nav"])))
+    assert len(found) >= len(list(_listed(SITE["nav"])))
     broken = []
     for path, links in found.items():
         for address in links.followed | links.fetched:
