@@ -12,7 +12,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,9 +28,9 @@ _REPLICAS = 2
 _CALLS = 10
 
 
-def faults(updates: int, kills: int, threads: int = 4, environment: Mapping[str, str] = {}) -> dict[str, list[Calls]]:
+def faults(running: Cluster, updates: int, kills: int, threads: int) -> dict[str, list[Calls]]:
     """Update two replicas, then kill one of them again and again; returns the calls made meanwhile, by fault."""
-    with TemporaryDirectory() as name, cluster(2 * _REPLICAS, environment) as running:
+    with TemporaryDirectory() as name:
         flags = checkpoints(Path(name), [_MODEL])
         argument = flags[0].removeprefix("--model=")
 
@@ -72,7 +72,8 @@ def main() -> int:
     parser.add_argument("--haproxy", action="store_true", help="Ray's HAProxy in front of the replicas")
     chosen = parser.parse_args()
     end_cleanly()
-    counted = faults(chosen.updates, chosen.kills, chosen.threads, HAPROXY if chosen.haproxy else {})
+    with cluster(2 * _REPLICAS, HAPROXY if chosen.haproxy else {}) as running:
+        counted = faults(running, chosen.updates, chosen.kills, chosen.threads)
     print("| fault | times | client | sent | failed | wrong |\n|---|---|---|---|---|---|")
     for (fault, calls), times in zip(counted.items(), (chosen.updates, chosen.kills), strict=True):
         for each in calls:

@@ -3,9 +3,11 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Self
+from functools import partial
+from typing import Self
 
 from rolling import Ask, raw, sdk
 
@@ -23,14 +25,15 @@ class Calls:
     sent: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     wrong: int = 0
-    seconds: list[float] = field(default_factory=list)
 
 
+# Makes a client of an address.
+Client = Callable[[str], AbstractContextManager[Ask]]
 # Clients that ask once, and the SDK, which asks again.
-CLIENTS: Mapping[str, tuple[Any, Sequence[str]]] = {
-    "small": (raw, DOCUMENTS),
-    "large": (raw, LARGE),
-    "SDK": (sdk, DOCUMENTS),
+CLIENTS: Mapping[str, Client] = {
+    "small": partial(raw, documents=DOCUMENTS),
+    "large": partial(raw, documents=LARGE),
+    "SDK": partial(sdk, documents=DOCUMENTS),
 }
 
 
@@ -41,7 +44,13 @@ class SteadyLoad:
     """
 
     def __init__(
-        self, url: str, alone: str, *, threads: int = 1, pause_s: float = 0.02, clients: Sequence[str] = (*CLIENTS,)
+        self,
+        url: str,
+        alone: str,
+        *,
+        threads: int = 1,
+        pause_s: float = 0.02,
+        clients: Mapping[str, Client] = CLIENTS,
     ) -> None:
         self.calls = [Calls(name) for name in clients]
         self._pause_s = pause_s
@@ -49,12 +58,11 @@ class SteadyLoad:
         self._counting = threading.Lock()
         self._threads = []
         for calls in self.calls:
-            client, documents = CLIENTS[calls.client]
-            with client(alone, documents) as ask:
+            client = clients[calls.client]
+            with client(alone) as ask:
                 right = ask()
             for _ in range(threads):
-                work = (calls, client(url, documents), right)
-                self._threads.append(threading.Thread(target=self._call, args=work))
+                self._threads.append(threading.Thread(target=self._call, args=(calls, client(url), right)))
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -71,20 +79,19 @@ class SteadyLoad:
         before = [calls.sent for calls in self.calls]
         wait(lambda: all(calls.sent >= sent + each for calls, sent in zip(self.calls, before, strict=True)))
 
-    def _call(self, calls: Calls, client: Any, right: dict[str, float]) -> None:
+    def _call(self, calls: Calls, client: AbstractContextManager[Ask], right: dict[str, float]) -> None:
         with client as ask:
             while not self._over.wait(self._pause_s):
                 self._count(calls, ask, right)
 
     def _count(self, calls: Calls, ask: Ask, right: dict[str, float]) -> None:
-        started, said, scores = time.monotonic(), "", {}
+        said, scores = "", {}
         try:
             scores = ask()
         except Exception as error:  # whatever it is, a call was lost
             said = f"{type(error).__name__}: {error}"
         with self._counting:
             calls.sent += 1
-            calls.seconds.append(time.monotonic() - started)
             if said:
                 calls.failed[said] += 1
             elif scores != right:

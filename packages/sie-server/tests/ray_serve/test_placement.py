@@ -27,8 +27,8 @@ def ready(replicas: list[str]) -> dict[str, tuple[str, ...]]:
 
 @given(REPLICAS, MODELS, st.integers(1, 3))
 def test_a_model_has_as_many_owners_as_asked_for(replicas: list[str], models: list[str], owners: int) -> None:
-    placement = Placement(owners)
-    placement.update(ready(replicas))
+    placement = Placement()
+    placement.update(ready(replicas), owners)
     for chosen in owned(placement, models).values():
         assert len(set(chosen)) == len(chosen) == min(owners, len(replicas))
         assert set(chosen) <= set(replicas)
@@ -36,8 +36,8 @@ def test_a_model_has_as_many_owners_as_asked_for(replicas: list[str], models: li
 
 @given(REPLICAS, MODELS)
 def test_no_replica_loads_more_than_it_must(replicas: list[str], models: list[str]) -> None:
-    placement = Placement(1)
-    placement.update(ready(replicas))
+    placement = Placement()
+    placement.update(ready(replicas), 1)
     loads = Counter(chosen[0] for chosen in owned(placement, models).values())
     assert max(loads.values()) <= math.ceil(len(models) / len(replicas))
 
@@ -46,12 +46,12 @@ def test_no_replica_loads_more_than_it_must(replicas: list[str], models: list[st
 def test_a_replica_that_leaves_moves_only_its_models(
     replicas: list[str], models: list[str], owners: int, data: st.DataObject
 ) -> None:
-    placement = Placement(owners)
-    placement.update(ready(replicas))
+    placement = Placement()
+    placement.update(ready(replicas), owners)
     before = owned(placement, models)
     left = data.draw(st.sampled_from(replicas))
     rest = [replica for replica in replicas if replica != left]
-    placement.update(ready(rest))
+    placement.update(ready(rest), owners)
     for model, chosen in owned(placement, models).items():
         stayed = [replica for replica in before[model] if replica != left]
         assert set(stayed) <= set(chosen)
@@ -62,11 +62,11 @@ def test_a_replica_that_leaves_moves_only_its_models(
 
 @given(REPLICAS, MODELS, st.data())
 def test_a_replica_that_joins_takes_only_its_share(replicas: list[str], models: list[str], data: st.DataObject) -> None:
-    placement = Placement(1)
+    placement = Placement()
     joined = data.draw(NAMES.filter(lambda name: name not in replicas))
-    placement.update(ready(replicas))
+    placement.update(ready(replicas), 1)
     before = owned(placement, models)
-    placement.update(ready([*replicas, joined]))
+    placement.update(ready([*replicas, joined]), 1)
     after = owned(placement, models)
     assert all(after[model] in (before[model], [joined]) for model in models)
     loads = Counter(chosen[0] for chosen in after.values())
@@ -77,15 +77,15 @@ def test_a_replica_that_joins_takes_only_its_share(replicas: list[str], models: 
 def test_proxies_agree_whatever_the_order_of_their_replicas(
     replicas: list[str], models: list[str], owners: int, random: "st.Random"
 ) -> None:
-    one, other = Placement(owners), Placement(owners)
-    one.update(ready(replicas))
-    other.update(ready(random.sample(replicas, len(replicas))))
+    one, other = Placement(), Placement()
+    one.update(ready(replicas), owners)
+    other.update(ready(random.sample(replicas, len(replicas))), owners)
     assert owned(one, models) == owned(other, models)
 
 
 def test_a_model_stays_where_it_is_in_memory() -> None:
-    placement = Placement(1)
-    placement.update({"a": (), "b": ("m",), "c": ()})
+    placement = Placement()
+    placement.update({"a": (), "b": ("m",), "c": ()}, 1)
     assert placement.of("m") == ["b"]
 
 

@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import ray
 from ray import serve
+from ray.serve.config import RequestRouterConfig
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ReplicaState, ServeInstanceDetails
 
@@ -33,9 +34,19 @@ class Cluster:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def deploy(self, **arguments: Any) -> None:
-        """Run the application with these arguments; return when it runs, and what ran before has been replaced."""
-        serve.run(app(Arguments.model_validate(arguments)))
+    def deploy(self, *, router: str = "", **arguments: Any) -> None:
+        """Run the application with these arguments; return when it runs, and what ran before has been replaced.
+
+        router: the class that routes requests, as `module:class`, in place of the application's.
+        """
+        application = app(Arguments.model_validate(arguments))
+        if router:
+            serve.delete("default")  # proxies keep the router that they have for an application
+            config = RequestRouterConfig(request_router_class=router)
+            application = application._bound_deployment.options(request_router_config=config).bind(
+                *application._bound_deployment.init_args
+            )
+        serve.run(application)
 
     def processes(self) -> list[int]:
         """The process ids of the replicas that run."""

@@ -32,7 +32,6 @@ def app(arguments: Arguments) -> Application:
         max_ongoing_requests=_MOST_REQUESTS,
         request_router_config=RequestRouterConfig(
             request_router_class="sie_server.ray.router:ModelRouter",
-            request_router_kwargs={"owners": arguments.owners, "spill_seconds": arguments.spill_seconds},
             request_routing_stats_period_s=_REPORT_S,
         ),
         graceful_shutdown_timeout_s=arguments.drain_s + _CLOSE_S,

@@ -13,24 +13,32 @@ def preference(model: str, replica: str) -> int:
     return int.from_bytes(digest.digest(), "big")
 
 
+def preferred(model: str, replicas: Iterable[str], owners: int) -> list[str]:
+    """The replicas that are preferred for a model, up to `owners` of them, the most preferred first."""
+    return sorted(replicas, key=lambda replica: -preference(model, replica))[:owners]
+
+
 class Placement:
     """The owners of each model among the replicas that are ready: as few loads as possible, evenly divided.
 
     The owners of a model are replicas that have it in memory, or else those that own the fewest models; among equals,
     rendezvous hashing decides. With one owner each, M models over N replicas are at most ceil(M / N) per
     replica. If a replica is removed, only its models move; one that is added gets models of the fullest, until
-    the numbers are even again, and no others move.
-
-    owners: replicas per model.
+    the numbers are even again, and no others move. It remembers every model that it is asked for.
     """
 
-    def __init__(self, owners: int) -> None:
-        self._owners = owners
+    def __init__(self) -> None:
+        self._owners = 1
         self._owned: dict[str, set[str]] = {}
         self._loaded: Mapping[str, Collection[str]] = {}
 
-    def update(self, loaded: Mapping[str, Collection[str]]) -> None:
-        """Take note of the replicas that are ready now, each with the models that it has in memory."""
+    def update(self, loaded: Mapping[str, Collection[str]], owners: int) -> None:
+        """Take note of the replicas that are ready now, each with the models that it has in memory.
+
+        owners: replicas per model.
+        """
+        if owners != self._owners:
+            self._owners, self._owned = owners, {}
         self._loaded = loaded
         joined = [replica for replica in loaded if replica not in self._owned]
         self._owned = {replica: self._owned.get(replica, set()) for replica in loaded}
@@ -38,7 +46,7 @@ class Placement:
             self._fill(replica)
 
     def of(self, model: str) -> list[str]:
-        """The owners of a model, the preferred one first; fewer than `owners` if there are fewer replicas."""
+        """The owners of a model, the preferred one first; all replicas if they are fewer than its owners."""
         owners = [replica for replica, models in self._owned.items() if model in models]
         others = self._owned.keys() - owners
         while others and len(owners) < self._owners:
@@ -46,7 +54,7 @@ class Placement:
             others.discard(chosen)
             self._owned[chosen].add(model)
             owners.append(chosen)
-        return sorted(owners, key=lambda replica: -preference(model, replica))
+        return preferred(model, owners, self._owners)
 
     def _cost(self, model: str, replica: str) -> tuple[bool, int, int]:
         return model not in self._loaded[replica], len(self._owned[replica]), -preference(model, replica)

@@ -46,7 +46,13 @@ class Replica:
         except LoadError as error:  # whose class takes more than a text, which Ray's pickles don't know
             raise ValueError(str(error)) from None
         shorten_pauses()
-        self._aliases, self._preloaded = settings.aliases, (*settings.preload, *settings.pinned)
+        self._for_router = {
+            "served": [*self._engine.residency.slots],
+            "preloaded": [*settings.preload, *settings.pinned],
+            "aliases": settings.aliases,
+            "owners": arguments.owners,
+            "spill_seconds": arguments.spill_seconds,
+        }
         self._measured_at, self._busy_s = time.monotonic(), 0.0
 
     def __serve_build_asgi_app__(self) -> ASGIApp:  # Ray Serve's name
@@ -66,8 +72,8 @@ class Replica:
         return {"queue_seconds": sum(self._engine.queue_seconds().values()), "busy": share}
 
     def record_replica_metadata(self) -> dict[str, Any]:
-        """Called by Ray Serve for `ModelRouter`, once: the models that every replica has, and other names of models."""
-        return {"preloaded": [*self._preloaded], "aliases": self._aliases}
+        """Called by Ray Serve for `ModelRouter`, once: its models, those that all replicas have, other names."""
+        return self._for_router
 
     def record_routing_stats(self) -> dict[str, Any]:
         """Called by Ray Serve for `ModelRouter`: the work of this replica, and the models that it has in memory."""

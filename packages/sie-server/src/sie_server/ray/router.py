@@ -8,7 +8,7 @@ from typing import Any
 
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
 
-from sie_server.ray.placement import Placement, in_order
+from sie_server.ray.placement import Placement, in_order, preferred
 
 _MODEL_ROUTE = re.compile(r"/v1/(?:score|encode|extract)/(.+)")
 _MODEL_HEADER = b"x-sie-model"
@@ -21,13 +21,15 @@ class ModelRouter(RequestRouter):  # type: ignore[misc] # Ray is not installed w
     least queued work.
     """
 
-    def initialize_state(self, *, owners: int, spill_seconds: float) -> None:
-        """Called by Ray Serve with the arguments of the same names."""
-        self._placement = Placement(owners)
-        self._spill_s = spill_seconds
+    def initialize_state(self, **_: object) -> None:
+        """Called by Ray Serve once per proxy. An update changes the replicas, so what may change is read from them."""
+        self._placement = Placement()
+        self._spill_s = 0.0
         # Requests that each replica was sent since it last reported its work.
         self._sent: Counter[str] = Counter()
         self._by_name: dict[str, RunningReplica] = {}
+        self._number = 1
+        self._served: set[str] = set()
         self._preloaded: set[str] = set()
         self._aliases: dict[str, str] = {}
 
@@ -36,11 +38,14 @@ class ModelRouter(RequestRouter):  # type: ignore[misc] # Ray is not installed w
         super().update_replicas(replicas)
         self._sent.clear()
         self._by_name = {each.replica_id.unique_id: each for each in replicas}
-        self._preloaded = {model for each in replicas for model in each.replica_metadata.get("preloaded", ())}
-        self._aliases = {
-            alias: model for each in replicas for alias, model in each.replica_metadata.get("aliases", {}).items()
-        }
-        self._placement.update({name: each.routing_stats.get("loaded", ()) for name, each in self._by_name.items()})
+        said = [each.replica_metadata for each in replicas]
+        self._served = {model for each in said for model in each.get("served", ())}
+        self._preloaded = {model for each in said for model in each.get("preloaded", ())}
+        self._aliases = {alias: model for each in said for alias, model in each.get("aliases", {}).items()}
+        self._spill_s = max((each.get("spill_seconds", 0.0) for each in said), default=0.0)
+        self._number = max((each.get("owners", 1) for each in said), default=1)
+        loaded = {name: each.routing_stats.get("loaded", ()) for name, each in self._by_name.items()}
+        self._placement.update(loaded, self._number)
 
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
@@ -58,7 +63,12 @@ class ModelRouter(RequestRouter):  # type: ignore[misc] # Ray is not installed w
 
     def _owners(self, asked: str) -> list[str]:
         model = model_id(asked, self._aliases)
-        return [] if model in self._preloaded else self._placement.of(model)
+        if model in self._preloaded:
+            return []
+        if model in self._served:
+            return self._placement.of(model)
+        # A client may invent names without end, so nothing is remembered of those that no replica knew at its start.
+        return preferred(model, self._by_name, self._number)
 
     def _work(self, name: str) -> tuple[float, int]:
         stats, sent = self._by_name[name].routing_stats, self._sent[name]

@@ -1,0 +1,43 @@
+"""Under load, replicas are updated, killed, added and removed, and none loads a model that another one owns."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ray", reason="Ray is not installed: make test-ray")
+
+from ray_autoscaling import follow
+from ray_faults import faults
+from ray_routing import count
+
+from sie_testing.checkpoints import build
+from sie_testing.ray_cluster import Cluster
+
+pytestmark = pytest.mark.ray
+
+
+def test_no_answer_is_wrong_and_none_is_lost_by_an_update_or_by_the_sdk(cluster: Cluster) -> None:
+    counted = faults(cluster, updates=1, kills=1, threads=1)
+    for fault, calls in counted.items():
+        for each in calls:
+            print(f"{fault}: {each.client}: {each.sent} sent, {dict(each.failed)} failed, {each.wrong} wrong")
+            assert each.sent
+            assert not each.wrong
+            # A request that a killed replica was answering is lost, for a client that does not ask again.
+            assert not each.failed or (fault == "kill -9 of a replica" and each.client != "SDK")
+
+
+def test_each_model_is_loaded_once(cluster: Cluster, tmp_path: Path) -> None:
+    folders = [tmp_path / f"model-{number}" for number in range(4)]
+    for folder in folders:
+        build(folder, "bert")
+    counted = count(cluster, folders, replicas=2, held=2, requests=60)
+    assert (counted.failed, counted.loads, counted.unloads, counted.most) == (0, 4, 0, 2)
+
+
+@pytest.mark.long
+def test_replicas_follow_the_load(cluster: Cluster) -> None:
+    phases = follow(cluster, seconds=30)
+    assert [phase.replicas for phase in phases] == [1, 2, 1]
+    assert phases[1].last_s < phases[1].first_s
+    assert all(not phase.calls.failed and not phase.calls.wrong for phase in phases)
