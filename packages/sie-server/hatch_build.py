@@ -38,7 +38,14 @@ PORTABLE: dict[str, dict[str, tuple[str, ...]]] = {
     source: {"portable": ()} for source in ("attention", "linear_float32", "norm_rotary")
 }
 X86: dict[str, dict[str, tuple[str, ...]]] = {
-    "attention": {"portable": (), "avx2": AVX2, "avx512": AVX512, "avx512_bf16": BF16, "amx": (*BF16, *AMX)},
+    "attention": {
+        "portable": (),
+        "avx2": AVX2,
+        "avx512": AVX512,
+        "avx512_vnni": VNNI,
+        "avx512_bf16": BF16,
+        "amx": (*BF16, *AMX),
+    },
     "linear_float32": {"portable": (), "avx2": AVX2, "avx512": AVX512},
     "norm_rotary": {"portable": (), "avx2": AVX2, "avx512": AVX512},
     "linear_avx2": {"avx2_vnni": (*AVX2, *AVX_VNNI)},

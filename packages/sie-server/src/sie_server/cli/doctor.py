@@ -114,7 +114,7 @@ def _kernels() -> Finding:
         if not built:
             advice = "Install a C++ compiler, such as g++, and then the server again. Without them it is slow."
         return Finding("kernels", "problem", "can't be loaded" if built else "not built", advice)
-    level = ("portable", "AVX2", "AVX-512", "AVX-512 and AVX512-BF16", "AVX-512 and AVX512-BF16")[vector_isa_level()]
+    level = ("portable", "AVX2", *["AVX-512"] * 2, *["AVX-512 and AVX512-BF16"] * 2)[vector_isa_level()]
     linear = ("", " and AVX-VNNI", *[" and AVX512-VNNI"] * 2, ", AVX512-VNNI and AMX")[linear_isa_level()]
     return Finding("kernels", "ok", level + linear, facts={"vector": vector_isa_level(), "linear": linear_isa_level()})
 

@@ -15,7 +15,7 @@ from sie_server.nn.kernels import library as library_module
 from sie_server.nn.kernels.attention import AttentionKernel, installed_attention_kernel
 from sie_server.nn.kernels.library import installed_library
 
-LEVELS = {"portable": 0, "avx2": 1, "avx512": 2, "avx512_bf16": 3, "amx": 4}
+LEVELS = {"portable": 0, "avx2": 1, "avx512": 2, "avx512_vnni": 3, "avx512_bf16": 4, "amx": 5}
 # Rounding of the output to bfloat16, and where the products are bfloat16 of the weights, for values up to four.
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
 
@@ -147,22 +147,56 @@ def test_views_of_one_product_need_no_copy(kernel: AttentionKernel) -> None:
     assert torch.equal(kernel(columns[0], columns[1], columns[2], ends, ends, None, False), dense)
 
 
+@pytest.mark.parametrize("value", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("size", [1e2, 1e15])
 @pytest.mark.parametrize("causal", [False, True])
-def test_large_logits_leave_the_largest_value(kernel: AttentionKernel, size: float, causal: bool) -> None:
+def test_large_logits_leave_the_largest_value(
+    kernel: AttentionKernel, size: float, causal: bool, value: torch.dtype
+) -> None:
     q = k = size * torch.eye(32).repeat(10, 1)[:, None]  # each query has its ten keys, of logits up to 1e30
-    v = torch.randn(320, 1, 32)
+    v = torch.randn(320, 1, 32).to(value)
     ends = starts([320])
     exact = formula(q, k, v, causal=causal)
-    assert torch.allclose(kernel(q, k, v, ends, ends, None, causal).double(), exact, rtol=0, atol=2e-6)
+    out = kernel(q, k, v, ends, ends, None, causal)
+    assert torch.allclose(out.double(), exact, rtol=0, atol=TOLERANCE[value])
 
 
-def test_nan_stays_in_its_sequence(kernel: AttentionKernel) -> None:
+@pytest.mark.parametrize("value", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("head_dim", [1, 2, 32, 64, 256])
+def test_the_largest_sums(kernel: AttentionKernel, head_dim: int, value: torch.dtype) -> None:
+    """All values of a head as large as its largest, with equal weights for all keys."""
+    q, k = (sign * torch.full((600, 1, head_dim), 2.0) for sign in (1, -1))
+    v = torch.full((600, 1, head_dim), 3.0, dtype=value)
+    check(kernel, [300, 300], [300, 300], (q, k, v))
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e3])
+def test_the_size_of_queries_and_keys_does_not_matter(kernel: AttentionKernel, size: float) -> None:
+    q, k, v = inputs(100, 100, 2, 2, 32, torch.float32, torch.bfloat16)
+    check(kernel, [40, 60], [40, 60], (q * size, k / size, v))
+
+
+@pytest.mark.parametrize("size", [0, 1e-30, 1e30])
+def test_the_size_of_values_scales_the_result(kernel: AttentionKernel, size: float) -> None:
+    q, k, v = inputs(100, 100, 2, 2, 32, torch.float32, torch.bfloat16)
+    ends = starts([40, 60])
+    out, scaled = (kernel(q, k, x, ends, ends, None, False).double() for x in (v, v * size))
+    assert (scaled - out * size).abs().max() <= size * TOLERANCE[torch.bfloat16]
+
+
+@pytest.mark.parametrize("value", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("part", ["q", "k", "v"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_nan_and_infinity_stay_in_their_sequence(
+    kernel: AttentionKernel, part: str, bad: float, value: torch.dtype
+) -> None:
     lengths = [40, 40, 40]
-    q, k, v = inputs(120, 120, 1, 1, 32, torch.float32, torch.float32)
-    k[60] = torch.nan
+    q, k, v = inputs(120, 120, 1, 1, 32, torch.float32, value)
+    {"q": q, "k": k, "v": v}[part][60] = bad
     out = kernel(q, k, v, starts(lengths), starts(lengths), None, False)
-    assert out[40:80].isnan().all()
+    assert not out[60].isfinite().any()
+    if math.isnan(bad) and part != "q":
+        assert out[40:80].isnan().all()
     assert out[:40].isfinite().all()
     assert out[80:].isfinite().all()
 

@@ -95,6 +95,22 @@ def allowed(x: Tensor, weight: Tensor) -> Tensor:
     return by_rows + by_channels + taken.abs() @ weight.abs().T * 2**-8
 
 
+def int8_result(layer: Linear, x: Tensor) -> Tensor:
+    """In float32, as results are that go to a residual stream; others are rounded to bfloat16."""
+    backend = PanelLinear(layer, "int8")
+    y: Tensor = backend(x, torch.zeros(len(x), backend.outputs))
+    return y
+
+
+@needs_int8
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_int8_without_a_residual_is_rounded_to_bfloat16(dtype: torch.dtype) -> None:
+    layer = uneven(Linear(75, 70, activation="gelu"))
+    layer.weight.data = layer.weight.to(dtype)
+    x = rows(9, 75).to(dtype)
+    assert torch.equal(PanelLinear(layer, "int8")(x), int8_result(layer, x).bfloat16())
+
+
 @needs_int8
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("count", "inputs", "outputs"), [(1, 64, 96), (70, 384, 1536), (57, 4096, 224), (33, 75, 70)])
@@ -115,8 +131,7 @@ def test_int8_has_the_same_bits_on_every_level(
     results = []
     for level in filter(has_level, range(lowest, linear_isa_level() + 1)):
         monkeypatch.setattr(panels_module, "linear_isa_level", lambda level=level: level)
-        results.append(PanelLinear(layer, "int8")(x))
-    assert all(result.dtype == dtype for result in results)
+        results.append(int8_result(layer, x))
     assert all(torch.equal(result, results[0]) for result in results)
 
 
@@ -132,7 +147,7 @@ def test_a_product_errs_by_its_rounding_alone(
     exact = torch.nn.functional.linear(
         x.double(), layer.weight.double(), None if layer.bias is None else layer.bias.double()
     )
-    y = PanelLinear(layer, "int8")(x)
+    y = int8_result(layer, x)
     assert y.dtype == torch.float32
     error, most = (y - exact).abs(), allowed(x, layer.weight)
     assert (error <= most * 1.001 + 1e-6 * exact.abs()).all()
@@ -147,11 +162,11 @@ def test_activations(activation: Any) -> None:
     layer = uneven(Linear(64, 96, activation=activation))
     plain = uneven(Linear(64, 96))
     x = rows(200, 64) / 10
-    before = PanelLinear(plain, "int8")(x)
+    before = int8_result(plain, x)
     assert before.min() < -20
     assert before.max() > 20
     expected = ACTIVATIONS[activation][0](before.double())
-    torch.testing.assert_close(PanelLinear(layer, "int8")(x).double(), expected, rtol=5e-4, atol=5e-5)
+    torch.testing.assert_close(int8_result(layer, x).double(), expected, rtol=5e-4, atol=5e-5)
 
 
 @pytest.mark.usefixtures("level")
@@ -160,7 +175,7 @@ def test_activations(activation: Any) -> None:
 def test_a_gate_is_the_product_of_its_halves(gate_first: bool, width: int) -> None:
     layer = uneven(GatedLinear(64, width, "gelu", gate_first))
     x = rows(9, 64)
-    y = PanelLinear(layer, "int8")(x)
+    y = int8_result(layer, x)
     assert y.shape == (9, width)
     exact = torch.nn.functional.linear(x, layer.weight, layer.bias).chunk(2, dim=1)
     gate, value = exact if gate_first else exact[::-1]
@@ -172,7 +187,7 @@ def test_a_gate_is_the_product_of_its_halves(gate_first: bool, width: int) -> No
 def test_a_row_without_a_range_is_exact() -> None:
     layer = uneven(Linear(64, 96))
     zeros = torch.zeros(1, 64)
-    assert torch.equal(PanelLinear(layer, "int8")(zeros), layer.bias.expand(1, 96))
+    assert torch.equal(int8_result(layer, zeros), layer.bias.expand(1, 96))
 
 
 @pytest.mark.usefixtures("level")
@@ -180,9 +195,9 @@ def test_a_dead_column_adds_nothing() -> None:
     layer = uneven(Linear(64, 96))
     layer.weight[:, 5] = 0
     x = rows(3, 64)
-    y = PanelLinear(layer, "int8")(x)
+    y = int8_result(layer, x)
     x[:, 5] = 1e6
-    assert torch.equal(PanelLinear(layer, "int8")(x), y)
+    assert torch.equal(int8_result(layer, x), y)
 
 
 @pytest.mark.usefixtures("level")
@@ -195,7 +210,7 @@ def test_values_near_the_largest_are_not_taken_out() -> None:
     x[0, 33], x[1, 33] = 500.0 * spread[5] / spread[33], 0.0
     x[:, 20] *= spread[5] / spread[20]
     x[0, 33] *= 1.8
-    y = PanelLinear(layer, "int8")(x)
+    y = int8_result(layer, x)
     stored = (layer.weight / spread).to(torch.bfloat16).float() * spread
     taken = x @ stored.T
     assert (y[1] - taken[1]).norm() <= 1e-4 * taken[1].norm()
@@ -283,10 +298,11 @@ def test_a_residual_is_added_in_float32(numbers: KernelDtype, gated: bool) -> No
     layer = uneven(GatedLinear(64, 70, "gelu") if gated else Linear(64, 70))
     x, residual = rows(9, 64), torch.randn(9, 70) * 1e3
     y = PanelLinear(layer, numbers)
-    assert torch.equal(y(x, residual), y(x) + residual)
+    alone = y(x, torch.zeros(9, 70))
+    assert torch.equal(y(x, residual), alone + residual)
     # Also where it is part of a wider matrix, and where what is multiplied is half as wide.
     wide = torch.randn(9, 200)
-    assert torch.equal(y(x, wide[:, 30:100]), y(x) + wide[:, 30:100])
+    assert torch.equal(y(x, wide[:, 30:100]), alone + wide[:, 30:100])
     assert y(x.bfloat16(), residual).dtype == torch.float32
 
 

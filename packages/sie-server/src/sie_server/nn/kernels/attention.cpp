@@ -17,7 +17,6 @@
 
 namespace {
 
-constexpr int kKeys = 256;         // keys of a block
 constexpr float kLowest = -1e30f;  // below any logit, and finite times any factor
 
 struct Tile {
@@ -26,28 +25,50 @@ struct Tile {
     alignas(64) Cell queries[kMaxHeadDim / kPair * kPanel];
     alignas(64) float out[(kMaxHeadDim + kRows) * kPanel];
     alignas(64) float maximum[kPanel], sum[kPanel];
+    alignas(64) float factor[kPanel];  // from a logit to a power of two
     alignas(64) int32_t low[kPanel], high[kPanel];  // keys to which a query attends
 };
 
 // ---- Products
 
 #ifndef __AMX_BF16__
+#if defined(__AVX512BF16__)
+typedef Vec Sum;
 inline Vec multiply_add(Cell a, Bits b, Vec sum) {
-#ifdef __AVX512BF16__
     return (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(a), (__m512bh)b);
-#else
-    return load<float>(&a) * (Vec)b + sum;
-#endif
 }
+#elif defined(INTEGER_PRODUCTS)
+typedef Bits Sum;
+inline Bits multiply_add(Cell a, Bits b, Bits sum) {
+    return (Bits)_mm512_dpwssd_epi32((__m512i)sum, _mm512_set1_epi32(a), (__m512i)b);
+}
+inline Vec value(Bits sum) { return (Vec)_mm512_cvtepi32_ps((__m512i)sum); }
+#else
+typedef Vec Sum;
+inline Vec multiply_add(Cell a, Bits b, Vec sum) { return load<float>(&a) * (Vec)b + sum; }
+#endif
+inline Vec value(Vec sum) { return sum; }
+
+// Sums of floats go on where those so far end; sums of integers are added to them.
+inline void begin(const float* so_far, bool add, Vec& sum) { sum = add ? load<Vec>(so_far) : Vec{}; }
+inline void end(Vec sum, bool, float* so_far) { store(so_far, sum); }
+#ifdef INTEGER_PRODUCTS
+inline void begin(const float*, bool, Bits& sum) { sum = Bits{}; }
+inline void end(Bits sum, bool add, float* so_far) {
+    // Without a branch, for which the compiler would keep copies of all sums in every step.
+    store(so_far, value(sum) + (Vec)_mm512_maskz_loadu_ps(add ? 0xffff : 0, so_far));
+}
+#endif
 
 // c = a · b, or c += a · b with `add`, for R rows and C · kLanes columns, in registers.
 template <int R, int C>
 void product(const Cell* a, int a_row, const Cell* b, int steps, float* c, bool add) {
-    Vec sums[R][C];
+    Sum sums[R][C];
 #pragma GCC unroll 12
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 2
-        for (int j = 0; j < C; j++) sums[r][j] = add ? load<Vec>(c + r * kPanel + j * kLanes) : Vec{};
+        for (int j = 0; j < C; j++) begin(c + r * kPanel + j * kLanes, add, sums[r][j]);
+    if (steps <= 0) __builtin_unreachable();  // or the compiler would keep copies of the sums for what follows the loop
     for (int step = 0; step < steps; step++) {
         Bits columns[C];
 #pragma GCC unroll 2
@@ -60,7 +81,7 @@ void product(const Cell* a, int a_row, const Cell* b, int steps, float* c, bool 
 #pragma GCC unroll 12
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 2
-        for (int j = 0; j < C; j++) store(c + r * kPanel + j * kLanes, sums[r][j]);
+        for (int j = 0; j < C; j++) end(sums[r][j], add, c + r * kPanel + j * kLanes);
 }
 
 template <int C, int R = kRows>
@@ -101,12 +122,12 @@ inline Vec larger(Vec x, Vec y) {  // y if either is NaN
 }
 
 // 2^x for x <= 0; exactly 0 below -127. By the polynomial with minimax relative error on [-1/2, 1/2]: 7.5e-8, or 7.5e-5
-// where the result is rounded to bfloat16 (3.9e-3).
+// where the result is rounded to bfloat16 (3.9e-3) or to one of 4096 integers (1.2e-4).
 inline Vec exp2(Vec x) {
     x = larger(Vec{} - 127.0f, x);
     Vec shifted = x + 0x1.8p23f;  // its lowest bits are the nearest integer
     Vec f = x - (shifted - 0x1.8p23f);
-#ifdef __AVX512BF16__
+#if defined(__AVX512BF16__) || defined(INTEGER_PRODUCTS)
     Vec y = ((0.0551716685f * f + 0.242611125f) * f + 0.693260968f) * f + 0.999928057f;
 #else
     Vec y = (0.00132764725f * f + 0.00967554189f) * f + 0.0555071309f;
@@ -123,6 +144,9 @@ inline void store_weights(Cell* to, const Vec* weights) {
                                                               11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
     __m512i halves = (__m512i)_mm512_cvtne2ps_pbh((__m512)weights[1], (__m512)weights[0]);
     store(to, _mm512_permutexvar_epi16(load<__m512i>(kInterleaved), halves));
+#elif defined(INTEGER_PRODUCTS)
+    __m512i low = _mm512_cvtps_epi32((__m512)weights[0]), high = _mm512_cvtps_epi32((__m512)weights[1]);
+    store(to, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
 #else
     store(to, weights[0]);
 #endif
@@ -144,9 +168,9 @@ void mask(Tile& tile, int from, int begin, int end) {
 }
 
 // Turn logits of a block into weights exp(logit - maximum), padded with zeros. Updates the running maximum and sum, and
-// rescales the output so far. `factor` is log2(e) · scale.
+// rescales the output so far. Of integers, the weights and their sum are 2^kWeightBits as large.
 template <int C>
-void softmax(Tile& tile, int keys, float factor, int width, bool first) {
+void softmax(Tile& tile, int keys, int width, bool first) {
     constexpr int kUnrolled = 4;  // independent chains
     Vec maxima[kUnrolled][C];
     for (int j = 0; j < C; j++) maxima[0][j] = load<Vec>(tile.maximum + j * kLanes);
@@ -162,14 +186,15 @@ void softmax(Tile& tile, int keys, float factor, int width, bool first) {
     for (; key < keys; key++)
         for (int j = 0; j < C; j++)
             maxima[0][j] = larger(load<Vec>(tile.logits + key * kPanel + j * kLanes), maxima[0][j]);
-    Vec offset[C], sum[C] = {};
+    Vec offset[C], factor[C], sum[C] = {};
     for (int j = 0; j < C; j++) {
+        factor[j] = load<Vec>(tile.factor + j * kLanes);
         Vec before = load<Vec>(tile.maximum + j * kLanes), now = maxima[0][j];
         for (int u = 1; u < kUnrolled; u++) now = larger(maxima[u][j], now);
-        offset[j] = now * -factor;
+        offset[j] = kIntegers ? now : now * -factor[j];
         store(tile.maximum + j * kLanes, now);
         if (first) continue;
-        Vec shrunk = exp2((before - now) * factor);
+        Vec shrunk = exp2((before - now) * factor[j]);
         store(tile.sum + j * kLanes, load<Vec>(tile.sum + j * kLanes) * shrunk);
         for (int d = 0; d < width; d++)
             store(tile.out + d * kPanel + j * kLanes, load<Vec>(tile.out + d * kPanel + j * kLanes) * shrunk);
@@ -181,7 +206,9 @@ void softmax(Tile& tile, int keys, float factor, int width, bool first) {
             Vec y[kPair];
 #pragma GCC unroll 2
             for (int i = 0; i < kPair; i++) {
-                y[i] = exp2(load<Vec>(tile.logits + (key + i) * kPanel + j * kLanes) * factor + offset[j]);
+                Vec logit = load<Vec>(tile.logits + (key + i) * kPanel + j * kLanes);
+                // Of integers, never above the largest weight.
+                y[i] = exp2(kIntegers ? (logit - offset[j]) * factor[j] + float(kWeightBits) : logit * factor[j] + offset[j]);
                 if (kPair > 1 && key + i >= keys) y[i] = Vec{};
                 sum[j] += y[i];
             }
@@ -203,9 +230,10 @@ inline Bits rounded(Vec x) {
     return x == x ? up : Bits{} + 0x7fc00000u;
 }
 
-// Write weighted sums over sums of weights to rows of `out`, the first of which is at `element`.
+// Write weighted sums over sums of weights to rows of `out`, the first of which is at `element`. `scales`: of integers,
+// by channel.
 template <int C>
-void write(const AttentionArguments& a, Tile& tile, int queries, int64_t element) {
+void write(const AttentionArguments& a, Tile& tile, const float* scales, int queries, int64_t element) {
     for (int j = 0; j < C; j++) {
         Vec inverse = 1.0f / load<Vec>(tile.sum + j * kLanes);
         int rows = queries - j * kLanes < kLanes ? queries - j * kLanes : kLanes;
@@ -216,8 +244,11 @@ void write(const AttentionArguments& a, Tile& tile, int queries, int64_t element
 #pragma GCC unroll 16
             for (int i = 0; i < kLanes; i++) {
                 Vec x[2];
-                for (int k = 0; k < per_lane; k++)
-                    x[k] = load<Vec>(tile.out + (d + i * per_lane + k) * kPanel + j * kLanes) * inverse;
+                for (int k = 0; k < per_lane; k++) {
+                    int channel = d + i * per_lane + k;
+                    x[k] = load<Vec>(tile.out + channel * kPanel + j * kLanes) * inverse;
+                    if (kIntegers) x[k] *= scales[channel];
+                }
                 if (per_lane == 1)
                     block[i] = (Bits)x[0];
                 else
@@ -240,6 +271,8 @@ void write(const AttentionArguments& a, Tile& tile, int queries, int64_t element
 struct Head {
     HeadRows queries;
     const Cell *keys, *values;
+    float key_scale;
+    const float* value_scales;
     int key_count, depth, width, value_row;
     int64_t out;  // element of the first query
 };
@@ -255,8 +288,8 @@ void attend(const AttentionArguments& a, const Head& head, int first, int count,
         tile.high[i] = int(end < head.key_count ? end : head.key_count);
         tile.maximum[i] = kLowest;
     }
-    copy_queries(head.queries, first, C * kLanes, head.depth, tile.queries);
-    float factor = a.scale * float(M_LOG2E);
+    copy_queries(head.queries, first, C * kLanes, head.depth, tile.queries, tile.factor);
+    for (float& factor : tile.factor) factor *= a.scale * float(M_LOG2E) * head.key_scale;
     int first_key = tile.low[0] / (kPair * kStepCells) * (kPair * kStepCells), last = tile.high[count - 1];
     for (int from = first_key; from < last; from += kKeys) {
         int keys = last - from < kKeys ? last - from : kKeys;
@@ -267,11 +300,11 @@ void attend(const AttentionArguments& a, const Head& head, int first, int count,
         int end = clamp(tile.high[0], begin, block_end);
         mask<C>(tile, from, from, begin);
         mask<C>(tile, from, end, block_end);
-        softmax<C>(tile, keys, factor, a.head_dim, from == first_key);
+        softmax<C>(tile, keys, a.head_dim, from == first_key);
         products<C>(a.head_dim, value, head.value_row, reinterpret_cast<Cell*>(tile.logits),
                     up(keys, kPair * kStepCells) / kPair, tile.out, from != first_key);
     }
-    write<C>(a, tile, count, head.out + first * a.out_row);
+    write<C>(a, tile, head.value_scales, count, head.out + first * a.out_row);
 }
 
 }  // namespace
@@ -294,6 +327,7 @@ int NAME(LEVEL)(const AttentionArguments& a) {
     Tile& tile = *static_cast<Tile*>(memory);
     Cell* keys = reinterpret_cast<Cell*>(&tile + 1);
     Cell* values = keys + key_cells;
+    alignas(64) float value_scales[kMaxHeadDim + 2 * kLanes];
     int group = a.heads / a.kv_heads;
 #ifdef __AMX_BF16__
     TileShapes shapes;
@@ -304,13 +338,14 @@ int NAME(LEVEL)(const AttentionArguments& a) {
         int queries = int(a.query_starts[s + 1] - first_query), count = int(a.key_starts[s + 1] - first_key);
         for (int kv = 0; kv < a.kv_heads; kv++) {
             int64_t key = first_key * a.k_row + kv * a.k_head, value = first_key * a.v_row + kv * a.v_head;
-            copy_keys({a.k, bool(a.qk_bfloat16), key, a.k_row, count, a.head_dim}, depth, keys);
-            copy_values({a.v, bool(a.v_bfloat16), value, a.v_row, count, a.head_dim}, width, value_row, values);
+            float key_scale = copy_keys({a.k, bool(a.qk_bfloat16), key, a.k_row, count, a.head_dim}, depth, keys);
+            HeadRows value_rows{a.v, bool(a.v_bfloat16), value, a.v_row, count, a.head_dim};
+            copy_values(value_rows, width, value_row, values, value_scales);
             for (int index = kv * group; index < (kv + 1) * group; index++) {
                 int64_t query = first_query * a.q_row + index * a.q_head;
                 HeadRows rows{a.q, bool(a.qk_bfloat16), query, a.q_row, queries, a.head_dim};
                 int64_t out = first_query * a.out_row + int64_t(index) * a.head_dim;
-                Head head{rows, keys, values, count, depth, width, value_row, out};
+                Head head{rows, keys, values, key_scale, value_scales, count, depth, width, value_row, out};
                 for (int first = 0; first < queries; first += kPanel) {
                     int left = queries - first;
                     left > kLanes ? attend<2>(a, head, first, left < kPanel ? left : kPanel, tile)

@@ -24,6 +24,8 @@ int attention_portable(const AttentionArguments&);
 #ifdef __x86_64__
 int attention_avx2(const AttentionArguments&);
 int attention_avx512(const AttentionArguments&);
+// Products in integers of 16 bits.
+int attention_avx512_vnni(const AttentionArguments&);
 // Products in bfloat16, summed in float32.
 int attention_avx512_bf16(const AttentionArguments&);
 int attention_amx(const AttentionArguments&);

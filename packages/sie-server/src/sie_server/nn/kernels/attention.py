@@ -30,8 +30,8 @@ class _AttentionArguments(ctypes.Structure):
 class AttentionKernel:
     """Softmax attention by the kernel. Calls release the GIL.
 
-    level: as `vector_isa_level`. From level 3 on, products are computed in bfloat16 and summed in float32 if v is
-        bfloat16; everything else is float32.
+    level: as `vector_isa_level`. If v is bfloat16, products are computed in integers of 16 bits at level 3, which
+        rounds less than bfloat16, and from level 4 on in bfloat16, summed in float32; everything else is float32.
     """
 
     library: ctypes.CDLL

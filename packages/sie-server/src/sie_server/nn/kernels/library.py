@@ -9,7 +9,7 @@ from pathlib import Path
 
 _LOG = logging.getLogger(__name__)
 _LIBRARY = Path(__file__).with_name("libkernels.so")
-_ABI = 12
+_ABI = 13
 # Instruction sets, each including those before it; "none": no kernels.
 ISAS = ("none", "portable", "avx2", "avx2_vnni", "avx512", "avx512_vnni", "avx512_bf16", "amx")
 # Levels of each in dispatch.cpp: for attention, norms, rotary positions and float32 products; for other linear layers.
@@ -19,11 +19,11 @@ _LEVELS = {
     "avx2": (1, 0),
     "avx2_vnni": (1, 1),
     "avx512": (2, 1),
-    "avx512_vnni": (2, 2),
-    "avx512_bf16": (3, 3),
-    "amx": (4, 4),
+    "avx512_vnni": (3, 2),
+    "avx512_bf16": (4, 3),
+    "amx": (5, 4),
 }
-_AVX512_BF16 = 3  # a level of attention
+_AVX512_VNNI, _AVX512_BF16 = 3, 4  # levels of attention
 
 
 def max_isa() -> str:
@@ -41,13 +41,13 @@ def max_isa() -> str:
 def vector_isa_level() -> int:
     """Instruction set level of the kernels for attention, norms, rotary positions and float32 products.
 
-    0: portable, 1: AVX2, 2: AVX-512, 3: AVX512-BF16, where attention by it is not slower than in float32, 4: AMX.
+    0: portable, 1: AVX2, 2: AVX-512, 3: AVX512-VNNI, 4: AVX512-BF16, where attention by it is not slower, 5: AMX.
     """
     library = installed_library()
     if library is None:
         return 0
     level = min(int(library.sie_attention_level()), _LEVELS[max_isa()][0])
-    return 2 if level == _AVX512_BF16 and not library.sie_fast_bfloat16_attention() else level
+    return _AVX512_VNNI if level == _AVX512_BF16 and not library.sie_fast_bfloat16_attention() else level
 
 
 def linear_isa_level() -> int:

@@ -11,7 +11,7 @@ from sie_server.nn.kernels.library import installed_library, vector_isa_level
 
 _DTYPES = (torch.float32, torch.bfloat16)
 # Level from which on the attention kernel rounds queries and keys to bfloat16.
-_BFLOAT16_ATTENTION = 3
+_BFLOAT16_ATTENTION = 4
 
 
 class NormRotaryArguments(ctypes.Structure):
