@@ -171,3 +171,32 @@ except SystemExit as exit:
     sys.exit(exit.code != 1 or "torch" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
+
+
+# --- several servers -------------------------------------------------------------------------------------------------
+
+
+def test_several_servers_at_once(running: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    with in_process(preload=(EMBEDDED,), workers=1) as other, connect(other.url) as api:
+        scores(api, EMBEDDED, "what is it", ["it is", "no"])
+        assert top("--url", running.url, "--url", other.url, "--interval", "0.2", "--once") == 0
+    said = capsys.readouterr().out
+    for url in (running.url, other.url):
+        assert re.search(rf"^ {url} +● ready +\d+% ", said, re.MULTILINE)
+    assert "2 of 2 servers" in said
+    assert re.search(rf"^ {EMBEDDED} +2 of 2 ", said, re.MULTILINE)
+
+
+def test_one_of_several_is_missing(running: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    assert top("--url", running.url, "--url", f"http://127.0.0.1:{port}", "--interval", "0.2", "--once") == 1
+    said = capsys.readouterr().out
+    assert re.search(rf"^ http://127.0.0.1:{port} +● lost", said, re.MULTILINE)
+    assert f"no server at http://127.0.0.1:{port}" in said
+    assert "1 of 2 servers" in said
+
+
+def test_a_server_named_twice_is_one(running: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    assert top("--url", running.url, "--url", running.url, "--once", "--interval", "0.2") == 0
+    assert "● ready" in capsys.readouterr().out

@@ -1,7 +1,7 @@
 """Renders samples in the terminal."""
 
-from collections import deque
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -12,12 +12,10 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from sie_server.cli.top.history import History
 from sie_server.cli.top.sample import Between, Sample
 
 _BARS = "▁▂▃▄▅▆▇█"
-# Window of percentiles and error rates, long enough for steady figures with few requests.
-_WINDOW_S = 10.0
-_MOST_SAMPLES = 512
 _BUSY, _FULL = 0.9, 0.8
 _STATES = {"loaded": "green", "loading": "yellow", "unloading": "yellow", "failed": "red"}
 
@@ -26,59 +24,45 @@ class Screen:
     """The screen of the server at `url`, from the samples added so far."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        self._samples: deque[Sample] = deque(maxlen=_MOST_SAMPLES)
-        self._gone: str | None = None
+        self._history = History(url)
 
     def add(self, said: Sample | str) -> None:
         """Add a sample, or the reason why there is none."""
-        if isinstance(said, str):
-            self._gone = said
-            return
-        if self._samples and self._samples[-1].frame["server"]["pid"] != said.frame["server"]["pid"]:
-            self._samples.clear()  # another process counts from zero
-        self._gone = None
-        self._samples.append(said)
+        self._history.add(said)
 
     def __rich__(self) -> RenderableType:
-        if not self._samples:
-            return Text(f"connecting to {self._url}" if self._gone is None else self._gone, style="dim")
-        now = self._samples[-1]
-        last = Between(self._samples[-2] if len(self._samples) > 1 else now, now)
-        window = Between(self._before(_WINDOW_S), now)
-        lines: list[RenderableType] = [self._head(now), _machine(last, window), Text()]
-        lines += [self._history(), Rule(style="dim"), _models(last, window), Rule(style="dim"), _foot(window)]
-        if self._gone is not None:
-            lines.append(Text(f"{self._gone}; trying again", style="bold red"))
+        history = self._history
+        if not history.samples:
+            return Text(f"connecting to {history.url}" if history.gone is None else history.gone, style="dim")
+        last, window = history.last, history.window
+        lines: list[RenderableType] = [_head(history), _machine(last, window), Text()]
+        lines += [_trend(history), Rule(style="dim"), _models(last, window), Rule(style="dim"), _foot(window)]
+        if history.gone is not None:
+            lines.append(Text(f"{history.gone}; trying again", style="bold red"))
         return Padding(Group(*lines), (0, 1))
 
-    def _before(self, seconds: float) -> Sample:
-        """The newest sample that is at least `seconds` old, or the oldest."""
-        now = self._samples[-1].moment
-        return next((s for s in reversed(self._samples) if now - s.moment >= seconds), self._samples[0])
 
-    def _head(self, now: Sample) -> RenderableType:
-        server, frame = now.frame["server"], now.frame
-        state = ("lost", "red") if self._gone else ("ready", "green") if frame["ready"] else ("not ready", "yellow")
-        if frame.get("saturated") and not self._gone:
-            state = ("queue full", "red")
-        left = Text.assemble(
-            ("SIE ", "bold cyan"), (server["version"], "bold"), "  ", (f"● {state[0]}", state[1]), "  ", self._url
-        )
-        right = Text(f"up {_duration(server['uptime_seconds'])} · {frame['name']} · pid {server['pid']}", style="dim")
-        return _both_ends(left, right)
+def _head(history: History) -> RenderableType:
+    frame, state = history.samples[-1].frame, history.state
+    server = frame["server"]
+    left = Text.assemble(
+        ("SIE ", "bold cyan"), (server["version"], "bold"), "  ", (f"● {state[0]}", state[1]), "  ", history.url
+    )
+    right = Text(f"up {duration(server['uptime_seconds'])} · {frame['name']} · pid {server['pid']}", style="dim")
+    return _both_ends(left, right)
 
-    def _history(self) -> RenderableType:
-        pairs = [Between(*pair) for pair in zip(self._samples, list(self._samples)[1:], strict=False)]
-        table = Table.grid(padding=(0, 1), expand=True)
-        table.add_column(no_wrap=True, style="dim", width=8)
-        table.add_column(ratio=1)
-        table.add_column(no_wrap=True, justify="right", width=12)
-        rates = [pair.rate("sie_tokens_processed_total") for pair in pairs]
-        waiting = [sample.total("sie_queue_depth") for sample in self._samples]
-        for name, values, colour in (("tokens/s", rates, "green"), ("queue", waiting, "yellow")):
-            table.add_row(name, Sparkline(values, colour), _number(values[-1] if values else 0))
-        return table
+
+def _trend(history: History) -> RenderableType:
+    pairs = [Between(*pair) for pair in pairwise(history.samples)]
+    table = Table.grid(padding=(0, 1), expand=True)
+    table.add_column(no_wrap=True, style="dim", width=8)
+    table.add_column(ratio=1)
+    table.add_column(no_wrap=True, justify="right", width=12)
+    rates = [pair.rate("sie_tokens_processed_total") for pair in pairs]
+    waiting = [sample.total("sie_queue_depth") for sample in history.samples]
+    for name, values, colour in (("tokens/s", rates, "green"), ("queue", waiting, "yellow")):
+        table.add_row(name, Sparkline(values, colour), number(values[-1] if values else 0))
+    return table
 
 
 class Sparkline:
@@ -110,16 +94,14 @@ def _machine(last: Between, window: Between) -> RenderableType:
     parts = [
         Text.assemble((device, "bold"), f" × {threads:.0f}"),
         Text.assemble("busy ", (_bar(busy), "red" if busy > _BUSY else "green"), f" {busy:4.0%}"),
-        Text.assemble(
-            "queue ", (_number(queue), "red" if queue > limit * _FULL else "bold"), f" of {limit / 1e6:,g} M"
-        ),
+        Text.assemble("queue ", (number(queue), "red" if queue > limit * _FULL else "bold"), f" of {limit / 1e6:,g} M"),
         Text(f"memory {_bytes(now.total('process_resident_memory_bytes'))}"),
     ]
     if total:
         parts.append(Text(f"GPU {_bytes(used)} of {_bytes(total)}"))
     parts.append(Text(f"in flight {now.total('sie_requests_in_progress'):.0f}"))
     if lag is not None:
-        parts.append(Text(f"lag p99 {_ms(lag)}"))
+        parts.append(Text(f"lag p99 {milliseconds(lag)}"))
     return Text("  ·  ", style="dim").join(parts)
 
 
@@ -147,12 +129,12 @@ def _row(model: Mapping[str, Any], last: Between, window: Between) -> list[Text]
         Text(name),
         Text(state, style=_STATES.get(state, "")),
         Text(_bytes(model["memory_bytes"]) if model["memory_bytes"] else "–"),
-        Text(_number(last.rate("sie_requests_total", model=name))),
-        Text(_number(last.rate("sie_batch_size_sum", model=name))),
-        Text(_number(last.rate("sie_batch_tokens_sum", model=name)), style="bold"),
-        Text(_number(last.after.total("sie_queue_tokens", model=name))),
-        Text(_ms(p50) if p50 is not None else "–"),
-        Text(_ms(p95) if p95 is not None else "–"),
+        Text(number(last.rate("sie_requests_total", model=name))),
+        Text(number(last.rate("sie_batch_size_sum", model=name))),
+        Text(number(last.rate("sie_batch_tokens_sum", model=name)), style="bold"),
+        Text(number(last.after.total("sie_queue_tokens", model=name))),
+        Text(milliseconds(p50)),
+        Text(milliseconds(p95)),
         Text(f"{avoided / (real + avoided):.0%}" if real else "–"),
     ]
 
@@ -160,9 +142,9 @@ def _row(model: Mapping[str, Any], last: Between, window: Between) -> list[Text]
 def _foot(window: Between) -> RenderableType:
     frame = window.after.frame
     errors = window.by("sie_errors_total", "code")
-    said = [Text(f"{code} {_number(rate)}/s", style="red") for code, rate in errors.items()]
+    said = [Text(f"{code} {number(rate)}/s", style="red") for code, rate in errors.items()]
     if gone := window.rate("sie_disconnects_total"):
-        said.append(Text(f"clients gone {_number(gone)}/s", style="yellow"))
+        said.append(Text(f"clients gone {number(gone)}/s", style="yellow"))
     left = Text("  ").join(said) if said else Text("no errors", style="dim")
     rest = len(frame["models"]) - len(_shown(frame))
     return _both_ends(left, Text(f"{rest} more models load on first use", style="dim"))
@@ -181,11 +163,15 @@ def _bar(share: float, width: int = 10) -> str:
     return "█" * full + "░" * (width - full)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A number with a decimal place if it is small."""
     return f"{value:,.1f}" if 0 < value < 10 else f"{value:,.0f}"
 
 
-def _ms(seconds: float) -> str:
+def milliseconds(seconds: float | None) -> str:
+    """A time, in seconds if it is long; a dash if there is none."""
+    if seconds is None:
+        return "–"
     if seconds >= 10:
         return f"{seconds:.0f} s"
     return f"{seconds * 1e3:.1f} ms" if seconds < 0.01 else f"{seconds * 1e3:.0f} ms"
@@ -195,7 +181,8 @@ def _bytes(size: float) -> str:
     return decimal(int(size))
 
 
-def _duration(seconds: int) -> str:
+def duration(seconds: int) -> str:
+    """Seconds in the two largest units."""
     days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
     if days:
         return f"{days} d {hours} h"
