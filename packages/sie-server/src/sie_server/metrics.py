@@ -236,7 +236,9 @@ class Metrics:
         )
 
         # Server
-        self.ready = gauge("sie_ready", "1 while /readyz answers 200: every preload is in memory")
+        self.ready = gauge(
+            "sie_ready", "1 while /readyz answers 200: every preload is in memory, and it does not drain"
+        )
         self.loop_lag = histogram(
             "sie_event_loop_lag_seconds", "Delay of the event loop, measured four times a second", buckets=_LAG_SECONDS
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from sie_server.http.shutdown import READINESS
 from sie_testing.serving import EMBEDDED, Server, connect, poll
 
 DRAINING = {
@@ -136,7 +137,9 @@ def test_while_balancers_take_notice_every_request_is_still_answered(models: Pat
         assert api.get("/readyz").headers.get("connection") is None
         running.server.send(signal.SIGTERM)
         poll(lambda: api.get("/readyz").status_code == 503)
-        assert_draining(api.get("/readyz"))
+        for path in READINESS:
+            assert_draining(api.get(path))
+        assert "\nsie_ready 0.0\n" in api.get("/metrics").text
         answer = running.send("w2").result()
         assert (answer.status_code, answer.headers["connection"]) == (200, "close")
         poll(lambda: api.get("/healthz").status_code == 503)

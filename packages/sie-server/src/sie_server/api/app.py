@@ -53,7 +53,8 @@ def create_app(
     Raises:
         ValueError: an API key is malformed, or the file of API keys cannot be read.
     """
-    routes = Routes(engine, settings, metrics)
+    drain = drain or Drain()
+    routes = Routes(engine, settings, metrics, drain)
     keys = ApiKeys(settings.api_keys, settings.api_keys_file)
 
     async def preload() -> None:
@@ -63,7 +64,7 @@ def create_app(
         except SIEError as error:
             on_failed(error)
         else:
-            routes.health.ready = True
+            routes.health.started = True
             on_ready()
 
     @asynccontextmanager
@@ -73,7 +74,7 @@ def create_app(
         try:
             yield
         finally:
-            routes.health.ready = False
+            routes.health.started = False
             preloading.cancel()
             lag.cancel()
             await engine.close()
@@ -92,7 +93,7 @@ def create_app(
     # From the innermost to the outermost, which sees a request first.
     wrapped: ASGIApp = ClientMiddleware(app)
     wrapped = ApiKeyMiddleware(wrapped, keys, is_playground if settings.playground else lambda _: False)
-    wrapped = DrainMiddleware(wrapped, drain or Drain())
+    wrapped = DrainMiddleware(wrapped, drain)
     if settings.cors_origins:
         wrapped = CORSMiddleware(
             wrapped,

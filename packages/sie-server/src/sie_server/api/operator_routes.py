@@ -10,27 +10,34 @@ from sie_server.api.openapi import openapi
 from sie_server.engine.engine import Engine
 from sie_server.http.api_keys import XINFERENCE_AUTH
 from sie_server.http.negotiation import json
+from sie_server.http.shutdown import READINESS, Drain
 from sie_server.metrics import CONTENT_TYPE, Metrics
 
 
 class Health:
     """Probes of one engine, its metrics, and the documentation.
 
-    ready: whether start-up is over. keyed: whether requests need an API key.
+    started: whether start-up is over. keyed: whether requests need an API key.
     """
 
-    def __init__(self, engine: Engine, metrics: Metrics, *, keyed: bool) -> None:
+    def __init__(self, engine: Engine, metrics: Metrics, drain: Drain, *, keyed: bool) -> None:
         self._engine = engine
         self._metrics = metrics
         self._keyed = keyed
-        self.ready = False
+        self._drain = drain
+        self.started = False
         metrics.ready.set_function(lambda: self.ready)
+
+    @property
+    def ready(self) -> bool:
+        """Whether balancers should send requests."""
+        return self.started and not self._drain.noticed and not self._drain.begun
 
     def routes(self) -> list[BaseRoute]:
         """Their paths and handlers."""
         return [
             Route("/healthz", self.healthz),
-            *(Route(path, self.readyz) for path in ("/readyz", "/health", "/v1/health/ready", "/ping")),
+            *(Route(path, self.readyz) for path in READINESS),
             Route("/livez", self.livez),
             *(Route(path, self.auth) for path in XINFERENCE_AUTH),
             Route("/metrics", self.metrics),

@@ -26,6 +26,7 @@ from sie_server.http.body import BodyReader
 from sie_server.http.body_memory import BodyHold, BodyMemory
 from sie_server.http.body_threads import BodyThreads
 from sie_server.http.ignored_fields import IGNORED, header
+from sie_server.http.shutdown import Drain
 from sie_server.metrics import UNKNOWN, Metrics
 from sie_server.request_context import current_request
 from sie_server.settings import Settings
@@ -38,7 +39,7 @@ Handler = Callable[[Request, BodyHold], Coroutine[Any, Any, Response]]
 class Routes:
     """The routes of one engine. health: its probes."""
 
-    def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, engine: Engine, settings: Settings, metrics: Metrics, drain: Drain) -> None:
         self._engine = engine
         self._metrics = metrics
         self._memory = BodyMemory(settings.max_bodies_bytes)
@@ -53,7 +54,7 @@ class Routes:
         self._embeddings = EmbeddingsAPI(engine, settings, bodies, answers, sizes, self._threads, default, metrics)
         self._tei = TEIAPI(engine, settings, bodies, answers, sizes, default, self._reranking, self._embeddings)
         keyed = bool(settings.api_keys or settings.api_keys_file)
-        self.health = Health(engine, metrics, keyed=keyed)
+        self.health = Health(engine, metrics, drain, keyed=keyed)
         self._playground = Playground(served=settings.playground)
         self._status = StatusStream(engine, settings, lambda: self.health.ready)
         metrics.body_bytes.set_function(lambda: self._memory.bytes)

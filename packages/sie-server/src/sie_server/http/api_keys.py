@@ -15,13 +15,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sie_server.errors import Code, SIEError
 from sie_server.http.error_responses import error_response, refuse
+from sie_server.http.shutdown import READINESS
 
 _LOG = logging.getLogger(__name__)
 # Key in a request's scope: identity of its API key.
 KEY = "sie.key"
 # For orchestrators, which have no key; the responses say nothing about models or requests.
 XINFERENCE_AUTH = ("/v1/cluster/auth", "/xinference/v1/cluster/auth")  # where its client asks whether to send a key
-PROBES = frozenset({"/healthz", "/readyz", "/livez", "/health", "/v1/health/ready", "/ping", *XINFERENCE_AUTH})
+PROBES = frozenset({"/healthz", "/livez", *READINESS, *XINFERENCE_AUTH})
 # Headers with a key: that of HTTP, and those of Azure, Pinecone and others.
 _HEADERS = ("authorization", "api-key", "x-api-key")
 # A browser sends no header of its own with a WebSocket. Its key is a subprotocol: this, and the key in base64url.

@@ -23,7 +23,8 @@ from sie_server.http.negotiation import json
 
 _LOG = logging.getLogger(__name__)
 _ANSWER = ANSWERS[Code.SHUTTING_DOWN]
-_READY = "/readyz"
+# Where probes ask whether to send requests, under the names of several APIs.
+READINESS = ("/readyz", "/health", "/v1/health/ready", "/ping")
 # Requests that are on their way when refusal begins still get a response.
 _LINGER_S = 0.3
 # EX_SOFTWARE of sysexits.h.
@@ -37,8 +38,8 @@ _CLOSE_S = 3.0
 class Drain:
     """State of the shutdown, and the HTTP requests in progress.
 
-    `noticed`: new requests are still answered, but `/readyz` fails, so that load balancers stop sending. `begun`, which
-    follows: new requests are refused. In either state a response is the last one on its connection.
+    `noticed`: new requests are still answered, but `READINESS` fails, so that load balancers stop sending. `begun`,
+    which follows: new requests are refused. In either state a response is the last one on its connection.
     """
 
     def __init__(self) -> None:
@@ -63,7 +64,7 @@ class Drain:
 
     def refuses(self, path: str) -> bool:
         """Whether a new request to `path` is refused."""
-        return self.begun or (self.noticed and path == _READY)
+        return self.begun or (self.noticed and path in READINESS)
 
     @contextmanager
     def in_progress(self, task: "asyncio.Task[object]") -> Iterator[None]:
