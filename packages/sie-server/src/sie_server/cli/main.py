@@ -29,11 +29,12 @@ app.command("sie_server.cli.models:app", name="models", help="List, show, downlo
 app.command("sie_server.cli.bench.command:bench", name="bench", help="Measure how fast a model is on this machine.")
 app.command("sie_server.cli.eval.command:evaluate", name="eval", help=long_help.EVAL)
 app.command("sie_server.cli.rerank.command:rerank", name="rerank", help=long_help.RERANK)
+app.command("sie_server.cli.plan.command:plan", name="plan", help="Plan how many replicas a load needs.")
 app.command("sie_server.cli.doctor:doctor", name="doctor", help="Check this machine.")
 app.command("sie_server.cli.top.command:top", name="top", help="Show the state of running servers.")
 # Those that take some settings of the configuration file, and those of whose settings it has only these: their --model
 # is not the list of what a server has.
-_CONFIGURED = ("models", "bench", "doctor")
+_CONFIGURED = ("models", "bench", "plan", "doctor")
 _OF_DEVICE = {"rerank": ("device", "precision")}
 
 

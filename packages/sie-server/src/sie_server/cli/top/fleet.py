@@ -23,7 +23,7 @@ _LATENCY = "sie_request_duration_seconds"
 
 @dataclass(frozen=True)
 class Said:
-    """What the feed of one server said: a sample, or why there is none; a RefusedError is its last word."""
+    """News from the feed of one server: a sample, or why there is none; a RefusedError is the last of them."""
 
     url: str
     sample: Sample | str | RefusedError

@@ -1,0 +1,1 @@
+"""`sie-server plan`: how many replicas a load needs."""
