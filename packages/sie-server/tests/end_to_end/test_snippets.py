@@ -22,8 +22,10 @@ from sie_testing.snippets import Snippet, programs, snippets
 ALL = list(snippets())
 SHELL = {"sh", "bash"}
 CONFIGURATION = {"yaml", "json", "toml"}
-# Output, and what the reference quotes from the sources, whose own tests run it.
-QUOTED = {"", "console", "py", "pycon", "typescript"}
+OUTPUT = {"", "console"}
+# The reference quotes these from the sources, whose own tests run the examples.
+SIGNATURES = {"py", "pycon", "typescript"}
+QUOTED = OUTPUT | SIGNATURES
 # The tests of the TypeScript SDK run these.
 ELSEWHERE = {"ts"}
 # The example of a model that the tests can't download; they take the one that is installed.
@@ -72,12 +74,13 @@ def test_every_snippet_runs_or_says_why_not() -> None:
     # A reason is a sentence of its own, and what is quoted needs none.
     assert [str(each) for each in ALL if each.reason is not None and len(each.reason) < 15] == []
     assert [str(each) for each in ALL if each.language in QUOTED and each.reason is not None] == []
-    assert [str(each) for each in ALL if each.language in QUOTED - {""} and "/reference/" not in each.page] == []
+    assert [str(each) for each in ALL if each.language in SIGNATURES and "/reference/" not in each.page] == []
 
 
-def test_blocks_without_a_language_are_output() -> None:
+def test_blocks_of_output_hold_no_commands() -> None:
     command = re.compile(r"^(?:\$ |curl |docker |helm |make |npm |pip |python |sie-server )", re.MULTILINE)
-    assert [str(each) for each in ALL if not each.language and command.search(each.text)] == []
+    shown = [each for each in ALL if each.language in OUTPUT and "/reference/" not in each.page]
+    assert [str(each) for each in shown if command.search(each.text)] == []
 
 
 @pytest.mark.parametrize("program", programs(), ids=str)
