@@ -111,19 +111,6 @@ class Embedder:
             ranking |= {reading: Stored(scores[reading], sizes) for reading in alike}
         return ranking
 
-    def rerank(self, collection: Collection, candidates: Mask) -> Scores:
-        """Score the candidates by the server, one request per query."""
-        scores = collection.nothing()
-        documents = list(collection.documents.items())
-        rows = list(enumerate(collection.queries.values()))
-        for row, text in self.progress.track(rows, description=f"score, {len(rows)} queries"):
-            columns = np.flatnonzero(candidates[row])
-            asked = [documents[column] for column in columns]
-            answer = self.client.score(self.model, Item(text=text), [Item(id=name, text=body) for name, body in asked])
-            by_id = {entry["item_id"]: entry["score"] for entry in answer["scores"]}
-            scores[row, columns] = [by_id[name] for name, _ in asked]
-        return scores
-
     def _encode(self, texts: Sequence[str], kind: Kind, dtype: OutputDType, is_query: bool) -> Iterator[Array]:
         """One array `[tokens, dim]` per text, `[1, dim]` for dense embeddings."""
         for start in range(0, len(texts), CHUNK):

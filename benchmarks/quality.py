@@ -16,6 +16,7 @@ gain, RR@10 counts grades of 2 and more, as trec_eval computes them.
 """
 
 import argparse
+import asyncio
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,7 +25,6 @@ from pathlib import Path
 
 from collection import Collection, Mask, Scores, among, ranked, top
 from embeddings import FLOAT32, READINGS, Embedder, Reading, Stored
-from ir_measures import RR, R, nDCG
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -81,11 +81,11 @@ def main() -> None:
 def measure(embedder: Embedder, arguments: argparse.Namespace) -> Iterator[Section]:
     what = arguments.what
     if set(what) - {"xquad"}:
-        yield from passages(embedder, Collection(arguments.data / "dl19", [nDCG @ 10, RR(rel=2) @ 10]), what)
+        yield from passages(embedder, Collection(arguments.data / "dl19", ["nDCG@10", "RR(rel=2)@10"]), what)
     if {"xquad", "storage"} & set(what):
         for language in arguments.languages:
             yield from paragraphs(
-                embedder, Collection(arguments.data / "xquad" / language, [R @ 1, R @ 10]), language, what
+                embedder, Collection(arguments.data / "xquad" / language, ["R@1", "R@10"]), language, what
             )
 
 
@@ -106,7 +106,7 @@ def passages(embedder: Embedder, collection: Collection, what: Iterable[str]) ->
     if "rerank" in what:
         rankings = {
             "BM25": bm25,
-            "score of the server": embedder.rerank(collection, candidates),
+            "score of the server": reranked(embedder, collection, candidates),
             "dense": among(dense[FLOAT32].scores, candidates),
             "MaxSim in the client": among(late[FLOAT32].scores, candidates),
         }
@@ -124,6 +124,14 @@ def passages(embedder: Embedder, collection: Collection, what: Iterable[str]) ->
         yield Section("dl19, dense, retrieval from the union of five runs", storage(collection, dense))
         yield Section("dl19, dense, BM25's top 100 reranked", storage(collection, only(dense, candidates)))
         yield Section("dl19, MaxSim, BM25's top 100 reranked", storage(collection, only(late, candidates)))
+
+
+def reranked(embedder: Embedder, collection: Collection, candidates: Mask) -> Scores:
+    """Scores of the candidates by the server's `score`."""
+    progress = embedder.progress
+    task = progress.add_task(f"score, {len(candidates)} queries", total=len(candidates))
+    url = embedder.client.base_url
+    return asyncio.run(collection.rerank(url, embedder.model, candidates, lambda: progress.advance(task)))
 
 
 def paragraphs(embedder: Embedder, collection: Collection, language: str, what: Iterable[str]) -> Iterator[Section]:

@@ -1,4 +1,4 @@
-"""A tiny dataset with judgements, in BEIR's format."""
+"""A tiny dataset with judgments, in BEIR's format."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -25,6 +25,7 @@ BM25. The table has a row for them, for every model, and for the best order of t
 With --output, each score is saved as soon as it is computed. The same command continues where a run was stopped, and
 adds new models. The folder also gets results.json and report.html.
 
-Exit status: 0, everything was evaluated; 1, a model or a server is not available; 2, a flag, the dataset or the folder
-is wrong; 3, a model refused some of the queries, as the notes below the table say; 130, Ctrl-C.
+Exit status: 0, everything was evaluated; 1, a model refused queries, as the notes below the table say, or the output
+can't be written; 2, a flag, the dataset or the folder is wrong; 3, a model or a server is not available; 130, it was
+interrupted.
 """

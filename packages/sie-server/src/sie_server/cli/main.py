@@ -35,7 +35,7 @@ app.command("sie_server.cli.top.command:top", name="top", help="Show the state o
 # Those that take some settings of the configuration file, and those of whose settings it has only these: their --model
 # is not the list of what a server has.
 _CONFIGURED = ("models", "bench", "plan", "doctor")
-_OF_DEVICE = {"rerank": ("device", "precision")}
+_OF_DEVICE = dict.fromkeys(("eval", "rerank"), ("device", "precision"))
 
 
 @app.meta.default

@@ -44,7 +44,7 @@ def words(monkeypatch: pytest.MonkeyPatch) -> WordRanker:
     async def opened(*_: object, **__: object) -> AsyncIterator[WordRanker]:
         yield ranker
 
-    monkeypatch.setattr("sie_server.cli.eval.contender.open_ranker", opened)
+    monkeypatch.setattr("sie_server.cli.streaming.model_flags.open_ranker", opened)
     return ranker
 
 

@@ -41,7 +41,7 @@ def test_the_table_has_the_first_stage_the_models_and_the_best_order(
     assert [*lines["b"][6:8], *lines["b"][9:]] == ["20.0", "30.0", "35", "40.0%"]
     assert lines["perfect"][2:] == ["1.0000"] * 4
     assert "3 of the 3 relevant documents (100%) are candidates" in shown
-    assert "1 query without judgements: left out, as trec_eval does." in shown
+    assert "1 query without judgments: left out, as trec_eval does." in shown
     assert "Nothing was saved." in shown
     assert len(words.asked) == 3  # one more than there are queries, before the first
 
@@ -142,7 +142,7 @@ def test_a_run_that_was_stopped_goes_on(evaluate: Evaluate, words: Any, beir: Pa
     words.before = stop
     status, shown, said = evaluate(*command)
     assert (status, shown) == (130, "")
-    assert f"Stopped. The scores so far are in {out}; the same command goes on from there." in said
+    assert f"Interrupted. The scores so far are in {out}, and the same command continues from there." in said
     assert [path.suffix for path in out.iterdir()] == [".jsonl"]
     [journal] = out.iterdir()
     assert [json.loads(line).get("query") for line in journal.read_text().splitlines()] == [None, "q1"]
@@ -207,7 +207,7 @@ def test_a_model_whose_files_changed_is_noticed(evaluate: Evaluate, beir: Path, 
     os.utime(folder / "model.safetensors", (1, 1))
     status, _, said = evaluate(*command)
     assert status == 2
-    assert "before 'm' changed: files of the model has changed" in said
+    assert "before 'm' changed: state of the model's files has changed" in said
 
 
 def test_a_new_model_joins_those_that_were_scored(evaluate: Evaluate, words: Any, beir: Path, tmp_path: Path) -> None:
@@ -229,13 +229,23 @@ def test_queries_that_a_model_refuses_keep_their_order_and_are_said(
     words.before = refuse
     command = [beir, "--run", beir / "run.trec", "-m", "words", *URL, "-o", tmp_path / "out"]
     status, shown, _ = evaluate(*command)
-    assert status == 3
+    assert status == 1
     assert "'words@http://127.0.0.1:9' refused 1 of the queries" in shown
     assert "The first of them is 'q1': This query is too long." in " ".join(shown.split())
     found = results(tmp_path / "out")
     assert row(found, "words@http://127.0.0.1:9")["values"] == row(found, "run.trec")["values"]
     words.before = lambda _: None
     assert evaluate(*command)[0] == 0
+
+
+def test_a_model_that_refuses_everything_is_an_error(evaluate: Evaluate, words: Any, beir: Path) -> None:
+    def refuse(query: str) -> None:
+        raise RankerError(f"Not '{query}'.")
+
+    words.before = refuse
+    status, shown, said = evaluate(beir, "-m", "words", *URL)
+    assert (status, shown) == (1, "")
+    assert "refused every query. The first error is: Not 'why do bees dance'." in said
 
 
 def test_a_server_that_goes_away_ends_the_run_but_not_what_was_scored(
@@ -247,10 +257,10 @@ def test_a_server_that_goes_away_ends_the_run_but_not_what_was_scored(
 
     words.before = leave
     status, shown, said = evaluate(beir, "-m", "words", *URL, "-o", tmp_path / "out", "--concurrency", "2")
-    assert (status, shown) == (1, "")
+    assert (status, shown) == (3, "")
     assert said.splitlines()[-2:] == [
         "The server is gone.",
-        f"The scores so far are in {tmp_path / 'out'}; the same command goes on from there.",
+        f"The scores so far are in {tmp_path / 'out'}, and the same command continues from there.",
     ]
 
 
@@ -266,7 +276,8 @@ def test_a_server_that_goes_away_ends_the_run_but_not_what_was_scored(
         (["--depth", "0"], 2, "--depth"),
         (["--url", "http://127.0.0.1:9", "--precision", "float32"], 2, "precision"),
         (["--url", "smoke:http://127.0.0.1:9"], 2, "smoke"),
-        (["--url", "http://127.0.0.1:9", "-m", "x"], 1, "127.0.0.1:9"),
+        (["--url", "http://127.0.0.1:9", "-m", "x"], 3, "127.0.0.1:9"),
+        (["-m", "BAAI/bge-reranker-base"], 3, "BAAI/bge-reranker-base"),
         (["-o", "corpus.jsonl"], 2, "can't be a folder"),
     ],
 )
@@ -309,7 +320,7 @@ def test_what_is_not_installed_is_named_with_the_line_that_installs_it(
         "sie_server.cli.eval.command.find_spec", lambda name: None if name in ("Stemmer", "scipy") else name
     )
     status, _, said = evaluate(beir)
-    assert status == 1
+    assert status == 2
     assert said == "`sie-server eval` needs more packages. Install them with: pip install PyStemmer scipy\n"
 
 

@@ -12,6 +12,7 @@ from sie_server.cli.eval import measures
 from sie_server.cli.eval.dataset import Candidates, Query
 from sie_server.cli.eval.ranking import order
 from sie_server.cli.eval.significance import Mean, holm, p_value
+from sie_server.cli.streaming.lines import FaultError
 
 GRADES = {"d2": 2, "d4": 1, "d3": 0}
 
@@ -70,7 +71,7 @@ def test_names_and_titles() -> None:
     ],
 )
 def test_measures_that_can_not_be_computed_are_refused_by_name(names: list[str], sentence: str) -> None:
-    with pytest.raises(measures.MeasureError) as error:
+    with pytest.raises(FaultError) as error:
         measures.parse(names, 1)
     assert sentence in str(error.value)
 

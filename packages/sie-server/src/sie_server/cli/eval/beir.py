@@ -1,22 +1,17 @@
-"""A dataset in BEIR's format: `corpus.jsonl`, `queries.jsonl` and judgements in TSV files."""
+"""A dataset in BEIR's format: `corpus.jsonl`, `queries.jsonl` and judgments in TSV files."""
 
 from array import array
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
-
 from sie_server.cli.eval import bm25, corpus
-from sie_server.cli.eval.dataset import Advance, Candidates, Counts, Dataset, DatasetError, Lines, Query, decoded
+from sie_server.cli.eval.dataset import Advance, Candidates, Counts, Dataset, Query, digest
 from sie_server.cli.eval.trec import read_qrels, read_run
+from sie_server.cli.rerank.corpus import read_queries
+from sie_server.cli.streaming.lines import FaultError
 
 _DEFAULT_SPLIT = "test"
-
-
-class _QueryLine(msgspec.Struct, frozen=True):
-    id: str = msgspec.field(name="_id")
-    text: str
 
 
 def read_folder(
@@ -32,17 +27,21 @@ def read_folder(
     """The judged queries of a split, with the first `depth` documents of a run, or of BM25 without one.
 
     split: names the file in `qrels`; without one, `test`, or else the file `qrels.tsv`. relevance_level: the least
-    grade of a relevant document, for the counts. Raises DatasetError.
+    grade of a relevant document, for the counts. Raises FaultError.
     """
-    texts, digest = _queries(folder / "queries.jsonl")
+    texts = read_queries(folder / "queries.jsonl")
     qrels = _qrels(folder, split)
     grades, qrels_digest = read_qrels(qrels)
     judged = {query: text for query, text in texts.items() if query in grades}
     if not judged:
-        raise DatasetError(f"{qrels} judges none of the queries of {folder / 'queries.jsonl'}.")
+        raise FaultError(f"{qrels} judges none of the queries of {folder / 'queries.jsonl'}.")
     relevant = {document for query in judged for document, grade in grades[query].items() if grade >= relevance_level}
     counts = Counts(unjudged=len(texts) - len(judged), unknown=len(grades) - len(judged))
-    sources = {"queries.jsonl": digest, str(qrels.relative_to(folder)): qrels_digest, "depth": str(depth)}
+    sources = {
+        "queries.jsonl": digest(folder / "queries.jsonl"),
+        str(qrels.relative_to(folder)): qrels_digest,
+        "depth": str(depth),
+    }
     path = folder / "corpus.jsonl"
     candidates: Mapping[str, Candidates]
     if run is None:
@@ -78,7 +77,7 @@ def _of_run(
     offsets, digest = corpus.locate(path, {*read.lines, *relevant}, advance)
     for document, line in read.lines.items():
         if document not in offsets:
-            raise DatasetError(f"{run}, line {line}: document '{document}' is not in {path}.")
+            raise FaultError(f"{run}, line {line}: document '{document}' is not in {path}.")
     candidates = {
         query: Candidates(ids, corpus.offsets_of(ids, offsets), scores)
         for query, (ids, scores) in read.documents.items()
@@ -88,28 +87,17 @@ def _of_run(
     return candidates, {"corpus.jsonl": digest, "run": read.digest}, counts
 
 
-def _queries(path: Path) -> tuple[dict[str, str], str]:
-    lines, texts = Lines(path), dict[str, str]()
-    decoder = msgspec.json.Decoder(_QueryLine)
-    for line in lines:
-        query = decoded(lines, line, decoder)
-        if query.id in texts:
-            raise lines.fault(line.number, f"the _id '{query.id}' is there already.")
-        texts[query.id] = query.text
-    return texts, lines.digest
-
-
 def _qrels(folder: Path, split: str | None) -> Path:
-    """The file of judgements. Raises DatasetError."""
+    """The file of judgments. Raises FaultError."""
     splits = sorted(path.stem for path in (folder / "qrels").glob("*.tsv"))
     wanted = split or _DEFAULT_SPLIT
     if wanted in splits:
         return folder / "qrels" / f"{wanted}.tsv"
     if splits:
-        raise DatasetError(f"{folder / 'qrels'} has no {wanted}.tsv. --split can be one of: {', '.join(splits)}.")
+        raise FaultError(f"{folder / 'qrels'} has no {wanted}.tsv. --split can be one of: {', '.join(splits)}.")
     single = folder / "qrels.tsv"
     if not single.is_file():
-        raise DatasetError(f"{folder} has neither qrels/{wanted}.tsv nor qrels.tsv, so there are no judgements.")
+        raise FaultError(f"{folder} has neither qrels/{wanted}.tsv nor qrels.tsv, so there are no judgments.")
     if split is not None:
-        raise DatasetError(f"{single} has no splits, so --split {split} can't be chosen.")
+        raise FaultError(f"{single} has no splits, so --split {split} can't be chosen.")
     return single

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from sie_server.cli.eval import corpus
-from sie_server.cli.eval.dataset import Advance, Candidates, DatasetError, Lines, opened
+from sie_server.cli.eval.dataset import Advance, Candidates, Lines, opened
+from sie_server.cli.rerank.corpus import Entry, parsed
+from sie_server.cli.streaming.lines import FaultError
 
 # For which bm25s has stop words, and Snowball a stemmer.
 Language = Literal[
@@ -50,7 +53,7 @@ def retrieve(
     Snowball; for `none`, they are neither left out nor stemmed. Only their numbers and the documents' offsets are in
     memory.
 
-    Raises DatasetError: the corpus can't be read, or has the id of a candidate twice.
+    Raises FaultError: the corpus can't be read, or has the id of a candidate twice.
     """
     import bm25s
     import Stemmer
@@ -62,21 +65,24 @@ def retrieve(
 
     def texts() -> Iterator[str]:
         nonlocal present
-        for _, offset, document in corpus.documents(lines):
-            offsets.append(offset)
+        for document in corpus.documents(path, lines):
+            offsets.append(document.offset)
             present += document.id in asked
-            yield document.whole
+            yield document.text
 
     ids = list(tokenizer.streaming_tokenize(texts()))
     if not ids:
-        raise DatasetError(f"{path} has no documents.")
+        raise FaultError(f"{path} has no documents.")
+    advance("building the index of BM25", 0, 1)
     index = bm25s.BM25(k1=K1, b=B, method=METHOD)
     index.index((ids, tokenizer.get_vocab_dict()), show_progress=False)
     del ids
     empty = tokenizer.get_vocab_dict().get("")
+    decoder = msgspec.json.Decoder(Entry)
     found: dict[str, Candidates] = {}
     with opened(path) as file:
-        for query, text in queries.items():
+        for done, (query, text) in enumerate(queries.items()):
+            advance("retrieving by BM25", done, len(queries))
             [words] = tokenizer.streaming_tokenize([text], update_vocab=False)
             words = [word for word in words if word != empty]
             if not words:
@@ -87,10 +93,10 @@ def retrieve(
             names = []
             for offset in at:
                 file.seek(offset)
-                names.append(corpus.parse(path, file.readline()).id)
+                names.append(parsed(decoder, path, file.readline(), None)[0])
             if len(set(names)) < len(names):
                 twice = next(name for name in names if names.count(name) > 1)
-                raise DatasetError(f"{path} has the _id '{twice}' twice.")
+                raise FaultError(f"{path} has the id '{twice}' twice.")
             if names:
                 found[query] = Candidates(names, at, [float(scores[row]) for row in rows])
     settings = f"bm25s {bm25s.__version__}, {METHOD}, k1={K1}, b={B}, {language}"

@@ -18,7 +18,7 @@ def changes(
 ) -> Changes:
     """The ten queries that gain most by a measure, and the ten that lose most.
 
-    rankings_before, rankings_after: of all queries, the ids of the best documents first. Raises DatasetError.
+    rankings_before, rankings_after: of all queries, the ids of the best documents first. Raises FaultError.
     """
     pairs = list(zip(before.values[measure], after.values[measure], strict=True))
     by_change = sorted(range(len(pairs)), key=lambda at: pairs[at][1] - pairs[at][0])

@@ -1,5 +1,6 @@
 """`sie-server eval`: the ranking quality and the speed of models on judged queries."""
 
+import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 # Modules of the extra `eval`, and the packages that have them.
 _PACKAGES = {"bm25s": "bm25s", "Stemmer": "PyStemmer", "ir_measures": "ir-measures", "scipy": "scipy"}
-FAILED, BAD_INPUT, INCOMPLETE, INTERRUPTED = 1, 2, 3, 130
+REFUSED, WRONG, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 130
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
 
 
@@ -63,7 +64,7 @@ def evaluate(
     run
         TREC run with the candidates, in place of BM25.
     split
-        Name of the judgements in qrels; by default, test.
+        Name of the judgments in qrels; by default, test.
     depth
         Candidates per query.
     metrics
@@ -87,16 +88,17 @@ def evaluate(
     """
     if missing := [package for module, package in _PACKAGES.items() if find_spec(module) is None]:
         return _said(
-            f"`sie-server eval` needs more packages. Install them with: pip install {' '.join(missing)}", FAILED
+            f"`sie-server eval` needs more packages. Install them with: pip install {' '.join(missing)}", WRONG
         )
     from sie_server.cli.eval import measures
     from sie_server.cli.eval.contender import Options, contenders
-    from sie_server.cli.eval.dataset import DatasetError
     from sie_server.cli.eval.results import MOST_MODELS, results
     from sie_server.cli.eval.run import Runner, bars, read
-    from sie_server.cli.rankers.ranker import RankerError
+    from sie_server.cli.rankers.ranker import RankerError, UnavailableError
+    from sie_server.cli.streaming.lines import FaultError
 
     runner: Runner | None = None
+    interrupt = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         options = Options(instruction, long_documents, device, precision, concurrency)
         compared = contenders(model, url, options)
@@ -125,14 +127,18 @@ def evaluate(
             write(found, output)
     except KeyboardInterrupt:
         return _said(_stopped(output if runner is not None else None), INTERRUPTED)
-    except (LoadError, RankerError, SIEError) as error:
-        return _said(f"{getattr(error, 'message', error)}{_kept(output if runner is not None else None)}", FAILED)
-    except (DatasetError, ValueError) as error:
-        return _said(str(error), BAD_INPUT)
+    except (LoadError, UnavailableError, SIEError) as error:
+        return _said(f"{getattr(error, 'message', error)}{_kept(output if runner is not None else None)}", UNAVAILABLE)
+    except RankerError as error:
+        return _said(str(error), REFUSED)
+    except (FaultError, ValueError) as error:
+        return _said(str(error), WRONG)
     except OSError as error:
-        return _said(f"{error.filename}: {error.strerror}", FAILED)
+        return _said(f"{error.filename}: {error.strerror}", REFUSED)
+    finally:
+        signal.signal(signal.SIGTERM, interrupt)
     _show(found, output, as_json)
-    return INCOMPLETE if any(row.failures for row in found.rows) else 0
+    return REFUSED if any(row.failures for row in found.rows) else 0
 
 
 def _show(found: "Results", output: Path | None, as_json: bool) -> None:
@@ -154,12 +160,16 @@ def _show(found: "Results", output: Path | None, as_json: bool) -> None:
 
 def _stopped(output: Path | None) -> str:
     if output is None:
-        return "Stopped. Nothing was saved, for there is no --output."
-    return f"Stopped. The scores so far are in {output}; the same command goes on from there."
+        return "Interrupted. Nothing was saved, because there is no --output."
+    return f"Interrupted. {_so_far(output)}"
 
 
 def _kept(output: Path | None) -> str:
-    return "" if output is None else f"\nThe scores so far are in {output}; the same command goes on from there."
+    return "" if output is None else f"\n{_so_far(output)}"
+
+
+def _so_far(output: Path) -> str:
+    return f"The scores so far are in {output}, and the same command continues from there."
 
 
 def _said(sentence: str, status: int) -> int:

@@ -2,17 +2,13 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
-from hashlib import sha256
+from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
-from sie_server.catalog.catalog import Entry
-from sie_server.checkpoints.files import checkpoint_files
-from sie_server.checkpoints.source import locate, on_this_machine
+from sie_server.checkpoints.source import locate
 from sie_server.cli.rankers.local_engine import local_entry
-from sie_server.cli.rankers.open import DEFAULT_MODEL, open_ranker
-from sie_server.cli.rankers.ranker import Ranker
+from sie_server.cli.rankers.open import DEFAULT_MODEL
+from sie_server.cli.streaming.model_flags import ModelFlags
 from sie_server.machine.processor import processor_name
 from sie_server.options import LongDocuments, Precision
 
@@ -23,38 +19,27 @@ _AT_URL = re.compile(r"(?P<model>.+?)@(?P<url>(?:[a-z0-9-]+:)?https?://.+)")
 class Options:
     """Options of all rankers. device, precision: of those in this process."""
 
-    instruction: str | None = None
-    long_documents: LongDocuments | None = None
-    device: str = "auto"
-    precision: Precision = "auto"
-    concurrency: int = 1
+    instruction: str | None
+    long_documents: LongDocuments | None
+    device: str
+    precision: Precision
+    concurrency: int
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A model with its options. url: None for a model in this process; model: None for the only one of a server."""
+    """A model with its options, and the number of requests that it gets at once."""
 
-    model: str | None
-    url: str | None
-    options: Options
+    flags: ModelFlags
+    concurrency: int
 
     @property
     def name(self) -> str:
         """As the user wrote it, but NAME for NAME=FOLDER, and without a password in the URL."""
-        shown = None if self.url is None else _public(self.url)
-        named = self.model.partition("=")[0] if self.model is not None and shown is None else self.model
-        return "@".join(part for part in (named, shown) if part is not None)
-
-    def open(self) -> AbstractAsyncContextManager[Ranker]:
-        """The ranker. Raises as `open_ranker`."""
-        return open_ranker(
-            self.model,
-            url=self.url,
-            instruction=self.options.instruction,
-            long_documents=self.options.long_documents,
-            device=self.options.device,
-            precision=self.options.precision,
-        )
+        model, url = self.flags.model, self.flags.url
+        if url is None:
+            return (model or DEFAULT_MODEL).partition("=")[0]
+        return "@".join(part for part in (model, _public(url)) if part is not None)
 
     def fetch(self) -> None:
         """Download a model of this process if it is not on this machine.
@@ -63,37 +48,15 @@ class Contender:
             ValueError: the folder or the profile does not exist.
             LoadError: it can't be found or downloaded.
         """
-        if self.url is None:
-            locate(self._entry())
+        if self.flags.url is None:
+            locate(local_entry(self.flags.model or DEFAULT_MODEL))
 
     def settings(self) -> Mapping[str, str]:
-        """The options on which its scores and its speed depend, by name.
-
-        Of a model of this process, they include the names, sizes and times of the files that this machine has.
-        """
-        chosen = {
-            "model": self.model or "",
-            "url": _public(self.url or ""),
-            "instruction": self.options.instruction or "",
-            "long-documents": self.options.long_documents or "",
-            "concurrency": str(self.options.concurrency),
-        }
-        if self.url is None:
-            chosen |= {"device": self.options.device, "precision": self.options.precision}
-            chosen |= {"processor": processor_name(), "files of the model": self._files()}
-        return chosen
-
-    def _files(self) -> str:
-        folder = on_this_machine(self._entry())
-        if folder is None:
-            return ""
-        digest = sha256()
-        for name, status in checkpoint_files(folder):
-            digest.update(f"{name} {status.st_size} {status.st_mtime_ns}\n".encode(errors="surrogateescape"))
-        return digest.hexdigest()
-
-    def _entry(self) -> Entry:
-        return local_entry(self.model or DEFAULT_MODEL)
+        """The options on which its scores and its speed depend, by name."""
+        chosen = self.flags.settings(self.flags.model or "") | {"concurrency": str(self.concurrency)}
+        if self.flags.url is None:
+            return chosen | {"processor": processor_name()}
+        return chosen | {"url": _public(self.flags.url)}
 
 
 def contenders(models: Sequence[str], url: str | None, options: Options) -> list[Contender]:
@@ -112,13 +75,25 @@ def contenders(models: Sequence[str], url: str | None, options: Options) -> list
     if not models:
         pairs.append((DEFAULT_MODEL if url is None else None, url))
     mixed = any(where is None for _, where in pairs)
-    elsewhere = replace(options, device="auto", precision="auto")
-    found = [Contender(name, where, elsewhere if mixed and where is not None else options) for name, where in pairs]
+    found = [_contender(model, where, options, here=where is None or not mixed) for model, where in pairs]
     names = [contender.name for contender in found]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"--model {name} is there twice.")
     return found
+
+
+def _contender(model: str | None, url: str | None, options: Options, *, here: bool) -> Contender:
+    flags = ModelFlags(
+        model=model,
+        url=url,
+        instruction=options.instruction,
+        long_documents=options.long_documents,
+        device=options.device if here else "auto",
+        precision=options.precision if here else "auto",
+        api_key=None,
+    )
+    return Contender(flags, options.concurrency)
 
 
 def _public(url: str) -> str:

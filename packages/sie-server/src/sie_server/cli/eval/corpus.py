@@ -1,72 +1,61 @@
-"""`corpus.jsonl` of BEIR's format: one scan for the places of the documents, which are read again when they are needed.
-
-A document's text is its title, a space, and its text, as in BEIR.
-"""
+"""`corpus.jsonl` of BEIR's format: one scan finds the documents, and they are read again when they are needed."""
 
 from array import array
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
-from sie_server.cli.eval.dataset import Advance, DatasetError, Lines, Query, decoded, opened
+from sie_server.cli.eval.dataset import Advance, Lines, Query, opened
+from sie_server.cli.rerank.corpus import Entry, parsed
+from sie_server.cli.streaming.lines import FaultError
 
 
-class Document(msgspec.Struct, frozen=True):
-    """A line of the corpus; BEIR's further fields, such as `metadata`, are not part of the text."""
+class Document(NamedTuple):
+    """A line of the corpus: its number from 1, the offset of its first byte, and what is in it."""
 
-    id: str = msgspec.field(name="_id")
+    number: int
+    offset: int
+    id: str
     text: str
-    title: str | None = None
-
-    @property
-    def whole(self) -> str:
-        """Title and text."""
-        return f"{self.title or ''} {self.text}".strip()
 
 
-def documents(lines: Lines) -> Iterator[tuple[int, int, Document]]:
-    """Line number, offset and document of every line. Raises DatasetError."""
-    decoder = msgspec.json.Decoder(Document)
+def documents(path: Path, lines: Lines) -> Iterator[Document]:
+    """The documents in the lines of a file. Raises FaultError."""
+    decoder = msgspec.json.Decoder(Entry)
     for line in lines:
-        yield line.number, line.offset, decoded(lines, line, decoder)
+        yield Document(line.number, line.offset, *parsed(decoder, path, line.content, line.number))
 
 
 def locate(path: Path, needed: Collection[str], advance: Advance) -> tuple[dict[str, int], str]:
     """Offsets of the documents with these ids, as far as the corpus has them, and the SHA-256 of the file.
 
-    Raises DatasetError: a line is no document, or the id of a needed one is there twice.
+    Raises FaultError: a line is no document, or the id of a needed one is there twice.
     """
     offsets: dict[str, int] = {}
     lines = Lines(path, advance)
-    for number, offset, document in documents(lines):
+    for document in documents(path, lines):
         if document.id in needed:
             if document.id in offsets:
-                raise lines.fault(number, f"the _id '{document.id}' is there already.")
-            offsets[document.id] = offset
+                raise lines.fault(document.number, f"the id '{document.id}' is there twice.")
+            offsets[document.id] = document.offset
     return offsets, lines.digest
 
 
-def parse(path: Path, line: bytes) -> Document:
-    """A document of a corpus that has been scanned before. Raises DatasetError if it has changed since."""
-    try:
-        return msgspec.json.decode(line, type=Document)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} has changed since it was read.") from error
-
-
 def reader(path: Path) -> Callable[[Query], list[str]]:
-    """Reads the texts of a query's candidates."""
+    """Reads the texts of a query's candidates. Raises FaultError if the file has changed since it was scanned."""
+    decoder = msgspec.json.Decoder(Entry)
 
     def texts(query: Query) -> list[str]:
         found = []
         with opened(path) as file:
             for name, offset in zip(query.candidates.ids, query.candidates.offsets, strict=True):
                 file.seek(offset)
-                document = parse(path, file.readline())
-                if document.id != name:
-                    raise DatasetError(f"{path} has changed since it was read.")
-                found.append(document.whole)
+                id_, text = parsed(decoder, path, file.readline(), None)
+                if id_ != name:
+                    raise FaultError(f"{path} has changed meanwhile.")
+                found.append(text)
         return found
 
     return texts

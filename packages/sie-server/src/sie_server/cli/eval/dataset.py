@@ -3,18 +3,18 @@
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
+from hashlib import file_digest, sha256
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-# How far the reading of a file is: bytes read and bytes in all.
-Advance = Callable[[int, int], None]
+from sie_server.cli.streaming.lines import FaultError
 
-
-class DatasetError(ValueError):
-    """A file that can't be evaluated on. The message is a sentence with the file, the line and the field."""
+# What is being done, how much of it is done, and of how much.
+Advance = Callable[[str, int, int], None]
+_STEP = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Numbers of queries and documents that were left out of a dataset, or that its judgements miss.
+    """Numbers of queries and documents that were left out of a dataset, or that its judgments miss.
 
-    unjudged: queries without a judgement, which are not evaluated. unknown: judged queries without a text, which are
+    unjudged: queries without a judgment, which are not evaluated. unknown: judged queries without a text, which are
     not evaluated either. absent: relevant documents that are not in the corpus. contradictory: queries whose ranks in
     the run contradict the scores, which count.
     """
@@ -63,7 +63,7 @@ class Dataset:
     """Judged queries, in the order of their file.
 
     sources: SHA-256 of each file, and the settings of the first stage, by name; two datasets with equal ones give a
-    ranker the same texts. first_stage: its name. texts: the candidates' texts, read from the disk; raises DatasetError.
+    ranker the same texts. first_stage: its name. texts: the candidates' texts, read from the disk; raises FaultError.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Line(NamedTuple):
 class Lines:
     """The lines of a file that are not empty, and the SHA-256 of the file once all are read.
 
-    Iterating raises DatasetError if the file can't be read.
+    Iterating raises FaultError if the file can't be read.
     """
 
     def __init__(self, path: Path, advance: Advance | None = None) -> None:
@@ -102,31 +102,35 @@ class Lines:
                 if content.strip():
                     yield Line(number, offset, content)
                 offset += len(content)
-                if self._advance and number % 256 == 0:
-                    self._advance(offset, size)
-            if self._advance:
-                self._advance(size, size)
+                if self._advance and number % _STEP == 0:
+                    self._advance(f"reading {self._path.name}", offset, size)
 
     @property
     def digest(self) -> str:
         """SHA-256 of what has been read."""
         return self._hash.hexdigest()
 
-    def fault(self, number: int, message: str) -> DatasetError:
+    def fault(self, number: int, message: str) -> FaultError:
         """An error in a line of this file."""
-        return DatasetError(f"{self._path}, line {number}: {message}")
+        return FaultError(f"{self._path}, line {number}: {message}")
 
 
-def opened(path: Path) -> BinaryIO:
-    """Open a file for reading. Raises DatasetError."""
+def opened(path: Path) -> BufferedReader:
+    """Open a file for reading. Raises FaultError."""
     try:
         return path.open("rb")
     except OSError as error:
-        raise DatasetError(f"{path} can't be read: {error.strerror}.") from error
+        raise FaultError(f"{path} can't be read: {error.strerror}.") from error
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file. Raises FaultError."""
+    with opened(path) as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def decoded(lines: Lines, line: Line, decoder: "msgspec.json.Decoder[Any]") -> Any:
-    """A line of JSON in the form of the decoder's type. Raises DatasetError."""
+    """A line of JSON in the form of the decoder's type. Raises FaultError."""
     try:
         return decoder.decode(line.content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -134,7 +138,7 @@ def decoded(lines: Lines, line: Line, decoder: "msgspec.json.Decoder[Any]") -> A
 
 
 def words(lines: Lines, line: Line, columns: Sequence[str], separator: bytes | None = None) -> list[str]:
-    """The columns of a line of text. Raises DatasetError if there are more or less."""
+    """The columns of a line of text. Raises FaultError if there are more or less."""
     try:
         found = [word.decode().strip() for word in line.content.rstrip(b"\r\n").split(separator)]
     except UnicodeDecodeError as error:

@@ -109,7 +109,7 @@ class Changes:
 @dataclass(frozen=True, slots=True)
 class Evaluated:
     """The dataset. candidates: of all queries together. relevant: documents of at least the relevance level that the
-    judgements have for the queries; found: those that are candidates. empty: queries without candidates.
+    judgments have for the queries; found: those that are candidates. empty: queries without candidates.
     """
 
     name: str

@@ -10,13 +10,10 @@ from typing import IO, Self
 import msgspec
 
 from sie_server.cli.eval.dataset import Query
+from sie_server.cli.streaming.lines import FaultError
 
 _SUFFIX = ".scores.jsonl"
 _NAME_CHARACTERS = 60
-
-
-class JournalError(ValueError):
-    """The folder holds something else than the scores of this run. The message is a sentence."""
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -55,20 +52,20 @@ class Journal:
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
-        """Read what is there. Raises JournalError."""
+        """Read what is there. Raises FaultError."""
         if self._path is None:
             return self
         try:
             self._file = self._path.open("a+b")
         except OSError as error:
-            raise JournalError(f"{self._path} can't be written: {error.strerror}.") from error
+            raise FaultError(f"{self._path} can't be written: {error.strerror}.") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._read(self._path, self._file)
         except BlockingIOError:
             self._file.close()
-            raise JournalError(f"{self._path} is being written by another run.") from None
-        except JournalError:
+            raise FaultError(f"{self._path} is being written by another run.") from None
+        except FaultError:
             self._file.close()
             raise
         return self
@@ -83,10 +80,10 @@ class Journal:
         self._write(scored)
 
     def check(self, queries: Mapping[str, Query]) -> None:
-        """Check that what was read are scores of these queries' candidates. Raises JournalError."""
+        """Check that what was read are scores of these queries' candidates. Raises FaultError."""
         for name, scored in self.scored.items():
             if name not in queries or len(scored.scores) != len(queries[name].candidates):
-                raise JournalError(f"{self._path} has scores of other documents for query '{name}'.")
+                raise FaultError(f"{self._path} has scores of other documents for query '{name}'.")
 
     def _read(self, path: Path, file: IO[bytes]) -> None:
         file.seek(0)
@@ -103,7 +100,7 @@ class Journal:
             decoder = msgspec.json.Decoder(Scored)
             self.scored = {scored.query: scored for scored in map(decoder.decode, lines[1:])}
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise JournalError(f"{path} is not a journal of scores: {error}.") from error
+            raise FaultError(f"{path} is not a journal of scores: {error}.") from error
         check_header(path, header, self._header)
 
     def _write(self, line: object) -> None:
@@ -119,7 +116,7 @@ def journal_path(folder: Path, name: str) -> Path:
 
 
 def check_folder(folder: Path, dataset: Mapping[str, str]) -> None:
-    """Check that all scores in a folder are of this dataset. Raises JournalError."""
+    """Check that all scores in a folder are of this dataset. Raises FaultError."""
     for path in sorted(folder.glob(f"*{_SUFFIX}")):
         with path.open("rb") as file:
             line = file.readline()
@@ -128,12 +125,12 @@ def check_folder(folder: Path, dataset: Mapping[str, str]) -> None:
         try:
             header = msgspec.json.decode(line, type=Header)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise JournalError(f"{path} is not a journal of scores: {error}.") from error
+            raise FaultError(f"{path} is not a journal of scores: {error}.") from error
         _compare(path, "the dataset", header.dataset, dataset)
 
 
 def check_header(path: Path, found: Header, wanted: Header) -> None:
-    """Check that scores are of this dataset and these settings. Raises JournalError."""
+    """Check that scores are of this dataset and these settings. Raises FaultError."""
     _compare(path, "the dataset", found.dataset, wanted.dataset)
     _compare(path, f"'{wanted.name}'", found.settings, wanted.settings)
 
@@ -143,12 +140,12 @@ def _compare(path: Path, what: str, found: Mapping[str, str], wanted: Mapping[st
     if not differing:
         return
     changes = " and ".join(_change(name, found.get(name), wanted.get(name)) for name in differing)
-    raise JournalError(
+    raise FaultError(
         f"{path} holds scores from before {what} changed: {changes}. Choose another --output, or delete that file."
     )
 
 
 def _change(name: str, found: str | None, wanted: str | None) -> str:
-    if any(value is None or re.fullmatch(r"[0-9a-f]{64}", value) for value in (found, wanted)):
+    if any(value is None or re.fullmatch(r"[0-9a-f]{16,64}", value) for value in (found, wanted)):
         return f"{name} {'is new' if found is None else 'is gone' if wanted is None else 'has changed'}"
     return f"{name} was {found or 'not set'} and is {wanted or 'not set'} now"

@@ -12,13 +12,13 @@ from sie_server.cli.eval.dataset import (
     Candidates,
     Counts,
     Dataset,
-    DatasetError,
     Line,
     Lines,
     Query,
     decoded,
     opened,
 )
+from sie_server.cli.streaming.lines import FaultError
 
 
 class Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,7 +47,7 @@ class JudgedList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_lists(path: Path, *, depth: int, advance: Advance) -> Dataset:
-    """The lines that have a judgement, with their first `depth` documents. Raises DatasetError."""
+    """The lines that have a judgment, with their first `depth` documents. Raises FaultError."""
     lines = Lines(path, advance)
     decoder = msgspec.json.Decoder(JudgedList)
     queries: list[Query] = []
@@ -68,7 +68,7 @@ def read_lists(path: Path, *, depth: int, advance: Advance) -> Dataset:
         else:
             unjudged += 1
     if not queries:
-        raise DatasetError(f"{path} has no line with a judgement.")
+        raise FaultError(f"{path} has no line with a judgment.")
     return Dataset(
         name=path.stem,
         queries=queries,
@@ -90,9 +90,9 @@ def _reader(path: Path) -> Callable[[Query], list[str]]:
         try:
             judged = msgspec.json.decode(line, type=JudgedList)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise DatasetError(f"{path} has changed since it was read.") from error
+            raise FaultError(f"{path} has changed meanwhile.") from error
         if judged.query != query.text or len(judged.documents) < len(candidates):
-            raise DatasetError(f"{path} has changed since it was read.")
+            raise FaultError(f"{path} has changed meanwhile.")
         documents = judged.documents[: len(candidates)]
         return [document if isinstance(document, str) else document.whole for document in documents]
 

@@ -9,15 +9,12 @@ from ir_measures.measures.base import MeanAgg
 
 from sie_server.cli.eval.dataset import Query
 from sie_server.cli.eval.ranking import order
+from sie_server.cli.streaming.lines import FaultError
 
 CUTOFF = 10
 # Providers that compute in this process: others call programs, or guess.
 _PROVIDERS = ("pytrec_eval", "msmarco", "judged", "accuracy")
 _TITLES = {"AP": "MAP", "RR": "MRR", "R": "Recall"}
-
-
-class MeasureError(ValueError):
-    """A measure that is unknown, or can't be computed. The message is a sentence with its name."""
 
 
 def parse(names: Sequence[str], relevance_level: int) -> list[Any]:
@@ -26,7 +23,7 @@ def parse(names: Sequence[str], relevance_level: int) -> list[Any]:
     relevance_level: the least grade of a relevant document, for the measures that have one and do not name another.
 
     Raises:
-        MeasureError: a name is unknown, is there twice, or is of a measure that is no mean over the queries.
+        FaultError: a name is unknown, is there twice, or is of a measure that is no mean over the queries.
     """
     chosen = [_parse(name) for name in names] or [nDCG @ CUTOFF, RR @ CUTOFF, R @ CUTOFF, AP]
     if relevance_level != 1:
@@ -38,7 +35,7 @@ def parse(names: Sequence[str], relevance_level: int) -> list[Any]:
         ]
     for measure in chosen:
         if chosen.count(measure) > 1:
-            raise MeasureError(f"The measure {measure} is there twice.")
+            raise FaultError(f"The measure {measure} is there twice.")
     return chosen
 
 
@@ -89,11 +86,11 @@ def _parse(name: str) -> Any:
     try:
         measure = ir_measures.parse_measure(name)
     except (NameError, ValueError, SyntaxError, TypeError, AssertionError) as error:
-        raise MeasureError(
+        raise FaultError(
             f"ir-measures has no measure '{name}'. Names are like nDCG@10, RR@10, R@100, P@5, AP or Success@5."
         ) from error
     if not isinstance(measure.aggregator(), MeanAgg):
-        raise MeasureError(f"The measure {name} is no mean over the queries, so models can't be compared by it.")
+        raise FaultError(f"The measure {name} is no mean over the queries, so models can't be compared by it.")
     if not any(ir_measures.providers.registry[provider].supports(measure) for provider in _PROVIDERS):
-        raise MeasureError(f"The measure {name} needs a program that is not installed.")
+        raise FaultError(f"The measure {name} needs a program that is not installed.")
     return measure

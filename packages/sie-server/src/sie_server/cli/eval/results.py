@@ -36,7 +36,7 @@ class Contest:
 
 
 def results(dataset: Dataset, contests: Sequence[Contest], measures: Sequence[Any], relevance_level: int) -> Results:
-    """All figures. measures: as `measures.parse` gives them, the main one first. Raises DatasetError."""
+    """All figures. measures: as `measures.parse` gives them, the main one first. Raises FaultError."""
     first = {query.id: measured.first_stage(query) for query in dataset.queries}
     perfect = {query.id: measured.perfect(query) for query in dataset.queries}
 

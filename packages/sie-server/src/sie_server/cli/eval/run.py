@@ -5,16 +5,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from sie_server.cli.eval.beir import read_folder
 from sie_server.cli.eval.bm25 import Language
 from sie_server.cli.eval.contender import Contender
-from sie_server.cli.eval.dataset import Dataset, DatasetError
-from sie_server.cli.eval.journal import Header, Journal, JournalError, check_folder, journal_path
+from sie_server.cli.eval.dataset import Dataset
+from sie_server.cli.eval.journal import Header, Journal, check_folder, journal_path
 from sie_server.cli.eval.judged_lists import read_lists
 from sie_server.cli.eval.results import Contest
 from sie_server.cli.eval.scoring import score_queries
+from sie_server.cli.rankers.ranker import RankerError
+from sie_server.cli.streaming.lines import FaultError
 
 
 def read(
@@ -27,16 +37,16 @@ def read(
     language: Language | None,
     progress: Progress,
 ) -> Dataset:
-    """The dataset in a folder or in a file of JSON Lines. Raises DatasetError."""
+    """The dataset in a folder or in a file of JSON Lines. Raises FaultError."""
     task = progress.add_task(f"reading {path.name}", total=None)
 
-    def advance(done: int, size: int) -> None:
-        progress.update(task, completed=done, total=size)
+    def advance(what: str, done: int, size: int) -> None:
+        progress.update(task, description=what, completed=done, total=size)
 
     try:
         if path.is_dir():
             if run is not None and language is not None:
-                raise DatasetError("--bm25-language is of no use with --run, which has the candidates.")
+                raise FaultError("--bm25-language is of no use with --run, which has the candidates.")
             return read_folder(
                 path,
                 split=split,
@@ -48,20 +58,16 @@ def read(
             )
         for flag, value in (("--split", split), ("--run", run), ("--bm25-language", language)):
             if value is not None:
-                raise DatasetError(f"{flag} is for a folder, and {path} is none: its lines have the documents.")
+                raise FaultError(f"{flag} is for a folder, and {path} is none: its lines have the documents.")
         return read_lists(path, depth=depth, advance=advance)
     finally:
         progress.remove_task(task)
 
 
 class Runner:
-    """Scores a dataset with each contender. output: the folder of the journals; None for none.
-
-    resumed: how many queries had been scored before.
-    """
+    """Scores a dataset with each contender. output: the folder of the journals; None for none."""
 
     def __init__(self, dataset: Dataset, contenders: Sequence[Contender], output: Path | None, progress: Progress):
-        self.resumed = 0
         self._dataset = dataset
         self._contenders = contenders
         self._output = output
@@ -74,7 +80,7 @@ class Runner:
         Raises:
             ValueError: the folder or the profile of a model does not exist.
             LoadError: a model can't be found or downloaded.
-            JournalError: the folder has scores of other data, models or settings, or can't be written.
+            FaultError: the folder has scores of other data, models or settings, or can't be written.
         """
         for contender in self._contenders:
             contender.fetch()
@@ -83,7 +89,7 @@ class Runner:
         try:
             self._output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise JournalError(f"--output {self._output} can't be a folder: {error.strerror}.") from error
+            raise FaultError(f"--output {self._output} can't be a folder: {error.strerror}.") from error
         check_folder(self._output, self._dataset.sources)
         for contender in self._contenders:
             with self._journal(contender, contender.settings()) as journal:
@@ -95,36 +101,39 @@ class Runner:
         Raises:
             ValueError: a setting can't be honoured.
             UnavailableError: a ranker can't be used, or not any more.
-            DatasetError, JournalError: the files have changed.
+            RankerError: a ranker refused every query.
+            FaultError, FaultError: the files have changed.
             KeyboardInterrupt: Ctrl-C; the journals have what was scored.
         """
         return asyncio.run(self._score())
 
     async def _score(self) -> list[Contest]:
-        return [await self._contest(contender) for contender in self._contenders]
-
-    async def _contest(self, contender: Contender) -> Contest:
-        settings = contender.settings()
         total = len(self._dataset.queries)
-        task = self._progress.add_task(contender.name, total=total)
+        tasks = [self._progress.add_task(contender.name, total=total) for contender in self._contenders]
+        pairs = zip(self._contenders, tasks, strict=True)
+        return [await self._contest(contender, task, total) for contender, task in pairs]
+
+    async def _contest(self, contender: Contender, task: TaskID, total: int) -> Contest:
+        settings = contender.settings()
         with self._journal(contender, settings) as journal:
             journal.check(self._queries)
             done = len(journal.scored)
-            self.resumed += done
             empty = sum(not len(query.candidates) for query in self._dataset.queries)
             self._progress.update(task, completed=done + empty)
             failures = []
             if done + empty < total:
                 self._progress.update(task, description=f"{contender.name} (opening)")
-                async with contender.open() as ranker:
+                async with contender.flags.ranker() as ranker:
                     self._progress.update(task, description=contender.name)
                     failures = await score_queries(
                         ranker,
                         self._dataset,
                         journal,
-                        contender.options.concurrency,
+                        contender.concurrency,
                         lambda: self._progress.advance(task),
                     )
+            if failures and not journal.scored:
+                raise RankerError(f"{contender.name} refused every query. The first error is: {failures[0].message}")
             return Contest(contender.name, settings, journal.scored, failures)
 
     def _journal(self, contender: Contender, settings: Any) -> Journal:

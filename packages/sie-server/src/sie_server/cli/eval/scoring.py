@@ -28,7 +28,7 @@ async def score_queries(
 
     Raises:
         UnavailableError: the ranker can't be used any more; the journal has what it scored.
-        DatasetError: the dataset has changed.
+        FaultError: the dataset has changed.
     """
     pending = [query for query in dataset.queries if query.id not in journal.scored and len(query.candidates)]
     failures: list[Failure] = []

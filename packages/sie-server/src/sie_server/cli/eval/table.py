@@ -78,9 +78,9 @@ def notes(results: Results) -> Iterator[str]:
             "after Holm's correction."
         )
     if counts.unjudged:
-        yield f"{_queries(counts.unjudged)} without judgements: left out, as trec_eval does."
+        yield f"{_queries(counts.unjudged)} without judgments: left out, as trec_eval does."
     if counts.unknown:
-        yield f"{_queries(counts.unknown)} with judgements, but without a text: left out."
+        yield f"{_queries(counts.unknown)} with judgments, but without a text: left out."
     if dataset.empty:
         yield f"{_queries(dataset.empty)} without candidates: counted as 0."
     if counts.absent:

@@ -1,12 +1,13 @@
-"""Judgements in a TSV of BEIR's, and runs in TREC's format."""
+"""Judgments in a TSV of BEIR's, and runs in TREC's format."""
 
 import math
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
-from sie_server.cli.eval.dataset import DatasetError, Line, Lines, words
+from sie_server.cli.eval.dataset import Line, Lines, words
 from sie_server.cli.eval.ranking import order
+from sie_server.cli.streaming.lines import FaultError
 
 _QRELS = ("query-id", "corpus-id", "score")
 _RUN = ("query", "Q0", "document", "rank", "score", "name")
@@ -29,7 +30,7 @@ class Run:
 def read_qrels(path: Path) -> tuple[dict[str, dict[str, int]], str]:
     """Grades by query and document, and the SHA-256 of the file.
 
-    The file has three columns, separated by tabs, with or without BEIR's header. Raises DatasetError.
+    The file has three columns, separated by tabs, with or without BEIR's header. Raises FaultError.
     """
     lines, grades = Lines(path), dict[str, dict[str, int]]()
     for line in lines:
@@ -44,12 +45,12 @@ def read_qrels(path: Path) -> tuple[dict[str, dict[str, int]], str]:
         if judged.setdefault(document, value) != value:
             raise lines.fault(line.number, f"document '{document}' has two different scores for query '{query}'.")
     if not grades:
-        raise DatasetError(f"{path} has no judgements.")
+        raise FaultError(f"{path} has no judgments.")
     return grades, lines.digest
 
 
 def read_run(path: Path, queries: Container[str], depth: int) -> Run:
-    """The first `depth` documents of the given queries; other queries are left out. Raises DatasetError."""
+    """The first `depth` documents of the given queries; other queries are left out. Raises FaultError."""
     lines = Lines(path)
     found: dict[str, dict[str, tuple[float, int, int]]] = {}
     for line in lines:
@@ -61,7 +62,7 @@ def read_run(path: Path, queries: Container[str], depth: int) -> Run:
             raise lines.fault(line.number, f"document '{document}' is there twice for query '{query}'.")
         found[query][document] = entry
     if not found:
-        raise DatasetError(f"{path} has none of the judged queries.")
+        raise FaultError(f"{path} has none of the judged queries.")
     run: dict[str, tuple[list[str], list[float]]] = {}
     named: dict[str, int] = {}
     contradictory = 0

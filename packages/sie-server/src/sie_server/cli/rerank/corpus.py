@@ -14,7 +14,7 @@ from sie_server.cli.streaming.lines import FaultError
 _EVERY = 4096
 
 
-class _Entry(msgspec.Struct):
+class Entry(msgspec.Struct):
     """A line of BEIR's format. The text is the title, a space, and the text, as in BEIR."""
 
     text: str
@@ -37,7 +37,7 @@ class Corpus:
             FaultError: the file can't be read, or a line is no document, or its id is there twice.
         """
         self._path = path
-        self._decoder = msgspec.json.Decoder(_Entry)
+        self._decoder = msgspec.json.Decoder(Entry)
         self._file = _opened(path)
         try:
             self._scan(advance)
@@ -102,7 +102,7 @@ def read_queries(path: Path) -> dict[str, str]:
         FaultError: the file can't be read, or a line is no query, or its id is there twice.
     """
     queries: dict[str, str] = {}
-    decoder = msgspec.json.Decoder(_Entry)
+    decoder = msgspec.json.Decoder(Entry)
     with _opened(path) as file:
         for number, line in enumerate(file, 1):
             if line.isspace():
@@ -114,7 +114,7 @@ def read_queries(path: Path) -> dict[str, str]:
     return queries
 
 
-def parsed(decoder: "msgspec.json.Decoder[_Entry]", path: Path, line: bytes, number: int | None) -> tuple[str, str]:
+def parsed(decoder: "msgspec.json.Decoder[Entry]", path: Path, line: bytes, number: int | None) -> tuple[str, str]:
     """Id and text of a line. number: None for a line that has been read before.
 
     Raises:
