@@ -76,6 +76,7 @@ describe.skipIf(!present)("the playground", () => {
       const page = await ranked(proxy.url);
       const connected = () => /in memory/.test(document.querySelector("#status-text")?.textContent ?? "");
       await page.waitForFunction(connected);
+      await page.click("#tab-request");
       expect(await page.locator("#view-request").textContent()).toContain("/search/rerank/v1/score/");
       expect(await page.evaluate(() => (document.querySelector("nav a") as HTMLAnchorElement).href)).toBe(
         `${proxy.url}docs`,

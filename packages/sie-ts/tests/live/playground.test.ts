@@ -101,6 +101,7 @@ describe.skipIf(!present)("the playground", () => {
     await page.fill("#documents", '["a", 7]');
     await page.click("#rank");
     expect(await page.locator("#error").innerText()).toMatch(/^Document 2 of the array must be a text/);
+    await page.click("#tab-request");
     expect(await page.locator("#view-request").textContent()).toMatch(/^Document 2 of the array must be a text/);
     await page.fill("#documents", "a");
     await page.selectOption("#model", ABSENT);

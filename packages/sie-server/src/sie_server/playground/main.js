@@ -17,6 +17,7 @@ import { enableTabs, panel, show } from "./views.js";
 /** @import { ScoreRequest } from "./request.js" */
 
 const PAUSE_MS = 400;
+const MANY_CHARACTERS = 50_000;
 const NO_SIDES = "Choose a model under “Side by side with”, and rank.";
 const isMac = /^Mac|^iP/.test(navigator.platform);
 const server = new Server();
@@ -30,15 +31,19 @@ let language = "curl";
 /** @type {AbortController | undefined} */
 let running;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
+let drawing;
+/** @type {ReturnType<typeof setTimeout> | undefined} */
 let writing;
 // The requests whose rankings are on the page.
 let shown = { requests: "", message: "" };
 // The fragment that this page wrote itself, so that it is not read again.
 let written = "";
 
-/** Shows the request and keeps the link in step with the form. */
+/** Keeps the request and the link in step with the form; what takes long waits for a pause in typing. */
 function changed() {
-  showRequest();
+  clearTimeout(drawing);
+  if (form.state.documents.length < MANY_CHARACTERS) compareWithShown();
+  else drawing = setTimeout(compareWithShown, PAUSE_MS);
   clearTimeout(writing);
   writing = setTimeout(() => void writeLink().catch(() => undefined), PAUSE_MS);
 }
@@ -76,7 +81,26 @@ function requests() {
   });
 }
 
+/** Says whether the rankings on the page are those of the form, and shows its request. */
+function compareWithShown() {
+  if (shown.requests && !running) {
+    const isCurrent = requestsOrNone() === shown.requests;
+    message.textContent = isCurrent ? shown.message : `Changed since; ${isMac ? "⌘" : "Ctrl"} ↵ ranks again`;
+  }
+  showRequest();
+}
+
+function requestsOrNone() {
+  try {
+    return JSON.stringify(requests());
+  } catch {
+    return "";
+  }
+}
+
+/** Shows the request in its view, if that is visible. */
 function showRequest() {
+  if (panel("request").hidden) return;
   const choose = (/** @type {string} */ name) => {
     language = name;
     showRequest();
@@ -85,12 +109,7 @@ function showRequest() {
       ?.focus();
   };
   try {
-    const asked = requests();
-    const [request] = asked;
-    if (shown.requests && !running) {
-      const isCurrent = JSON.stringify(asked) === shown.requests;
-      message.textContent = isCurrent ? shown.message : `Changed since; ${isMac ? "⌘" : "Ctrl"} ↵ ranks again`;
-    }
+    const [request] = requests();
     if (request) panel("request").replaceChildren(...programsView(request, address, server.keyed, choose, language));
   } catch (error) {
     panel("request").replaceChildren(make("p", "empty", sentence(error)));
@@ -208,6 +227,7 @@ async function rankIfLoaded() {
 
 function listen() {
   enableTabs();
+  panel("request").addEventListener("show", showRequest);
   byId("form", HTMLFormElement).addEventListener("submit", (event) => {
     event.preventDefault();
     void rankNow();

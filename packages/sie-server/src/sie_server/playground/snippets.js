@@ -13,8 +13,8 @@
 export function snippets(request, url, keyed) {
   return [
     { name: "curl", code: curl(request, url, keyed) },
-    { name: "Python", code: python(request, url) },
-    { name: "TypeScript", code: typescript(request, url) },
+    { name: "Python", code: python(request, url, keyed) },
+    { name: "TypeScript", code: typescript(request, url, keyed) },
   ];
 }
 
@@ -45,10 +45,11 @@ function curl({ model, query, items, instruction, options }, url, keyed) {
 /**
  * @param {ScoreRequest} request
  * @param {string} url
+ * @param {boolean} keyed
  */
-function python({ model, query, items, instruction, options }, url) {
+function python({ model, query, items, instruction, options }, url, keyed) {
   return [
-    "# It reads an API key from the environment variable SIE_API_KEY.",
+    ...(keyed ? ["# The client reads the API key from the environment variable SIE_API_KEY."] : []),
     "from sie_sdk import SIEClient",
     "",
     `query = ${json(query)}`,
@@ -69,11 +70,12 @@ function python({ model, query, items, instruction, options }, url) {
 /**
  * @param {ScoreRequest} request
  * @param {string} url
+ * @param {boolean} keyed
  */
-function typescript({ model, query, items, instruction, options }, url) {
+function typescript({ model, query, items, instruction, options }, url, keyed) {
   const settings = { instruction, options };
   return [
-    "// It reads an API key from the environment variable SIE_API_KEY.",
+    ...(keyed ? ["// The client reads the API key from the environment variable SIE_API_KEY."] : []),
     'import { SIEClient } from "@sie/sdk";',
     "",
     `const query = ${json(query)};`,

@@ -12,7 +12,11 @@ export function panel(view) {
   return byId(`view-${view}`, HTMLElement);
 }
 
-/** @param {View} view */
+/**
+ * Shows one panel. It gets the event "show", and may draw itself then.
+ *
+ * @param {View} view
+ */
 export function show(view) {
   for (const each of VIEWS) {
     const tab = byId(`tab-${each}`, HTMLButtonElement);
@@ -20,6 +24,7 @@ export function show(view) {
     tab.tabIndex = each === view ? 0 : -1;
     panel(each).hidden = each !== view;
   }
+  panel(view).dispatchEvent(new Event("show"));
 }
 
 /** Lets the pointer and the arrow keys choose a tab. */
