@@ -42,6 +42,21 @@ def test_maxsim_is_the_formula(seed, lengths):
     np.testing.assert_allclose(scores, [loop(query, document) for document in documents], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])  # by a product each, and by one of a copy
+@pytest.mark.parametrize("lengths", [[200, 64, 8], [1, 333, 80, 71], [127]])
+def test_many_query_tokens_at_once_have_the_scores_of_each_query(lengths, dtype):
+    queries, documents = vectors(0, [32, 96, 40], 16, dtype), vectors(1, lengths, 16, dtype)
+    scores = maxsim_batch(queries, documents)
+    expected = [[loop(query.astype(float), document.astype(float)) for document in documents] for query in queries]
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [64, 63])
+def test_many_query_tokens_at_once_and_a_3d_array(length):
+    queries, documents = vectors(0, [200], 16, np.float32), np.stack(vectors(1, [length] * 3, 16, np.float32))
+    assert maxsim(queries[0], documents) == pytest.approx([loop(queries[0], document) for document in documents], 1e-5)
+
+
 def test_memory_is_bounded():
     query, documents = np.ones((64, 4), np.float32), [np.ones((50, 4), np.float32)] * 4000
     tracemalloc.start()
