@@ -10,6 +10,7 @@ import msgspec
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from sie_server.cli.eval.changes import excerpt
 from sie_server.cli.eval.figures import Comparison, Results
 from sie_server.cli.eval.report import plots
 from sie_server.cli.eval.significance import Mean
@@ -32,7 +33,7 @@ def page(results: Results) -> str:
     folder = files(__package__)
     style = folder.joinpath("report.css").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"p": p_text, "signed": lambda value: f"{value:+.3f}".replace("-", "−")}
+    environment.filters |= {"p": p_text, "excerpt": excerpt, "signed": lambda value: f"{value:+.3f}".replace("-", "−")}
     template = environment.from_string(folder.joinpath("report.html.j2").read_text("utf-8"))
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return template.render(

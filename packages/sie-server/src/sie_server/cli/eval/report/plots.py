@@ -134,10 +134,9 @@ def tradeoff(results: Results) -> Tradeoff | None:
         )
         for row, speed, mean, low, high in zip(rows, speeds, means, lows, highs, strict=True)
     ]
-    across = [
-        Tick(x(value), _milliseconds(value), minor=at % 2 == 1)
-        for at, value in enumerate(_decades(10**left, 10**right))
-    ]
+    places = _decades(10**left, 10**right)
+    crowded = len(places) > _TICKS
+    across = [Tick(x(value), _milliseconds(value), minor=crowded and at % 2 == 1) for at, value in enumerate(places)]
     return Tradeoff(points, y(base), across, [Tick(y(value), f"{value:g}") for value in _round(bottom, top)])
 
 
