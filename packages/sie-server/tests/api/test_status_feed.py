@@ -166,6 +166,15 @@ def test_a_page_of_the_server_itself_is_not(in_memory: InProcess) -> None:
         assert frame(session)["ready"]
 
 
+def test_nor_is_one_behind_a_proxy_that_tells_its_host(in_memory: InProcess) -> None:
+    headers = {"X-Forwarded-Host": "search.example, inner"}
+    with watching(in_memory.url, origin="https://search.example", **headers) as session:
+        assert frame(session)["ready"]
+    for origin in ("https://inner", "https://evil.example", ""):
+        with pytest.raises(WebSocketUpgradeError), watching(in_memory.url, origin=origin, **headers):
+            pass
+
+
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/score/a", "/ws/status/", "/%00"])
 def test_there_are_no_websockets_elsewhere(in_memory: InProcess, path: str) -> None:
     url = urlsplit(in_memory.url)

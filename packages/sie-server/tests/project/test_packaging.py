@@ -57,6 +57,10 @@ def test_a_wheel_has_its_own_name_the_licence_and_the_project_s_address(tmp_path
     with ZipFile(wheel) as opened:
         metadata = Parser().parsestr(opened.read(f"{about}/METADATA").decode())
         licence = opened.read(f"{about}/licenses/LICENSE")
+        packed = {name for name in opened.namelist() if "/playground/" in name}
     assert (metadata["Name"], metadata["Version"]) == (name, sie_server.__version__)
     assert metadata["Project-URL"] == "Source, https://example.org/sie"
+    page = {f"sie_server/playground/{path.name}" for path in (ROOT / folder).glob("src/*/playground/*")}
+    assert packed == {name for name in page if not name.endswith(".d.ts")}
+    assert ("sie_server/playground/index.html" in packed) == (name == "sie-rerank-server")
     assert licence == (ROOT / "LICENSE").read_bytes() == (ROOT / "packages/sie-ts/LICENSE").read_bytes()

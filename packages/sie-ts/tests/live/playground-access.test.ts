@@ -83,7 +83,7 @@ describe.skipIf(!present)("the playground", () => {
       );
       proxy.cut();
       await page.waitForFunction(() =>
-        /does not answer/.test(document.querySelector("#status-text")?.textContent ?? ""),
+        /Connecting again/.test(document.querySelector("#status-text")?.textContent ?? ""),
       );
       await page.waitForFunction(connected, null, { timeout: 20_000 });
       expect(faults.splice(0).filter((fault) => !fault.includes("426"))).toEqual([]);

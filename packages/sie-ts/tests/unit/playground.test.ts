@@ -7,8 +7,8 @@ import { readDocuments } from "../../../sie-server/src/sie_server/playground/doc
 import { EXAMPLES } from "../../../sie-server/src/sie_server/playground/example.js";
 import { bestWindow, marksOf, queryWords } from "../../../sie-server/src/sie_server/playground/explanation.js";
 import { fragmentOf, MOST_CHARACTERS, stateOf } from "../../../sie-server/src/sie_server/playground/link.js";
+import { Rates } from "../../../sie-server/src/sie_server/playground/rates.js";
 import { contender, scoreRequest } from "../../../sie-server/src/sie_server/playground/request.js";
-import { Rates } from "../../../sie-server/src/sie_server/playground/status.js";
 import { BUNDLE, bundle } from "../../playground/bundle.mjs";
 
 const STATE = {

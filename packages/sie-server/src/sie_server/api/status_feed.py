@@ -96,7 +96,9 @@ class StatusStream:
     def _refusal(self, websocket: WebSocket, key: str) -> Response | None:
         # CORS does not cover WebSockets: without this, any page could read the state of the server and its machine.
         origin, allowed = websocket.headers.get("origin"), self._settings.cors_origins
-        own = (origin or "").partition("://")[2] == websocket.headers.get("host")
+        # A proxy may replace the host that the page came from by its own. A page can send neither header.
+        hosts = {websocket.headers.get("host"), websocket.headers.get("x-forwarded-host", "").partition(",")[0].strip()}
+        own = origin is not None and origin.partition("://")[2] in hosts - {""}
         if origin is not None and not own and "*" not in allowed and origin not in allowed:
             return json(Refusal(f"origin {origin} is not allowed; allow it with --cors-origins"), 403)
         if self._watchers.total() >= MOST_WATCHERS:

@@ -1,50 +1,13 @@
 /** The line that says what the server is doing, from its status stream. */
 
 import { byId, counted } from "./elements.js";
+import { Rates } from "./rates.js";
+import { address } from "./server.js";
 
 /** @import { StatusMessage } from "./sdk.js" */
 /** @import { Server } from "./server.js" */
 
-const WINDOW_S = 2;
-const KEPT_S = 60;
 const PAUSE_MS = 5000;
-
-/** Rates from the counters of successive statuses. */
-export class Rates {
-  /** @type {{ time: number, tokens: number }[]} */
-  #seen = [];
-
-  /**
-   * @param {number} time - In seconds.
-   * @param {number} tokens - Computed so far.
-   * @returns {number} tokens per second, over the last two seconds.
-   */
-  add(time, tokens) {
-    const last = this.#seen.at(-1);
-    // The counter of a server that was started again begins anew.
-    if (last !== undefined && (tokens < last.tokens || time < last.time)) this.#seen = [];
-    this.#seen.push({ time, tokens });
-    while (this.#seen.length > 2 && time - Number(this.#seen[0]?.time) > KEPT_S) this.#seen.shift();
-    return this.#rate(time);
-  }
-
-  /**
-   * @param {number} points
-   * @returns {number[]} the rates of the last minute, oldest first.
-   */
-  history(points) {
-    const now = this.#seen.at(-1)?.time ?? 0;
-    return Array.from({ length: points }, (_, i) => this.#rate(now - (KEPT_S * (points - 1 - i)) / points));
-  }
-
-  /** @param {number} until */
-  #rate(until) {
-    const after = this.#seen.findLast(({ time }) => time <= until);
-    const before = this.#seen.findLast(({ time }) => time <= until - WINDOW_S) ?? this.#seen[0];
-    if (after === undefined || before === undefined || after.time <= before.time) return 0;
-    return (after.tokens - before.tokens) / (after.time - before.time);
-  }
-}
 
 /**
  * Shows the server's status for as long as the page is visible, and reconnects when the connection breaks.
@@ -54,6 +17,7 @@ export class Rates {
  */
 export async function showStatus(server, onStatus) {
   const rates = new Rates();
+  let failures = 0;
   for (;;) {
     await visible();
     const hidden = new AbortController();
@@ -61,18 +25,25 @@ export async function showStatus(server, onStatus) {
     document.addEventListener("visibilitychange", hide);
     try {
       for await (const status of server.watch(hidden.signal)) {
+        failures = 0;
         draw(status, rates);
         onStatus(status);
       }
     } catch {
       if (!hidden.signal.aborted) {
-        say("off", "The server does not answer; trying again…");
+        say("off", failures++ === 0 ? "Connecting again…" : `${await whyNot()}; trying again…`);
         await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
       }
     } finally {
       document.removeEventListener("visibilitychange", hide);
     }
   }
+}
+
+/** @returns {Promise<string>} the reason why there is no stream, which a browser does not tell. */
+async function whyNot() {
+  const answer = await fetch(`${address}/healthz`).catch(() => undefined);
+  return answer?.ok ? "No live status: WebSockets do not get through" : "The server does not answer";
 }
 
 function visible() {
