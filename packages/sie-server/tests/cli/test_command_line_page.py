@@ -53,3 +53,10 @@ def test_search_results_are_ranked_as_the_page_says(tmp_path: Path) -> None:
         {"index": 1, "score": rows[0]["ranking"][0]["score"]},
         {"index": 0, "score": rows[1]["ranking"][0]["score"], "id": "a"},
     ]
+
+
+def test_texts_are_embedded_as_the_page_says(tmp_path: Path) -> None:
+    first, second = commands("Embed the texts in a file")
+    assert shell(first, tmp_path) == "(2, 384)\n"
+    row = json.loads(shell(second, tmp_path))
+    assert (row["index"], len(row["dense"]), len(row["multivector"][0])) == (0, 384, 384)

@@ -214,7 +214,7 @@ class _Checks(EmbeddingChecks):
 
     def model(self, entry: Entry) -> None:
         if self.dims is not None:
-            _check_dimensions(self.dims, entry, self.dims_field, dense="dense" in self.outputs)
+            check_dimensions(self.dims, entry, self.dims_field, dense="dense" in self.outputs)
         dims = self.dims or entry.dims or 0
         self.more = [
             of_vectors(len(self.texts), dims, form.dtype, msgpack=False, base64=form.base64) for form in self.others
@@ -222,7 +222,7 @@ class _Checks(EmbeddingChecks):
         super().model(entry)
 
 
-def _check_dimensions(dimensions: int, entry: Entry, field: str, *, dense: bool) -> None:
+def check_dimensions(dimensions: int, entry: Entry, field: str, *, dense: bool) -> None:
     """Raises SIEError: UNSUPPORTED_FIELD, the model was not trained for this width, or only its dense vectors."""
     assert entry.dims is not None
     if not dense and dimensions != entry.dims:

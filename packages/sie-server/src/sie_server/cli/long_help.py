@@ -17,6 +17,14 @@ There are three kinds of input:
 Exit status: 0, all is ranked; 1, lines failed or were skipped; 2, a flag or the input is wrong; 3, the model or the
 server is not available; 130, interrupted. After each of these, --resume goes on with an incomplete --output.
 """
+ENCODE = """Embed the texts in a file.
+
+`sie-server encode texts.txt --output vectors.npy` embeds the lines of a file. If the first line is a JSON object, all
+lines are, and the text of each is its field `text`.
+
+Exit status: 0, all is embedded; 1, lines failed or were skipped; 2, a flag or the input is wrong; 3, the model or the
+server is not available; 130, interrupted. After each of these, --resume goes on with an incomplete --output.
+"""
 EVAL = """Compare the ranking quality of models on your judged queries.
 
 Each model reranks the same candidates of each query. They come from a run, from the order in the dataset, or else from

@@ -30,12 +30,13 @@ app.command("sie_server.cli.bench.command:bench", name="bench", help="Measure ho
 app.command("sie_server.cli.eval.command:evaluate", name="eval", help=long_help.EVAL)
 app.command("sie_server.cli.rerank.command:rerank", name="rerank", help=long_help.RERANK)
 app.command("sie_server.cli.plan.command:plan", name="plan", help="Plan how many replicas a load needs.")
+app.command("sie_server.cli.encode.command:encode", name="encode", help=long_help.ENCODE)
 app.command("sie_server.cli.doctor:doctor", name="doctor", help="Check this machine.")
 app.command("sie_server.cli.top.command:top", name="top", help="Show the state of running servers.")
 # Those that take some settings of the configuration file, and those of whose settings it has only these: their --model
 # is not the list of what a server has.
 _CONFIGURED = ("models", "bench", "plan", "doctor")
-_OF_DEVICE = dict.fromkeys(("eval", "rerank"), ("device", "precision"))
+_OF_DEVICE = dict.fromkeys(("eval", "rerank", "encode"), ("device", "precision"))
 
 
 @app.meta.default

@@ -1,0 +1,1 @@
+"""`sie-server encode`: vectors of the texts in files."""
