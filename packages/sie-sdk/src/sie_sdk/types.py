@@ -219,12 +219,19 @@ class ModelStatus(TypedDict):
 
 
 class StatusMessage(TypedDict):
-    """The status of a server. `timestamp` is in Unix seconds; `models` starts with the largest in memory."""
+    """The status of a server. `timestamp` is in Unix seconds; `models` starts with the largest in memory.
+
+    `queue_seconds`, `queued_tokens`: the work that waits for the device. `computed_tokens`: the tokens that it has
+    computed since the server started. `utilization_pct`: the share of the time since the last status that it was busy.
+    """
 
     timestamp: float
     ready: bool
     saturated: NotRequired[bool]
     queue_seconds: NotRequired[float]
+    queued_tokens: NotRequired[int]
+    computed_tokens: NotRequired[int]
+    utilization_pct: NotRequired[float]
     name: str
     machine_profile: str
     pool_name: str
