@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from judged_dataset import write_lines, write_run
+from rich.console import Console
 
 from sie_server.cli.eval.journal import Scored
 from sie_server.cli.eval.results import speed
@@ -44,6 +45,19 @@ def test_the_table_has_the_first_stage_the_models_and_the_best_order(
     assert "1 query without judgments: left out, as trec_eval does." in shown
     assert "Nothing was saved." in shown
     assert len(words.asked) == 3  # one more than there are queries, before the first
+
+
+def test_a_narrow_terminal_has_all_names_and_values(
+    evaluate: Evaluate, words: Any, beir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sie_server.cli.output.console", lambda: Console(width=80))
+    status, shown, _ = evaluate(beir, "--run", beir / "run.trec", "--model", "words", *URL)
+    assert (status, len(words.asked)) == (0, 3)
+    assert "…" not in shown
+    assert shown.count("run.trec") == 4  # in two titles and two rows
+    for value in ("0.8348", "1.0000", "20.0", "40.0%"):
+        assert value in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 @pytest.mark.usefixtures("words")

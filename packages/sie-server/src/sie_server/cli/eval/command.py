@@ -142,13 +142,14 @@ def evaluate(
 
 
 def _show(found: "Results", output: Path | None, as_json: bool) -> None:
-    from sie_server.cli.eval.table import notes, table
+    from sie_server.cli.eval.table import notes, tables
 
     if as_json:
         outputs.print_json(found)
         return
     console = outputs.console()
-    console.print(table(found))
+    for table in tables(found, console):
+        console.print(table)
     for note in notes(found):
         console.print(note, style="dim", highlight=False, markup=False)
     if output is None:

@@ -1,31 +1,44 @@
 """The results as a table in the terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from sie_server.cli.eval.figures import Results, Row
 
 SIGNIFICANT = 0.05
+_SPEEDS = ("p50, ms", "p95, ms", "docs/s", "tokens", "cut")
+_NAME = 13
+_WIDEST = 1000
 
 
-def table(results: Results) -> Table:
-    """A row per ranking: measures, then speed. A letter behind a value: significantly better than the row of that
-    letter.
+def tables(results: Results, console: Console) -> list[Table]:
+    """A row per ranking: measures, then speed; two tables where one is too wide for the console.
+
+    A letter behind a value: significantly better than the row of that letter.
     """
+    quality: dict[str, Sequence[str | Text]] = {
+        results.titles[measure]: [_value(results, row, measure) for row in results.rows] for measure in results.measures
+    }
+    speeds: dict[str, Sequence[str | Text]] = dict(
+        zip(_SPEEDS, zip(*map(speed, results.rows), strict=True), strict=True)
+    )
+    whole = _table(results, quality | speeds)
+    if console.measure(whole, options=console.options.update(width=_WIDEST)).maximum <= console.width:
+        return [whole]
+    return [_table(results, quality), _table(results, speeds)]
+
+
+def _table(results: Results, columns: Mapping[str, Sequence[str | Text]]) -> Table:
     shown = Table(title=headline(results), title_justify="left", title_style="bold", box=None, pad_edge=False)
     shown.add_column("")
-    shown.add_column("ranking", overflow="fold")
-    for measure in results.measures:
-        shown.add_column(results.titles[measure], justify="right", no_wrap=True)
-    speeds = ("p50, ms", "p95, ms", "docs/s", "tokens", "cut")
-    for column in speeds:
-        shown.add_column(column, justify="right", no_wrap=True)
-    for row in results.rows:
-        cells = [_value(results, row, measure) for measure in results.measures]
-        style = "dim" if row.kind == "perfect order" else ""
-        shown.add_row(row.letter, row.name, *cells, *speed(row), style=style)
+    shown.add_column("ranking", overflow="fold", min_width=_NAME)
+    for name in columns:
+        shown.add_column(name, justify="right", no_wrap=True)
+    for row, *cells in zip(results.rows, *columns.values(), strict=True):
+        shown.add_row(row.letter, row.name, *cells, style="dim" if row.kind == "perfect order" else "")
     return shown
 
 
