@@ -106,6 +106,8 @@ def test_one_query_has_every_form(sie: CommandLine, bert: tuple[str, ...], docs:
     assert text[0] == QUERY
     assert text[1] == f"   1 {expected[best]:>10.4f}  {DOCUMENTS[best]}"
     assert len(text) == 4
+    docs.write_text("word " * 200)
+    assert sie("rerank", QUERY, docs, *bert, "--format", "text").output.count("word") == 200, "not a terminal"
 
 
 def test_documents_may_be_lines_of_json(sie: CommandLine, bert: tuple[str, ...], expected: list[float]) -> None:

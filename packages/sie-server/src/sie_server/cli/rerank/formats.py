@@ -22,12 +22,13 @@ _SCORE_DIGITS = 4
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The form of rankings. top: number of documents; None: all. tag: name of a TREC run, without spaces."""
+    """The form of rankings. top: number of documents; None: all. tag: name of a TREC run, without spaces. width,
+    color: of lines for people."""
 
     format: Format
     top: int | None
     tag: str
-    width: int = 100
+    width: int
     color: bool = False
 
     def ranking(self, request: Request, scores: Sequence[float], number: int) -> bytes:

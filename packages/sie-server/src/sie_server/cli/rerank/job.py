@@ -1,5 +1,6 @@
 """One run of `sie-server rerank`, from its flags to its exit status."""
 
+import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, ExitStack
@@ -22,6 +23,8 @@ from sie_server.cli.streaming.model_flags import ModelFlags
 from sie_server.cli.streaming.progress_bar import ProgressBar
 from sie_server.cli.streaming.run import FAILED, OnError, opened
 
+# Lines for people are cut at the edge of a terminal only.
+_UNLIMITED = 2**20
 Kind = Literal["documents", "requests", "run"]
 _DEFAULT_FORMATS: Mapping[Kind, Format] = {"documents": "tsv", "requests": "jsonl", "run": "trec"}
 
@@ -127,7 +130,8 @@ class Job:
         to_terminal = self._wanted.output is None and sys.stdout.isatty()
         chosen = self._wanted.format or ("text" if to_terminal else _DEFAULT_FORMATS[kind])
         tag = "_".join(ranker.name.split())
-        return Form(chosen, self._wanted.top, tag, color=to_terminal)
+        width = shutil.get_terminal_size().columns if to_terminal else _UNLIMITED
+        return Form(chosen, self._wanted.top, tag, width, color=to_terminal)
 
     def _stream(self, stack: ExitStack | AsyncExitStack) -> Stream | None:
         """Standard output, or a pipe or a device in its place; None for a file."""
@@ -156,6 +160,7 @@ class Job:
             if (stream := self._stream(stack)) is not None:
                 scores = Scores()
                 await documents.score(ranker, query, scores, self._on_error, progress)
+                progress.stop()
                 stream.write(form.heading(query))
                 for line in documents.ranking(np.frombuffer(scores.values), form):
                     stream.write(line)

@@ -51,6 +51,10 @@ class ProgressBar:
         else:
             self._progress.console.print(message, markup=False, highlight=False, soft_wrap=True)
 
+    def stop(self) -> None:
+        """Remove the bar, to leave the terminal to the results."""
+        self._progress.stop()
+
     def __enter__(self) -> Self:
         self._progress.start()
         return self
