@@ -63,7 +63,7 @@ test-long: .venv/.installed-dev
 # The warnings are those of Ray's own code.
 RAY := .clients/ray
 test-ray: $(RAY)/.installed
-	$(RAY)/bin/python -m pytest -m ray -n0 -W ignore packages/sie-server/tests/ray_serve $(ARGS)
+	$(RAY)/bin/python -m pytest -m 'ray and not long' -n0 -W ignore packages/sie-server/tests/ray_serve $(ARGS)
 
 $(RAY)/.installed: .venv/.installed-dev
 	$(BIN)/python -m venv --clear --without-pip $(RAY)

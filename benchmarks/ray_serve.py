@@ -28,7 +28,6 @@ from sie_server.machine.processor import processor_name
 from sie_testing.ray_cluster import HAPROXY, cluster
 from sie_testing.serving import EMBEDDED
 
-_PATH = f"/v1/score/{EMBEDDED}"
 _HEADERS = {"Accept": "application/json"}
 _ROUND = 5
 
@@ -36,14 +35,15 @@ _ROUND = 5
 class Client:
     """A client that keeps its connection."""
 
-    def __init__(self, url: str, documents: int) -> None:
+    def __init__(self, url: str, model: str, documents: int) -> None:
+        self._path = f"/v1/score/{model}"
         self._connection = HTTPConnection(urlsplit(url).netloc, timeout=120)
         self._body = body(*workload(documents, seed=documents))
 
     def ask(self) -> float:
         """Send the request; returns the milliseconds until its answer. Raises RuntimeError for an error."""
         started = time.perf_counter()
-        self._connection.request("POST", _PATH, self._body, _HEADERS)
+        self._connection.request("POST", self._path, self._body, _HEADERS)
         answer = self._connection.getresponse()
         read = answer.read()
         if answer.status != 200:
@@ -55,10 +55,10 @@ class Client:
         self._connection.close()
 
 
-def latencies(urls: dict[str, str], documents: int, requests: int) -> dict[str, list[float]]:
+def latencies(urls: dict[str, str], model: str, documents: int, requests: int) -> dict[str, list[float]]:
     """Milliseconds of each request, by address; all addresses are asked in turns."""
     found: dict[str, list[float]] = {name: [] for name in urls}
-    clients = {name: Client(url, documents) for name, url in urls.items()}
+    clients = {name: Client(url, model, documents) for name, url in urls.items()}
     for client in clients.values():
         client.ask()
     for _ in track(range(requests // _ROUND), "latency", transient=True):
@@ -69,13 +69,13 @@ def latencies(urls: dict[str, str], documents: int, requests: int) -> dict[str, 
     return found
 
 
-def rate(url: str, documents: int, clients: int, seconds: float) -> float:
+def rate(url: str, model: str, documents: int, clients: int, seconds: float) -> float:
     """Documents per second of clients that call one after the other."""
     done: list[int] = []
     end = time.monotonic() + seconds
 
     def call() -> None:
-        with closing(Client(url, documents)) as client:
+        with closing(Client(url, model, documents)) as client:
             while time.monotonic() < end:
                 client.ask()
                 done.append(documents)
@@ -91,6 +91,7 @@ def rate(url: str, documents: int, clients: int, seconds: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=EMBEDDED, help="an id of the catalogue, or NAME=FOLDER")
     parser.add_argument("--haproxy", action="store_true", help="Ray's HAProxy in front of the replicas")
     parser.add_argument("--documents", type=int, default=20, help="of a request")
     parser.add_argument("--requests", type=int, default=200, help="per address, for the latency")
@@ -98,25 +99,24 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15, help="for each rate")
     given = parser.parse_args()
     front = "Ray's HAProxy" if given.haproxy else "Ray's proxy"
-    arguments: dict[str, Any] = {"models": EMBEDDED, "precision": "float32", "num_cpus": 1}
-    rates: dict[int, float] = {}
-    with cluster(2, HAPROXY if given.haproxy else {}) as running:
-        running.deploy(replicas=1, **arguments)
-        with ServerProcess("--preload", EMBEDDED, "--precision=float32", "--workers=1") as plain:
-            milliseconds = latencies({"alone": plain.url, front: running.url}, given.documents, given.requests)
-        rates[1] = rate(running.url, given.documents, given.clients, given.seconds)
-        running.deploy(replicas=2, **arguments)
-        rates[2] = rate(running.url, given.documents, given.clients, given.seconds)
+    arguments: dict[str, Any] = {"models": given.model, "precision": "float32", "num_cpus": 1}
+    model = given.model.partition("=")[0]
     console = Console(width=100, highlight=False)
-    console.print(f"{processor_name()}, {usable_cores()} cores; 1 x {given.documents} documents; {EMBEDDED}, float32")
-    for name, each in milliseconds.items():
-        tail = statistics.quantiles(each, n=20)[-1]
-        console.print(f"{name}: p50 {statistics.median(each):.1f} ms, p95 {tail:.1f} ms ({len(each)} requests)")
-    over = statistics.median(milliseconds[front]) - statistics.median(milliseconds["alone"])
-    console.print(f"overhead of {front} at p50: {over:.1f} ms")
+    console.print(f"{processor_name()}, {usable_cores()} cores; 1 x {given.documents} documents; {model}, float32")
+    with cluster(3, HAPROXY if given.haproxy else {}) as running:  # an update has one replica more for a while
+        running.deploy(replicas=1, **arguments)
+        with ServerProcess(given.model, "--precision=float32", "--workers=1") as plain:
+            milliseconds = latencies({"alone": plain.url, front: running.url}, model, given.documents, given.requests)
+        for name, each in milliseconds.items():
+            tail = statistics.quantiles(each, n=20)[-1]
+            console.print(f"{name}: p50 {statistics.median(each):.1f} ms, p95 {tail:.1f} ms ({len(each)} requests)")
+        over = statistics.median(milliseconds[front]) - statistics.median(milliseconds["alone"])
+        console.print(f"overhead of {front} at p50: {over:.1f} ms")
+        one = rate(running.url, model, given.documents, given.clients, given.seconds)
+        running.deploy(replicas=2, **arguments)
+        two = rate(running.url, model, given.documents, given.clients, given.seconds)
     console.print(
-        f"{given.clients} clients: {rates[1]:.0f} documents/s with 1 replica, {rates[2]:.0f} with 2: "
-        f"{rates[2] / rates[1]:.2f} times as many"
+        f"{given.clients} clients: {one:.0f} documents/s with 1 replica, {two:.0f} with 2 ({two / one:.2f} times)"
     )
 
 

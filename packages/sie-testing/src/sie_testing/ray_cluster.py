@@ -10,9 +10,10 @@ from unittest.mock import patch
 
 import ray
 from ray import serve
+from ray.cluster_utils import Cluster as Nodes
 from ray.serve.config import RequestRouterConfig
 from ray.serve.context import _get_global_client
-from ray.serve.schema import ReplicaState, ServeInstanceDetails
+from ray.serve.schema import ReplicaDetails, ReplicaState, ServeInstanceDetails
 
 from sie_server.ray import app
 from sie_server.ray.arguments import Arguments
@@ -21,6 +22,8 @@ _STORE_BYTES = 80 * 2**20
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # By default, replicas yield to every other process of the machine.
+    "RAY_worker_niceness": "0",
     # Its messages are for a person who watches.
     "RAY_SERVE_LOG_TO_STDERR": "0",
 }
@@ -29,10 +32,11 @@ HAPROXY = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "
 
 
 class Cluster:
-    """Ray Serve, on one node. url: where its proxy listens."""
+    """Ray Serve. url: where its proxy listens. nodes: those that can be lost."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, nodes: Nodes | None = None) -> None:
         self.url = url
+        self._nodes = nodes
 
     def deploy(self, *, router: str = "", **arguments: Any) -> None:
         """Run the application with these arguments; return when it runs, and what ran before has been replaced.
@@ -50,33 +54,51 @@ class Cluster:
 
     def processes(self) -> list[int]:
         """The process ids of the replicas that run."""
+        return sorted(each.pid for each in self._replicas() if each.pid is not None)
+
+    def lose_node(self) -> None:
+        """Kill all processes of a node on which a replica runs."""
+        assert self._nodes is not None
+        lost = self._replicas()[0].node_id
+        self._nodes.remove_node(
+            next(node for node in self._nodes.worker_nodes if node.node_id == lost), allow_graceful=False
+        )
+
+    def _replicas(self) -> list[ReplicaDetails]:
         client = _get_global_client()
         assert client is not None
         application = ServeInstanceDetails(**client.get_serve_details()).applications["default"]
-        replicas = application.deployments["sie"].replicas
-        return sorted(each.pid for each in replicas if each.state == ReplicaState.RUNNING and each.pid is not None)
+        return [each for each in application.deployments["sie"].replicas if each.state == ReplicaState.RUNNING]
 
 
 @contextmanager
-def cluster(cpus: int = 4, environment: Mapping[str, str] = {}) -> Iterator[Cluster]:
-    """A cluster that lasts as long as the context. environment: of all its processes."""
+def cluster(cpus: int = 4, environment: Mapping[str, str] = {}, workers: int = 0) -> Iterator[Cluster]:
+    """A cluster that lasts as long as the context.
+
+    cpus: of its node. workers: nodes with one CPU each, on which the replicas run in place of the first one.
+    environment: of all its processes.
+    """
     with (
         TemporaryDirectory(prefix="sie-ray-", dir="/tmp") as folder,  # short, for the names of sockets in it
         patch.dict(os.environ, {**_ENVIRONMENT, "RAY_AUTH_TOKEN": os.urandom(32).hex(), **environment}),
     ):
-        ray.init(
-            num_cpus=cpus,
-            include_dashboard=False,
-            object_store_memory=_STORE_BYTES,
-            _temp_dir=folder,
-            log_to_driver="RAY_DEBUG" in environment,
-            logging_level="warning",
-        )
+        node = {"object_store_memory": _STORE_BYTES, "include_dashboard": False}
+        nodes: Nodes | None = None
+        if workers:
+            nodes = Nodes(initialize_head=True, head_node_args={**node, "num_cpus": 0, "temp_dir": folder})
+            for _ in range(workers):
+                nodes.add_node(wait=True, num_cpus=1, object_store_memory=_STORE_BYTES)
+            ray.init(address=nodes.address, log_to_driver=False, logging_level="warning")
+        else:
+            ray.init(num_cpus=cpus, _temp_dir=folder, log_to_driver=False, logging_level="warning", **node)
         try:
             with socket.create_server(("127.0.0.1", 0)) as free:
                 port = free.getsockname()[1]
-            serve.start(http_options={"host": "127.0.0.1", "port": port})
-            yield Cluster(f"http://127.0.0.1:{port}")
+            # One proxy, as all nodes have the same address here.
+            serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
+            yield Cluster(f"http://127.0.0.1:{port}", nodes)
         finally:
             serve.shutdown()
             ray.shutdown()
+            if nodes is not None:
+                nodes.shutdown()
