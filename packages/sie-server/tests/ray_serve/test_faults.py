@@ -12,6 +12,7 @@ from ray_routing import count
 
 from sie_testing.checkpoints import build
 from sie_testing.ray_cluster import Cluster
+from sie_testing.serving import connect, poll
 
 pytestmark = pytest.mark.ray
 
@@ -33,6 +34,21 @@ def test_each_model_is_loaded_once(cluster: Cluster, tmp_path: Path) -> None:
         build(folder, "bert")
     counted = count(cluster, folders, replicas=2, held=2, requests=60)
     assert (counted.failed, counted.loads, counted.unloads, counted.most) == (0, 4, 0, 2)
+
+
+def test_a_replica_whose_device_hangs_answers_what_waits_and_is_replaced(cluster: Cluster, tmp_path: Path) -> None:
+    build(tmp_path / "slow", "bert", hidden_size=512, num_hidden_layers=12, intermediate_size=2048)
+    # A batch takes longer than a device may.
+    cluster.deploy(
+        models=f"slow={tmp_path / 'slow'}", replicas=1, precision="float32", batch_tokens=16384, wedged_after=0.05
+    )
+    (hung,) = cluster.processes()
+    documents = [{"text": f"{'python ' * 100}w{number}"} for number in range(160)]
+    with connect(cluster.url) as client:
+        answer = client.post("/v1/score/slow", json={"query": {"text": "w1"}, "items": documents})
+    assert (answer.status_code, answer.headers["x-sie-error-code"]) == (503, "QUEUE_UNAVAILABLE")
+    assert int(answer.headers["retry-after"]) >= 1
+    poll(lambda: [pid for pid in cluster.processes() if pid != hung], 60)
 
 
 @pytest.mark.long

@@ -25,7 +25,7 @@ from sie_server.settings import Settings
 # Settings of `serve` that are Ray's here, and where Ray has them.
 _OF_RAY = {
     "host": "Ray's proxies listen: set http_options.host of the Serve config, or RAY_SERVE_DEFAULT_HTTP_HOST",
-    "port": "Ray's proxies listen: set http_options.port of the Serve config, or RAY_SERVE_DEFAULT_HTTP_PORT",
+    "port": "Ray's proxies listen: set http_options.port of the Serve config, or `serve start --http-port`",
     "max_connections": "Ray's proxies accept the connections, without a limit on their number",
     "drain_notice_s": "Ray stops sending requests to a replica before it shuts it down",
 }
