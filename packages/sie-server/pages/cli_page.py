@@ -2,7 +2,7 @@
 
 import re
 
-from sie_server.cli.main import app
+from sie_server.cli.main import DOCUMENTED, app, document
 
 # A default that only says that there is none.
 _EMPTY = re.compile(r" \*\[default: (?:\(\)|\"\"|False)\]\*")
@@ -12,6 +12,8 @@ _PATTERN = re.compile(r"(?<!\S)\*\.\w+")
 
 def parts() -> dict[str, str]:
     """The generated part of docs/reference/cli.md."""
+    for command in DOCUMENTED:
+        document(command)
     text = app.generate_docs(output_format="markdown", include_hidden=False)
     text = _PATTERN.sub(r"`\g<0>`", _EMPTY.sub("", text))
     _, _, commands = text.partition("## Table of Contents")

@@ -226,3 +226,40 @@ def test_openapi_is_written(tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         cli.app.meta(["openapi", "--output", str(target)])
     assert '"/v1/score/{model}"' in target.read_text()
+
+
+@pytest.mark.parametrize("command", ["serve", "bench", "rerank"])
+def test_a_malformed_configuration_file_is_named(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "sie.toml"
+    file.write_text("port = [")
+    with pytest.raises(SystemExit) as exit_:
+        cli.app.meta([command, "--config", str(file)])
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err.startswith(f"--config {file} can't be read: ")
+
+
+@pytest.mark.parametrize("command", ["bench", "eval", "rerank", "plan", "encode", "doctor", "top"])
+def test_help_has_more_than_the_line_of_the_list(command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sie_server", command, "--help"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert command in cli.DOCUMENTED
+    head, _, _ = done.stdout.partition("╭")
+    assert len(head.strip().splitlines()) > 1
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [("rerank", "--modle", "x"), ("rerank", "q", "--modle", "x"), ("rerank", "q", "--modle"), ("encode", "--modle")],
+)
+def test_a_misspelled_option_is_no_text_and_no_file(
+    tokens: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.app.meta(tokens)
+    assert exit_.value.code == 2
+    said = capsys.readouterr()
+    assert "nknown option" in said.out + said.err
+    assert "--modle" in said.out + said.err

@@ -9,12 +9,11 @@ from typing import Annotated
 
 import cyclopts
 from cyclopts import Parameter
-from cyclopts.config import Dict, Toml
+from cyclopts.config import Dict
 from cyclopts.types import ExistingFile
 
 from sie_server import __version__, logs
 from sie_server.catalog.catalog import parse, shipped
-from sie_server.cli import long_help
 from sie_server.cli.quick_imports import quick_imports
 from sie_server.http.listener import listen
 from sie_server.settings import Settings
@@ -24,19 +23,32 @@ _LOG = logging.getLogger(__name__)
 app = cyclopts.App(
     name="sie-server", help="SIE: an inference engine for reranking.", version=__version__, version_flags=["--version"]
 )
-# Imported when they are run, or for --help: `serve` has no use for their tables and progress bars.
+# Imported when they are run, or for their --help: `serve` has no use for their tables and progress bars.
 app.command("sie_server.cli.models:app", name="models", help="List, show, download and check models.")
 app.command("sie_server.cli.bench.command:bench", name="bench", help="Measure how fast a model is on this machine.")
-app.command("sie_server.cli.eval.command:evaluate", name="eval", help=long_help.EVAL)
-app.command("sie_server.cli.rerank.command:rerank", name="rerank", help=long_help.RERANK)
+app.command(
+    "sie_server.cli.eval.command:evaluate",
+    name="eval",
+    help="Compare the ranking quality of models on your judged queries.",
+)
+app.command(
+    "sie_server.cli.rerank.command:rerank", name="rerank", help="Rank documents in files by their relevance to a query."
+)
 app.command("sie_server.cli.plan.command:plan", name="plan", help="Plan how many replicas a load needs.")
-app.command("sie_server.cli.encode.command:encode", name="encode", help=long_help.ENCODE)
+app.command("sie_server.cli.encode.command:encode", name="encode", help="Embed the texts in a file.")
 app.command("sie_server.cli.doctor:doctor", name="doctor", help="Check this machine.")
 app.command("sie_server.cli.top.command:top", name="top", help="Show the state of running servers.")
+# Those whose docstring is their help. In the list of commands they have the line above.
+DOCUMENTED = ("bench", "eval", "rerank", "plan", "encode", "doctor", "top")
 # Those that take some settings of the configuration file, and those of whose settings it has only these: their --model
 # is not the list of what a server has.
 _CONFIGURED = ("models", "bench", "plan", "doctor")
 _OF_DEVICE = dict.fromkeys(("eval", "rerank", "encode"), ("device", "precision"))
+
+
+def document(command: str) -> None:
+    """Give a command the help of its docstring, in place of its line in the list of commands; imports it."""
+    app[command].help = None
 
 
 @app.meta.default
@@ -54,13 +66,19 @@ def launch(
     command = tokens[0] if tokens else ""
     # The file is for `serve`. Some commands take the settings that they have as well; the others do not read it.
     app.config = ()
-    if config is not None and command == "serve":
-        app.config = (Toml(config, use_commands_as_keys=False),)
-    elif config is not None and command in _CONFIGURED:
-        app[command].config = (Toml(config, use_commands_as_keys=False, allow_unknown=True),)
-    elif config is not None and (names := _OF_DEVICE.get(command)):
-        found = {name: value for name, value in tomllib.loads(config.read_text()).items() if name in names}
-        app[command].config = (Dict(found, use_commands_as_keys=False, source=str(config)),)
+    if config is not None and command in ("serve", *_CONFIGURED, *_OF_DEVICE):
+        try:
+            found = tomllib.loads(config.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            print(f"--config {config} can't be read: {error}", file=sys.stderr)
+            return 2
+        if command == "serve":
+            app.config = (Dict(found, use_commands_as_keys=False, source=str(config)),)
+        elif command in _CONFIGURED:
+            app[command].config = (Dict(found, use_commands_as_keys=False, source=str(config), allow_unknown=True),)
+        else:
+            known = {name: value for name, value in found.items() if name in _OF_DEVICE[command]}
+            app[command].config = (Dict(known, use_commands_as_keys=False, source=str(config)),)
     result: int | None = app(tokens)
     return result
 
@@ -124,4 +142,7 @@ def openapi(output: Annotated[Path | None, Parameter(alias="-o")] = None, indent
 
 def main() -> None:
     """Entry point of the installed command."""
+    command = next((token for token in sys.argv[1:] if not token.startswith("-")), "")
+    if command in DOCUMENTED:
+        document(command)
     sys.exit(app.meta())

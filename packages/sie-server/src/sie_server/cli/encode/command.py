@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from sie_server.cli.streaming.input_file import InputFile
 from sie_server.settings import ChosenPrecision, Device
 
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
@@ -14,7 +15,7 @@ Outputs = tuple[Literal["dense", "sparse", "multivector"], ...]
 
 
 def encode(
-    file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
+    file: InputFile = None,
     /,
     *,
     model: Annotated[str | None, Parameter(alias="-m")] = None,
@@ -36,6 +37,13 @@ def encode(
     quiet: Annotated[bool, Parameter(alias="-q", negative=())] = False,
 ) -> int:
     """Embed the texts in a file.
+
+    `sie-server encode texts.txt --output vectors.npy` embeds the lines of a file. If the first line is a JSON
+    object, all lines are, and the text of each is its field `text`.
+
+    Exit status: 0, all is embedded; 1, lines failed or were skipped; 2, a flag or the input is wrong; 3, the
+    model or the server is not available; 130, interrupted. After each of these, --resume goes on with an
+    incomplete --output.
 
     Parameters
     ----------

@@ -49,6 +49,17 @@ def evaluate(
 ) -> int:
     """Compare the ranking quality of models on your judged queries.
 
+    Each model reranks the same candidates of each query. They come from a run, from the order in the dataset,
+    or else from BM25. The table has a row for them, for every model, and for the best order of the candidates,
+    with the speed.
+
+    With --output, each score is saved as soon as it is computed. The same command continues where a run was
+    stopped, and adds new models. The folder also gets results.json and report.html.
+
+    Exit status: 0, everything was evaluated; 1, a model refused queries, as the notes below the table say, or
+    the output can't be written; 2, a flag, the dataset or the folder is wrong; 3, a model or a server is not
+    available; 130, it was interrupted.
+
     Parameters
     ----------
     dataset

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from sie_server.cli.streaming.input_file import InputFile
 from sie_server.options import LongDocuments
 from sie_server.settings import ChosenPrecision, Device
 
@@ -14,8 +15,8 @@ Flag = Annotated[bool, Parameter(negative=())]
 
 
 def rerank(
-    query: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
-    file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
+    query: str | None = None,
+    file: InputFile = None,
     /,
     *,
     model: Annotated[str | None, Parameter(alias="-m")] = None,
@@ -38,7 +39,19 @@ def rerank(
     api_key: str | None = None,
     quiet: Annotated[bool, Parameter(alias="-q", negative=())] = False,
 ) -> int:
-    """Rank documents in files.
+    """Rank documents in files by their relevance to a query.
+
+    There are three kinds of input:
+
+    `sie-server rerank "a query" docs.txt` ranks the lines of a file.
+
+    `cat hits.jsonl | sie-server rerank` ranks the documents of each line. A line is
+    `{"query": "…", "documents": ["…", {"id": "…", "text": "…"}, …]}`; all of it is kept, and `ranking` is added.
+
+    `sie-server rerank --run bm25.trec --corpus corpus.jsonl --queries queries.jsonl` ranks the documents of a TREC run.
+
+    Exit status: 0, all is ranked; 1, lines failed or were skipped; 2, a flag or the input is wrong; 3, the model or the
+    server is not available; 130, interrupted. After each of these, --resume goes on with an incomplete --output.
 
     Parameters
     ----------

@@ -25,8 +25,9 @@ class Candidates(NamedTuple):
 class TrecRun:
     """A run, `query Q0 document rank score name` in each line, in any order.
 
-    Of each line, four numbers are in memory, less than thirty bytes. As in trec_eval, the scores decide about the
-    order, and not the ranks. queries: ids, in the order of the file. Used as a context manager.
+    Of each line, four numbers are in memory, less than thirty bytes. The order is that of trec_eval: by the scores, in
+    float32, and not by the ranks; of equal scores, the largest id is first. queries: ids, in the order of the file.
+    Used as a context manager.
     """
 
     def __init__(self, path: Path, advance: Callable[[int, int], None]) -> None:
@@ -61,10 +62,11 @@ class TrecRun:
                 advance(offset, _EVERY)
         self.queries = list(numbers)
         of_query = np.frombuffer(queries, np.intc) if queries else np.empty(0, np.intc)
-        values = np.frombuffer(scores, np.float64) if scores else np.empty(0)
-        order = np.lexsort((-values, of_query))  # stable: equal scores keep the order of the file
+        values = np.frombuffer(scores, np.float64).astype(np.float32) if scores else np.empty(0, np.float32)
+        order = np.lexsort((-values, of_query))
         self._offsets = np.frombuffer(offsets, np.int64)[order] if offsets else np.empty(0, np.int64)
         self._lines = np.frombuffer(lines, np.int64)[order] if lines else np.empty(0, np.int64)
+        self._scores = values[order]
         self._starts = np.searchsorted(of_query[order], np.arange(len(numbers) + 1))
 
     def __len__(self) -> int:
@@ -75,17 +77,25 @@ class TrecRun:
         """Each query with its first `depth` documents; None: all. Raises FaultError: one is there twice."""
         for index, query in enumerate(self.queries):
             start, end = int(self._starts[index]), int(self._starts[index + 1])
-            documents, places = [], []
-            for at in range(start, end if depth is None else min(end, start + depth)):
-                self._file.seek(int(self._offsets[at]))
-                number = int(self._lines[at])
-                documents.append(self._columns(self._file.readline(), number)[2])
-                places.append(f"{self._path}, line {number}")
+            stop = end if depth is None else min(end, start + depth)
+            # Of documents with equal scores, the id decides which are among the first.
+            while start < stop < end and self._scores[stop] == self._scores[stop - 1]:
+                stop += 1
+            lines = [(float(self._scores[at]), *self._document(at)) for at in range(start, stop)]
+            lines.sort(key=lambda line: line[:2], reverse=True)
+            documents = [document for _, document, _ in lines[:depth]]
+            places = [place for _, _, place in lines[:depth]]
             if len(set(documents)) < len(documents):
                 twice = next(name for name in documents if documents.count(name) > 1)
                 last = max(index for index, name in enumerate(documents) if name == twice)
                 raise FaultError(f"{places[last]}: document '{twice}' is there twice for query '{query}'.")
             yield Candidates(query, documents, places)
+
+    def _document(self, at: int) -> tuple[str, str]:
+        """The id in a line, and its place."""
+        self._file.seek(int(self._offsets[at]))
+        number = int(self._lines[at])
+        return self._columns(self._file.readline(), number)[2], f"{self._path}, line {number}"
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,15 @@
+"""The argument that names the file to read."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+
+def _check(_: Any, path: Path | None) -> None:
+    # `-` needs leading hyphens to be allowed, which would take a misspelled option for a file.
+    if path is not None and str(path).startswith("-") and str(path) != "-":
+        raise ValueError(f"unknown option {path}; a file of this name is ./{path}")
+
+
+InputFile = Annotated[Path | None, Parameter(allow_leading_hyphen=True, validator=_check)]
