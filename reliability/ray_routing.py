@@ -113,21 +113,22 @@ def main() -> int:
     chosen = parser.parse_args()
     end_cleanly()
     failed = 0
-    with TemporaryDirectory() as name, cluster(chosen.replicas + 1) as running:
+    with TemporaryDirectory() as name:
         folders = [Path(name, f"model-{number}") for number in range(chosen.models)]
         for folder in folders:
             build(folder, "bert")
         print(f"{chosen.models} models over {chosen.replicas} replicas with memory for {chosen.held} models each\n")
         print("| router | requests | failed | loads | unloads | most models of a replica |\n|---|---|---|---|---|---|")
         for router, path in ROUTERS.items():
-            counted = count(
-                running,
-                folders,
-                replicas=chosen.replicas,
-                held=chosen.held,
-                requests=chosen.requests,
-                router=path,
-            )
+            with cluster(chosen.replicas + 1) as running:
+                counted = count(
+                    running,
+                    folders,
+                    replicas=chosen.replicas,
+                    held=chosen.held,
+                    requests=chosen.requests,
+                    router=path,
+                )
             print("|", router, "|", " | ".join(map(str, counted)), "|", flush=True)
             failed += counted.failed
     return int(failed > 0)

@@ -22,6 +22,8 @@ _STORE_BYTES = 80 * 2**20
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # For all clusters of this process, as Ray remembers it; no other user of the machine gets in.
+    "RAY_AUTH_TOKEN": os.urandom(32).hex(),
     # By default, replicas yield to every other process of the machine.
     "RAY_worker_niceness": "0",
     # Its messages are for a person who watches.
@@ -41,11 +43,11 @@ class Cluster:
     def deploy(self, *, router: str = "", **arguments: Any) -> None:
         """Run the application with these arguments; return when it runs, and what ran before has been replaced.
 
-        router: the class that routes requests, as `module:class`, in place of the application's.
+        router: the class that routes requests, as `module:class`, in place of the application's. Proxies keep the one
+            that they have made, so it is for the first application of a cluster.
         """
         application = app(Arguments.model_validate(arguments))
         if router:
-            serve.delete("default")  # proxies keep the router that they have for an application
             config = RequestRouterConfig(request_router_class=router)
             application = application._bound_deployment.options(request_router_config=config).bind(
                 *application._bound_deployment.init_args
@@ -80,7 +82,7 @@ def cluster(cpus: int = 4, environment: Mapping[str, str] = {}, workers: int = 0
     """
     with (
         TemporaryDirectory(prefix="sie-ray-", dir="/tmp") as folder,  # short, for the names of sockets in it
-        patch.dict(os.environ, {**_ENVIRONMENT, "RAY_AUTH_TOKEN": os.urandom(32).hex(), **environment}),
+        patch.dict(os.environ, {**_ENVIRONMENT, **environment}),
     ):
         node = {"object_store_memory": _STORE_BYTES, "include_dashboard": False}
         nodes: Nodes | None = None
