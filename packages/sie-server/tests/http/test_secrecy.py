@@ -108,8 +108,14 @@ def test_it_opens_no_other_connection(own: Server, client: httpx2.Client) -> Non
     assert {connection.laddr.port for connection in found} == {port}
 
 
+# What the proxy of Ray Serve hands to its router: bytes that it has made itself, in the same process.
+PICKLES = Path("ray", "router.py")
+
+
 def test_no_source_asks_for_remote_code_or_reads_pickles() -> None:
-    for source in Path(sie_server.__file__).parent.rglob("*.py"):
+    package = Path(sie_server.__file__).parent
+    for source in package.rglob("*.py"):
         text = source.read_text()
-        assert not re.search(r"trust_remote_code\s*=[^=]|import pickle|shell=True", text), source
+        assert not re.search(r"trust_remote_code\s*=[^=]|shell=True", text), source
+        assert "pickle." not in text or source.relative_to(package) == PICKLES, source
         assert "torch.load(" not in text or "weights_only=True" in text, source
