@@ -86,6 +86,12 @@ def test_a_plan_of_a_given_rate(capsys: pytest.CaptureFixture[str]) -> None:
     assert "price" not in printed
 
 
+def test_a_load_without_end_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    status, printed, said = run(capsys, "--qps", "1e9", "--tokens-per-second", "30000")
+    assert (status, printed) == (2, "")
+    assert said == "this load keeps 466,666,667 replicas busy; plans end at 100,000\n"
+
+
 def test_the_rate_is_measured_here(capsys: pytest.CaptureFixture[str]) -> None:
     status, printed, _ = run(capsys, "--qps", "1", "--documents", "2", "--tokens", "20", "--json")
     assert status == 0

@@ -108,16 +108,12 @@ def plan(
         except (ValueError, LoadError, SIEError, RuntimeError) as error:
             print(getattr(error, "message", error), file=sys.stderr)
             return 1
-    found = planned(
-        Load(qps, documents * tokens / tokens_per_second, burstiness, size_variation),
-        tokens_per_second,
-        documents,
-        wait_s,
-        max_busy,
-        spare,
-        balancer,
-        price,
-    )
+    load = Load(qps, documents * tokens / tokens_per_second, burstiness, size_variation)
+    try:
+        found = planned(load, tokens_per_second, documents, wait_s, max_busy, spare, balancer, price)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     if as_json:
         output.print_json(asdict(found))
     else:
@@ -135,7 +131,11 @@ def planned(
     balancer: Balancer,
     price: float | None,
 ) -> Plan:
-    """The plan for a load. documents: of a request. price: of a replica for an hour."""
+    """The plan for a load. documents: of a request. price: of a replica for an hour.
+
+    Raises:
+        ValueError: the load is too large.
+    """
     needed = replicas_for(load, wait_s, _SHARE, max_busy, balancer)
     waiting = wait(load, needed, balancer)
     replicas = needed + spare

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Balancer = Literal["least", "random"]
+# The time of the formulas grows with the replicas, and nobody has more.
+_MOST = 100_000
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,13 @@ def wait(load: Load, replicas: int, balancer: Balancer) -> Wait:
 
 
 def replicas_for(load: Load, wait_s: float, share: float, busy: float, balancer: Balancer) -> int:
-    """The fewest replicas where this share of requests waits at most `wait_s`, and none is busier than `busy`."""
+    """The fewest replicas where this share of requests waits at most `wait_s`, and none is busier than `busy`.
+
+    Raises:
+        ValueError: they would be more than 100,000.
+    """
+    if load.replicas / busy > _MOST:
+        raise ValueError(f"this load keeps {load.replicas:,.0f} replicas busy; plans end at {_MOST:,}")
 
     def enough(replicas: int) -> bool:
         return wait(load, replicas, balancer).percentile_s(share) <= wait_s
