@@ -48,5 +48,10 @@ def test_an_invalid_host_is_not_repeated(api: httpx2.Client, host: str) -> None:
 
 
 def test_links_are_relative_to_the_page(api: httpx2.Client) -> None:
-    links = re.findall(r"href=([^ >]+)", api.get("/docs").text)
-    assert links == ["openapi.json", "v1/models"]
+    page = api.get("/docs").text
+    links = re.findall(r"<a href=([^ >]+)", page)
+    assert [link for link in links if not link.startswith('"#')] == ["openapi.json", "v1/models"]
+    # The contents lead to each operation.
+    anchors = re.findall(r'<h2 id="([^"]+)"', page)
+    assert {link.strip('"#') for link in links if link.startswith('"#')} == set(anchors)
+    assert len(set(anchors)) == len(anchors) > 100

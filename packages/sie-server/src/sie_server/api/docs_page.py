@@ -10,11 +10,17 @@ from starlette.requests import Request
 # People paste the page's commands into a shell: nothing else gets into them.
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?", re.ASCII)
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*", re.ASCII)
+# An anchor of a path with a parameter.
+_NO_BRACES = str.maketrans("", "", "{}")
 _STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem;color:#1c2330}"
-    "code,pre{font:14px/1.5 ui-monospace,monospace;background:#f3f5f8;border-radius:4px;padding:.1em .3em}"
-    "pre{padding:1rem;overflow:auto}h2{margin-top:2rem;font-size:1.1rem}.method{color:#0b62c4;font-weight:600}"
+    ":root{color-scheme:light dark;--ink:#1c2330;--paper:#fff;--shade:#f3f5f8;--accent:#0b62c4}"
+    "@media(prefers-color-scheme:dark){:root{--ink:#e4e8ef;--paper:#14171c;--shade:#20252d;--accent:#7cb2ff}}"
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem;color:var(--ink);"
+    "background:var(--paper)}a{color:var(--accent)}"
+    "code,pre{font:14px/1.5 ui-monospace,monospace;background:var(--shade);border-radius:4px;padding:.1em .3em}"
+    "pre{padding:1rem;overflow:auto}h2{margin-top:2rem;font-size:1.1rem}.method{color:var(--accent);font-weight:600}"
     "table{border-collapse:collapse}td,th{text-align:left;padding:.2rem 1rem .2rem 0;vertical-align:top}"
+    "nav li{margin:.2rem 0}nav code{white-space:nowrap}"
 )
 
 
@@ -38,28 +44,39 @@ def base_url_of(request: Request) -> str:
 def docs(document: dict[str, Any], url: str) -> str:
     """HTML page of an OpenAPI document, with requests to the server at `url`."""
     info = document["info"]
-    operations = [
-        _operation(url, method, path, operation)
-        for path, methods in document["paths"].items()
-        for method, operation in methods.items()
-    ]
+    sections, contents = [], dict[str, list[str]]()
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            anchor = f"{method}{path.translate(_NO_BRACES)}"
+            link = f'<a href="#{escape(anchor)}"><code>{escape(path)}</code></a>'
+            contents.setdefault(operation["summary"], []).append(link)
+            sections.append(_operation(url, method, path, anchor, operation))
     title = f"{escape(info['title'])} {escape(info['version'])}"
     return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>"
+        "<!doctype html><html lang=en><meta charset=utf-8>"
+        # Without it, browsers ask for a file of the host.
+        '<meta name=viewport content="width=device-width"><link rel=icon href="data:,">'
+        f"<title>{title}</title><style>{_STYLE}</style>"
         # Relative to the page, so that a proxy may put a prefix in front of both.
         f"<h1>{title}</h1><p>{escape(info['description'])} "
-        "The same for machines: <a href=openapi.json>/openapi.json</a>. "
-        "What is served: <a href=v1/models>/v1/models</a>.</p>" + "".join(operations) + "</html>"
+        "Fields and types are in the OpenAPI document, <a href=openapi.json>/openapi.json</a>. "
+        "The models are at <a href=v1/models>/v1/models</a>.</p><nav><ul>"
+        + "".join(f"<li>{escape(summary)}: {' '.join(links)}" for summary, links in contents.items())
+        + "</ul></nav>"
+        + "".join(sections)
+        + "</html>"
     )
 
 
-def _operation(url: str, method: str, path: str, operation: dict[str, Any]) -> str:
+def _operation(url: str, method: str, path: str, anchor: str, operation: dict[str, Any]) -> str:
     rows = "".join(
         f"<tr><td><code>{status}</code><td>{escape(response['description'])}"
         for status, response in operation["responses"].items()
     )
-    heading = f"<h2><span class=method>{method.upper()}</span> <code>{escape(path)}</code></h2>"
-    return f"{heading}<p>{escape(operation['summary'])}</p>{_example(url, path, operation)}<table>{rows}</table>"
+    name = f"<span class=method>{method.upper()}</span> <code>{escape(path)}</code>"
+    answers = f"<details><summary>Answers</summary><table>{rows}</table></details>"
+    heading = f'<h2 id="{escape(anchor)}">{name}</h2>'
+    return f"{heading}<p>{escape(operation['summary'])}</p>{_example(url, path, operation)}{answers}"
 
 
 def _example(url: str, path: str, operation: dict[str, Any]) -> str:

@@ -103,7 +103,7 @@ def openapi() -> dict[str, Any]:
         "info": {
             "title": "SIE",
             "version": __version__,
-            "description": "Reranking and embeddings. Bodies are JSON or MessagePack, in each direction on its own.",
+            "description": "Reranking and embeddings. Requests and answers are each JSON or MessagePack.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": {
