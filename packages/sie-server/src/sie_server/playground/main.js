@@ -7,9 +7,9 @@ import { EXAMPLES } from "./example.js";
 import { Form } from "./form.js";
 import { fragmentOf, stateOf } from "./link.js";
 import { announceCopy, programsView } from "./programs.js";
-import { ranked, rankingView } from "./ranking.js";
+import { ranked, rankerName, rankingView } from "./ranking.js";
 import { contender, scoreRequest } from "./request.js";
-import { address, Server, sentence } from "./server.js";
+import { address, Server, SILENCE, sentence } from "./server.js";
 import { showStatus } from "./status.js";
 import { enableTabs, panel, show } from "./views.js";
 
@@ -18,6 +18,7 @@ import { enableTabs, panel, show } from "./views.js";
 
 const PAUSE_MS = 400;
 const MANY_CHARACTERS = 50_000;
+const LONG_WAIT_MS = 800;
 const NO_SIDES = "Choose a model under “Side by side with”, and rank.";
 const isMac = /^Mac|^iP/.test(navigator.platform);
 const server = new Server();
@@ -34,22 +35,31 @@ let running;
 let drawing;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let writing;
-// The requests whose rankings are on the page.
-let shown = { requests: "", message: "" };
+// The rankings that are on the page, and their requests.
+let shown = { rankings: /** @type {Ranked[]} */ ([]), requests: "", message: "" };
 // The fragment that this page wrote itself, so that it is not read again.
 let written = "";
+// Whether the page's address is a link that could not be read. It stays as it is until the user ranks.
+let damaged = false;
 
 /** Keeps the request and the link in step with the form; what takes long waits for a pause in typing. */
 function changed() {
+  problem.hidden = true;
   clearTimeout(drawing);
   if (form.state.documents.length < MANY_CHARACTERS) compareWithShown();
   else drawing = setTimeout(compareWithShown, PAUSE_MS);
   clearTimeout(writing);
-  writing = setTimeout(() => void writeLink().catch(() => undefined), PAUSE_MS);
+  writing = setTimeout(() => void keepLink(), PAUSE_MS);
+}
+
+/** Keeps the page's address in step with the form, if that fits into a link. */
+async function keepLink() {
+  if (!damaged) await writeLink().catch(() => undefined);
 }
 
 /** @returns {Promise<string>} the address of the page in its present state. */
 async function writeLink() {
+  damaged = false;
   try {
     written = await fragmentOf(form.state);
     history.replaceState(null, "", `#${written}`);
@@ -85,6 +95,7 @@ function requests() {
 function compareWithShown() {
   if (shown.requests && !running) {
     const isCurrent = requestsOrNone() === shown.requests;
+    if (isCurrent) markEarlier(false);
     message.textContent = isCurrent ? shown.message : `Changed since; ${isMac ? "⌘" : "Ctrl"} ↵ ranks again`;
   }
   showRequest();
@@ -116,34 +127,48 @@ function showRequest() {
   }
 }
 
+/** Ranks because the user says so. */
 async function rankNow() {
+  problem.hidden = true;
+  damaged = false;
+  await rankForm();
+}
+
+async function rankForm() {
   running?.abort();
   const own = new AbortController();
   running = own;
-  problem.hidden = true;
+  const second = make("p", "empty", "The second ranking is awaited.");
+  /** @type {Ranked[]} */
+  const rankings = [];
   let waiting;
   try {
     const asked = requests();
     const started = performance.now();
     rank.setAttribute("aria-busy", "true");
-    waiting = setInterval(() => sayWhy(asked, performance.now() - started), 250);
-    const rankings = [];
+    waiting = setInterval(() => sayWhy(asked, performance.now() - started, rankings.length > 0), 250);
     // One after the other: together, each would take time from the other.
     for (const request of asked) {
       const result = await server.score(request, own.signal);
       rankings.push(ranked(request, result, form.info(request.model)?.score === "probability"));
-      if (own.signal.aborted) return;
-      showRankings(rankings, asked.length);
+      own.signal.throwIfAborted();
+      const count = counted(request.items.length, "document");
+      const took = duration(performance.now() - started);
+      // If the second fails, the first is still on the page.
+      const requests = JSON.stringify(asked.slice(0, rankings.length));
+      shown = { rankings: [...rankings], requests, message: `${count} ranked in ${took}` };
+      showRankings(shown.rankings, asked.length > 1 ? second : undefined);
     }
     clearInterval(waiting);
-    const count = counted(asked[0]?.items.length ?? 0, "document");
-    shown = { requests: JSON.stringify(asked), message: `${count} ranked in ${duration(performance.now() - started)}` };
     message.textContent = shown.message;
-    await writeLink().catch(() => undefined);
+    await keepLink();
   } catch (error) {
+    const reason = own.signal.aborted ? "Stopped." : sentence(error);
+    second.textContent = `There is no second ranking. ${reason}`;
     if (running !== own) return;
-    message.textContent = own.signal.aborted ? "Stopped." : "";
-    if (!own.signal.aborted) complain(sentence(error));
+    message.textContent = own.signal.aborted ? reason : "";
+    if (!own.signal.aborted) complain(reason);
+    if (rankings.length === 0) markEarlier(true);
   } finally {
     clearInterval(waiting);
     if (running === own) {
@@ -156,14 +181,35 @@ async function rankNow() {
 
 /**
  * @param {readonly Ranked[]} rankings - Those that have arrived.
- * @param {number} count - Of those that were asked for.
+ * @param {HTMLElement | undefined} awaited - Stands for the second one, if two were asked for.
  */
-function showRankings([first, second], count) {
+function showRankings([first, second], awaited) {
+  markEarlier(false);
   if (first) panel("ranking").replaceChildren(...rankingView(first));
   if (first && second) panel("sides").replaceChildren(...comparisonView(first, second));
-  else panel("sides").replaceChildren(make("p", "empty", count === 2 ? "The second ranking is awaited." : NO_SIDES));
+  else panel("sides").replaceChildren(awaited ?? make("p", "empty", NO_SIDES));
   if (second) show("sides");
-  else if (count === 1 && panel("request").hidden) show("ranking");
+  else if (!awaited && panel("request").hidden) show("ranking");
+}
+
+/**
+ * Says of the rankings on the page, if there are any, that they answer an earlier request, or takes it back.
+ *
+ * @param {boolean} isEarlier
+ */
+function markEarlier(isEarlier) {
+  const [first] = shown.rankings;
+  for (const view of /** @type {const} */ (["ranking", "sides"])) {
+    const rankers = view === "ranking" ? shown.rankings.slice(0, 1) : shown.rankings;
+    const holds = first !== undefined && (view === "ranking" || rankers.length > 1);
+    panel(view).classList.toggle("earlier", isEarlier && holds);
+    const said = panel(view).querySelector(":scope > .caveat");
+    if (said && isEarlier) continue;
+    said?.remove();
+    if (!isEarlier || !holds) continue;
+    const names = rankers.map(({ request }) => rankerName(request)).join(" and ");
+    panel(view).prepend(make("p", "caveat", `Of the earlier request “${first.request.query}”, ranked by ${names}:`));
+  }
 }
 
 /**
@@ -171,12 +217,18 @@ function showRankings([first, second], count) {
  *
  * @param {readonly ScoreRequest[]} asked
  * @param {number} ms
+ * @param {boolean} hasBegun - Whether the first ranking has arrived.
  */
-function sayWhy(asked, ms) {
+function sayWhy(asked, ms, hasBegun) {
   const loading = asked.find(({ model }) => form.info(model)?.loaded === false);
-  const text = loading ? `The model ${loading.model} is loading…` : "Ranking…";
+  const text = server.silent
+    ? `${SILENCE} Trying again…`
+    : loading
+      ? `The model ${loading.model} is loading…`
+      : "Ranking…";
   if (message.firstChild?.textContent !== text) message.replaceChildren(text);
-  stop.hidden = ms < 800;
+  stop.hidden = ms < LONG_WAIT_MS;
+  if (ms >= LONG_WAIT_MS && !hasBegun) markEarlier(true);
   if (ms < 2000) return;
   // Seen, but not read aloud second by second.
   const elapsed = make("span", "", ` ${Math.round(ms / 1000)} s`);
@@ -194,15 +246,18 @@ function complain(text) {
 /** Fills the form from the page's address. @returns {Promise<boolean>} whether there was something in it. */
 async function readLink() {
   const fragment = location.hash.slice(1);
-  if (fragment === "" || fragment === written) return false;
+  // The address of the results themselves, for those who skip to them without this script.
+  if (fragment === "" || fragment === "results" || fragment === written) return false;
   problem.hidden = true;
   try {
     const complaint = form.fill(await stateOf(fragment));
     if (complaint) complain(complaint);
     written = fragment;
+    damaged = false;
     showRequest();
     return true;
   } catch (error) {
+    damaged = true;
     complain(sentence(error));
     return false;
   }
@@ -222,7 +277,7 @@ function fillExample() {
 /** Ranks at once if that needs no load. */
 async function rankIfLoaded() {
   const names = [form.state.model, form.state.against].filter(Boolean);
-  if (names.length > 0 && names.every((name) => form.info(contender(name).model)?.loaded)) await rankNow();
+  if (names.length > 0 && names.every((name) => form.info(contender(name).model)?.loaded)) await rankForm();
 }
 
 function listen() {
@@ -233,9 +288,16 @@ function listen() {
     void rankNow();
   });
   stop.addEventListener("click", () => running?.abort());
+  const skip = /** @type {HTMLAnchorElement} */ (document.querySelector("a.skip"));
+  skip.addEventListener("click", (event) => {
+    // The fragment of the address holds the state.
+    event.preventDefault();
+    byId("results", HTMLElement).focus();
+  });
   if (isMac) for (const key of document.querySelectorAll("kbd")) key.textContent = key.textContent.replace("Ctrl", "⌘");
   byId("example", HTMLButtonElement).addEventListener("click", () => {
     fillExample();
+    damaged = false;
     changed();
     void rankIfLoaded();
   });
@@ -272,6 +334,7 @@ function listen() {
 
 /** Gets what the server has, and ranks for the first time. */
 async function start() {
+  problem.hidden = true;
   try {
     await server.open();
     byId("key-change", HTMLButtonElement).hidden = !server.keyed;

@@ -58,11 +58,21 @@ export function rankingView(ranking) {
 }
 
 /**
- * The times and the tokens of a request.
+ * What ranked: the model, and how it compared texts if the request says so.
+ *
+ * @param {ScoreRequest} request
+ */
+export function rankerName({ model, options }) {
+  const mode = options["score_mode"];
+  return mode ? `${model} (${mode})` : model;
+}
+
+/**
+ * The model, the times and the tokens of a request.
  *
  * @param {Ranked} ranking
  */
-export function summary({ result }) {
+export function summary({ request, result }) {
   const { totalMs = 0, queueMs = 0, tokenizationMs = 0, inferenceMs = 0 } = result.timing ?? {};
   const rest = Math.max(totalMs - queueMs - tokenizationMs - inferenceMs, 0);
   const phases = /** @type {const} */ ([
@@ -83,6 +93,8 @@ export function summary({ result }) {
   );
   const cut = result.scores.filter(({ truncated }) => truncated).length;
   const facts = [
+    make("b", "ranker", rankerName(request)),
+    " · ",
     make("b", "", duration(totalMs)),
     ` for ${counted(result.usage?.inputTokens ?? 0, "token")}`,
     ...(cut > 0 ? [` · ${counted(cut, "document")} cut at the model’s limit`] : []),

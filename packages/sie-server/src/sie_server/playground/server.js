@@ -20,7 +20,9 @@ export class Server {
   #key = sessionStorage.getItem(SAVED) ?? "";
   /** @type {Promise<string> | undefined} */
   #asking;
-  #client = new SIEClient(address, { apiKey: this.#key });
+  /** Whether the last request got no answer at all; the client goes on trying. */
+  silent = false;
+  #client = this.#clientWith(this.#key);
 
   /** Finds out whether the server wants a key, and asks for it if there is none. */
   async open() {
@@ -63,10 +65,26 @@ export class Server {
     });
     const key = await this.#asking;
     if (!key) return false;
-    this.#client = new SIEClient(address, { apiKey: key });
+    this.#client = this.#clientWith(key);
     this.#key = key;
     sessionStorage.setItem(SAVED, key);
     return true;
+  }
+
+  /** @param {string} key */
+  #clientWith(key) {
+    /** @type {typeof fetch} */
+    const noted = async (input, init) => {
+      try {
+        const answer = await fetch(input, init);
+        this.silent = false;
+        return answer;
+      } catch (error) {
+        this.silent = !init?.signal?.aborted;
+        throw error;
+      }
+    };
+    return new SIEClient(address, { apiKey: key, fetch: noted });
   }
 
   /**
@@ -92,6 +110,9 @@ export class Server {
   }
 }
 
+/** What the page says of a server that is silent. */
+export const SILENCE = `The server at ${address} does not answer. Is it still running?`;
+
 /**
  * An error as a sentence for the user.
  *
@@ -102,7 +123,7 @@ export function sentence(error) {
   if (error instanceof SIEConnectionError) {
     return error.kind === "timeout"
       ? "The server did not answer in time. It may still be working on the request."
-      : `The server at ${address} does not answer. Is it still running?`;
+      : SILENCE;
   }
   if (error instanceof SIEError && error.statusCode === 401) return "The server needs a valid API key.";
   const message = error instanceof Error ? error.message : String(error);

@@ -27,15 +27,18 @@ export function show(view) {
   panel(view).dispatchEvent(new Event("show"));
 }
 
-/** Lets the pointer and the arrow keys choose a tab. */
+/** Lets the pointer, the arrow keys, Home and End choose a tab. */
 export function enableTabs() {
   VIEWS.forEach((view, index) => {
     const tab = byId(`tab-${view}`, HTMLButtonElement);
     tab.addEventListener("click", () => show(view));
-    tab.addEventListener("keydown", ({ key }) => {
-      const step = { ArrowRight: 1, ArrowLeft: VIEWS.length - 1 }[key];
-      if (step === undefined) return;
-      const next = VIEWS[(index + step) % VIEWS.length] ?? view;
+    tab.addEventListener("keydown", (event) => {
+      const { key } = event;
+      const last = VIEWS.length - 1;
+      const to = { ArrowRight: index + 1, ArrowLeft: index + last, Home: 0, End: last }[key];
+      if (to === undefined) return;
+      const next = VIEWS[to % VIEWS.length] ?? view;
+      event.preventDefault();
       show(next);
       byId(`tab-${next}`, HTMLButtonElement).focus();
     });
