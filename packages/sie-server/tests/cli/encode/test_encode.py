@@ -201,3 +201,9 @@ def test_a_bad_line_is_skipped_and_counted(sie: CommandLine, here: tuple[str, ..
     skipped = sie("encode", *here, "--on-error", "skip", given=given)
     assert (skipped.status, len(skipped.output.splitlines())) == (1, 2)
     assert skipped.error.splitlines()[-1] == "1 of 3 lines were skipped."
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text(sie: CommandLine, here: tuple[str, ...]) -> None:
+    without = sie("encode", *here, given='{"text": "snakes"}\n')
+    assert without.status == 0
+    assert sie("encode", *here, given=b'\xef\xbb\xbf{"text": "snakes"}\n') == without

@@ -206,3 +206,20 @@ def test_only_what_is_needed_is_in_memory(tmp_path: Path) -> None:
     assert "many words" not in held
     reads: Callable[..., list[str]] = dataset.texts
     assert "rock" in reads(dataset.queries[0])[0]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(beir: Path, tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "lists.jsonl", [{"query": "q", "documents": ["a", "b"], "relevant": [1]}])
+
+    def found() -> list[Any]:
+        datasets = [folder(beir), folder(beir, run=beir / "run.trec"), lists(path)]
+        return [
+            (query.id, query.text, query.candidates.ids, query.grades, dataset.texts(query), dataset.sources)
+            for dataset in datasets
+            for query in dataset.queries
+        ]
+
+    without = found()
+    for each in (path, *beir.glob("*.*"), *beir.glob("qrels/*")):
+        each.write_bytes(b"\xef\xbb\xbf" + each.read_bytes())
+    assert found() == without

@@ -381,3 +381,35 @@ def test_the_default_model_needs_no_hub(sie: CommandLine, docs: Path) -> None:
     assert ran.status == 0
     assert ran.output.splitlines()[0].split("\t")[2] == DOCUMENTS[1]
     assert sie("rerank", QUERY, docs, "--model", EMBEDDED) == ran
+
+
+MARK = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize(
+    ("query", "given"),
+    [
+        ([QUERY], "\n".join(json.dumps({"text": text}) for text in DOCUMENTS)),
+        ([QUERY], "\n".join(DOCUMENTS)),
+        ([QUERY], DOCUMENTS[0]),
+        ([], json.dumps(LINES[0])),
+    ],
+)
+def test_a_byte_order_mark_is_no_part_of_a_text(
+    sie: CommandLine, bert: tuple[str, ...], tmp_path: Path, query: list[str], given: str
+) -> None:
+    without = sie("rerank", *query, *bert, "--format", "jsonl", given=given)
+    assert without.status == 0
+    assert sie("rerank", *query, *bert, "--format", "jsonl", given=MARK + given.encode()) == without
+    (tmp_path / "marked").write_bytes(MARK + given.encode())
+    assert sie("rerank", *query, tmp_path / "marked", *bert, "--format", "jsonl") == without
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file_of_a_run(
+    sie: CommandLine, bert: tuple[str, ...], beir: dict[str, Path]
+) -> None:
+    without = sie("rerank", *flags(beir), *bert)
+    assert without.status == 0
+    for path in beir.values():
+        path.write_bytes(MARK + path.read_bytes())
+    assert sie("rerank", *flags(beir), *bert) == without

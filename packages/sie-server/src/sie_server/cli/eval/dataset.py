@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sie_server.cli.streaming.lines import FaultError
+from sie_server.cli.streaming.lines import FaultError, skip_mark
 
 # What is being done, how much of it is done, and of how much.
 Advance = Callable[[str, int, int], None]
@@ -85,6 +85,8 @@ class Line(NamedTuple):
 class Lines:
     """The lines of a file that are not empty, and the SHA-256 of the file once all are read.
 
+    A byte order mark of UTF-8 at the beginning belongs to neither.
+
     Iterating raises FaultError if the file can't be read.
     """
 
@@ -96,7 +98,7 @@ class Lines:
     def __iter__(self) -> Iterator[Line]:
         with opened(self._path) as file:
             size = max(1, self._path.stat().st_size)
-            offset = 0
+            offset = skip_mark(file)
             for number, content in enumerate(file, 1):
                 self._hash.update(content)
                 if content.strip():
@@ -124,8 +126,9 @@ def opened(path: Path) -> BufferedReader:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file. Raises FaultError."""
+    """SHA-256 of a file without a byte order mark. Raises FaultError."""
     with opened(path) as file:
+        skip_mark(file)
         return file_digest(file, "sha256").hexdigest()
 
 

@@ -3,13 +3,14 @@
 import hashlib
 from array import array
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
 import msgspec
 import numpy as np
 
-from sie_server.cli.streaming.lines import FaultError
+from sie_server.cli.streaming.lines import FaultError, skip_mark
 
 _EVERY = 4096
 
@@ -26,8 +27,8 @@ class Entry(msgspec.Struct):
 class Corpus:
     """Documents by id, in lines `{"_id": …, "title": …, "text": …}`, or in columns of id and text, parted by a tab.
 
-    An index has a hash of each id and the offset of its line, ordered by hash. digest: SHA-256 of the file. Used as a
-    context manager.
+    An index has a hash of each id and the offset of its line, ordered by hash. digest: SHA-256 of the file,
+    without a byte order mark. Used as a context manager.
     """
 
     def __init__(self, path: Path, advance: Callable[[int, int], None]) -> None:
@@ -46,7 +47,7 @@ class Corpus:
             raise
 
     def _scan(self, advance: Callable[[int, int], None]) -> None:
-        whole, hashes, offsets, offset = hashlib.sha256(), array("Q"), array("q"), 0
+        whole, hashes, offsets, offset = hashlib.sha256(), array("Q"), array("q"), skip_mark(self._file)
         for number, line in enumerate(self._file, 1):
             whole.update(line)
             if not line.isspace():
@@ -104,6 +105,7 @@ def read_queries(path: Path) -> dict[str, str]:
     queries: dict[str, str] = {}
     decoder = msgspec.json.Decoder(Entry)
     with _opened(path) as file:
+        skip_mark(file)
         for number, line in enumerate(file, 1):
             if line.isspace():
                 continue
@@ -136,7 +138,7 @@ def parsed(decoder: "msgspec.json.Decoder[Entry]", path: Path, line: bytes, numb
     return str(found), f"{entry.title or ''} {entry.text}".strip()
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> BufferedReader:
     try:
         return path.open("rb")
     except OSError as error:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from sie_server.cli.streaming.lines import FaultError
+from sie_server.cli.streaming.lines import FaultError, skip_mark
 
 _COLUMNS = 6
 _EVERY = 4096
@@ -49,7 +49,7 @@ class TrecRun:
 
     def _scan(self, advance: Callable[[int, int], None]) -> None:
         numbers: dict[str, int] = {}
-        queries, offsets, scores, lines, offset = array("i"), array("q"), array("d"), array("q"), 0
+        queries, offsets, scores, lines, offset = array("i"), array("q"), array("d"), array("q"), skip_mark(self._file)
         for number, line in enumerate(self._file, 1):
             if not line.isspace():
                 columns = self._columns(line, number)

@@ -1,16 +1,19 @@
 """The lines of a file or of standard input, read in chunks on a thread of their own."""
 
 import asyncio
+import codecs
 import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from typing import NamedTuple
 
 _CHUNK_BYTES = 2**18
+_MARK = codecs.BOM_UTF8
 STANDARD_INPUT = "standard input"
 
 
@@ -26,8 +29,15 @@ class Line(NamedTuple):
     content: bytes
 
 
+def skip_mark(file: BufferedReader) -> int:
+    """Read the byte order mark of UTF-8, if the file begins with one. Number of bytes that are read."""
+    return len(file.read(len(_MARK))) if file.peek(len(_MARK)).startswith(_MARK) else 0
+
+
 class Lines:
     """The lines of a file; None: of standard input. name: for messages. size: in bytes, where it is known.
+
+    A byte order mark of UTF-8 at the beginning is no part of the first line.
 
     An iteration yields what has arrived, a list at a time, so that what a slow writer has written is not held back. It
     raises FaultError if the file can't be read.
@@ -62,12 +72,16 @@ class Lines:
                     found = []
                     for content in whole:
                         number += 1
+                        if number == 1 and content.startswith(_MARK):
+                            content, offset = content.removeprefix(_MARK), len(_MARK)
                         if not content.isspace() and content:
                             found.append(Line(number, offset, content.removesuffix(b"\r")))
                         offset += len(content) + 1
                     yield found
                 rest.append(last)
             content = b"".join(rest)
+            if number == 0 and content.startswith(_MARK):
+                content, offset = content.removeprefix(_MARK), len(_MARK)
             if content and not content.isspace():
                 yield [Line(number + 1, offset, content)]
         finally:
