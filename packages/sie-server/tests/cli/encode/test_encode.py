@@ -207,3 +207,18 @@ def test_a_byte_order_mark_is_no_part_of_a_text(sie: CommandLine, here: tuple[st
     without = sie("encode", *here, given='{"text": "snakes"}\n')
     assert without.status == 0
     assert sie("encode", *here, given=b'\xef\xbb\xbf{"text": "snakes"}\n') == without
+
+
+def test_a_title_is_in_front_of_the_text(sie: CommandLine, here: tuple[str, ...]) -> None:
+    plain = sie("encode", *here, given="python is a language")
+    line = {"title": "python", "text": "is a language"}
+    found = json.loads(sie("encode", *here, given=json.dumps(line)).output)
+    assert found == {**line, "dense": json.loads(plain.output)["dense"]}
+
+
+def test_json_after_a_first_line_of_text_is_refused(sie: CommandLine, here: tuple[str, ...]) -> None:
+    given = 'plain\n{"text": "a"}\n'
+    refused = sie("encode", *here, given=given)
+    assert refused.status == 2
+    assert "line 2: it is a JSON object, and the first line is text." in refused.error
+    assert len(sie("encode", *here, "--input", "text", given=given).output.splitlines()) == 2

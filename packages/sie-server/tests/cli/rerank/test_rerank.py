@@ -413,3 +413,39 @@ def test_a_byte_order_mark_is_no_part_of_a_file_of_a_run(
     for path in beir.values():
         path.write_bytes(MARK + path.read_bytes())
     assert sie("rerank", *flags(beir), *bert) == without
+
+
+def test_json_after_a_first_line_of_text_is_refused_unless_all_is_text(sie: CommandLine, bert: tuple[str, ...]) -> None:
+    given = 'plain\n{brace}\n{"text": "a"}\n'
+    refused = sie("rerank", QUERY, *bert, given=given)
+    assert (refused.status, refused.output) == (2, "")
+    assert refused.error.startswith("standard input, line 3: it is a JSON object, and the first line is text.")
+    assert "--input text" in refused.error
+    ranked = sie("rerank", QUERY, *bert, "--input", "text", given=given)
+    assert sorted(line.split("\t")[2] for line in ranked.output.splitlines()) == ["plain", '{"text": "a"}', "{brace}"]
+
+
+def test_a_title_is_in_front_of_the_text_in_every_kind_of_input(
+    sie: CommandLine, bert: tuple[str, ...], tmp_path: Path
+) -> None:
+    document = {"_id": "1", "title": "python", "text": "is a language"}
+    run = {
+        "run": "a Q0 1 1 1 x\n",
+        "corpus": json.dumps(document) + "\n",
+        "queries": json.dumps({"_id": "a", "text": QUERY}) + "\n",
+    }
+    for name, content in run.items():
+        (tmp_path / name).write_text(content)
+    [expected] = json_lines(sie("rerank", QUERY, *bert, "--format", "jsonl", given="python is a language").output)
+    [alone] = json_lines(sie("rerank", QUERY, *bert, "--format", "jsonl", given=json.dumps(document)).output)
+    assert alone == {"rank": 1, "score": expected["score"], "index": 0, **document}
+    [line] = json_lines(sie("rerank", *bert, given=json.dumps({"query": QUERY, "documents": [document]})).output)
+    of_run = sie("rerank", *flags({name: tmp_path / name for name in run}), *bert).output
+    assert [line["ranking"][0]["score"], float(of_run.split()[4])] == [expected["score"]] * 2
+
+
+def test_a_title_is_a_string(sie: CommandLine, bert: tuple[str, ...]) -> None:
+    ran = sie("rerank", QUERY, *bert, given='{"text": "a", "title": 1}')
+    assert (ran.status, ran.error) == (2, "standard input, line 1: field 'title' must be a string.\n")
+    ran = sie("rerank", *bert, given='{"query": "q", "documents": [{"text": "a", "title": 1}]}')
+    assert (ran.status, ran.error) == (2, "standard input, line 1: field 'documents[0].title' must be a string.\n")

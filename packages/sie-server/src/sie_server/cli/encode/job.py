@@ -13,7 +13,7 @@ from sie_server.cli.encode.forms import Form, JsonLines, Kind, Npy, Number, Parq
 from sie_server.cli.quick_imports import quick_imports
 from sie_server.cli.rankers.open import DEFAULT_MODEL
 from sie_server.cli.rankers.ranker import RankerError
-from sie_server.cli.rerank.request import read_document
+from sie_server.cli.rerank.texts import Texts
 from sie_server.cli.streaming.batches import Batch, batches
 from sie_server.cli.streaming.destination import Destination, ResumableFile, Stream, check_output
 from sie_server.cli.streaming.in_order import Window
@@ -25,6 +25,7 @@ from sie_server.cli.streaming.run import FAILED, OnError, Outcome, each_alone, o
 # Texts and characters of a request, and those in progress: enough to fill the batches of all cores.
 _MOST, _MOST_CHARACTERS = 64, 2**17
 _WINDOW = Window(16, 2**20)
+_AS_JSON = {"auto": None, "text": False, "jsonl": True}
 _SUFFIXES: Mapping[str, Kind] = {".npy": "npy", ".jsonl": "jsonl", ".parquet": "parquet"}
 
 
@@ -69,7 +70,6 @@ class Job:
         self._flags, self._encode, self._wanted = flags, encode, wanted
         self._resume, self._overwrite, self._on_error, self._quiet = resume, overwrite, on_error, quiet
         self._begun: ResumableFile | None = None
-        self._as_json = {"auto": None, "text": False, "jsonl": True}[wanted.input]
         self._seen = 0
 
     async def main(self) -> int:
@@ -110,18 +110,18 @@ class Job:
     async def _embed(
         self, lines: Lines, encoder: Encoder, form: Form, destination: Destination, progress: ProgressBar
     ) -> None:
-        def read(line: Line) -> Text:
-            number = self._seen - 1
-            if self._as_json:
-                return Text(number, *read_document(line, lines.fault))
-            try:
-                return Text(number, line.content.decode(), {})
-            except UnicodeDecodeError as error:
-                raise lines.fault(line, f"it is not UTF-8: {error}.") from None
+        texts = Texts(lines.fault, as_json=_AS_JSON[self._wanted.input])
 
-        async def rows(texts: Sequence[Text]) -> Sequence[bytes]:
-            vectors = await encoder.encode([text.content for text in texts])
-            return [form.row(*text, found) for text, found in zip(texts, vectors, strict=True)]
+        def read(line: Line) -> Text:
+            return Text(self._seen - 1, *texts.read(line))
+
+        def see(line: Line) -> None:
+            texts.see(line)
+            self._seen += 1
+
+        async def rows(values: Sequence[Text]) -> Sequence[bytes]:
+            vectors = await encoder.encode([text.content for text in values])
+            return [form.row(*text, found) for text, found in zip(values, vectors, strict=True)]
 
         def failed(batch: Batch[Text], index: int, message: str) -> RankerError:
             return RankerError(str(lines.fault(batch.lines[index], message)))
@@ -136,14 +136,9 @@ class Job:
             lambda text: len(text.content),
             most=_MOST,
             most_size=_MOST_CHARACTERS,
-            seen=self._see,
+            seen=see,
         )
         await stream(found, work, destination, _WINDOW, self._on_error, progress)
-
-    def _see(self, line: Line) -> None:
-        if self._as_json is None:
-            self._as_json = line.content.lstrip().startswith(b"{")
-        self._seen += 1
 
     def _kind(self) -> Kind:
         """The kind of output. Raises FaultError: it can't be written."""

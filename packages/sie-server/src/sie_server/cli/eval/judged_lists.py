@@ -18,6 +18,7 @@ from sie_server.cli.eval.dataset import (
     decoded,
     opened,
 )
+from sie_server.cli.rerank.request import titled
 from sie_server.cli.streaming.lines import FaultError
 
 
@@ -31,7 +32,7 @@ class Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def whole(self) -> str:
         """Title and text."""
-        return f"{self.title or ''} {self.text}".strip()
+        return titled(self.title, self.text)
 
 
 class JudgedList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

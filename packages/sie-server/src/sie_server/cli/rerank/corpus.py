@@ -10,6 +10,7 @@ from typing import Self
 import msgspec
 import numpy as np
 
+from sie_server.cli.rerank.request import titled
 from sie_server.cli.streaming.lines import FaultError, skip_mark
 
 _EVERY = 4096
@@ -135,7 +136,7 @@ def parsed(decoder: "msgspec.json.Decoder[Entry]", path: Path, line: bytes, numb
     found = entry.first if entry.first is not None else entry.second
     if found is None:
         raise FaultError(f"{where}: field '_id' is missing.")
-    return str(found), f"{entry.title or ''} {entry.text}".strip()
+    return str(found), titled(entry.title, entry.text)
 
 
 def _opened(path: Path) -> BufferedReader:

@@ -13,7 +13,8 @@ import numpy as np
 
 from sie_server.cli.rankers.ranker import Ranker, RankerError
 from sie_server.cli.rerank.formats import Form
-from sie_server.cli.rerank.request import identity, read_document
+from sie_server.cli.rerank.request import identity
+from sie_server.cli.rerank.texts import Texts
 from sie_server.cli.streaming.batches import Batch, batches
 from sie_server.cli.streaming.destination import Destination
 from sie_server.cli.streaming.in_order import Window
@@ -53,7 +54,8 @@ class Documents:
     """
 
     def __init__(self, path: Path | None, lines: Lines, *, as_json: bool | None) -> None:
-        self._path, self._lines, self._as_json = path, lines, as_json
+        self._path, self._lines = path, lines
+        self._texts = Texts(lines.fault, as_json=as_json)
         self._copy: IO[bytes] | None = None if lines.size is not None else TemporaryFile()  # noqa: SIM115 # closed below
         self._offsets = array("q")
         self._numbers = array("q")
@@ -96,17 +98,13 @@ class Documents:
             for rank, index in enumerate(order[:scored][: form.top].tolist(), 1):
                 file.seek(self._offsets[index])
                 line = Line(self._numbers[index], self._offsets[index], file.readline().rstrip(b"\r\n"))
-                fields: dict[str, Any] = {}
-                text = self._plain(line)
-                if self._as_json:
-                    text, fields = read_document(line, self._lines.fault)
+                text, fields = self._texts.read(line)
                 yield form.document(
                     rank, float(scores[index]), text, fields, index, identity(fields) or str(line.number)
                 )
 
     def _see(self, line: Line) -> None:
-        if self._as_json is None:
-            self._as_json = line.content.lstrip().startswith(b"{")
+        self._texts.see(line)
         offset = line.offset
         if self._copy is not None:
             offset = self._copy.tell()
@@ -115,13 +113,7 @@ class Documents:
         self._numbers.append(line.number)
 
     def _text(self, line: Line) -> str:
-        return read_document(line, self._lines.fault)[0] if self._as_json else self._plain(line)
-
-    def _plain(self, line: Line) -> str:
-        try:
-            return line.content.decode()
-        except UnicodeDecodeError as error:
-            raise self._lines.fault(line, f"it is not UTF-8: {error}.") from None
+        return self._texts.read(line)[0]
 
     def _opened(self) -> IO[bytes]:
         if self._copy is None:

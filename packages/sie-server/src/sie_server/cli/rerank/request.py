@@ -60,13 +60,16 @@ def read_request(line: Line, fault: Callable[[Line, str], FaultError]) -> Reques
         content = document.get("text") if isinstance(document, dict) else document
         if not isinstance(content, str):
             raise fault(line, f"field 'documents[{index}]' {_MUST}.")
-        texts.append(content)
+        title = document.get("title") if isinstance(document, dict) else None
+        if title is not None and not isinstance(title, str):
+            raise fault(line, f"field 'documents[{index}].title' must be a string.")
+        texts.append(titled(title, content))
         ids.append(identity(document) if isinstance(document, dict) else None)
     return Request(identity(named), text, texts, ids, fields)
 
 
 def read_document(line: Line, fault: Callable[[Line, str], FaultError]) -> tuple[str, dict[str, Any]]:
-    """The text, and all fields, of a document in a line `{"text": …, "id": …, …}`, or in a string of JSON.
+    """The titled text, and all fields, of a document in a line `{"text": …, "id": …, …}`, or in a string of JSON.
 
     Raises:
         FaultError: it has none.
@@ -80,7 +83,15 @@ def read_document(line: Line, fault: Callable[[Line, str], FaultError]) -> tuple
         raise fault(line, f"it {_MUST}.")
     if not isinstance(fields.get("text"), str):
         raise fault(line, "field 'text' is missing." if "text" not in fields else "field 'text' must be a string.")
-    return fields["text"], fields
+    title = fields.get("title")
+    if title is not None and not isinstance(title, str):
+        raise fault(line, "field 'title' must be a string.")
+    return titled(title, fields["text"]), fields
+
+
+def titled(title: str | None, text: str) -> str:
+    """The title, a space, and the text, as in BEIR; the text alone if there is no title."""
+    return f"{title} {text}".strip() if title else text
 
 
 def identity(fields: Mapping[str, Any]) -> str | None:
