@@ -112,6 +112,14 @@ describe.skipIf(!present)("the playground", () => {
     await page.selectOption("#against", `${MODEL}#dense`);
     await page.tap("#rank");
     await page.waitForSelector(".sides li");
+    const scores = await page.locator(".sides .value").all();
+    expect(scores).toHaveLength(16);
+    for (const score of scores) {
+      const side = await score.locator("xpath=ancestor::li").boundingBox();
+      const box = await score.boundingBox();
+      expect(box?.width).toBeGreaterThan(0);
+      expect(Number(box?.y) + Number(box?.height)).toBeLessThanOrEqual(Number(side?.y) + Number(side?.height));
+    }
     for (const view of ["sides", "ranking", "request"]) {
       await page.tap(`#tab-${view}`);
       expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(390);

@@ -90,6 +90,10 @@ describe.skipIf(!present)("the playground", () => {
     expect(Number((await page.locator(".tau b").innerText()).replace("−", "-"))).toBeGreaterThan(0.5);
     expect(await texts(page, ".sides h2")).toEqual(["all-MiniLM-L6-v2", "all-MiniLM-L6-v2 dense"]);
     expect(await page.locator(".sides .right .note").innerText()).toMatch(/ms · 170 tokens/);
+    await page.click("#tab-request");
+    expect(await texts(page, "#view-request h2")).toEqual([MODEL, `${MODEL} (dense)`]);
+    const programs = await texts(page, "#view-request code");
+    expect(programs.map((program) => program.includes('"score_mode":"dense"'))).toEqual([false, true]);
   });
 
   test("says in a sentence what is wrong", async () => {
@@ -256,6 +260,11 @@ describe.skipIf(!present)("the playground", () => {
     expect(JSON.parse(json).scores.map(({ item_id }: { item_id: string }) => item_id)).toEqual(names);
     const { stdout: lines } = await run(python, ["-c", await code("Python")]);
     expect(withoutScores(lines)).toEqual(names);
+    const prompt = run(python, ["-i", "-q"]);
+    prompt.child.stdin?.end(`${await code("Python")}\n`);
+    const { stdout: answers, stderr: prompts } = await prompt;
+    expect(withoutScores(answers)).toEqual(names);
+    expect(prompts).not.toMatch(/Error/);
     const program = ["--input-type=module", "-e", await code("TypeScript")];
     const { stdout: typed } = await run(process.execPath, program, { cwd: new URL("../..", import.meta.url) });
     expect(withoutScores(typed)).toEqual(names);

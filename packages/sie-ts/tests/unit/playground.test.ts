@@ -33,6 +33,14 @@ test.each([
   ["[]", []],
   [" \n", []],
   ["{a} and more", ["{a} and more"]],
+  ['"a"\n\n"b\\nc"', ["a", "b\nc"]],
+  ['"a"\n{"text": "b"}', ["a", "b"]],
+  ['{"text": "a"}\n"b"', ["a", "b"]],
+  ['"To be" or not\n"a"', ['"To be" or not', '"a"']],
+  ['{"text":\n"a"}', ["a"]],
+  // As `sie-server rerank` joins them.
+  ['{"_id": 1, "title": "T", "text": "a"}', [{ id: "1", text: "T a" }]],
+  ['[{"title": "", "text": "a"}, {"title": null, "text": " b"}, {"title": "T", "text": ""}]', ["a", " b", "T"]],
   ['{\n "text": "a"\n}', ["a"]],
 ])("documents are read from %j", (text, expected) => {
   const read = readDocuments(text).documents.map(({ id, text }) => (id === undefined ? text : { id, text }));
@@ -47,13 +55,20 @@ test.each([
   ['{"text": "a"}\n{"text": b}', "Line 2 looks like JSON, but is not valid: "],
   ['["a", 7]', 'Document 2 of the array must be a text, or an object with a text in the field "text".'],
   ['{"id": "a"}', "Line 1 must be a text"],
-  ['{"title": "T", "text": "a"}', 'Line 1 has the field "title", which is not read here'],
+  ['{"title": 7, "text": "a"}', "The title of Line 1 must be a text."],
+  ['{"name": "T", "text": "a"}', 'Line 1 has the field "name", which is not read here'],
   ['{"id": [1], "text": "a"}', "The id of Line 1 must be a text."],
   ['["\\ud83d"]', "Document 1 of the array has half a character in it"],
   ['[{"id": "a", "text": ""}, {"id": "a", "text": ""}]', 'Two documents have the id "a".'],
   ["a\n".repeat(1001), "There are 1,001 documents; this page ranks 1,000 at most."],
 ])("a fault in documents has a sentence: %j", (text, message) => {
   expect(() => readDocuments(text)).toThrow(message);
+});
+
+test("a fault in a line of JSON has one number of a line", () => {
+  const fault = () => readDocuments('{"text": "a"}\n{"text": "b" "c"}');
+  expect(fault).toThrow(/^Line 2 looks like JSON, but is not valid: .* at column 14/);
+  expect(fault).not.toThrow(/line 1/);
 });
 
 test("a link restores the state", async () => {

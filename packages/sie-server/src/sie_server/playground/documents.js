@@ -46,6 +46,8 @@ export function readDocuments(text) {
 function readAs(text) {
   if (/^\s*\[\s*["{\]]/.test(text)) return { documents: array(text), form: "read as a JSON array" };
   const lines = text.split(LINE_BREAK).filter((line) => line.trim() !== "");
+  // A text may begin with a quotation mark, so that a line which does so and is not JSON is no fault.
+  if (lines.length > 0 && lines.every(isJson)) return { documents: jsonLines(text), form: "read as JSON Lines" };
   if (/^\s*\{\s*["}]/.test(text)) {
     if (lines.every((line) => line.trim().startsWith("{"))) {
       return { documents: jsonLines(text), form: "read as JSON Lines" };
@@ -68,20 +70,47 @@ function jsonLines(text) {
   return text.split(LINE_BREAK).flatMap((line, index) => {
     if (line.trim() === "") return [];
     const place = `Line ${index + 1}`;
-    return [documentOf(parsed(line, `${place} looks like JSON, but is not valid`), place)];
+    return [documentOf(parsed(line, `${place} looks like JSON, but is not valid`, inOneLine), place)];
   });
+}
+
+/**
+ * Whether a line is a text in quotation marks, or an object, in JSON.
+ *
+ * @param {string} line
+ */
+function isJson(line) {
+  if (!/^\s*["{]/.test(line)) return false;
+  try {
+    JSON.parse(line);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * What a browser says of JSON that is a single line, without the number that it gives to this line.
+ *
+ * @param {string} message
+ */
+function inOneLine(message) {
+  return message
+    .replace(/at position (\d+)(?: \(line 1 column \d+\))?/, (_, position) => `at column ${Number(position) + 1}`)
+    .replace(/at line 1 column (\d+) of the JSON data/, "at column $1");
 }
 
 /**
  * @param {string} text
  * @param {string} complaint
+ * @param {(message: string) => string} [reworded]
  * @returns {unknown}
  */
-function parsed(text, complaint) {
+function parsed(text, complaint, reworded = (message) => message) {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new Error(`${complaint}: ${error instanceof Error ? error.message : error}.`);
+    throw new Error(`${complaint}: ${reworded(error instanceof Error ? error.message : String(error))}.`);
   }
 }
 
@@ -95,11 +124,18 @@ function documentOf(item, place) {
   if (typeof item !== "object" || item === null || !("text" in item) || typeof item.text !== "string") {
     throw new Error(`${place} must be a text, or an object with a text in the field "text".`);
   }
-  const { text, id, _id, ...others } = /** @type {Record<string, unknown>} */ (item);
+  const { title, text: body, id, _id, ...others } = /** @type {Record<string, unknown>} */ (item);
   const [other] = Object.keys(others).filter((name) => name !== "metadata");
   if (other !== undefined) {
-    throw new Error(`${place} has the field ${quoted(other)}, which is not read here; there are "id" and "text".`);
+    throw new Error(
+      `${place} has the field ${quoted(other)}, which is not read here; there are "id", "title" and "text".`,
+    );
   }
+  if (title !== undefined && title !== null && typeof title !== "string") {
+    throw new Error(`The title of ${place} must be a text.`);
+  }
+  // As BEIR joins them, and sie-server rerank.
+  const text = typeof title === "string" ? `${title} ${body}`.trim() : body;
   const given = id ?? _id;
   if (given === undefined || given === null) return { text: wellFormed(text, place) };
   if (typeof given !== "string" && typeof given !== "number") throw new Error(`The id of ${place} must be a text.`);

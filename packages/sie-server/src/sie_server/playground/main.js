@@ -7,8 +7,8 @@ import { EXAMPLES } from "./example.js";
 import { Form } from "./form.js";
 import { fragmentOf, stateOf } from "./link.js";
 import { announceCopy, programsView } from "./programs.js";
-import { ranked, rankerName, rankingView } from "./ranking.js";
-import { contender, scoreRequest } from "./request.js";
+import { ranked, rankingView } from "./ranking.js";
+import { contender, rankerName, scoreRequest } from "./request.js";
 import { address, Server, SILENCE, sentence } from "./server.js";
 import { showStatus } from "./status.js";
 import { enableTabs, panel, show } from "./views.js";
@@ -120,8 +120,7 @@ function showRequest() {
       ?.focus();
   };
   try {
-    const [request] = requests();
-    if (request) panel("request").replaceChildren(...programsView(request, address, server.keyed, choose, language));
+    panel("request").replaceChildren(...programsView(requests(), address, server.keyed, choose, language));
   } catch (error) {
     panel("request").replaceChildren(make("p", "empty", sentence(error)));
   }

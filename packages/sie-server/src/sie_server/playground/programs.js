@@ -1,6 +1,7 @@
-/** The view of the request as a command and as programs. */
+/** The view of the requests as commands and as programs. */
 
 import { make } from "./elements.js";
+import { rankerName } from "./request.js";
 import { snippets } from "./snippets.js";
 
 /** @import { ScoreRequest } from "./request.js" */
@@ -8,50 +9,62 @@ import { snippets } from "./snippets.js";
 const COPIED_MS = 2000;
 
 /**
- * @param {ScoreRequest} request
+ * @param {readonly ScoreRequest[]} requests - One, or two to compare.
  * @param {string} url
  * @param {boolean} keyed
  * @param {(name: string) => void} onChoice
- * @param {string} chosen - The name of the one to show.
+ * @param {string} chosen - The name of the language to show.
  * @returns {Node[]}
  */
-export function programsView(request, url, keyed, onChoice, chosen) {
-  const all = snippets(request, url, keyed);
-  const { name, code } = all.find((each) => each.name === chosen) ?? { name: "", code: "" };
-  const choices = all.map((each) => {
-    const button = make("button", "", each.name);
+export function programsView(requests, url, keyed, onChoice, chosen) {
+  const all = requests.map((request) => snippets(request, url, keyed));
+  const choices = (all[0] ?? []).map(({ name }) => {
+    const button = make("button", "", name);
     button.type = "button";
-    button.setAttribute("aria-pressed", String(each.name === name));
-    button.addEventListener("click", () => onChoice(each.name));
+    button.setAttribute("aria-pressed", String(name === chosen));
+    button.addEventListener("click", () => onChoice(name));
     return button;
   });
-  const block = make("pre", "", make("code", "", code));
-  block.tabIndex = 0;
-  block.setAttribute("aria-label", `The request as ${name}`);
   const group = make("div", "choices", ...choices);
   group.setAttribute("role", "group");
   group.setAttribute("aria-label", "Language");
+  const codes = all.map((some) => some.find(({ name }) => name === chosen)?.code ?? "");
+  if (requests.length === 1) {
+    return [
+      make("div", "programs", group, ...codes.map((code) => copyButton(code))),
+      ...codes.map((code) => block(code, `The request as ${chosen}`)),
+    ];
+  }
   return [
-    make(
-      "div",
-      "programs",
-      group,
-      copyButton(() => code, "Copy"),
-    ),
-    block,
+    make("div", "programs", group),
+    ...requests.flatMap((request, index) => {
+      const code = codes[index] ?? "";
+      const name = rankerName(request);
+      return [
+        make("div", "programs", make("h2", "", name), copyButton(code)),
+        block(code, `The request to ${name} as ${chosen}`),
+      ];
+    }),
   ];
 }
 
 /**
- * @param {() => string | Promise<string>} text
+ * @param {string} code
  * @param {string} label
  */
-function copyButton(text, label) {
+function block(code, label) {
+  const made = make("pre", "", make("code", "", code));
+  made.tabIndex = 0;
+  made.setAttribute("aria-label", label);
+  return made;
+}
+
+/** @param {string} text */
+function copyButton(text) {
+  const label = "Copy";
   const button = make("button", "copy", label);
   button.type = "button";
-  button.addEventListener("click", async () => {
-    await announceCopy(button, label, text());
-  });
+  button.addEventListener("click", () => void announceCopy(button, label, text));
   return button;
 }
 

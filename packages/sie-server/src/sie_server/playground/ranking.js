@@ -2,6 +2,7 @@
 
 import { counted, duration, make, shownScore, spoken } from "./elements.js";
 import { bestWindow, explainedText, queryWords, wordButtons } from "./explanation.js";
+import { rankerName } from "./request.js";
 
 /** @import { ScoreEntry, ScoreResult } from "./sdk.js" */
 /** @import { ScoreRequest } from "./request.js" */
@@ -55,16 +56,6 @@ export function rankingView(ranking) {
     parts.push(more);
   }
   return parts;
-}
-
-/**
- * What ranked: the model, and how it compared texts if the request says so.
- *
- * @param {ScoreRequest} request
- */
-export function rankerName({ model, options }) {
-  const mode = options["score_mode"];
-  return mode ? `${model} (${mode})` : model;
 }
 
 /**

@@ -37,3 +37,13 @@ export function contender(value) {
   const [model = "", mode = ""] = value.split("#");
   return { model, mode };
 }
+
+/**
+ * What ranked: the model, and how it compared texts if the request says so.
+ *
+ * @param {ScoreRequest} request
+ */
+export function rankerName({ model, options }) {
+  const mode = options["score_mode"];
+  return mode ? `${model} (${mode})` : model;
+}

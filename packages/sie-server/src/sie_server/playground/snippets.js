@@ -54,16 +54,18 @@ function python({ model, query, items, instruction, options }, url, keyed) {
     "",
     `query = ${json(query)}`,
     `documents = ${pythonValue(items.map(bare))}`,
-    `with SIEClient(${json(url)}) as client:`,
-    "    result = client.score(",
-    `        ${json(model)},`,
-    "        query,",
-    "        documents,",
-    ...(instruction === undefined ? [] : [`        instruction=${json(instruction)},`]),
-    `        options=${pythonValue(options, "        ")},`,
-    "    )",
-    'for entry in result["scores"]:',
-    "    print(f\"{entry['score']:9.4f}  {entry['item_id']}\")",
+    `client = SIEClient(${json(url)})`,
+    "result = client.score(",
+    `    ${json(model)},`,
+    "    query,",
+    "    documents,",
+    ...(instruction === undefined ? [] : [`    instruction=${json(instruction)},`]),
+    `    options=${pythonValue(options, "    ")},`,
+    ")",
+    // Without blocks, which an interactive Python ends only at an empty line.
+    "lines = [f\"{entry['score']:9.4f}  {entry['item_id']}\" for entry in result[\"scores\"]]",
+    'print("\\n".join(lines))',
+    "client.close()",
   ].join("\n");
 }
 
