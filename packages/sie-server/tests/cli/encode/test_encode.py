@@ -222,3 +222,7 @@ def test_json_after_a_first_line_of_text_is_refused(sie: CommandLine, here: tupl
     assert refused.status == 2
     assert "line 2: it is a JSON object, and the first line is text." in refused.error
     assert len(sie("encode", *here, "--input", "text", given=given).output.splitlines()) == 2
+
+
+def test_an_empty_input_is_said(sie: CommandLine, here: tuple[str, ...]) -> None:
+    assert sie("encode", *here) == (0, "", "no texts in standard input\n")

@@ -100,6 +100,8 @@ def test_a_corpus_that_changed_since_is_noticed(beir: Path) -> None:
         ("queries.jsonl", '{"_id": "q1"}', r"queries.jsonl, line 1: .*`text`"),
         ("queries.jsonl", '{"_id": "q", "text": ""}\n' * 2, r"queries.jsonl, line 2: the id 'q' is there twice"),
         ("queries.jsonl", '{"_id": "q9", "text": ""}', r"test.tsv judges none of the queries of .*queries.jsonl"),
+        ("corpus.jsonl", '{"_id": "d1"', r"corpus.jsonl, line 1: it is not valid JSON: Input data was truncated"),
+        ("run.trec", "q1\n", r"run.trec, line 1: it has 1 column in place of "),
         ("qrels/test.tsv", "q1\td1\n", r"test.tsv, line 1: it has 2 columns in place of query-id, corpus-id and score"),
         ("qrels/test.tsv", "q1\td1\thigh\n", r"test.tsv, line 1: the score 'high' is not a whole number"),
         ("qrels/test.tsv", "q1\td1\t1\nq1\td1\t2\n", r"test.tsv, line 2: document 'd1' has two different scores"),

@@ -62,7 +62,7 @@ def test_a_narrow_terminal_has_all_names_and_values(
 
 @pytest.mark.usefixtures("words")
 def test_results_are_there_for_machines(evaluate: Evaluate, beir: Path, tmp_path: Path) -> None:
-    options = ["--run", beir / "run.trec", "-m", "words", *URL, "--metrics", "P@1", "AP", "--relevance-level", 2]
+    options = ["--run", beir / "run.trec", "-m", "words", *URL, "--metrics", "P@1,AP", "--relevance-level", 2]
     status, shown, _ = evaluate(beir, *options, "--json")
     found = json.loads(shown)
     assert (status, found["measures"]) == (0, ["P(rel=2)@1", "AP(rel=2)"])
@@ -139,7 +139,7 @@ def test_lists_and_other_apis_against_our_own_server(evaluate: Evaluate, server:
     status, shown, _ = evaluate(dataset, *flags, "--json")
     found = json.loads(shown)
     assert status == 0, [each["failures"] for each in found["rows"]]
-    assert found["dataset"]["first_stage"] == "order given"
+    assert found["dataset"]["first_stage"] == "the order given"
     values = [row(found, name)["values"] for name in names]
     assert values[1:] == values[:1] * 3
     assert row(found, names[0])["speed"]["tokens"] > 0
@@ -290,7 +290,7 @@ def test_a_server_that_goes_away_ends_the_run_but_not_what_was_scored(
         (["--depth", "0"], 2, "--depth"),
         (["--url", "http://127.0.0.1:9", "--precision", "float32"], 2, "precision"),
         (["--url", "smoke:http://127.0.0.1:9"], 2, "smoke"),
-        (["--url", "http://127.0.0.1:9", "-m", "x"], 3, "127.0.0.1:9"),
+        (["--url", "http://127.0.0.1:9", "-m", "x"], 3, "no server at http://127.0.0.1:9"),
         (["-m", "BAAI/bge-reranker-base"], 3, "BAAI/bge-reranker-base"),
         (["-o", "corpus.jsonl"], 2, "can't be a folder"),
     ],
@@ -336,6 +336,29 @@ def test_what_is_not_installed_is_named_with_the_line_that_installs_it(
     status, _, said = evaluate(beir)
     assert status == 2
     assert said == "`sie-server eval` needs more packages. Install them with: pip install PyStemmer scipy\n"
+
+
+@pytest.mark.usefixtures("words")
+def test_what_only_bm25_needs_is_not_asked_for_where_there_are_candidates(
+    evaluate: Evaluate, beir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(
+        "sie_server.cli.eval.command.find_spec", lambda name: None if name in ("Stemmer", "bm25s") else name
+    )
+    lists = write_lines(tmp_path / "l.jsonl", [{"query": "a", "documents": ["x", "a"], "relevant": [1]}])
+    assert evaluate(lists, "-m", "words", *URL)[0] == 0
+    assert evaluate(beir, "-m", "words", *URL, "--run", beir / "run.trec")[0] == 0
+    assert evaluate(beir, "-m", "words", *URL)[2].endswith("pip install bm25s PyStemmer\n")
+
+
+@pytest.mark.usefixtures("words")
+def test_a_list_of_measures_takes_one_argument(evaluate: Evaluate, tmp_path: Path) -> None:
+    lists = write_lines(tmp_path / "l.jsonl", [{"query": "a", "documents": ["x", "a"], "relevant": [1]}])
+    status, shown, _ = evaluate("--metrics", "P(rel=1)@5, nDCG@20", "--metrics", "AP", lists, "-m", "words", *URL)
+    assert status == 0
+    said = " ".join(shown.split())
+    assert said.startswith("l: 1 query, 2 candidates in the order given")
+    assert "ranking P@5 nDCG@20 MAP" in said
 
 
 @pytest.mark.usefixtures("words")

@@ -147,7 +147,7 @@ def compared(one: str, other: str, difference: float, p: float) -> Comparison:
         (
             [compared("b", "a", 0.2, 0.001), compared("c", "a", 0.3, 0.0001), compared("c", "b", 0.1, 0.04)],
             [
-                "two is the best model. It reaches MAP 0.500, 0.300 above first (95 % interval +0.200 to +0.400, "
+                "two is the best model. It reaches MAP 0.500, 0.300 above first (95% interval +0.200 to +0.400, "
                 "p < 0.001).",
                 "It is significantly better than one.",
             ],
@@ -156,7 +156,7 @@ def compared(one: str, other: str, difference: float, p: float) -> Comparison:
             [compared("b", "a", 0.2, 0.01), compared("c", "a", 0.3, 0.2), compared("c", "b", 0.1, 0.6)],
             [
                 "two is the best model. It reaches MAP 0.500, 0.300 above first, but the difference is not significant "
-                "(95 % interval +0.200 to +0.400, p = 0.200).",
+                "(95% interval +0.200 to +0.400, p = 0.200).",
                 "Its lead over one is not significant.",
             ],
         ),
@@ -189,6 +189,6 @@ def test_one_query_is_enough_for_a_page(evaluate: Evaluate, tmp_path: Path) -> N
     lists = write_lines(tmp_path / "l.jsonl", [{"query": "bees", "documents": ["x"], "relevant": [0]}])
     status, _, said = evaluate(lists, "-m", "words", "--url", "http://127.0.0.1:9", "-o", tmp_path / "out")
     assert status == 0, said
-    assert "ranks as well as order given" in (tmp_path / "out" / "report.html").read_text()
+    assert "ranks as well as the order given" in (tmp_path / "out" / "report.html").read_text()
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [each["p"] for each in found["comparisons"]] == [None] * 4

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from sie_server.cli.rerank.corpus import Corpus
 from sie_server.cli.rerank.trec_run import TrecRun
 from sie_server.cli.streaming.lines import FaultError
+from sie_server.cli.streaming.model_flags import ModelFlags
 from sie_testing.command_line import CommandLine, start
 from sie_testing.serving import EMBEDDED, InProcess, connect, in_process, scores
 
@@ -220,6 +222,7 @@ GOOD = json.dumps({"query": "q", "documents": ["d"]})
         ("[1]", "line 2: it is not a JSON object: "),
         ('{"documents": []}', "line 2: field 'query' is missing."),
         ('{"query": "q"}', "line 2: field 'documents' is missing."),
+        ('{"query": " ", "documents": ["d"]}', "line 2: field 'query' is empty."),
         (
             '{"query": 1, "documents": []}',
             "line 2: field 'query' must be a string, or an object with a string in 'text'.",
@@ -279,6 +282,9 @@ def test_a_document_that_the_model_refuses_is_named(
         (["q", "--url", "http://127.0.0.1:1", "--precision", "int8"], 2, "can't be chosen here."),
         (["q", "--model", "./nowhere"], 2, "no such folder: nowhere"),
         (["q", "--model", "someone/nothing"], 3, "someone/nothing"),
+        (["q", "--url", "http://127.0.0.1:1"], 3, "no server at http://127.0.0.1:1\n"),
+        ([""], 2, "The query is empty.\n"),
+        ([" \t"], 2, "The query is empty.\n"),
         (["q", "--url", "tei:http://127.0.0.1:1"], 3, "tei at http://127.0.0.1:1: "),
     ],
 )
@@ -294,6 +300,8 @@ def test_a_wrong_flag_is_reported_in_a_sentence(
     assert (ran.status, ran.output) == (status, "")
     assert words in ran.error
     assert "Traceback" not in ran.error
+    if status != 2 or words.endswith("\n"):
+        assert len(ran.error.splitlines()) == 1
 
 
 def test_a_file_of_documents_without_a_query_is_explained(sie: CommandLine, docs: Path, bert: tuple[str, ...]) -> None:
@@ -449,3 +457,16 @@ def test_a_title_is_a_string(sie: CommandLine, bert: tuple[str, ...]) -> None:
     assert (ran.status, ran.error) == (2, "standard input, line 1: field 'title' must be a string.\n")
     ran = sie("rerank", *bert, given='{"query": "q", "documents": [{"text": "a", "title": 1}]}')
     assert (ran.status, ran.error) == (2, "standard input, line 1: field 'documents[0].title' must be a string.\n")
+
+
+@pytest.mark.parametrize("query", [[QUERY], []])
+def test_an_empty_input_is_said(sie: CommandLine, bert: tuple[str, ...], tmp_path: Path, query: list[str]) -> None:
+    (tmp_path / "empty").write_bytes(b"\n")
+    assert sie("rerank", *query, tmp_path / "empty", *bert) == (0, "", f"no documents in {tmp_path / 'empty'}\n")
+    assert sie("rerank", *query, *bert, given=MARK) == (0, "", "no documents in standard input\n")
+
+
+def test_what_is_shown_first_is_what_happens() -> None:
+    here = ModelFlags(None, None, None, None, "auto", "auto", None)
+    assert here.opening == "loading the model"
+    assert replace(here, url="http://me:secret@host:1").opening == "asking http://host:1"

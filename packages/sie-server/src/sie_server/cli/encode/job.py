@@ -86,7 +86,7 @@ class Job:
         lines = Lines(wanted.path)
         async with AsyncExitStack() as stack:
             to_terminal = wanted.output is None and sys.stdout.isatty()
-            bar = ProgressBar("loading the model", "texts", shown=not (self._quiet or to_terminal))
+            bar = ProgressBar(self._flags.opening, "texts", shown=not (self._quiet or to_terminal))
             progress = stack.enter_context(bar)
             encoder = await opened(stack, self._open)
             progress.start("embedding", lines.size)
@@ -96,6 +96,8 @@ class Job:
             if isinstance(destination, ResumableFile):
                 rows = destination.lines - destination.failed
                 destination.complete(lambda file: form.finish(file, rows))
+            if not destination.lines:
+                progress.say(f"no texts in {lines.name}")
             if not destination.failed:
                 return 0
             progress.say(f"{destination.failed:,} of {destination.lines:,} lines were skipped.")

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from sie_server.cli.eval.figures import Results
 
 # Modules of the extra `eval`, and the packages that have them.
-_PACKAGES = {"bm25s": "bm25s", "Stemmer": "PyStemmer", "ir_measures": "ir-measures", "scipy": "scipy"}
+_PACKAGES = {"ir_measures": "ir-measures", "scipy": "scipy"}
+_PACKAGES_OF_BM25 = {"bm25s": "bm25s", "Stemmer": "PyStemmer"}
 REFUSED, WRONG, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 130
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
 
@@ -37,7 +38,7 @@ def evaluate(
     run: Path | None = None,
     split: str | None = None,
     depth: Count = 100,
-    metrics: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True)] = (),
+    metrics: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     relevance_level: Count = 1,
     bm25_language: Language | None = None,
     instruction: str | None = None,
@@ -79,7 +80,8 @@ def evaluate(
     depth
         Candidates per query.
     metrics
-        Measures by their ir-measures names, the main one first; by default, nDCG@10 RR@10 R@10 AP.
+        Measures by their ir-measures names, parted by commas, the main one first; by default, nDCG@10,RR@10,R@10,AP.
+        Repeatable.
     relevance_level
         Least grade of a relevant document.
     bm25_language
@@ -97,7 +99,9 @@ def evaluate(
     as_json
         Print results.json in place of the table.
     """
-    if missing := [package for module, package in _PACKAGES.items() if find_spec(module) is None]:
+    # BM25 is for a folder without a run.
+    needed = {**_PACKAGES_OF_BM25, **_PACKAGES} if run is None and dataset.is_dir() else _PACKAGES
+    if missing := [package for module, package in needed.items() if find_spec(module) is None]:
         return _said(
             f"`sie-server eval` needs more packages. Install them with: pip install {' '.join(missing)}", WRONG
         )

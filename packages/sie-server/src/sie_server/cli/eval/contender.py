@@ -3,12 +3,11 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
 
 from sie_server.checkpoints.source import locate
 from sie_server.cli.rankers.local_engine import local_entry
 from sie_server.cli.rankers.open import DEFAULT_MODEL
-from sie_server.cli.streaming.model_flags import ModelFlags
+from sie_server.cli.streaming.model_flags import ModelFlags, public_url
 from sie_server.machine.processor import processor_name
 from sie_server.options import LongDocuments, Precision
 
@@ -39,7 +38,7 @@ class Contender:
         model, url = self.flags.model, self.flags.url
         if url is None:
             return (model or DEFAULT_MODEL).partition("=")[0]
-        return "@".join(part for part in (model, _public(url)) if part is not None)
+        return "@".join(part for part in (model, public_url(url)) if part is not None)
 
     def fetch(self) -> None:
         """Download a model of this process if it is not on this machine.
@@ -56,7 +55,7 @@ class Contender:
         chosen = self.flags.settings(self.flags.model or "") | {"concurrency": str(self.concurrency)}
         if self.flags.url is None:
             return chosen | {"processor": processor_name()}
-        return chosen | {"url": _public(self.flags.url)}
+        return chosen | {"url": public_url(self.flags.url)}
 
 
 def contenders(models: Sequence[str], url: str | None, options: Options) -> list[Contender]:
@@ -94,11 +93,3 @@ def _contender(model: str | None, url: str | None, options: Options, *, here: bo
         api_key=None,
     )
     return Contender(flags, options.concurrency)
-
-
-def _public(url: str) -> str:
-    """The URL without a user name and a password."""
-    dialect, separator, rest = url.rpartition(":http")
-    parts = urlsplit(f"http{rest}" if separator else url)
-    shown = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    return f"{dialect}:{shown}" if separator else shown

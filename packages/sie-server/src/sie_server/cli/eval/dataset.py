@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sie_server.cli.streaming.lines import FaultError, skip_mark
+from sie_server.cli.streaming.lines import FaultError, json_fault, number_of_columns, skip_mark
 
 # What is being done, how much of it is done, and of how much.
 Advance = Callable[[str, int, int], None]
@@ -137,7 +137,7 @@ def decoded(lines: Lines, line: Line, decoder: "msgspec.json.Decoder[Any]") -> A
     try:
         return decoder.decode(line.content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise lines.fault(line.number, f"{error}.") from error
+        raise lines.fault(line.number, json_fault(error)) from error
 
 
 def words(lines: Lines, line: Line, columns: Sequence[str], separator: bytes | None = None) -> list[str]:
@@ -148,5 +148,5 @@ def words(lines: Lines, line: Line, columns: Sequence[str], separator: bytes | N
         raise lines.fault(line.number, "it is not UTF-8.") from error
     if len(found) != len(columns):
         expected = f"{', '.join(columns[:-1])} and {columns[-1]}"
-        raise lines.fault(line.number, f"it has {len(found)} columns in place of {expected}.")
+        raise lines.fault(line.number, f"it has {number_of_columns(len(found))} in place of {expected}.")
     return found

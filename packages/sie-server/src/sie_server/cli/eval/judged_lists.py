@@ -21,6 +21,9 @@ from sie_server.cli.eval.dataset import (
 from sie_server.cli.rerank.request import titled
 from sie_server.cli.streaming.lines import FaultError
 
+# Name of the first stage.
+ORDER_GIVEN = "the order given"
+
 
 class Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A document with an id; without one, its index is its id."""
@@ -74,7 +77,7 @@ def read_lists(path: Path, *, depth: int, advance: Advance) -> Dataset:
         name=path.stem,
         queries=queries,
         counts=Counts(unjudged=unjudged),
-        first_stage="order given",
+        first_stage=ORDER_GIVEN,
         sources={path.name: lines.digest, "depth": str(depth)},
         texts=_reader(path),
     )

@@ -1,5 +1,6 @@
 """Measures by their ir-measures names, and their values per query."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,18 +15,22 @@ from sie_server.cli.streaming.lines import FaultError
 CUTOFF = 10
 # Providers that compute in this process: others call programs, or guess.
 _PROVIDERS = ("pytrec_eval", "msmarco", "judged", "accuracy")
+# Commas, but not those of parameters.
+_BETWEEN = re.compile(r",(?![^(]*\))")
 _TITLES = {"AP": "MAP", "RR": "MRR", "R": "Recall"}
 
 
 def parse(names: Sequence[str], relevance_level: int) -> list[Any]:
     """Measures of ir-measures: nDCG@10, RR@10, R@10 and AP without names.
 
+    names: of one measure each, or of several, parted by commas, as in `nDCG@20,P(rel=2)@5`.
     relevance_level: the least grade of a relevant document, for the measures that have one and do not name another.
 
     Raises:
         FaultError: a name is unknown, is there twice, or is of a measure that is no mean over the queries.
     """
-    chosen = [_parse(name) for name in names] or [nDCG @ CUTOFF, RR @ CUTOFF, R @ CUTOFF, AP]
+    listed = [each.strip() for name in names for each in _BETWEEN.split(name)]
+    chosen = [_parse(name) for name in listed] or [nDCG @ CUTOFF, RR @ CUTOFF, R @ CUTOFF, AP]
     if relevance_level != 1:
         chosen = [
             measure(rel=relevance_level)

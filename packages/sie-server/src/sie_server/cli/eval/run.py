@@ -122,7 +122,7 @@ class Runner:
             self._progress.update(task, completed=done + empty)
             failures = []
             if done + empty < total:
-                self._progress.update(task, description=f"{contender.name} (opening)")
+                self._progress.update(task, description=f"{contender.name} ({contender.flags.opening})")
                 async with contender.flags.ranker() as ranker:
                     self._progress.update(task, description=contender.name)
                     failures = await score_queries(

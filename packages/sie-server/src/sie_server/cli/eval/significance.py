@@ -17,7 +17,7 @@ _BATCH = 200
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """A mean over the queries, with its 95 % bootstrap interval; without one for fewer than two queries."""
+    """A mean over the queries, with its 95% bootstrap interval; without one for fewer than two queries."""
 
     value: float
     low: float | None

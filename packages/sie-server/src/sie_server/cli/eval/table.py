@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sie_server.cli.eval.figures import Results, Row
+from sie_server.cli.eval.judged_lists import ORDER_GIVEN
 
 SIGNIFICANT = 0.05
 _SPEEDS = ("p50, ms", "p95, ms", "docs/s", "tokens", "cut")
@@ -45,7 +46,9 @@ def _table(results: Results, columns: Mapping[str, Sequence[str | Text]]) -> Tab
 def headline(results: Results) -> str:
     """The dataset in a line."""
     dataset = results.dataset
-    return f"{dataset.name}: {dataset.queries:,} queries, {dataset.candidates:,} candidates from {dataset.first_stage}"
+    source = dataset.first_stage
+    source = f"in {source}" if source == ORDER_GIVEN else f"from {source}"
+    return f"{dataset.name}: {_queries(dataset.queries)}, {dataset.candidates:,} candidates {source}"
 
 
 def better_than(results: Results, row: Row, measure: str) -> str:

@@ -1,6 +1,7 @@
 """An engine in the process of a command."""
 
 import hashlib
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,6 +13,7 @@ from sie_server.metrics import Metrics
 from sie_server.options import Precision
 from sie_server.settings import Settings
 
+_RESIDENCY = logging.getLogger("sie_server.residency.residency")
 # A command waits for its model, and bounds by itself how much it has in the queue.
 _LOAD_S = 3600.0
 _UNLIMITED = 2**62
@@ -36,10 +38,17 @@ async def local_engine(entry: Entry, device: str, precision: Precision) -> Async
     )
     engine = Engine(settings, {entry.id: entry}, Metrics(), fetch=fetch)
     engine.start()
+    _RESIDENCY.addFilter(_is_news)
     try:
         yield engine
     finally:
+        _RESIDENCY.removeFilter(_is_news)
         await engine.close()
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a record says more than the error that the command is given and prints, such as a traceback."""
+    return record.levelno != logging.ERROR or bool(record.exc_info)
 
 
 def local_entry(model: str) -> Entry:

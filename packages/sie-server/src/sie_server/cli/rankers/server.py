@@ -1,12 +1,13 @@
 """A ranker that asks a server of SIE, through its Python SDK."""
 
+import socket
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from sie_sdk import SIEAsyncClient
-from sie_sdk.errors import RequestError, ServerError, SIEError
+from sie_sdk.errors import RequestError, ServerError, SIEConnectionError, SIEError
 from sie_sdk.types import Item
 from sie_server.cli.rankers.ranker import NO_DOCUMENTS, Ranked, RankerError, UnavailableError
 from sie_server.options import LongDocuments
@@ -92,6 +93,12 @@ def ranker_error(error: SIEError, base_url: str) -> RankerError:
     """The error of a ranker for one of the SDK."""
     if error.status_code in _KEY:
         return UnavailableError(f"{base_url} requires a key ({error.status_code}): set SIE_API_KEY, or pass --api-key")
+    if isinstance(error, SIEConnectionError):
+        cause = getattr(error.__cause__, "os_error", None)
+        if isinstance(cause, ConnectionRefusedError):
+            return UnavailableError(f"no server at {base_url}")
+        if isinstance(cause, socket.gaierror):
+            return UnavailableError(f"no server at {base_url}: {cause.strerror}")
     refused = isinstance(error, RequestError) and error.status_code not in _NOT_NOW
     failed = isinstance(error, ServerError) and error.status_code == 500
     return (RankerError if refused or failed else UnavailableError)(f"{base_url}: {error}")

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from sie_server.cli.rerank.request import titled
-from sie_server.cli.streaming.lines import FaultError, skip_mark
+from sie_server.cli.streaming.lines import FaultError, json_fault, skip_mark
 
 _EVERY = 4096
 
@@ -132,7 +132,7 @@ def parsed(decoder: "msgspec.json.Decoder[Entry]", path: Path, line: bytes, numb
             return name.strip(), text
         entry = decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FaultError(f"{where}: {error}.") from None
+        raise FaultError(f"{where}: {json_fault(error)}") from None
     found = entry.first if entry.first is not None else entry.second
     if found is None:
         raise FaultError(f"{where}: field '_id' is missing.")

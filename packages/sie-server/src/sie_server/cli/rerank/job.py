@@ -18,7 +18,7 @@ from sie_server.cli.rerank.requests import rank_requests
 from sie_server.cli.rerank.runs import rank_run
 from sie_server.cli.rerank.trec_run import TrecRun
 from sie_server.cli.streaming.destination import Destination, ResumableFile, Stream, check_output
-from sie_server.cli.streaming.lines import FaultError, Lines
+from sie_server.cli.streaming.lines import STANDARD_INPUT, FaultError, Lines
 from sie_server.cli.streaming.model_flags import ModelFlags
 from sie_server.cli.streaming.progress_bar import ProgressBar
 from sie_server.cli.streaming.run import FAILED, OnError, opened
@@ -53,6 +53,8 @@ class Wanted:
                 raise FaultError(f"A run needs {', '.join(of_run)}; {missing[0]} is missing.")
             if self.depth is not None:
                 raise FaultError("--depth is for a run: it needs --run, --corpus, --queries.")
+            if self.query is not None and not self.query.strip():
+                raise FaultError("The query is empty.")
             if self.query is None and self.input == "text":
                 raise FaultError("--input text needs a query: sie-server rerank QUERY FILE.")
             return "requests" if self.query is None else "documents"
@@ -92,7 +94,7 @@ class Job:
             self._check_output()
             live = kind != "documents" and wanted.output is None and sys.stdout.isatty()
             progress = stack.enter_context(
-                ProgressBar("loading the model", "documents", shown=not (self._quiet or live))
+                ProgressBar(self._flags.opening, "documents", shown=not (self._quiet or live))
             )
             ranker = await opened(stack, self._flags.ranker)
             form = self._form(kind, ranker)
@@ -110,6 +112,11 @@ class Job:
         if self._begun is None or self._begun.is_complete:
             return None
         return f"{self._wanted.output} has {self._begun.lines:,} lines of the input; --resume goes on with it."
+
+    @property
+    def _source(self) -> Path | str:
+        """The file of the documents, for messages."""
+        return self._wanted.run or self._wanted.path or STANDARD_INPUT
 
     def _lines(self) -> Lines:
         wanted = self._wanted
@@ -195,6 +202,8 @@ class Job:
         """Complete the output, tell of lines that failed, and return the exit status."""
         if isinstance(destination, ResumableFile) and not destination.is_complete:
             destination.complete()
+        if not destination.lines:
+            progress.say(f"no documents in {self._source}")
         if not destination.failed:
             return 0
         what = "queries" if self._wanted.kind == "run" else "lines"

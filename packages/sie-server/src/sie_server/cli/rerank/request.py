@@ -52,6 +52,8 @@ def read_request(line: Line, fault: Callable[[Line, str], FaultError]) -> Reques
     text = query.get("text") if isinstance(query, dict) else query
     if not isinstance(text, str):
         raise fault(line, f"field 'query' {_MUST}.")
+    if not text.strip():
+        raise fault(line, "field 'query' is empty.")
     if not isinstance(documents, list):
         raise fault(line, "field 'documents' must be a list.")
     named = {**(query if isinstance(query, dict) else {}), **_identified(line, fault, fields)}

@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from sie_server.cli.streaming.lines import FaultError, skip_mark
+from sie_server.cli.streaming.lines import FaultError, number_of_columns, skip_mark
 
 _COLUMNS = 6
 _EVERY = 4096
@@ -110,8 +110,8 @@ class TrecRun:
             raise FaultError(f"{self._path}, line {number}: it is not UTF-8: {error}.") from None
         if len(columns) != _COLUMNS:
             raise FaultError(
-                f"{self._path}, line {number}: it has {len(columns)} columns in place of query, Q0, document, rank, "
-                "score and name."
+                f"{self._path}, line {number}: it has {number_of_columns(len(columns))} in place of query, Q0, "
+                "document, rank, score and name."
             )
         return columns
 

@@ -12,6 +12,8 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import NamedTuple
 
+import msgspec
+
 _CHUNK_BYTES = 2**18
 _MARK = codecs.BOM_UTF8
 STANDARD_INPUT = "standard input"
@@ -27,6 +29,20 @@ class Line(NamedTuple):
     number: int
     offset: int
     content: bytes
+
+
+def json_fault(error: msgspec.DecodeError | UnicodeDecodeError) -> str:
+    """A sentence about a line that can't be decoded: that it is malformed, or the field that is wrong."""
+    return f"{error}." if isinstance(error, msgspec.ValidationError) else f"it is not valid JSON: {error}."
+
+
+def number_of_columns(found: int) -> str:
+    """A number of columns in words.
+
+    >>> number_of_columns(1), number_of_columns(5)
+    ('1 column', '5 columns')
+    """
+    return f"{found} column{'' if found == 1 else 's'}"
 
 
 def skip_mark(file: BufferedReader) -> int:

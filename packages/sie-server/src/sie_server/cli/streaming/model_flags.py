@@ -3,6 +3,7 @@
 import os
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
 
 from sie_server.cli.rankers.open import DEFAULT_MODEL, open_ranker
 from sie_server.cli.rankers.ranker import Ranker
@@ -30,6 +31,11 @@ class ModelFlags:
         if self.url is not None and precision == os.environ.get("SIE_PRECISION"):
             precision = "auto"
         return device, precision
+
+    @property
+    def opening(self) -> str:
+        """The first thing that happens to the model, for people."""
+        return "loading the model" if self.url is None else f"asking {public_url(self.url)}"
 
     def ranker(self) -> AbstractAsyncContextManager[Ranker]:
         """The ranker. Raises as `open_ranker`."""
@@ -61,3 +67,11 @@ class ModelFlags:
             files = local_files(self.model or DEFAULT_MODEL)
             chosen |= {"device": device, "precision": precision, "state of the model's files": files}
         return chosen
+
+
+def public_url(url: str) -> str:
+    """The URL without a user name and a password."""
+    dialect, separator, rest = url.rpartition(":http")
+    parts = urlsplit(f"http{rest}" if separator else url)
+    shown = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return f"{dialect}:{shown}" if separator else shown

@@ -93,7 +93,7 @@ def _certainty(comparison: Comparison) -> str:
         return ""
     shown = p_text(comparison.p_holm)
     relation = shown if shown.startswith("<") else f"= {shown}"
-    interval = f"95 % interval {difference.low:+.3f} to {difference.high:+.3f}, p {relation}".replace("-", "−")
+    interval = f"95% interval {difference.low:+.3f} to {difference.high:+.3f}, p {relation}".replace("-", "−")
     return f" ({interval})" if _is_certain(comparison) else f", but the difference is not significant ({interval})"
 
 
