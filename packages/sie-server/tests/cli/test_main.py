@@ -263,3 +263,27 @@ def test_a_misspelled_option_is_no_text_and_no_file(
     said = capsys.readouterr()
     assert "nknown option" in said.out + said.err
     assert "--modle" in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("serve", "serve [OPTIONS] [MODEL]"),
+        ("rerank", "rerank [OPTIONS] [QUERY] [FILE]"),
+        ("encode", "encode [OPTIONS] [FILE]"),
+        ("eval", "eval [OPTIONS] DATASET"),
+        ("bench", "bench [OPTIONS] [MODEL]"),
+        ("plan", "plan --qps FLOAT [OPTIONS] [MODEL]"),
+        ("top", "top [OPTIONS]"),
+        ("doctor", "doctor [OPTIONS]"),
+        ("models show", "models show [OPTIONS] MODEL"),
+    ],
+)
+def test_help_is_for_people_who_know_no_python(command: str, usage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.app.meta([*command.split(), "--help"])
+    shown = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert shown.splitlines()[0] == f"Usage: sie-server {usage}"
+    for python in ("()", "ID_", "ARGS", "None", "default: False", "',)"):
+        assert python not in shown

@@ -20,22 +20,52 @@ from sie_server.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 
+
+def _shown(default: object) -> str | None:
+    """A default in the help, as it is written on a command line; None: there is nothing to show."""
+    if default in (None, "", ()) or default is False:
+        return None
+    return ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
 app = cyclopts.App(
-    name="sie-server", help="SIE: an inference engine for reranking.", version=__version__, version_flags=["--version"]
+    name="sie-server",
+    help="SIE: an inference engine for reranking.",
+    version=__version__,
+    version_flags=["--version"],
+    default_parameter=Parameter(show_default=_shown),
 )
 # Imported when they are run, or for their --help: `serve` has no use for their tables and progress bars.
 app.command("sie_server.cli.models:app", name="models", help="List, show, download and check models.")
-app.command("sie_server.cli.bench.command:bench", name="bench", help="Measure how fast a model is on this machine.")
+app.command(
+    "sie_server.cli.bench.command:bench",
+    name="bench",
+    help="Measure how fast a model is on this machine.",
+    usage="Usage: sie-server bench [OPTIONS] [MODEL]",
+)
 app.command(
     "sie_server.cli.eval.command:evaluate",
     name="eval",
     help="Compare the ranking quality of models on your judged queries.",
 )
 app.command(
-    "sie_server.cli.rerank.command:rerank", name="rerank", help="Rank documents in files by their relevance to a query."
+    "sie_server.cli.rerank.command:rerank",
+    name="rerank",
+    help="Rank documents in files by their relevance to a query.",
+    usage="Usage: sie-server rerank [OPTIONS] [QUERY] [FILE]",
 )
-app.command("sie_server.cli.plan.command:plan", name="plan", help="Plan how many replicas a load needs.")
-app.command("sie_server.cli.encode.command:encode", name="encode", help="Embed the texts in a file.")
+app.command(
+    "sie_server.cli.plan.command:plan",
+    name="plan",
+    help="Plan how many replicas a load needs.",
+    usage="Usage: sie-server plan --qps FLOAT [OPTIONS] [MODEL]",
+)
+app.command(
+    "sie_server.cli.encode.command:encode",
+    name="encode",
+    help="Embed the texts in a file.",
+    usage="Usage: sie-server encode [OPTIONS] [FILE]",
+)
 app.command("sie_server.cli.doctor:doctor", name="doctor", help="Check this machine.")
 app.command("sie_server.cli.top.command:top", name="top", help="Show the state of running servers.")
 # Those whose docstring is their help. In the list of commands they have the line above.
@@ -83,7 +113,7 @@ def launch(
     return result
 
 
-@app.command
+@app.command(usage="Usage: sie-server serve [OPTIONS] [MODEL]")
 def serve(served: Annotated[str | None, Parameter(name="MODEL")] = None, /, *, settings: Settings = Settings()) -> int:
     """Serve models over HTTP.
 

@@ -2,9 +2,10 @@
 
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
+from cyclopts import Parameter
 from rich.markup import escape
 from rich.table import Table
 
@@ -59,7 +60,7 @@ def list_models(*, model: ExtraModels = (), as_json: Json = False) -> int:
 
 
 @app.command
-def show(id_: str, /, *, model: ExtraModels = (), as_json: Json = False) -> int:
+def show(id_: Annotated[str, Parameter(name="MODEL")], /, *, model: ExtraModels = (), as_json: Json = False) -> int:
     """Show all facts about a model.
 
     Parameters

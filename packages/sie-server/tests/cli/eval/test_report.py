@@ -148,16 +148,24 @@ def compared(one: str, other: str, difference: float, p: float) -> Comparison:
             [compared("b", "a", 0.2, 0.001), compared("c", "a", 0.3, 0.0001), compared("c", "b", 0.1, 0.04)],
             [
                 "two is the best model. It reaches MAP 0.500, 0.300 above first (95% interval +0.200 to +0.400, "
-                "p < 0.001).",
+                "without a correction; p < 0.001 after Holm's correction).",
                 "It is significantly better than one.",
             ],
         ),
         (
             [compared("b", "a", 0.2, 0.01), compared("c", "a", 0.3, 0.2), compared("c", "b", 0.1, 0.6)],
             [
-                "two is the best model. It reaches MAP 0.500, 0.300 above first, but the difference is not significant "
-                "(95% interval +0.200 to +0.400, p = 0.200).",
-                "Its lead over one is not significant.",
+                "two reaches MAP 0.500, 0.300 above first, but the difference is not significant (95% interval +0.200 "
+                "to +0.400, without a correction; p = 0.200 after Holm's correction).",
+                "The difference between two and one is not significant.",
+            ],
+        ),
+        (
+            [compared("b", "a", 0.3, 0.0001), compared("c", "a", 0.3, 0.0001), compared("c", "b", 0, 1)],
+            [
+                "two reaches MAP 0.500, 0.300 above first (95% interval +0.200 to +0.400, without a correction; "
+                "p < 0.001 after Holm's correction).",
+                "two and one are equal: MAP is 0.500 with each.",
             ],
         ),
     ],

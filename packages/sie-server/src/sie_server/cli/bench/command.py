@@ -25,7 +25,7 @@ Count = Annotated[int, Parameter(validator=Number(gte=1))]
 
 
 def bench(
-    id_: str = _DEFAULT,
+    id_: Annotated[str, Parameter(name="MODEL")] = _DEFAULT,
     /,
     *,
     model: ExtraModels = (),

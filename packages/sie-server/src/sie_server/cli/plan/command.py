@@ -41,7 +41,7 @@ class Plan:
 
 
 def plan(
-    id_: str = _DEFAULT,
+    id_: Annotated[str, Parameter(name="MODEL")] = _DEFAULT,
     /,
     *,
     qps: Positive,

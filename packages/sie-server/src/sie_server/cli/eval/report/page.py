@@ -63,20 +63,23 @@ def verdict(results: Results) -> list[str]:
     value = winner.means[measure].value
     against = _comparison(results, winner.letter, first.letter)
     gain = against.difference.value
+    leads = {row.name: _comparison(results, winner.letter, row.letter) for row in results.models if row is not winner}
+    tied = [name for name, lead in leads.items() if lead.difference.value == 0]
+    beaten = [name for name, lead in leads.items() if name not in tied and _is_certain(lead)]
+    unsure = [name for name in leads if name not in (*tied, *beaten)]
     if gain == 0:
         sentences = [f"{winner.name} ranks as well as {first.name}: {title} is {value:.3f} with both."]
     else:
         side = "above" if gain > 0 else "below"
-        best = " is the best model. It" if len(results.models) > 1 else ""
-        lead = f"{abs(gain):.3f} {side} {first.name}{_certainty(against)}"
-        sentences = [f"{winner.name}{best} reaches {title} {value:.3f}, {lead}."]
-    rivals = [row for row in results.models if row is not winner]
-    beaten = [row.name for row in rivals if _is_certain(_comparison(results, winner.letter, row.letter))]
-    equal = [row.name for row in rivals if row.name not in beaten]
+        distance = f"{abs(gain):.3f} {side} {first.name}{_certainty(against)}"
+        best = " is the best model. It" if beaten and not (tied or unsure) else ""
+        sentences = [f"{winner.name}{best} reaches {title} {value:.3f}, {distance}."]
+    if tied:
+        sentences.append(f"{_listed([winner.name, *tied])} are equal: {title} is {value:.3f} with each.")
     if beaten:
-        sentences.append(f"It is significantly better than {_listed(beaten)}.")
-    if equal:
-        sentences.append(f"Its lead over {_listed(equal)} is not significant.")
+        sentences.append(f"{'It' if not tied else winner.name} is significantly better than {_listed(beaten)}.")
+    if unsure:
+        sentences.append(f"The difference between {winner.name} and {_listed(unsure)} is not significant.")
     return sentences
 
 
@@ -93,7 +96,8 @@ def _certainty(comparison: Comparison) -> str:
         return ""
     shown = p_text(comparison.p_holm)
     relation = shown if shown.startswith("<") else f"= {shown}"
-    interval = f"95% interval {difference.low:+.3f} to {difference.high:+.3f}, p {relation}".replace("-", "−")
+    interval = f"95% interval {difference.low:+.3f} to {difference.high:+.3f}".replace("-", "−")
+    interval += f", without a correction; p {relation} after Holm's correction"
     return f" ({interval})" if _is_certain(comparison) else f", but the difference is not significant ({interval})"
 
 
