@@ -152,7 +152,10 @@ def test_a_run_that_was_killed_is_completed_to_the_same_bytes(
     assert sie("encode", "-o", output, "--resume", *here, given=given).status == 0
     assert sie("encode", "-o", f"whole.{suffix}", *here, given=given).status == 0
     assert output.read_bytes() == Path(f"whole.{suffix}").read_bytes()
-    assert not note.exists()
+    assert not tmp_path.joinpath(f"whole.{suffix}.resume").exists()
+    again = sie("encode", "-o", output, "--resume", *here, given=given)
+    assert (again.status, again.error) == (0, f"{output} is complete\n")
+    assert output.read_bytes() == Path(f"whole.{suffix}").read_bytes()
 
 
 @pytest.mark.parametrize(

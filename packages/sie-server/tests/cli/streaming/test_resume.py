@@ -78,7 +78,10 @@ def test_a_run_that_was_ended_is_completed_to_the_same_bytes(
     assert sie(*arguments, "--output", output, "--resume", given=given).status == 0
     assert sie(*arguments, "--output", whole, given=given).status == 0
     assert output.read_bytes() == whole.read_bytes()
-    assert {path.name for path in tmp_path.iterdir()} == {"standard-input", "whole", "output"}
+    assert {path.name for path in tmp_path.iterdir()} == {"standard-input", "whole", "output", "output.resume"}
+    again = sie(*arguments, "--output", output, "--resume", given=given)
+    assert (again.status, again.error) == (0, f"{output} is complete\n")
+    assert output.read_bytes() == whole.read_bytes()
 
 
 def test_only_the_same_input_and_settings_are_resumed(sie: CommandLine, models: Path, tmp_path: Path) -> None:
@@ -117,11 +120,37 @@ def test_only_the_same_input_and_settings_are_resumed(sie: CommandLine, models: 
     path.write_text("\n".join([*good, good[0]]))
     assert sie(*command, *bert, "--resume").status == 0
     assert len(output.read_bytes().splitlines()) == 4
-    complete = sie(*command, *bert, "--resume")
-    assert complete.status == 2
-    assert "can't be resumed: it is complete, or of another program" in complete.error
+    whole = output.read_bytes()
+    again = sie(*command, *bert, "--resume")
+    assert (again.status, again.output, again.error) == (0, "", f"{output} is complete\n")
+    assert sie(*command, *bert).error == f"{output} exists already. To replace it, give --overwrite.\n"
+    for lines, words in [
+        ([*good, good[0], good[1]], "is the complete result of the first 4 lines of this input, which has more now."),
+        (good, "was begun with another input: 4 lines of that are done, and this one has 3."),
+        ([good[0]] * 4, "was begun with another input: its first 4 lines differ"),
+    ]:
+        path.write_text("\n".join(lines))
+        refused = sie(*command, *bert, "--resume")
+        assert refused.status == 2
+        assert words in refused.error
+        assert "goes on with it" not in refused.error
+    path.write_text("\n".join([*good, good[0]]))
+    assert "another top" in sie(*command, *bert, "--resume", "--top", "1").error
+    assert output.read_bytes() == whole
+    output.write_bytes(whole + b"\n")
+    changed = sie(*command, *bert, "--resume")
+    assert (changed.status, changed.error) == (
+        2,
+        f"{output} has changed since it was completed. To replace it, give --overwrite.\n",
+    )
+    output.unlink()
+    assert sie(*command, *bert, "--resume").status == 0, "what is not there is begun"
+    assert output.read_bytes() == whole
     assert sie(*command, *bert, "--overwrite").status == 0
-    assert len(output.read_bytes().splitlines()) == 4
+    assert output.read_bytes() == whole
+    without = sie(*command, *bert, "--resume")
+    assert without.status == 2
+    assert "it was completed by a run without --resume, which keeps no record" in without.error
 
 
 def test_skipped_lines_are_counted_over_all_runs(sie: CommandLine, models: Path, tmp_path: Path) -> None:

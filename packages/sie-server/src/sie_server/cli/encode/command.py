@@ -72,7 +72,8 @@ def encode(
     instruction
         Instruction for models that take one.
     resume
-        Go on with a file of --output that an earlier run did not complete. A file that is not there is begun.
+        Go on with a file of --output that an earlier run did not complete. A file that is not there is begun, and one
+        that an earlier run with --resume completed is left as it is.
     overwrite
         Replace a file of --output that is there.
     on_error

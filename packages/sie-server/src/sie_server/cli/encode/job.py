@@ -96,6 +96,8 @@ class Job:
             if isinstance(destination, ResumableFile):
                 rows = destination.lines - destination.failed
                 destination.complete(lambda file: form.finish(file, rows))
+                if destination.was_complete:
+                    progress.say(f"{wanted.output} is complete")
             if not destination.lines:
                 progress.say(f"no texts in {lines.name}")
             if not destination.failed:
@@ -105,7 +107,7 @@ class Job:
 
     def resumable(self) -> str | None:
         """A sentence about an output that is not complete."""
-        if self._begun is None or self._begun.is_complete:
+        if self._begun is None or not self._begun.is_resumable:
             return None
         return f"{self._wanted.output} has {self._begun.lines:,} lines of the input; --resume goes on with it."
 

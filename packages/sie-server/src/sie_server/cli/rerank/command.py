@@ -89,7 +89,8 @@ def rerank(
     long_documents
         Treatment of documents over the model's limit: cut, divided into windows, or refused. Default: the model's own.
     resume
-        Go on with a file of --output that an earlier run did not complete. A file that is not there is begun.
+        Go on with a file of --output that an earlier run did not complete. A file that is not there is begun, and one
+        that an earlier run with --resume completed is left as it is.
     overwrite
         Replace a file of --output that is there.
     on_error

@@ -109,7 +109,7 @@ class Job:
 
     def resumable(self) -> str | None:
         """A sentence about an output that is not complete."""
-        if self._begun is None or self._begun.is_complete:
+        if self._begun is None or not self._begun.is_resumable:
             return None
         return f"{self._wanted.output} has {self._begun.lines:,} lines of the input; --resume goes on with it."
 
@@ -202,6 +202,8 @@ class Job:
         """Complete the output, tell of lines that failed, and return the exit status."""
         if isinstance(destination, ResumableFile) and not destination.is_complete:
             destination.complete()
+        if isinstance(destination, ResumableFile) and destination.was_complete:
+            progress.say(f"{self._wanted.output} is complete")
         if not destination.lines:
             progress.say(f"no documents in {self._source}")
         if not destination.failed:

@@ -19,7 +19,7 @@ class Progress(msgspec.Struct):
     """The progress of a file. settings: by name, all that its content depends on except the input.
 
     lines: that are done, of the input; digest: SHA-256 of them. size: in bytes, of their results. failed: lines without
-    a result.
+    a result. output: SHA-256 of the file, once it is complete.
     """
 
     settings: dict[str, str]
@@ -27,6 +27,7 @@ class Progress(msgspec.Struct):
     digest: str = ""
     size: int = 0
     failed: int = 0
+    output: str = ""
 
 
 class Destination(Protocol):
@@ -85,7 +86,10 @@ def check_output(path: Path, inputs: Iterable[Path | None], *, resume: bool, ove
 
 
 class ResumableFile:
-    """A file that has a second file with its progress, the note, until it is complete.
+    """A file that has a second file with its progress, the note, until it is complete; with `resume`, after that too.
+
+    If the note tells that the file is complete, and of these settings, the lines of the input are compared with those
+    of which it was made, and nothing is written.
 
     The note is written after the results that it counts, and replaced in one step: whenever the process ends, the
     results up to the note are whole. A later run drops what comes after them.
@@ -98,7 +102,7 @@ class ResumableFile:
             FaultError: the file exists, is of other settings, is being written by another process, or can't be written.
         """
         self._path, self._work = path, work or path
-        self._note = _note(path)
+        self._note, self._resume = _note(path), resume
         self._settings = dict(settings)
         self._hash = hashlib.sha256()
         self._seen = 0
@@ -107,17 +111,27 @@ class ResumableFile:
         self._complete = False
         self._error: OSError | None = None
         found = _found(path, settings, resume=resume, overwrite=overwrite)
-        self._file = self._opened(found)
+        self._file: BinaryIO = path.open("rb") if found.output else self._opened(found)
         self._before = found
         self.lines, self.failed = found.lines, found.failed
         self._size = found.size
-        if not found.lines:
+        if not found.lines and not found.output:
             self._write_note()
 
     @property
     def is_complete(self) -> bool:
         """Whether nothing is missing any more."""
         return self._complete
+
+    @property
+    def was_complete(self) -> bool:
+        """Whether nothing was missing from the beginning."""
+        return bool(self._before.output)
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether a later run can go on with it."""
+        return not (self._complete or self.was_complete)
 
     def passed(self, line: bytes) -> None:
         self._count(line)
@@ -128,6 +142,11 @@ class ResumableFile:
             )
 
     def add(self, line: bytes, result: bytes, *, failed: bool = False) -> None:
+        if self.was_complete:
+            raise FaultError(
+                f"{self._path} is the complete result of the first {self._before.lines:,} lines of this input, which "
+                "has more now. To replace it, give --overwrite."
+            )
         self._count(line)
         self.lines += 1
         self.failed += failed
@@ -171,11 +190,18 @@ class ResumableFile:
                 f"{self._path} was begun with another input: {self._before.lines} lines of that are done, and this one "
                 f"has {self._seen}. Give the same input, or start again with --overwrite."
             )
+        if self.was_complete:
+            self._file.close()
+            self._complete = True
+            return
         self.save()
         if finish is not None:
             finish(self._file)
         self._file.close()
-        self._note.unlink(missing_ok=True)
+        if self._resume:
+            self._write_note(_digest(self._path))
+        else:
+            self._note.unlink(missing_ok=True)
         if self._work != self._path:
             self._work.unlink(missing_ok=True)
         self._complete = True
@@ -213,8 +239,8 @@ class ResumableFile:
         self._hash.update(line)
         self._hash.update(b"\n")
 
-    def _write_note(self) -> None:
-        progress = Progress(self._settings, self.lines, self._hash.hexdigest(), self._size, self.failed)
+    def _write_note(self, output: str = "") -> None:
+        progress = Progress(self._settings, self.lines, self._hash.hexdigest(), self._size, self.failed, output)
         new = self._note.with_name(self._note.name + ".new")
         new.write_bytes(msgspec.json.format(msgspec.json.encode(progress), indent=1) + b"\n")
         new.replace(self._note)
@@ -225,18 +251,17 @@ def _found(path: Path, settings: Mapping[str, str], *, resume: bool, overwrite: 
     nothing, note = Progress(dict(settings)), _note(path)
     if overwrite or not (path.exists() or note.exists()):
         return nothing
+    found = _noted(note)
+    if found is not None and found.output and not path.exists():
+        return nothing
     if not resume:
-        unfinished = " To go on with it, give --resume." if note.exists() else ""
+        unfinished = " To go on with it, give --resume." if found is not None and not found.output else ""
         raise FaultError(f"{path} exists already.{unfinished} To replace it, give --overwrite.")
-    try:
-        found = msgspec.json.decode(note.read_bytes(), type=Progress)
-    except FileNotFoundError:
+    if found is None:
         raise FaultError(
-            f"{path} can't be resumed: it is complete, or of another program, for there is no {note}. "
-            "To replace it, give --overwrite."
-        ) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
-        raise FaultError(f"{note} can't be read: {error}. Start again with --overwrite.") from None
+            f"{path} can't be resumed: there is no {note}. Either it was completed by a run without --resume, which "
+            "keeps no record, or it is of another program. To replace it, give --overwrite."
+        )
     for name in {**found.settings, **settings} if settings else ():
         was, now = found.settings.get(name), settings.get(name)
         if was != now:
@@ -244,7 +269,25 @@ def _found(path: Path, settings: Mapping[str, str], *, resume: bool, overwrite: 
                 f"{path} was begun with another {name}: {was or 'none'}, and now {now or 'none'}. Give the "
                 "same, or start again with --overwrite."
             )
+    if settings and found.output and _digest(path) != found.output:
+        raise FaultError(f"{path} has changed since it was completed. To replace it, give --overwrite.")
     return found
+
+
+def _noted(note: Path) -> Progress | None:
+    """The progress in a note; None if there is no note. Raises FaultError."""
+    try:
+        return msgspec.json.decode(note.read_bytes(), type=Progress)
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
+        raise FaultError(f"{note} can't be read: {error}. Start again with --overwrite.") from None
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _note(path: Path) -> Path:
