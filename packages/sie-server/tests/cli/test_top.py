@@ -195,6 +195,7 @@ def test_one_of_several_is_missing(running: InProcess, capsys: pytest.CaptureFix
     assert re.search(rf"^ http://127.0.0.1:{port} +● lost", said, re.MULTILINE)
     assert f"no server at http://127.0.0.1:{port}" in said
     assert "1 of 2 servers" in said
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("watch-")]
 
 
 def test_a_server_named_twice_is_one(running: InProcess, capsys: pytest.CaptureFixture[str]) -> None:

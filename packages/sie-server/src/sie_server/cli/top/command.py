@@ -75,14 +75,15 @@ def _fleet(feeds: "Sequence[Feed]", console: Console, *, live: bool) -> int:
 
     from sie_server.cli.top.fleet import Fleet, watched
 
-    fleet, said = Fleet([feed.url for feed in feeds]), watched(feeds)
-    if not live:
-        while not fleet.complete:
-            fleet.add(next(said))
-        console.print(fleet)
-        return 0 if fleet.reached else 1
-    with suppress(KeyboardInterrupt), Live(fleet, console=console, screen=True, auto_refresh=False) as screen:
-        for one in said:
-            fleet.add(one)
-            screen.refresh()
+    fleet = Fleet([feed.url for feed in feeds])
+    with watched(feeds) as said:
+        if not live:
+            while not fleet.complete:
+                fleet.add(next(said))
+            console.print(fleet)
+            return 0 if fleet.reached else 1
+        with suppress(KeyboardInterrupt), Live(fleet, console=console, screen=True, auto_refresh=False) as screen:
+            for one in said:
+                fleet.add(one)
+                screen.refresh()
     return 0

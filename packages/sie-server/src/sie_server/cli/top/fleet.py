@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -18,6 +19,8 @@ from sie_server.cli.top.sample import Between, Sample
 from sie_server.cli.top.screen import duration, milliseconds, number
 
 _BUSY, _LONG_S = 0.9, 1.0
+# For the threads that read the feeds: a feed pauses for a second while its server is away.
+_STOP_S = 2.0
 _LATENCY = "sie_request_duration_seconds"
 
 
@@ -29,21 +32,30 @@ class Said:
     sample: Sample | str | RefusedError
 
 
-def watched(feeds: Sequence[Feed]) -> Iterator[Said]:
-    """Yield what all feeds say, as it comes, without end."""
+@contextmanager
+def watched(feeds: Sequence[Feed]) -> Iterator[Iterator[Said]]:
+    """What all feeds say, as it comes, without end; as a context, at the end of which they are read no more."""
     queue: SimpleQueue[Said] = SimpleQueue()
+    over = Event()
 
     def read(feed: Feed) -> None:
         try:
             for sample in feed.samples():
+                if over.is_set():
+                    return
                 queue.put(Said(feed.url, sample))
         except RefusedError as error:
             queue.put(Said(feed.url, error))
 
-    for feed in feeds:
-        Thread(target=read, args=(feed,), name=f"watch-{feed.url}", daemon=True).start()
-    while True:
-        yield queue.get()
+    threads = [Thread(target=read, args=(feed,), name=f"watch-{feed.url}", daemon=True) for feed in feeds]
+    for thread in threads:
+        thread.start()
+    try:
+        yield iter(queue.get, None)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(_STOP_S)
 
 
 class Fleet:
