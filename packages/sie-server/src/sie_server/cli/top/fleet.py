@@ -34,7 +34,7 @@ class Said:
 
 @contextmanager
 def watched(feeds: Sequence[Feed]) -> Iterator[Iterator[Said]]:
-    """What all feeds say, as it comes, without end; as a context, at the end of which they are read no more."""
+    """News of all feeds as it comes, without end; at the end of the context they are read no more."""
     queue: SimpleQueue[Said] = SimpleQueue()
     over = Event()
 
