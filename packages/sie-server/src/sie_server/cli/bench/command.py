@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
-from cyclopts.validators import Number
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from sie_server.catalog.catalog import did_you_mean, parse, shipped, with_models
 from sie_server.cli import output
+from sie_server.cli.flag_types import Count
 from sie_server.cli.output import Json
 from sie_server.errors import LoadError, SIEError
 from sie_server.machine.processor import processor_name
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from sie_server.cli.bench.figures import Figures
 
 _DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
-Count = Annotated[int, Parameter(validator=Number(gte=1))]
 
 
 def bench(

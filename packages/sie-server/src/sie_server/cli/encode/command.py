@@ -4,13 +4,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
+from sie_server.cli.flag_types import Count, Flag
 from sie_server.cli.streaming.input_file import InputFile
 from sie_server.settings import ChosenPrecision, Device
 
-Count = Annotated[int, Parameter(validator=Number(gte=1))]
-Flag = Annotated[bool, Parameter(negative=())]
 Outputs = tuple[Literal["dense", "sparse", "multivector"], ...]
 
 

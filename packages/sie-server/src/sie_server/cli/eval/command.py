@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 from rich.console import Console
 from rich.progress import Progress
 
 from sie_server.cli import output as outputs
 from sie_server.cli.eval.bm25 import Language
+from sie_server.cli.flag_types import Count
 from sie_server.cli.output import Json
 from sie_server.errors import LoadError, SIEError
 from sie_server.options import LongDocuments
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _PACKAGES = {"ir_measures": "ir-measures", "scipy": "scipy"}
 _PACKAGES_OF_BM25 = {"bm25s": "bm25s", "Stemmer": "PyStemmer"}
 REFUSED, WRONG, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 130
-Count = Annotated[int, Parameter(validator=Number(gte=1))]
 
 
 def evaluate(

@@ -9,6 +9,7 @@ from cyclopts.validators import Number
 from rich.table import Table
 
 from sie_server.cli import output
+from sie_server.cli.flag_types import Count
 from sie_server.cli.output import Json
 from sie_server.cli.plan.queueing import Balancer, Load, replicas_for, wait
 from sie_server.errors import LoadError, SIEError
@@ -16,7 +17,6 @@ from sie_server.settings import ChosenPrecision, Device, ExtraModels
 
 _DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
 _SHARE = 0.95
-Count = Annotated[int, Parameter(validator=Number(gte=1))]
 Positive = Annotated[float, Parameter(validator=Number(gt=0))]
 NotNegative = Annotated[float, Parameter(validator=Number(gte=0))]
 
