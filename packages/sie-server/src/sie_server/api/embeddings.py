@@ -21,7 +21,7 @@ from sie_server.api.embed_dialects.request import EmbedReader, EmbedRequest, Ope
 from sie_server.api.embed_dialects.table import EMBED_ROUTES
 from sie_server.api.embed_dialects.token_ids import TokenIdReader
 from sie_server.api.embed_dialects.wanted import Numbers
-from sie_server.api.request_options import check_repeated, length_limits, scheduling_params, with_profile
+from sie_server.api.request_options import check_repeated, encode_call, scheduling_params, with_profile
 from sie_server.api.responses import is_large
 from sie_server.api.timing import observe
 from sie_server.catalog.catalog import Entry
@@ -141,19 +141,13 @@ class EmbeddingsAPI:
             ),
             address.profile,
         )
-        queries = want.is_query is True
         first, *others = want.forms
-        return EncodeCall(
-            model_id=address.slot.entry.id,
-            texts=cast(Any, Texts(asked.texts, hold)),
-            outputs=(want.output,),
-            is_query=queries,
-            template=options.query_template if queries else options.doc_template,
-            instruction=options.instruction,
-            default_instruction=options.default_instruction,
-            limits=length_limits(options),
-            pooling=options.pooling,
-            normalize=options.normalize is not False,
+        return encode_call(
+            address.slot.entry.id,
+            cast(Any, Texts(asked.texts, hold)),
+            (want.output,),
+            options,
+            is_query=want.is_query is True,
             scheduling=scheduling_params(request.headers, waits=asked.waits),
             checks=_Checks(
                 self._sizes,

@@ -13,15 +13,14 @@ from sie_server.api.request_options import (
     around_texts,
     check_muvera,
     check_repeated,
+    encode_call,
     is_query,
-    length_limits,
     scheduling_params,
     with_profile,
 )
 from sie_server.api.responses import MANY, embeddings, is_large, score_entries
 from sie_server.api.scoring import Scoring
 from sie_server.api.timing import in_body, observe
-from sie_server.engine.calls import EncodeCall
 from sie_server.engine.engine import Engine
 from sie_server.errors import Code, SIEError
 from sie_server.http.answer_writer import AnswerWriter
@@ -90,24 +89,19 @@ class NativeAPI:
         address = self._engine.residency.names.resolve(request.path_params["model"], requested.profile)
         options = with_profile(requested, address.profile)
         check_muvera(options.muvera)
-        queries = is_query(params, options)
         dtype = params.output_dtype or options.output_dtype or "float32"
         outputs = options.output_types or params.output_types or ["dense"]
         if options.muvera is not None:
             outputs = [*outputs, "dense"]
         texts = Texts((item.text for item in body.items), hold)
         large = hold.is_large
-        call = EncodeCall(
-            model_id=address.slot.entry.id,
-            texts=texts,
-            outputs=outputs,
-            is_query=queries,
-            template=options.query_template if queries else options.doc_template,
-            instruction=params.instruction or options.instruction,
-            default_instruction=options.default_instruction,
-            limits=length_limits(options),
-            pooling=options.pooling,
-            normalize=options.normalize is not False,
+        call = encode_call(
+            address.slot.entry.id,
+            texts,
+            outputs,
+            options,
+            is_query=is_query(params, options),
+            instruction=params.instruction,
             muvera=options.muvera,
             scheduling=scheduling,
             checks=EmbeddingChecks(

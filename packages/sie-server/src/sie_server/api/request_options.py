@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Mapping
+from collections.abc import Sequence as Items
 from dataclasses import dataclass
-from typing import TypeVar, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import msgspec
 from starlette.datastructures import Headers
 
 from sie_server import wire
 from sie_server.catalog.catalog import NO_DEFAULTS, Profile
+from sie_server.engine.calls import EncodeCall
 from sie_server.engine.scheduling_params import SchedulingParams
 from sie_server.errors import Code, SIEError
 from sie_server.options import MODES, Comparison, LongDocuments, Muvera, Priority, ScoreMode
@@ -76,6 +78,35 @@ def merged_score_params(
         length_limits(merged),
         options.long_documents or _overflow(options) or profile.long_documents,
         _comparison(merged, profile),
+    )
+
+
+def encode_call(
+    model_id: str,
+    texts: Items[str | None] | Items[list[int]],
+    outputs: Items[str],
+    options: wire.EncodeOptions,
+    *,
+    is_query: bool,
+    instruction: str | None = None,
+    **more: Any,
+) -> EncodeCall:
+    """The call for embeddings by these options, completed by a profile. instruction: wins over theirs.
+
+    more: fields of the call that options do not decide alone.
+    """
+    return EncodeCall(
+        model_id=model_id,
+        texts=texts,
+        outputs=outputs,
+        is_query=is_query,
+        template=options.query_template if is_query else options.doc_template,
+        instruction=instruction or options.instruction,
+        default_instruction=options.default_instruction,
+        limits=length_limits(options),
+        pooling=options.pooling,
+        normalize=options.normalize is not False,
+        **more,
     )
 
 

@@ -7,12 +7,11 @@ from dataclasses import replace
 from sie_server import wire
 from sie_server.api.embed_dialects.vectors import cut
 from sie_server.api.embeddings import check_dimensions
-from sie_server.api.request_options import length_limits, with_profile
+from sie_server.api.request_options import encode_call, with_profile
 from sie_server.api.responses import check_finite
 from sie_server.cli.encode.encoder import EncodeFlags, Encoder, Vectors
 from sie_server.cli.rankers.local_engine import local_engine, local_entry
 from sie_server.cli.rankers.ranker import RankerError, UnavailableError
-from sie_server.engine.calls import EncodeCall
 from sie_server.engine.engine import Engine
 from sie_server.errors import SIEError
 from sie_server.options import Precision
@@ -30,17 +29,13 @@ class EngineEncoder:
         outputs = list(flags.outputs or options.output_types or ["dense"])
         if options.muvera is not None and "dense" not in outputs:
             outputs.append("dense")
-        self._call = EncodeCall(
-            model_id=address.slot.entry.id,
-            texts=[],
-            outputs=outputs,
+        self._call = encode_call(
+            address.slot.entry.id,
+            [],
+            outputs,
+            options,
             is_query=flags.is_query,
-            template=options.query_template if flags.is_query else options.doc_template,
-            instruction=flags.instruction or options.instruction,
-            default_instruction=options.default_instruction,
-            limits=length_limits(options),
-            pooling=options.pooling,
-            normalize=options.normalize is not False,
+            instruction=flags.instruction,
             muvera=options.muvera,
         )
 
