@@ -47,10 +47,10 @@ def test_the_commands_of_the_page_work(dataset: Path) -> None:
 
 
 def test_the_page_names_the_files_and_the_exit_statuses() -> None:
-    from sie_server.cli.eval import command
     from sie_server.cli.eval.report.page import REPORT, RESULTS
+    from sie_server.cli.exit_status import BAD_INPUT, FAILED, INTERRUPTED, UNAVAILABLE
 
-    for status in (0, command.REFUSED, command.WRONG, command.UNAVAILABLE, command.INTERRUPTED):
+    for status in (0, FAILED, BAD_INPUT, UNAVAILABLE, INTERRUPTED):
         assert f"\n| {status} | " in PAGE
     for name in (REPORT, RESULTS, "*.scores.jsonl"):
         assert f"\n| `{name}` | " in PAGE

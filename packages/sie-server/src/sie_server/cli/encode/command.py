@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from sie_server.cli.flag_types import Count, Flag
+from sie_server.cli.rerank.texts import Input
 from sie_server.cli.streaming.input_file import InputFile
 from sie_server.settings import ChosenPrecision, Device
 
@@ -24,7 +25,7 @@ def encode(
     query: Flag = False,
     dimensions: Count | None = None,
     dtype: Literal["float32", "float16"] = "float32",
-    input_: Annotated[Literal["auto", "text", "jsonl"], Parameter(name="--input")] = "auto",
+    input_: Annotated[Input, Parameter(name="--input")] = "auto",
     instruction: str | None = None,
     resume: Flag = False,
     overwrite: Flag = False,

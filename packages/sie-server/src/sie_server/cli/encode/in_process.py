@@ -10,8 +10,8 @@ from sie_server.api.embeddings import check_dimensions
 from sie_server.api.request_options import encode_call, with_profile
 from sie_server.api.responses import check_finite
 from sie_server.cli.encode.encoder import EncodeFlags, Encoder, Vectors
-from sie_server.cli.rankers.local_engine import local_engine, local_entry
-from sie_server.cli.rankers.ranker import RankerError, UnavailableError
+from sie_server.cli.rankers.local_engine import engine_error, local_address, local_engine, local_entry
+from sie_server.cli.rankers.ranker import UnavailableError
 from sie_server.engine.engine import Engine
 from sie_server.errors import SIEError
 from sie_server.options import Precision
@@ -61,9 +61,7 @@ class EngineEncoder:
                 for name, values in vectors.items():
                     check_finite(values[1] if name == "sparse" else values, name)
         except SIEError as error:
-            if (trouble := self._engine.trouble) is not None:
-                raise UnavailableError(f"the engine has stopped: {trouble}") from error
-            raise RankerError(error.message) from error
+            raise engine_error(self._engine, error) from error
         if self._dimensions is not None:
             for vectors in encoding.vectors:
                 vectors["dense"] = cut(vectors["dense"], self._dimensions)
@@ -80,7 +78,7 @@ async def engine_encoder(model: str, flags: EncodeFlags, device: str, precision:
     """
     entry = local_entry(model)
     async with local_engine(entry, device, precision) as engine:
-        address = engine.residency.names.resolve(model if model.startswith(f"{entry.id}:") else entry.id)
+        address = local_address(engine, entry, model)
         encoder = EngineEncoder(engine, address, flags)
         try:
             await encoder.prepare()

@@ -6,26 +6,27 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from sie_server.cli.encode.encoder import EncodeFlags, Encoder
 from sie_server.cli.encode.forms import Form, JsonLines, Kind, Npy, Number, Parquet
+from sie_server.cli.exit_status import FAILED
 from sie_server.cli.quick_imports import quick_imports
-from sie_server.cli.rankers.open import DEFAULT_MODEL
+from sie_server.cli.rankers.open import DEFAULT_MODEL, refuse_choice
 from sie_server.cli.rankers.ranker import RankerError
-from sie_server.cli.rerank.texts import Texts
+from sie_server.cli.rerank.texts import AS_JSON, Input, Texts
 from sie_server.cli.streaming.batches import Batch, batches
-from sie_server.cli.streaming.destination import Destination, ResumableFile, Stream, check_output
+from sie_server.cli.streaming.destination import Destination, ResumableFile, Stream, check_no_output, check_output
 from sie_server.cli.streaming.in_order import Window
+from sie_server.cli.streaming.input_file import input_path
 from sie_server.cli.streaming.lines import FaultError, Line, Lines
 from sie_server.cli.streaming.model_flags import ModelFlags
 from sie_server.cli.streaming.progress_bar import ProgressBar
-from sie_server.cli.streaming.run import FAILED, OnError, Outcome, each_alone, opened, stream
+from sie_server.cli.streaming.run import OnError, Outcome, each_alone, opened, stream
 
 # Texts and characters of a request, and those in progress: enough to fill the batches of all cores.
 _MOST, _MOST_CHARACTERS = 64, 2**17
 _WINDOW = Window(16, 2**20)
-_AS_JSON = {"auto": None, "text": False, "jsonl": True}
 _SUFFIXES: Mapping[str, Kind] = {".npy": "npy", ".jsonl": "jsonl", ".parquet": "parquet"}
 
 
@@ -42,7 +43,7 @@ class Wanted:
     """The flags that choose the input, and the form of the output."""
 
     file: Path | None
-    input: Literal["auto", "text", "jsonl"]
+    input: Input
     output: Path | None
     kind: Kind | None
     dtype: Number
@@ -50,7 +51,7 @@ class Wanted:
     @property
     def path(self) -> Path | None:
         """The file to read; None: standard input."""
-        return None if self.file == Path("-") else self.file
+        return input_path(self.file)
 
 
 class Job:
@@ -107,14 +108,12 @@ class Job:
 
     def resumable(self) -> str | None:
         """A sentence about an output that is not complete."""
-        if self._begun is None or not self._begun.is_resumable:
-            return None
-        return f"{self._wanted.output} has {self._begun.lines:,} lines of the input; --resume goes on with it."
+        return None if self._begun is None else self._begun.left_over
 
     async def _embed(
         self, lines: Lines, encoder: Encoder, form: Form, destination: Destination, progress: ProgressBar
     ) -> None:
-        texts = Texts(lines.fault, as_json=_AS_JSON[self._wanted.input])
+        texts = Texts(lines.fault, as_json=AS_JSON[self._wanted.input])
 
         def read(line: Line) -> Text:
             return Text(self._seen - 1, *texts.read(line))
@@ -148,8 +147,7 @@ class Job:
         """The kind of output. Raises FaultError: it can't be written."""
         wanted, output = self._wanted, self._wanted.output
         if output is None:
-            if self._resume or self._overwrite:
-                raise FaultError(f"--{'resume' if self._resume else 'overwrite'} needs --output.")
+            check_no_output(resume=self._resume, overwrite=self._overwrite)
             kind = wanted.kind or "jsonl"
             if kind != "jsonl":
                 raise FaultError(f"--format {kind} needs --output.")
@@ -182,8 +180,7 @@ class Job:
                 from sie_server.cli.encode.in_process import engine_encoder
 
             return engine_encoder(self._flags.model or DEFAULT_MODEL, self._encode, device, precision)
-        if (device, precision) != ("auto", "auto"):
-            raise ValueError("device and precision are those of the server at --url, and can't be chosen here")
+        refuse_choice(device, precision)
         from sie_server.cli.encode.server import server_encoder
 
         return server_encoder(self._flags.url, self._flags.model, self._encode, self._flags.api_key)

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sie_server.cli.eval import corpus
-from sie_server.cli.eval.dataset import Advance, Candidates, Lines, opened
+from sie_server.cli.eval.dataset import Advance, Candidates, Lines
 from sie_server.cli.rerank.corpus import Entry, parsed
-from sie_server.cli.streaming.lines import FaultError
+from sie_server.cli.streaming.lines import FaultError, open_input
 
 # For which bm25s has stop words, and Snowball a stemmer.
 Language = Literal[
@@ -80,7 +80,7 @@ def retrieve(
     empty = tokenizer.get_vocab_dict().get("")
     decoder = msgspec.json.Decoder(Entry)
     found: dict[str, Candidates] = {}
-    with opened(path) as file:
+    with open_input(path) as file:
         for done, (query, text) in enumerate(queries.items()):
             advance("retrieving by BM25", done, len(queries))
             [words] = tokenizer.streaming_tokenize([text], update_vocab=False)

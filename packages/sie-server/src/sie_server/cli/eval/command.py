@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from sie_server.cli import output as outputs
 from sie_server.cli.eval.bm25 import Language
+from sie_server.cli.exit_status import BAD_INPUT, FAILED, INTERRUPTED, UNAVAILABLE
 from sie_server.cli.flag_types import Count
 from sie_server.cli.output import Json
 from sie_server.errors import LoadError, SIEError
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 # Modules of the extra `eval`, and the packages that have them.
 _PACKAGES = {"ir_measures": "ir-measures", "scipy": "scipy"}
 _PACKAGES_OF_BM25 = {"bm25s": "bm25s", "Stemmer": "PyStemmer"}
-REFUSED, WRONG, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 130
 
 
 def evaluate(
@@ -102,7 +102,7 @@ def evaluate(
     needed = {**_PACKAGES_OF_BM25, **_PACKAGES} if run is None and dataset.is_dir() else _PACKAGES
     if missing := [package for module, package in needed.items() if find_spec(module) is None]:
         return _said(
-            f"`sie-server eval` needs more packages. Install them with: pip install {' '.join(missing)}", WRONG
+            f"`sie-server eval` needs more packages. Install them with: pip install {' '.join(missing)}", BAD_INPUT
         )
     from sie_server.cli.eval import measures
     from sie_server.cli.eval.contender import Options, contenders
@@ -144,15 +144,15 @@ def evaluate(
     except (LoadError, UnavailableError, SIEError) as error:
         return _said(f"{getattr(error, 'message', error)}{_kept(output if runner is not None else None)}", UNAVAILABLE)
     except RankerError as error:
-        return _said(str(error), REFUSED)
+        return _said(str(error), FAILED)
     except (FaultError, ValueError) as error:
-        return _said(str(error), WRONG)
+        return _said(str(error), BAD_INPUT)
     except OSError as error:
-        return _said(f"{error.filename}: {error.strerror}", REFUSED)
+        return _said(f"{error.filename}: {error.strerror}", FAILED)
     finally:
         signal.signal(signal.SIGTERM, interrupt)
     _show(found, output, as_json)
-    return REFUSED if any(row.failures for row in found.rows) else 0
+    return FAILED if any(row.failures for row in found.rows) else 0
 
 
 def _show(found: "Results", output: Path | None, as_json: bool) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from sie_server.checkpoints.source import locate
 from sie_server.cli.rankers.local_engine import local_entry
 from sie_server.cli.rankers.open import DEFAULT_MODEL
-from sie_server.cli.streaming.model_flags import ModelFlags, public_url
+from sie_server.cli.rankers.public_url import public_url
+from sie_server.cli.streaming.model_flags import ModelFlags
 from sie_server.machine.processor import processor_name
 from sie_server.options import LongDocuments, Precision
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from sie_server.cli.eval.dataset import Advance, Lines, Query, opened
+from sie_server.cli.eval.dataset import Advance, Lines, Query
 from sie_server.cli.rerank.corpus import Entry, parsed
-from sie_server.cli.streaming.lines import FaultError
+from sie_server.cli.streaming.lines import FaultError, open_input
 
 
 class Document(NamedTuple):
@@ -49,7 +49,7 @@ def reader(path: Path) -> Callable[[Query], list[str]]:
 
     def texts(query: Query) -> list[str]:
         found = []
-        with opened(path) as file:
+        with open_input(path) as file:
             for name, offset in zip(query.candidates.ids, query.candidates.offsets, strict=True):
                 file.seek(offset)
                 id_, text = parsed(decoder, path, file.readline(), None)

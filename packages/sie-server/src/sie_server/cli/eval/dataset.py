@@ -4,13 +4,12 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import file_digest, sha256
-from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from sie_server.cli.streaming.lines import FaultError, json_fault, number_of_columns, skip_mark
+from sie_server.cli.streaming.lines import FaultError, json_fault, number_of_columns, open_input, skip_mark
 
 # What is being done, how much of it is done, and of how much.
 Advance = Callable[[str, int, int], None]
@@ -96,7 +95,7 @@ class Lines:
         self._hash = sha256()
 
     def __iter__(self) -> Iterator[Line]:
-        with opened(self._path) as file:
+        with open_input(self._path) as file:
             size = max(1, self._path.stat().st_size)
             offset = skip_mark(file)
             for number, content in enumerate(file, 1):
@@ -117,17 +116,9 @@ class Lines:
         return FaultError(f"{self._path}, line {number}: {message}")
 
 
-def opened(path: Path) -> BufferedReader:
-    """Open a file for reading. Raises FaultError."""
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise FaultError(f"{path} can't be read: {error.strerror}.") from error
-
-
 def digest(path: Path) -> str:
     """SHA-256 of a file without a byte order mark. Raises FaultError."""
-    with opened(path) as file:
+    with open_input(path) as file:
         skip_mark(file)
         return file_digest(file, "sha256").hexdigest()
 

@@ -16,10 +16,9 @@ from sie_server.cli.eval.dataset import (
     Lines,
     Query,
     decoded,
-    opened,
 )
 from sie_server.cli.rerank.request import titled
-from sie_server.cli.streaming.lines import FaultError
+from sie_server.cli.streaming.lines import FaultError, open_input
 
 # Name of the first stage.
 ORDER_GIVEN = "the order given"
@@ -88,7 +87,7 @@ def _reader(path: Path) -> Callable[[Query], list[str]]:
         candidates = query.candidates
         if not candidates.ids:
             return []
-        with opened(path) as file:
+        with open_input(path) as file:
             file.seek(candidates.offsets[0])
             line = file.readline()
         try:

@@ -102,7 +102,7 @@ class Runner:
             ValueError: a setting can't be honoured.
             UnavailableError: a ranker can't be used, or not any more.
             RankerError: a ranker refused every query.
-            FaultError, FaultError: the files have changed.
+            FaultError: the files have changed.
             KeyboardInterrupt: Ctrl-C; the journals have what was scored.
         """
         return asyncio.run(self._score())

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from sie_server import wire
 from sie_server.api.request_options import ScoreParams, merged_score_params
 from sie_server.catalog.catalog import did_you_mean, shipped
-from sie_server.cli.rankers.local_engine import local_engine, local_entry
-from sie_server.cli.rankers.ranker import NO_DOCUMENTS, Ranked, RankerError, UnavailableError
+from sie_server.cli.rankers.local_engine import engine_error, local_address, local_engine, local_entry
+from sie_server.cli.rankers.ranker import NO_DOCUMENTS, Ranked, UnavailableError
 from sie_server.engine.calls import ScoreCall
 from sie_server.engine.engine import Engine
 from sie_server.engine.scheduling_params import SchedulingParams
@@ -42,9 +42,7 @@ class EngineRanker:
         try:
             ranking = await self._engine.score(call)
         except SIEError as error:
-            if (trouble := self._engine.trouble) is not None:
-                raise UnavailableError(f"the engine has stopped: {trouble}") from error
-            raise RankerError(error.message) from error
+            raise engine_error(self._engine, error) from error
         seconds = time.perf_counter() - started
         return Ranked(ranking.scores, seconds, ranking.tokens, sum(ranking.truncated))
 
@@ -61,7 +59,7 @@ async def engine_ranker(
     """
     entry = local_entry(model)
     async with local_engine(entry, device, precision) as engine:
-        address = engine.residency.names.resolve(model if model.startswith(f"{entry.id}:") else entry.id)
+        address = local_address(engine, entry, model)
         options = wire.ScoreOptions(long_documents=long_documents)
         params = merged_score_params(SchedulingParams(), options, address.profile, instruction)
         try:

@@ -8,9 +8,12 @@ from contextlib import asynccontextmanager
 from sie_server.catalog.catalog import Entry, parse, shipped
 from sie_server.checkpoints.files import checkpoint_files
 from sie_server.checkpoints.source import fetch, on_this_machine
+from sie_server.cli.rankers.ranker import RankerError, UnavailableError
 from sie_server.engine.engine import Engine
+from sie_server.errors import SIEError
 from sie_server.metrics import Metrics
 from sie_server.options import Precision
+from sie_server.residency.address import ModelAddress
 from sie_server.settings import Settings
 
 _RESIDENCY = logging.getLogger("sie_server.residency.residency")
@@ -64,6 +67,18 @@ def local_entry(model: str) -> Entry:
             raise ValueError(f"profile '{profile}' not found; '{name}' has {', '.join(entry.every_profile)}")
         return entry
     return parse(model, known)
+
+
+def local_address(engine: Engine, entry: Entry, model: str) -> ModelAddress:
+    """The address in an engine of `local_engine` of the model that `local_entry` has read: with its profile, if any."""
+    return engine.residency.names.resolve(model if model.startswith(f"{entry.id}:") else entry.id)
+
+
+def engine_error(engine: Engine, error: SIEError) -> RankerError:
+    """The error of a ranker or an encoder for one of a call to the engine."""
+    if (trouble := engine.trouble) is not None:
+        return UnavailableError(f"the engine has stopped: {trouble}")
+    return RankerError(error.message)
 
 
 def local_files(model: str) -> str:

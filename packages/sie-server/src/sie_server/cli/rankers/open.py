@@ -11,6 +11,12 @@ from sie_server.options import LongDocuments, Precision
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
+def refuse_choice(device: str, precision: Precision) -> None:
+    """Refuse a device and a precision for a model on a server. Raises ValueError."""
+    if (device, precision) != ("auto", "auto"):
+        raise ValueError("device and precision are those of the server at --url, and can't be chosen here")
+
+
 def open_ranker(
     model: str | None,
     *,
@@ -38,8 +44,7 @@ def open_ranker(
             from sie_server.cli.rankers.in_process import engine_ranker
 
         return engine_ranker(model or DEFAULT_MODEL, instruction, long_documents, device, precision)
-    if (device, precision) != ("auto", "auto"):
-        raise ValueError("device and precision are those of the server at --url, and can't be chosen here")
+    refuse_choice(device, precision)
     scheme, separator, rest = url.partition(":")
     if scheme in ("http", "https"):
         from sie_server.cli.rankers.server import server_ranker

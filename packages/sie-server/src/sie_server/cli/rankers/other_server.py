@@ -4,7 +4,6 @@ import asyncio
 import math
 import os
 import random
-import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -17,6 +16,7 @@ import msgspec
 
 from sie_sdk.retry import FailureKind, Reason, RetryOptions, after_failure, after_response
 from sie_server.cli.rankers.dialects import Dialect
+from sie_server.cli.rankers.public_url import public_url
 from sie_server.cli.rankers.ranker import NO_DOCUMENTS, Ranked, RankerError, UnavailableError
 
 _TIMEOUT = httpx2.Timeout(150.0, connect=10.0)
@@ -159,8 +159,7 @@ async def other_ranker(
             raise ValueError("the API key must be printable ASCII")
         headers[dialect.header] = key if dialect.header != "Authorization" else f"Bearer {key}"
     address = urlunsplit(parts._replace(path=joined(parts.path, path)))
-    shown = re.sub(r"//[^/]*@", "//", url)
-    name = f"{dialect_name}{f':{model}' if model else ''} at {shown}"
+    name = f"{dialect_name}{f':{model}' if model else ''} at {public_url(url)}"
     async with httpx2.AsyncClient(timeout=_TIMEOUT, headers=headers) as client:
         yield OtherRanker(client, address, name, dialect, fields)
 

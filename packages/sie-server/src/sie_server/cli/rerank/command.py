@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from sie_server.cli.flag_types import Count, Flag
+from sie_server.cli.rerank.texts import Input
 from sie_server.cli.streaming.input_file import InputFile
 from sie_server.options import LongDocuments
 from sie_server.settings import ChosenPrecision, Device
@@ -21,7 +22,7 @@ def rerank(
     top: Annotated[Count | None, Parameter(alias="-n")] = None,
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     format_: Annotated[Literal["text", "tsv", "jsonl", "trec"] | None, Parameter(name="--format")] = None,
-    input_: Annotated[Literal["auto", "text", "jsonl"], Parameter(name="--input")] = "auto",
+    input_: Annotated[Input, Parameter(name="--input")] = "auto",
     run: Path | None = None,
     corpus: Path | None = None,
     queries: Path | None = None,

@@ -3,7 +3,6 @@
 import hashlib
 from array import array
 from collections.abc import Callable
-from io import BufferedReader
 from pathlib import Path
 from typing import Self
 
@@ -11,7 +10,7 @@ import msgspec
 import numpy as np
 
 from sie_server.cli.rerank.request import titled
-from sie_server.cli.streaming.lines import FaultError, json_fault, skip_mark
+from sie_server.cli.streaming.lines import FaultError, json_fault, open_input, skip_mark
 
 _EVERY = 4096
 
@@ -40,7 +39,7 @@ class Corpus:
         """
         self._path = path
         self._decoder = msgspec.json.Decoder(Entry)
-        self._file = _opened(path)
+        self._file = open_input(path)
         try:
             self._scan(advance)
         except BaseException:
@@ -105,7 +104,7 @@ def read_queries(path: Path) -> dict[str, str]:
     """
     queries: dict[str, str] = {}
     decoder = msgspec.json.Decoder(Entry)
-    with _opened(path) as file:
+    with open_input(path) as file:
         skip_mark(file)
         for number, line in enumerate(file, 1):
             if line.isspace():
@@ -137,13 +136,6 @@ def parsed(decoder: "msgspec.json.Decoder[Entry]", path: Path, line: bytes, numb
     if found is None:
         raise FaultError(f"{where}: field '_id' is missing.")
     return str(found), titled(entry.title, entry.text)
-
-
-def _opened(path: Path) -> BufferedReader:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise FaultError(f"{path} can't be read: {error.strerror}.") from None
 
 
 def _hash(name: str) -> int:

@@ -10,18 +10,21 @@ from typing import Literal
 
 import numpy as np
 
+from sie_server.cli.exit_status import FAILED
 from sie_server.cli.rankers.ranker import Ranker
 from sie_server.cli.rerank.corpus import Corpus, read_queries
 from sie_server.cli.rerank.documents import Documents, Scores, finish
 from sie_server.cli.rerank.formats import Form, Format
 from sie_server.cli.rerank.requests import rank_requests
 from sie_server.cli.rerank.runs import rank_run
+from sie_server.cli.rerank.texts import AS_JSON, Input
 from sie_server.cli.rerank.trec_run import TrecRun
-from sie_server.cli.streaming.destination import Destination, ResumableFile, Stream, check_output
+from sie_server.cli.streaming.destination import Destination, ResumableFile, Stream, check_no_output, check_output
+from sie_server.cli.streaming.input_file import input_path
 from sie_server.cli.streaming.lines import STANDARD_INPUT, FaultError, Lines
 from sie_server.cli.streaming.model_flags import ModelFlags
 from sie_server.cli.streaming.progress_bar import ProgressBar
-from sie_server.cli.streaming.run import FAILED, OnError, opened
+from sie_server.cli.streaming.run import OnError, opened
 
 # Lines for people are cut at the edge of a terminal only.
 _UNLIMITED = 2**20
@@ -35,7 +38,7 @@ class Wanted:
 
     query: str | None
     file: Path | None
-    input: Literal["auto", "text", "jsonl"]
+    input: Input
     run: Path | None
     corpus: Path | None
     queries: Path | None
@@ -65,7 +68,7 @@ class Wanted:
     @property
     def path(self) -> Path | None:
         """The file to read; None: standard input."""
-        return None if self.file == Path("-") else self.file
+        return input_path(self.file)
 
 
 class Job:
@@ -109,9 +112,7 @@ class Job:
 
     def resumable(self) -> str | None:
         """A sentence about an output that is not complete."""
-        if self._begun is None or not self._begun.is_resumable:
-            return None
-        return f"{self._wanted.output} has {self._begun.lines:,} lines of the input; --resume goes on with it."
+        return None if self._begun is None else self._begun.left_over
 
     @property
     def _source(self) -> Path | str:
@@ -127,8 +128,7 @@ class Job:
     def _check_output(self) -> None:
         wanted = self._wanted
         if wanted.output is None:
-            if self._resume or self._overwrite:
-                raise FaultError(f"--{'resume' if self._resume else 'overwrite'} needs --output.")
+            check_no_output(resume=self._resume, overwrite=self._overwrite)
         elif not _is_device(wanted.output):
             inputs = (wanted.path, wanted.run, wanted.corpus, wanted.queries)
             check_output(wanted.output, inputs, resume=self._resume, overwrite=self._overwrite)
@@ -161,7 +161,7 @@ class Job:
         return self._begun
 
     async def _rank_documents(self, lines: Lines, query: str, ranker: Ranker, form: Form, progress: ProgressBar) -> int:
-        output, as_json = self._wanted.output, {"auto": None, "text": False, "jsonl": True}[self._wanted.input]
+        output, as_json = self._wanted.output, AS_JSON[self._wanted.input]
         with ExitStack() as stack:
             documents = stack.enter_context(Documents(self._wanted.path, lines, as_json=as_json))
             if (stream := self._stream(stack)) is not None:

@@ -1,12 +1,16 @@
 """The texts in the lines of a file, of which each is a text, or a document in JSON."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import msgspec
 
 from sie_server.cli.rerank.request import read_document
 from sie_server.cli.streaming.lines import FaultError, Line
+
+# How a file is read, and whether its lines are JSON by that; None: as the first of them tells.
+Input = Literal["auto", "text", "jsonl"]
+AS_JSON: Mapping[Input, bool | None] = {"auto": None, "text": False, "jsonl": True}
 
 
 class Texts:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from sie_server.cli.streaming.lines import FaultError, number_of_columns, skip_mark
+from sie_server.cli.streaming.lines import FaultError, number_of_columns, open_input, skip_mark
 
 _COLUMNS = 6
 _EVERY = 4096
@@ -37,10 +37,7 @@ class TrecRun:
             FaultError: the file can't be read, or a line has other columns.
         """
         self._path = path
-        try:
-            self._file = path.open("rb")
-        except OSError as error:
-            raise FaultError(f"{path} can't be read: {error.strerror}.") from None
+        self._file = open_input(path)
         try:
             self._scan(advance)
         except BaseException:

@@ -70,6 +70,12 @@ class Stream:
         self._file.flush()
 
 
+def check_no_output(*, resume: bool, overwrite: bool) -> None:
+    """Refuse flags that are about an output, where there is none. Raises FaultError."""
+    if resume or overwrite:
+        raise FaultError(f"--{'resume' if resume else 'overwrite'} needs --output.")
+
+
 def check_output(path: Path, inputs: Iterable[Path | None], *, resume: bool, overwrite: bool) -> None:
     """Refuse an output that a run would refuse later.
 
@@ -129,9 +135,11 @@ class ResumableFile:
         return bool(self._before.output)
 
     @property
-    def is_resumable(self) -> bool:
-        """Whether a later run can go on with it."""
-        return not (self._complete or self.was_complete)
+    def left_over(self) -> str | None:
+        """A sentence about what a later run can go on with; None: nothing is missing."""
+        if self._complete or self.was_complete:
+            return None
+        return f"{self._path} has {self.lines:,} lines of the input; --resume goes on with it."
 
     def passed(self, line: bytes) -> None:
         self._count(line)

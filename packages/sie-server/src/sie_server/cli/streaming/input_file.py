@@ -12,4 +12,9 @@ def _check(_: Any, path: Path | None) -> None:
         raise ValueError(f"unknown option {path}; a file of this name is ./{path}")
 
 
+def input_path(file: Path | None) -> Path | None:
+    """The file to read; None: standard input."""
+    return None if file == Path("-") else file
+
+
 InputFile = Annotated[Path | None, Parameter(allow_leading_hyphen=True, validator=_check)]

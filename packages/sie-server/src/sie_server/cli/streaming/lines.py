@@ -45,6 +45,14 @@ def number_of_columns(found: int) -> str:
     return f"{found} column{'' if found == 1 else 's'}"
 
 
+def open_input(path: Path) -> BufferedReader:
+    """Open a file for reading. Raises FaultError."""
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise FaultError(f"{path} can't be read: {error.strerror}.") from None
+
+
 def skip_mark(file: BufferedReader) -> int:
     """Read the byte order mark of UTF-8, if the file begins with one. Number of bytes that are read."""
     return len(file.read(len(_MARK))) if file.peek(len(_MARK)).startswith(_MARK) else 0

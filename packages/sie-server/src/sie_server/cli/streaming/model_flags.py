@@ -3,9 +3,9 @@
 import os
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
 
 from sie_server.cli.rankers.open import DEFAULT_MODEL, open_ranker
+from sie_server.cli.rankers.public_url import public_url
 from sie_server.cli.rankers.ranker import Ranker
 from sie_server.options import LongDocuments, Precision
 
@@ -67,11 +67,3 @@ class ModelFlags:
             files = local_files(self.model or DEFAULT_MODEL)
             chosen |= {"device": device, "precision": precision, "state of the model's files": files}
         return chosen
-
-
-def public_url(url: str) -> str:
-    """The URL without a user name and a password."""
-    dialect, separator, rest = url.rpartition(":http")
-    parts = urlsplit(f"http{rest}" if separator else url)
-    shown = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    return f"{dialect}:{shown}" if separator else shown

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, Literal, TypeVar
 
+from sie_server.cli.exit_status import BAD_INPUT, FAILED, INTERRUPTED, UNAVAILABLE
 from sie_server.cli.rankers.ranker import RankerError, UnavailableError
 from sie_server.cli.streaming.batches import Batch
 from sie_server.cli.streaming.destination import Destination
@@ -19,7 +20,6 @@ T = TypeVar("T")
 M = TypeVar("M")
 OnError = Literal["stop", "skip"]
 Outcome = bytes | FaultError | RankerError
-FAILED, BAD_INPUT, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 130
 _SAVE_S = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
