@@ -250,6 +250,18 @@ def parse(model: str, known: dict[str, Entry]) -> Entry:
     return Entry(id=model, repository=model)
 
 
+def parse_known(model: str, known: dict[str, Entry]) -> Entry:
+    """As `parse`, but without ids that are not known.
+
+    Raises:
+        ValueError: it is a path, and there is no such folder; or it is an id that is not known.
+    """
+    entry = parse(model, known)
+    if entry.id not in known and entry.folder is None:
+        raise ValueError(f"'{entry.id}' is not in the catalogue.{did_you_mean(entry.id, known)}")
+    return entry
+
+
 def is_text(name: str) -> bool:
     """Whether a name can be encoded in UTF-8, which one from undecodable bytes can't."""
     try:

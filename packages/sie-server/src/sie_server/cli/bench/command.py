@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from sie_server.catalog.catalog import did_you_mean, parse, shipped, with_models
+from sie_server.catalog.catalog import parse_known, shipped, with_models
 from sie_server.cli import output
 from sie_server.cli.flag_types import Count
 from sie_server.cli.output import Json
@@ -63,9 +63,7 @@ def bench(
 
     known = with_models(shipped(), model)
     try:
-        entry = parse(id_, known)
-        if entry.id not in known and entry.folder is None:
-            raise ValueError(f"'{entry.id}' is not in the catalogue.{did_you_mean(entry.id, known)}")
+        entry = parse_known(id_, known)
         with Progress(console=Console(stderr=True), transient=True) as progress:
             figures = measure(entry, device, precision, documents, rounds, requests, progress)
     except (ValueError, LoadError, SIEError, RuntimeError) as error:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from sie_server.catalog.catalog import did_you_mean, parse, shipped, with_models
+from sie_server.catalog.catalog import parse_known, shipped, with_models
 from sie_server.cli.bench.in_process import loaded
 from sie_server.cli.bench.workload import PAIR_TOKENS, QUERY_WORDS, text
 from sie_server.options import Precision
@@ -24,10 +24,7 @@ def measured(model: str, extra: Sequence[str], device: str, precision: Precision
         ValueError: an unknown model or device.
         LoadError, SIEError: the model can't be loaded, or does not score.
     """
-    known = with_models(shipped(), extra)
-    entry = parse(model, known)
-    if entry.id not in known and entry.folder is None:
-        raise ValueError(f"'{entry.id}' is not in the catalogue.{did_you_mean(entry.id, known)}")
+    entry = parse_known(model, with_models(shipped(), extra))
     rng = random.Random(1)
     texts = [text(rng, max(1, tokens - PAIR_TOKENS)) for _ in range(documents)]
     query, rates = text(rng, QUERY_WORDS), []
