@@ -29,6 +29,10 @@ class _Rate:
     tokens: float = 0.0
     seconds: float = 0.0
 
+    def of(self, tokens: int) -> float:
+        """Estimate the seconds of this many tokens; zero if nothing was computed."""
+        return tokens / self.tokens * self.seconds if self.tokens else 0.0
+
 
 def estimate(texts: Items[str] | Items[list[int]], repeated: str = "") -> int:
     """Estimate the tokens of texts, each with `repeated` in front: one per four characters, and one per text.
@@ -107,9 +111,8 @@ class Admission:
         """
         measured = _Rate(sum(r.tokens for r in self._rates.values()), sum(r.seconds for r in self._rates.values()))
         return {
-            model_id: tokens / rate.tokens * rate.seconds / self._scheduler.workers if rate.tokens else 0.0
+            model_id: self._rates.get(model_id, measured).of(tokens) / self._scheduler.workers
             for model_id, tokens in self._waiting().items()
-            for rate in [self._rates.get(model_id, measured)]
         }
 
     def _check_limits(self, model_id: str, params: SchedulingParams, tokens: int) -> None:
@@ -138,8 +141,7 @@ class Admission:
 
     def _seconds(self, tokens: Counter[str]) -> float:
         """Estimate the seconds that the device takes for these tokens by model; zero for models not yet measured."""
-        rates = ((count, self._rates.get(model_id)) for model_id, count in tokens.items())
-        spent = sum(count / rate.tokens * rate.seconds for count, rate in rates if rate is not None)
+        spent = sum(self._rates[model_id].of(count) for model_id, count in tokens.items() if model_id in self._rates)
         return spent / self._scheduler.workers
 
 

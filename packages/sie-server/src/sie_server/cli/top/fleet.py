@@ -16,9 +16,9 @@ from rich.text import Text
 from sie_server.cli.top.feed import Feed, RefusedError
 from sie_server.cli.top.history import History
 from sie_server.cli.top.sample import Between, Sample
-from sie_server.cli.top.screen import duration, milliseconds, number
+from sie_server.cli.top.screen import BUSY, duration, milliseconds, number
 
-_BUSY, _LONG_S = 0.9, 1.0
+_LONG_S = 1.0
 # For the threads that read the feeds: a feed pauses for a second while its server is away.
 _STOP_S = 2.0
 _LATENCY = "sie_request_duration_seconds"
@@ -108,11 +108,10 @@ class Fleet:
 
 def _figures(one: History) -> list[Text]:
     last, window = one.last, one.window
-    busy = min(last.rate("sie_device_busy_seconds_total") / max(last.after.total("sie_device_threads"), 1), 1.0)
     loaded = sum(model["state"] == "loaded" for model in last.after.frame["models"])
     errors = window.rate("sie_errors_total")
     return [
-        Text(f"{busy:.0%}", style="red" if busy > _BUSY else ""),
+        Text(f"{last.busy:.0%}", style="red" if last.busy > BUSY else ""),
         Text(number(last.rate("sie_requests_total"))),
         Text(number(last.rate("sie_tokens_processed_total")), style="bold"),
         _seconds(last.after.total("sie_queue_seconds")),

@@ -52,6 +52,12 @@ class Between:
         """Increase of a counter per second."""
         return self.count(name, **labels) / self.seconds
 
+    @property
+    def busy(self) -> float:
+        """Share of the time in which the device threads computed."""
+        threads = self.after.total("sie_device_threads")
+        return min(self.rate("sie_device_busy_seconds_total") / max(threads, 1), 1.0)
+
     def by(self, name: str, label: str) -> dict[str, float]:
         """Increase of a counter per second by the values of a label, without zeros."""
         values = {dict(found)[label] for found in self.after.values.get(name, {})}

@@ -16,7 +16,8 @@ from sie_server.cli.top.history import History
 from sie_server.cli.top.sample import Between, Sample
 
 _BARS = "▁▂▃▄▅▆▇█"
-_BUSY, _FULL = 0.9, 0.8
+# Shares of the time and of the queue above which figures are red.
+BUSY, _FULL = 0.9, 0.8
 _STATES = {"loaded": "green", "loading": "yellow", "unloading": "yellow", "failed": "red"}
 
 
@@ -86,14 +87,14 @@ class Sparkline:
 def _machine(last: Between, window: Between) -> RenderableType:
     now = last.after
     threads, limit = now.total("sie_device_threads"), now.total("sie_queue_limit_tokens")
-    busy = min(last.rate("sie_device_busy_seconds_total") / max(threads, 1), 1.0)
+    busy = last.busy
     queue = now.total("sie_queue_depth")
     device = next((dict(labels)["device"] for labels in now.values.get("sie_device_threads", {})), "")
     used, total = (now.total("sie_device_memory_bytes", kind=kind) for kind in ("used", "total"))
     lag = window.quantile(0.99, "sie_event_loop_lag_seconds")
     parts = [
         Text.assemble((device, "bold"), f" × {threads:.0f}"),
-        Text.assemble("busy ", (_bar(busy), "red" if busy > _BUSY else "green"), f" {busy:4.0%}"),
+        Text.assemble("busy ", (_bar(busy), "red" if busy > BUSY else "green"), f" {busy:4.0%}"),
         Text.assemble("queue ", (number(queue), "red" if queue > limit * _FULL else "bold"), f" of {limit / 1e6:,g} M"),
         Text(f"memory {_bytes(now.total('process_resident_memory_bytes'))}"),
     ]
