@@ -145,6 +145,10 @@ class Results:
         """The row with this letter."""
         return next(row for row in self.rows if row.letter == letter)
 
+    def best(self, measure: str) -> float:
+        """The largest mean of a measure, the perfect order aside."""
+        return max(row.means[measure].value for row in self.rows if row.kind != "perfect order")
+
     @property
     def models(self) -> list[Row]:
         """The rows of models."""

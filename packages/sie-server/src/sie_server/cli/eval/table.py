@@ -112,9 +112,8 @@ def notes(results: Results) -> Iterator[str]:
 
 
 def _value(results: Results, row: Row, measure: str) -> Text:
-    best = max(each.means[measure].value for each in results.rows if each.kind != "perfect order")
     value = row.means[measure].value
-    is_best = value == best and row.kind != "perfect order" and len(results.rows) > 2
+    is_best = value == results.best(measure) and row.kind != "perfect order" and len(results.rows) > 2
     return Text.assemble(
         (f"{value:.4f}", "bold" if is_best else ""), (f" {better_than(results, row, measure):<1}", "dim")
     )

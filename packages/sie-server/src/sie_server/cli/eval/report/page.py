@@ -45,7 +45,7 @@ def page(results: Results) -> str:
         notes=list(notes(results)),
         better_than=better_than,
         speed=speed,
-        best={measure: _best(results, measure) for measure in results.measures},
+        best={measure: results.best(measure) for measure in results.measures},
         tradeoff=plots.tradeoff(results),
         changes=[(each, plots.bars(results, each)) for each in results.changes],
         spreads=plots.spreads(results),
@@ -116,10 +116,6 @@ def _comparison(results: Results, one: str, other: str) -> Comparison:
     mean = found.difference
     turned = Mean(-mean.value, None if mean.high is None else -mean.high, None if mean.low is None else -mean.low)
     return replace(found, one=one, other=other, difference=turned)
-
-
-def _best(results: Results, measure: str) -> float:
-    return max(row.means[measure].value for row in results.rows if row.kind != "perfect order")
 
 
 def _listed(names: list[str]) -> str:
