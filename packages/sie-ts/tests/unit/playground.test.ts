@@ -40,7 +40,7 @@ test.each([
   ['{"text":\n"a"}', ["a"]],
   // As `sie-server rerank` joins them.
   ['{"_id": 1, "title": "T", "text": "a"}', [{ id: "1", text: "T a" }]],
-  ['[{"title": "", "text": "a"}, {"title": null, "text": " b"}, {"title": "T", "text": ""}]', ["a", " b", "T"]],
+  ['[{"title": "", "text": " a"}, {"title": null, "text": " b"}, {"title": "T", "text": ""}]', [" a", " b", "T"]],
   ['{\n "text": "a"\n}', ["a"]],
 ])("documents are read from %j", (text, expected) => {
   const read = readDocuments(text).documents.map(({ id, text }) => (id === undefined ? text : { id, text }));

@@ -135,7 +135,7 @@ function documentOf(item, place) {
     throw new Error(`The title of ${place} must be a text.`);
   }
   // As BEIR joins them, and sie-server rerank.
-  const text = typeof title === "string" ? `${title} ${body}`.trim() : body;
+  const text = title ? `${title} ${body}`.trim() : body;
   const given = id ?? _id;
   if (given === undefined || given === null) return { text: wellFormed(text, place) };
   if (typeof given !== "string" && typeof given !== "number") throw new Error(`The id of ${place} must be a text.`);
